@@ -1,0 +1,1 @@
+"""Pixels in, logits and named features out. Models know nothing of meshes, losses or data."""

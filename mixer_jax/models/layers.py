@@ -1,0 +1,37 @@
+"""What every model family needs around its own blocks: pixels to numbers, and stochastic depth."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+def normalize_pixels(images: jax.Array) -> jax.Array:
+    """uint8 [..., H, W, 3] in 0..255 to float32 in [-1, 1], the range of the released weights (arXiv 2105.01601, code)."""
+    return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+class StochasticDepth(nn.Module):
+    """Drops a residual branch for whole examples (Huang et al., arXiv 1603.09382), with randomness from the "dropout" stream.
+
+    y [B, S, C] -> m y in training, with m in {0, 1} drawn once an example, P(m = 0) = rate. Otherwise y itself.
+
+    There are two conventions. With `rescale`, a kept branch is divided by 1 - rate, so that its expectation is that of
+    evaluation (timm, scenic). Without, it is kept as it is and evaluation adds all branches in full. The default of our configs
+    is without: it is what the authors' own released Mixer configuration does (big_vision, mlp_mixer_i1k.py), and the one whose
+    76.3 % ImageNet top-1 they state.
+    """
+
+    rate: float
+    rescale: bool
+
+    @nn.compact
+    def __call__(self, y: jax.Array, *, train: bool) -> jax.Array:
+        if not train or self.rate == 0.0:
+            return y
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, (y.shape[0], 1, 1)).astype(y.dtype)
+        return y * keep / (1.0 - self.rate) if self.rescale else y * keep
+
+
+def stochastic_depth_rate(block: int, num_blocks: int, last_rate: float) -> float:
+    """Linear from 0 in the first block to `last_rate` in the last (arXiv 2105.01601, section 3)."""
+    return last_rate * block / max(1, num_blocks - 1)

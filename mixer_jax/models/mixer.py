@@ -1,0 +1,162 @@
+"""MLP-Mixer: the model of section 2 of arXiv 2105.01601, its sizes (Table 1), and nothing else.
+
+The parameter tree is that of the released checkpoints: stem, MixerBlock_0/token_mixing/Dense_0, ..., pre_head_layer_norm, head.
+
+    X [S, C] = stem(image)                                        S patches, each projected to C channels
+    U = X + (W2 gelu(W1 LN(X)))      token mixing, on columns: W1 [D_S, S], shared by all C channels
+    Y = U + (W4 gelu(W3 LN(U)^T))^T  channel mixing, on rows:  W3 [D_C, C], shared by all S tokens
+    logits = head(mean over tokens of LN(Y))
+
+Two things the paper's text leaves out and its code has: every matrix has a bias, and gelu is the tanh form.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mixer_jax.config import UserError
+from mixer_jax.models.layers import StochasticDepth, stochastic_depth_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    num_blocks: int
+    hidden_dim: int  # C
+    channels_mlp_dim: int  # D_C
+    tokens_mlp_dim: int  # D_S
+
+
+# Table 1 of arXiv 2105.01601. Its seven models are S/32, S/16, B/32, B/16, L/32, L/16 and H/14.
+SIZES = {
+    "S": Size(num_blocks=8, hidden_dim=512, channels_mlp_dim=2048, tokens_mlp_dim=256),
+    "B": Size(num_blocks=12, hidden_dim=768, channels_mlp_dim=3072, tokens_mlp_dim=384),
+    "L": Size(num_blocks=24, hidden_dim=1024, channels_mlp_dim=4096, tokens_mlp_dim=512),
+    "H": Size(num_blocks=32, hidden_dim=1280, channels_mlp_dim=5120, tokens_mlp_dim=640),
+}
+
+
+class MlpBlock(nn.Module):
+    """dense, gelu, dense over the last axis: [..., D] -> [..., mlp_dim] -> [..., D]."""
+
+    mlp_dim: int
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        y = nn.Dense(self.mlp_dim, dtype=self.dtype)(x)
+        y = nn.gelu(y)
+        y = nn.Dropout(self.dropout, deterministic=not train)(y)
+        y = nn.Dense(x.shape[-1], dtype=self.dtype)(y)
+        return nn.Dropout(self.dropout, deterministic=not train)(y)
+
+
+class MixerBlock(nn.Module):
+    """One layer: token mixing, then channel mixing, each behind a layer norm and a residual. [B, S, C] -> [B, S, C]."""
+
+    tokens_mlp_dim: int
+    channels_mlp_dim: int
+    dropout: float
+    stoch_depth: float  # this block's own probability
+    stoch_depth_rescale: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        y = jnp.swapaxes(y, 1, 2)  # [B, C, S]
+        y = MlpBlock(self.tokens_mlp_dim, self.dropout, self.dtype, name="token_mixing")(y, train=train)
+        y = jnp.swapaxes(y, 1, 2)  # [B, S, C]
+        x = x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        y = MlpBlock(self.channels_mlp_dim, self.dropout, self.dtype, name="channel_mixing")(y, train=train)
+        return x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
+
+
+class Mixer(nn.Module):
+    """The whole model. `__call__` returns (logits, features by name).
+
+    Attributes:
+      num_classes: K, or None for a model without a head, whose "logits" are the pooled features.
+      patch_size: P, pixels.
+      size: depth and widths (Table 1).
+      dropout: probability after both dense layers of each MLP.
+      stoch_depth: probability s of the last block; block i of L has s i / (L - 1).
+      stoch_depth_rescale: which convention; see layers.StochasticDepth.
+      dtype: of activations and matrix products. Norm statistics, the pooled features and the logits are float32 always.
+      remat: recompute every block in the backward pass.
+      head_bias_init: the head's kernel starts at zero, its bias at this.
+    """
+
+    num_classes: int | None
+    patch_size: int
+    size: Size
+    dropout: float = 0.0
+    stoch_depth: float = 0.0
+    stoch_depth_rescale: bool = False
+    dtype: Any = jnp.float32
+    remat: bool = False
+    head_bias_init: float = 0.0
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and stem, MixerBlock_i [B, S, C], pre_logits [B, C].
+
+        Needs the random stream "dropout" when train and dropout or stoch_depth are on. Raises UserError for an image size that
+        the patch size does not divide, or whose tokens are not as many as the parameters mix.
+        """
+        self._check_image_size(images.shape)
+        features = {}
+        patch = (self.patch_size, self.patch_size)
+        x = nn.Conv(self.size.hidden_dim, patch, strides=patch, padding="VALID", dtype=self.dtype, name="stem")(images)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, S, C], rows of patches one after the other
+        features["stem"] = x
+        block_class = nn.remat(MixerBlock, static_argnums=(2,)) if self.remat else MixerBlock
+        for i in range(self.size.num_blocks):
+            x = features[f"MixerBlock_{i}"] = block_class(
+                tokens_mlp_dim=self.size.tokens_mlp_dim,
+                channels_mlp_dim=self.size.channels_mlp_dim,
+                dropout=self.dropout,
+                stoch_depth=stochastic_depth_rate(i, self.size.num_blocks, self.stoch_depth),
+                stoch_depth_rescale=self.stoch_depth_rescale,
+                dtype=self.dtype,
+                name=f"MixerBlock_{i}",
+            )(x, train)
+        x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x)
+        x = features["pre_logits"] = jnp.mean(x, axis=1)  # [B, C]
+        if self.num_classes is None:
+            return x, features
+        head = nn.Dense(
+            self.num_classes,
+            kernel_init=nn.initializers.zeros,
+            bias_init=nn.initializers.constant(self.head_bias_init),
+            dtype=jnp.float32,
+            name="head",
+        )
+        return head(x), features
+
+    def _check_image_size(self, shape: tuple[int, ...]) -> None:
+        height, width, patch = shape[1], shape[2], self.patch_size
+        if height % patch or width % patch:
+            below, above = height // patch * patch, -(-height // patch) * patch
+            raise UserError(
+                f"A {height} x {width} image cannot be cut into {patch} x {patch} patches. Both sides must be multiples of "
+                f"{patch}, for example {below or above} or {above}: set --config.image_size."
+            )
+        tokens = (height // patch) * (width // patch)
+        trained_tokens = self._tokens_of_parameters()
+        if trained_tokens not in (None, tokens):
+            side = round(trained_tokens**0.5) * patch
+            raise UserError(
+                f"A {height} x {width} image has {tokens} patches of {patch} x {patch}, but the token-mixing parameters mix "
+                f"{trained_tokens}: they fit images of {trained_tokens} patches, such as {side} x {side}. Another resolution "
+                "needs the surgery of supplement C of the paper on the token-mixing parameters (not built yet)."
+            )
+
+    def _tokens_of_parameters(self) -> int | None:
+        if self.is_initializing() or not self.has_variable("params", "MixerBlock_0"):
+            return None
+        return self.get_variable("params", "MixerBlock_0")["token_mixing"]["Dense_0"]["kernel"].shape[0]

@@ -1,0 +1,149 @@
+"""The machines: starting a pod, the mesh, which device holds what, and host arrays becoming global ones.
+
+The mesh has two axes. The batch is split over both. Parameters and optimiser state are copied along `data` and, where a rule says
+so, split along `fsdp` (ZeRO 3, Rajbhandari et al., arXiv 1910.02054); XLA's partitioner adds the collectives.
+"""
+
+import os
+import re
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mixer_jax.config import UserError
+
+# Parameter paths whose arrays are split along `fsdp`: the first match counts, in any tree that mirrors the parameters (Adam's
+# moments, averaged weights). Kernels hold over 99 % of the numbers; biases and norms are not worth the latency.
+SHARDING_RULES = ((r".*/kernel", "fsdp"), (r".*", None))
+
+# Dense bfloat16 operations a second of one JAX device, from the makers' data sheets; the first name that the device kind contains.
+# A device is a core on TPU v2 and v3, a chip from v4 on.
+PEAK_FLOPS_PER_SEC = {
+    "TPU v2": 22.5e12,
+    "TPU v3": 61.5e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+}
+
+
+def start(*, distributed: bool, coordinator: str, num_processes: int, process_id: int) -> None:
+    """Joins this process to the others of the run. Call before anything touches a device.
+
+    With a coordinator (HOST:PORT, from the flag or JAX_COORDINATOR_ADDRESS), the three values are used as given; with only
+    `distributed`, JAX reads them from the cluster (Cloud TPU, SLURM, ...). Without either it is a run of one process.
+
+    Raises UserError for values that cannot be. `make_mesh` refuses hosts that were started together but not joined.
+    """
+    if coordinator:
+        if num_processes < 1 or not 0 <= process_id < num_processes:
+            raise UserError(
+                f"--coordinator={coordinator} needs --num_processes of at least 1 and --process_id below it; "
+                f"they are {num_processes} and {process_id}."
+            )
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    elif distributed:
+        jax.distributed.initialize()
+
+
+def make_mesh(fsdp: int, devices: list | None = None) -> Mesh:
+    """All devices as [data, fsdp].
+
+    Raises UserError when fsdp does not divide their number, or when this is one host of a pod slice that was not joined to the
+    others: each would silently train alone.
+    """
+    several_hosts = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") or jax.process_count() > 1
+    if several_hosts and not jax.distributed.is_initialized():
+        raise UserError("This machine is one host of several (a TPU pod slice). Add --distributed, on every host.")
+    devices = devices or jax.devices()
+    if len(devices) % fsdp:
+        raise UserError(f"config.parallel.fsdp is {fsdp}: it must divide the number of devices, {len(devices)}.")
+    shape = (len(devices) // fsdp, fsdp)
+    return jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Leading axis over every device."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def state_sharding(tree, mesh: Mesh):
+    """A sharding for each array of `tree` by SHARDING_RULES, at the array's largest axis that the mesh axis divides."""
+
+    def sharding(path, x) -> NamedSharding:
+        name = path_name(path)
+        axis = next(axis for pattern, axis in SHARDING_RULES if re.fullmatch(pattern, name))
+        dims = sorted(range(x.ndim), key=lambda dim: -x.shape[dim])
+        dim = next((dim for dim in dims if axis and x.shape[dim] % mesh.shape[axis] == 0), None)
+        return NamedSharding(mesh, PartitionSpec(*(axis if d == dim else None for d in range(x.ndim))))
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def path_name(path) -> str:
+    """A pytree path as MixerBlock_0/token_mixing/Dense_0/kernel."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that this process must read, ascending: int64 [rows].
+
+    They follow from the mesh, so that row r of the global batch is the same example on any number of hosts.
+    """
+    if batch_size % mesh.size:
+        raise UserError(f"A batch of {batch_size} images cannot be split over {mesh.size} devices: make it a multiple of {mesh.size}.")
+    slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in slices]))
+
+
+def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows of each array -> one global array, split over the mesh. Returns before the copy is done."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def to_host(tree):
+    """Global arrays -> complete NumPy arrays on every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def peak_flops_per_sec() -> float | None:
+    """Of one device of this machine, in bfloat16; None where the table has no figure."""
+    kind = jax.devices()[0].device_kind
+    return next((peak for name, peak in PEAK_FLOPS_PER_SEC.items() if name in kind), None)
+
+
+def describe(mesh: Mesh) -> dict:
+    """The machines, for the run's records."""
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "device_kind": device.device_kind,
+        "devices": mesh.size,
+        "processes": jax.process_count(),
+        "mesh": dict(mesh.shape),
+    }
+
+
+def is_writer() -> bool:
+    """Whether this process writes the files that a run has once."""
+    return jax.process_index() == 0
+
+
+def writers_word(value: bool) -> bool:
+    """The writer's value, on every process: hosts must never disagree on what comes next."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
