@@ -31,8 +31,7 @@ def dataset(source: str = "", split: str = "train", **changes) -> ConfigDict:
             "subset_seed": 0,
         }
     )
-    config.update(changes)
-    return config.lock()
+    return _changed(config, changes)
 
 
 def classification(data: ConfigDict, **changes) -> ConfigDict:
@@ -47,8 +46,7 @@ def classification(data: ConfigDict, **changes) -> ConfigDict:
             "resize_size": 0,  # pixels, before the central crop to image_size; 0: image_size x 256/224, rounded
         }
     )
-    config.update(changes)
-    return config.lock()
+    return _changed(config, changes)
 
 
 def fewshot(train: ConfigDict, test: ConfigDict, **changes) -> ConfigDict:
@@ -67,8 +65,13 @@ def fewshot(train: ConfigDict, test: ConfigDict, **changes) -> ConfigDict:
             "l2": 2.0**10,  # strength of the ridge
         }
     )
+    return _changed(config, changes)
+
+
+def _changed(config: ConfigDict, changes: dict) -> ConfigDict:
+    config.lock()  # before the changes, so that an unknown one is an error
     config.update(changes)
-    return config.lock()
+    return config
 
 
 def default_config() -> ConfigDict:
@@ -219,7 +222,9 @@ def _validate_evaluator(field: str, evaluator: ConfigDict) -> None:
     _require_one_unit(f"{field}.every", evaluator.every)
     _require(evaluator.resize in ("small", "square"), f"{field}.resize", evaluator.resize, "one of small, square")
     if evaluator.kind == "fewshot":
-        _require(bool(evaluator.shots) and min(evaluator.shots) > 0, f"{field}.shots", evaluator.shots, "a tuple of counts above 0")
+        _require(
+            bool(evaluator.shots) and min(evaluator.shots) > 0, f"{field}.shots", evaluator.shots, "a tuple of counts above 0"
+        )
         _require(len(evaluator.seeds) > 0, f"{field}.seeds", evaluator.seeds, "a tuple of at least one seed")
         _require(evaluator.l2 > 0, f"{field}.l2", evaluator.l2, "above 0")
 
@@ -268,7 +273,9 @@ def _units(length: ConfigDict, field: str) -> list[str]:
 
 def _require_one_unit(field: str, length: ConfigDict) -> None:
     if len(_units(length, field)) > 1:
-        raise UserError(f"config.{field} is {length.to_dict()}: set one unit and leave the others at 0 (--config.{field}.UNIT=0).")
+        raise UserError(
+            f"config.{field} is {length.to_dict()}: set one unit and leave the others at 0 (--config.{field}.UNIT=0)."
+        )
 
 
 def _get(config: ConfigDict, field: str):

@@ -5,7 +5,9 @@ so, split along `fsdp` (ZeRO 3, Rajbhandari et al., arXiv 1910.02054); XLA's par
 """
 
 import os
+import platform
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,8 +20,8 @@ from mixer_jax.config import UserError
 # moments, averaged weights). Kernels hold over 99 % of the numbers; biases and norms are not worth the latency.
 SHARDING_RULES = ((r".*/kernel", "fsdp"), (r".*", None))
 
-# Dense bfloat16 operations a second of one JAX device, from the makers' data sheets; the first name that the device kind contains.
-# A device is a core on TPU v2 and v3, a chip from v4 on.
+# Dense bfloat16 operations a second of one JAX device, from the makers' data sheets, by the first name that the device kind
+# contains. A device is a core on TPU v2 and v3, a chip from v4 on.
 PEAK_FLOPS_PER_SEC = {
     "TPU v2": 22.5e12,
     "TPU v3": 61.5e12,
@@ -41,6 +43,7 @@ def start(*, distributed: bool, coordinator: str, num_processes: int, process_id
 
     Raises UserError for values that cannot be. `make_mesh` refuses hosts that were started together but not joined.
     """
+    _keep_compiled_programs()
     if coordinator:
         if num_processes < 1 or not 0 <= process_id < num_processes:
             raise UserError(
@@ -50,6 +53,19 @@ def start(*, distributed: bool, coordinator: str, num_processes: int, process_id
         jax.distributed.initialize(coordinator, num_processes, process_id)
     elif distributed:
         jax.distributed.initialize()
+
+
+def _keep_compiled_programs() -> None:
+    """Lets a restart read what an earlier start compiled, from a folder of this user and machine, or JAX's own variable's.
+
+    By machine, because a program compiled for one CPU may use instructions that another lacks.
+    """
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        folder = cache / "mixer_jax" / "compiled" / platform.node()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def make_mesh(fsdp: int, devices: list | None = None) -> Mesh:
@@ -101,7 +117,9 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     They follow from the mesh, so that row r of the global batch is the same example on any number of hosts.
     """
     if batch_size % mesh.size:
-        raise UserError(f"A batch of {batch_size} images cannot be split over {mesh.size} devices: make it a multiple of {mesh.size}.")
+        raise UserError(
+            f"A batch of {batch_size} images cannot be split over {mesh.size} devices: make it a multiple of {mesh.size}."
+        )
     slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in slices]))
 

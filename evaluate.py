@@ -1,0 +1,57 @@
+"""Evaluates a checkpoint: `python evaluate.py --config=configs/FILE.py[:ARG] --checkpoint=RUN_OR_STEP --workdir=OUT`.
+
+Runs every evaluator of the config (config.evals) once and writes OUT/results.json, in the form that training writes it too.
+"""
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from mixer_jax import app, parallel, records
+from mixer_jax.checkpoints.manager import load_weights
+from mixer_jax.config import UserError, validate
+from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
+from mixer_jax.evaluation.predict import make_predict
+from mixer_jax.models.registry import make_model
+from mixer_jax.training.losses import make_eval_loss
+from mixer_jax.training.state import init_params
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file(
+    "config", None, "The config that the checkpoint was trained with, or one like it.", lock_config=True
+)
+flags.DEFINE_string("checkpoint", None, "A run's folder (its newest sound step) or its checkpoints/STEP.")
+flags.DEFINE_string("workdir", None, "Folder for results.json.")
+flags.mark_flags_as_required(["config", "checkpoint", "workdir"])
+app.define_distributed_flags()
+
+
+def main() -> int:
+    parallel.start(**app.distributed_flags())
+    return evaluate(FLAGS.config, FLAGS.checkpoint, FLAGS.workdir)
+
+
+def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
+    """Evaluates `checkpoint` with every evaluator of `config`; returns an exit code of app.py. Raises UserError."""
+    stopwatch = records.Stopwatch()
+    validate(config)
+    if not config.evals:
+        raise UserError("config.evals is empty: there is nothing to evaluate.")
+    examples = open_examples(config)
+
+    mesh = parallel.make_mesh(config.parallel.fsdp)
+    workdir = records.Workdir(workdir, writer=parallel.is_writer())
+
+    model = make_model(config.model, config.num_classes)
+    shapes = jax.eval_shape(lambda: init_params(model, config.image_size, config.seed))
+    params, meta = load_weights(checkpoint, mesh, shapes)
+    loss = make_eval_loss(config.loss.kind, config.num_classes)
+    evaluators = make_evaluators(config, examples, make_predict(model), loss, mesh)
+    with stopwatch("evaluation"):
+        results = run_evaluators(evaluators, params, meta["step"])
+    workdir.write_results(results | {"checkpoint": checkpoint, "seconds": stopwatch.report()})
+    return app.DONE
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,77 @@
+"""How the programs start and end: flags, errors as one message, exit codes.
+
+0   done (also when the run was done before)
+1   failed
+2   something to mend: flags, config, data, a checkpoint that does not fit
+75  stopped by SIGTERM or Ctrl-C, and saved: the same command goes on
+"""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from mixer_jax.config import UserError
+
+DONE, TO_MEND, STOPPED = 0, 2, 75
+
+
+def run(main: Callable[[], int]) -> None:
+    """Parses flags and exits with main's code. UserErrors and wrong flags are printed without a traceback."""
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            arguments = flags.FLAGS(argv)
+            flags.FLAGS.config.seed  # noqa: B018  a config file that cannot be loaded says so only when it is read
+        except (KeyError, AttributeError) as error:
+            _exit_to_mend(_unknown_option(error, argv))
+        except (flags.Error, TypeError, ValueError, OSError) as error:
+            _exit_to_mend(error)
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # --verbosity=0 shows what the libraries do
+        return arguments
+
+    def guarded(argv: list[str]) -> int:
+        try:
+            if len(argv) > 1:
+                raise UserError(f"Unknown arguments {argv[1:]}: options are written --name=value.")
+            return main()
+        except UserError as error:
+            _exit_to_mend(error)
+        except KeyboardInterrupt:
+            print("Stopped before the first step; nothing to save.", file=sys.stderr)
+            return 128 + signal.SIGINT
+
+    app.run(guarded, flags_parser=parse)
+
+
+def define_distributed_flags() -> None:
+    """Flags that join the processes of a run; each may stand in the environment instead, under JAX's own names."""
+    environment = os.environ.get
+    flags.DEFINE_bool("distributed", False, "One process of several; ask the cluster (Cloud TPU, SLURM, ...) for the others.")
+    flags.DEFINE_string("coordinator", environment("JAX_COORDINATOR_ADDRESS", ""), "HOST:PORT of process 0.")
+    flags.DEFINE_integer("num_processes", int(environment("JAX_NUM_PROCESSES", 0)), "With --coordinator: how many.")
+    flags.DEFINE_integer("process_id", int(environment("JAX_PROCESS_ID", -1)), "With --coordinator: which one this is, from 0.")
+
+
+def distributed_flags() -> dict:
+    """Their values, as parallel.start takes them."""
+    return {name: flags.FLAGS[name].value for name in ("distributed", "coordinator", "num_processes", "process_id")}
+
+
+def _exit_to_mend(error: Exception) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(TO_MEND)
+
+
+def _unknown_option(error: Exception, argv: list[str]) -> UserError:
+    """ml_collections' error for an option that does not exist, with its whole path as it was typed."""
+    match = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error))
+    nearest, name = match.groups() if match else ("", str(error).strip("'\""))
+    typed = next((arg.split("=")[0] for arg in argv if re.match(rf"--config\.(.*\.)?{name}\b", arg)), name)
+    return UserError(
+        f"The config has no option {typed}." + (f' Did you mean "{nearest}" instead of "{name}"?' if nearest else "")
+    )

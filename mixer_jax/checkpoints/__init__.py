@@ -1,0 +1,1 @@
+"""State and weights, to and from disk."""

@@ -1,0 +1,198 @@
+"""A run's checkpoints: saved in the background, verified when read, the newest sound one first.
+
+WORKDIR/checkpoints/STEP is an Orbax checkpoint of one item a tree ("params", "ema", "optimizer") and a JSON item "meta" that
+names every array with dtype, shape and checksum. Orbax makes a step appear whole or not at all, also when killed. Added here:
+checksums, falling back past a damaged step, and refusing a checkpoint that does not fit, with everything that differs.
+"""
+
+import re
+import time
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from mixer_jax.checkpoints.digest import checksums, named_arrays
+from mixer_jax.config import UserError
+from mixer_jax.parallel import state_sharding
+
+CHECKPOINTS = "checkpoints"
+
+
+class DamagedError(Exception):
+    """A stored step that cannot be read whole, or whose bytes have changed."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, for reading and writing. One process or all the processes of a pod hold one each."""
+
+    def __init__(self, workdir: str, keep: int):
+        self._workdir = epath.Path(workdir).resolve()
+        self._manager = _open(self._workdir, keep)
+
+    def save(self, step: int, items: dict, meta: dict) -> None:
+        """Starts saving; returns once the arrays may be changed. A failure surfaces at the next `save` or at `finish`."""
+        if self._manager.latest_step() == step:
+            return
+        meta = meta | {"arrays": _describe(items)}
+        args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        if not self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **args)):
+            raise RuntimeError(f"Orbax declined to save step {step}: its latest step is {self._manager.latest_step()}.")
+
+    def finish(self) -> None:
+        """Waits until what `save` started is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore_latest(self, items: dict) -> tuple[dict, dict] | None:
+        """(items, meta) of the newest sound step, as sharded in `items` (ShapeDtypeStructs); None if no step was ever saved.
+
+        Damaged steps are moved to WORKDIR/damaged. Raises UserError if none is sound (starting over is the user's decision),
+        or if the newest sound one does not fit.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                return _restore(self._manager, step, items)
+            except DamagedError as error:
+                moved_to = self._set_aside(step)
+                print(f"Checkpoint {step} is damaged ({error}). Moved to {moved_to}.")
+        if steps:
+            raise UserError(
+                f"None of the checkpoints {steps} in {self._workdir} could be read. Choose a new --workdir to start over."
+            )
+        return None
+
+    def _set_aside(self, step: int) -> epath.Path:
+        target = self._workdir / "damaged" / f"{step}-{int(time.time())}"
+        if jax.process_index() == 0:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (self._workdir / CHECKPOINTS / str(step)).rename(target)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("set_aside")
+        self._manager.reload()
+        return target
+
+
+def load_weights(path: str, mesh: Mesh, expected: dict | None = None) -> tuple[dict, dict]:
+    """(parameters, meta) for evaluation or transfer: the averaged parameters where a run keeps them.
+
+    Args:
+      path: a run's folder (its newest sound step) or its checkpoints/STEP.
+      mesh: over which the parameters are laid out.
+      expected: shapes that they must have, or None to take what is there.
+    Raises UserError when there is no checkpoint, when it is damaged, or does not fit `expected`.
+    """
+    workdir, wanted = _locate(path)
+    with _open(workdir, keep=None) as manager:
+        return _newest_weights(manager, path, wanted, mesh, expected)
+
+
+def _newest_weights(
+    manager: ocp.CheckpointManager, path: str, wanted: int | None, mesh: Mesh, expected: dict | None
+) -> tuple[dict, dict]:
+    steps = [wanted] if wanted is not None else sorted(manager.all_steps(), reverse=True)
+    errors = []
+    for step in steps:
+        try:
+            meta = _read_meta(manager, step)
+            name = "ema" if "ema" in meta["arrays"] else "params"
+            shapes = _shapes(meta["arrays"][name]) if expected is None else expected
+            shardings = state_sharding(shapes, mesh)
+            abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+            restored, meta = _restore(manager, step, {name: abstract})
+            return restored[name], meta
+        except DamagedError as error:
+            errors.append(f"step {step}: {error}")
+    raise UserError(f"No readable checkpoint in {path}. " + ("; ".join(errors) or "No step has been saved there."))
+
+
+def differences(expected: dict[str, tuple], found: dict[str, tuple]) -> list[str]:
+    """Every array that is missing, extra, or of another shape or dtype, a line each. Values are (dtype, shape)."""
+    lines = [f"missing   {name} {expected[name]}" for name in expected if name not in found]
+    lines += [f"extra     {name} {found[name]}" for name in found if name not in expected]
+    lines += [
+        f"differs   {name}: the checkpoint has {found[name]}, the config asks for {expected[name]}"
+        for name in expected
+        if name in found and expected[name] != found[name]
+    ]
+    return lines
+
+
+def kinds(tree) -> dict[str, tuple]:
+    """{path: (dtype, shape)} of a tree of arrays or shapes."""
+    return {name: (x.dtype.name, tuple(x.shape)) for name, x in named_arrays(tree).items()}
+
+
+def _open(workdir: epath.Path, keep: int | None) -> ocp.CheckpointManager:
+    writable = keep is not None
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, create=writable, read_only=not writable, cleanup_tmp_directories=writable
+    )  # fmt: skip
+    return ocp.CheckpointManager(workdir / CHECKPOINTS, options=options)
+
+
+def _locate(path: str) -> tuple[epath.Path, int | None]:
+    place = epath.Path(path).expanduser().resolve()
+    if (place / CHECKPOINTS).is_dir():
+        return place, None
+    if place.parent.name == CHECKPOINTS and re.fullmatch(r"\d+", place.name) and place.is_dir():
+        return place.parent.parent, int(place.name)
+    raise UserError(f"{path} is neither a run's folder (with {CHECKPOINTS}/ in it) nor one of its {CHECKPOINTS}/STEP.")
+
+
+def _describe(items: dict) -> dict:
+    sums = jax.device_get({name: checksums(tree) for name, tree in items.items()})
+    return {
+        item: {
+            name: {"dtype": dtype, "shape": shape, "checksum": int(sums[item][name])}
+            for name, (dtype, shape) in kinds(tree).items()
+        }
+        for item, tree in items.items()
+    }
+
+
+def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict:
+    try:
+        return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    except Exception as error:  # Orbax and TensorStore raise many kinds for files that are missing or cut short
+        raise DamagedError(f"its description cannot be read: {_first_line(error)}") from error
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> tuple[dict, dict]:
+    meta = _read_meta(manager, step)
+    for name, tree in items.items():
+        stored = {path: (row["dtype"], tuple(row["shape"])) for path, row in meta["arrays"].get(name, {}).items()}
+        lines = differences(kinds(tree), stored)
+        if lines:
+            raise UserError(f"Checkpoint {manager.directory / str(step)} does not fit ({name}):\n  " + "\n  ".join(lines))
+    try:
+        args = {name: ocp.args.StandardRestore(tree) for name, tree in items.items()}
+        restored = manager.restore(step, args=ocp.args.Composite(**args))
+    except Exception as error:
+        raise DamagedError(_first_line(error)) from error
+    for name in items:
+        changed = [
+            path
+            for path, total in jax.device_get(checksums(restored[name])).items()
+            if int(total) != meta["arrays"][name][path]["checksum"]
+        ]
+        if changed:
+            raise DamagedError(f"the bytes of {changed[0]} and {len(changed) - 1} others have changed since they were saved")
+    return {name: restored[name] for name in items}, meta
+
+
+def _shapes(arrays: dict) -> dict:
+    tree: dict = {}
+    for path, row in arrays.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = jax.ShapeDtypeStruct(tuple(row["shape"]), row["dtype"])
+    return tree
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]

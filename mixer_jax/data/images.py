@@ -1,0 +1,53 @@
+"""One image on the host: decode, resize, crop. uint8 RGB in, uint8 RGB out; [-1, 1] comes later, on the device."""
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from mixer_jax.config import UserError
+
+cv2.setNumThreads(0)  # the loader's threads already use every core
+
+JPEG, PNG = b"\xff\xd8", b"\x89PNG"
+
+
+def decode(data: bytes) -> np.ndarray:
+    """A JPEG or PNG file's bytes -> uint8 [h, w, 3]; grey, palette and CMYK come out as RGB, EXIF rotation is ignored.
+
+    Raises UserError for another format, or for data that end too soon.
+    """
+    if data[:2] == JPEG:
+        try:
+            return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+        except ValueError:  # CMYK, or a mere warning, such as the stray bytes in a few of ImageNet's files: OpenCV decides
+            return _opencv_decode(data, "JPEG")
+    if data[:4] == PNG:
+        return _opencv_decode(data, "PNG")
+    raise UserError(f"neither JPEG nor PNG (its first bytes are {data[:4]!r})")
+
+
+def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise UserError(f"a damaged {kind}")
+    return image
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[h, w, 3] -> [height, width, 3]: the mean of the covered area when smaller, bilinear when larger."""
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = height * width < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def resize_small(image: np.ndarray, size: int) -> np.ndarray:
+    """Shorter side to `size` pixels, the aspect kept."""
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    return resize(image, max(size, round(height * scale)), max(size, round(width * scale)))
+
+
+def central_crop(image: np.ndarray, size: int) -> np.ndarray:
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]

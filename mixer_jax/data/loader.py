@@ -1,0 +1,101 @@
+"""From a source to batches: which record comes when, on which host, with which randomness.
+
+The stream of training batches is a pure function of (source, transform, seed, batch size). Row r of step s is position
+p = s x batch_size + r; position p is place p mod N of epoch p div N; each epoch is its own random permutation, computed record by
+record and never held in memory. The augmentation of a record depends on (seed, epoch, record) alone. So a run's place in its data
+is its step and nothing more: it is taken up exactly on any number of hosts, threads or devices.
+
+Grain reads ahead in threads.
+"""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from grain.experimental import index_shuffle
+
+from mixer_jax.config import UserError
+from mixer_jax.data import images
+from mixer_jax.data.augment import Transform
+from mixer_jax.data.sources import Source
+
+ORDER_STREAM, AUGMENT_STREAM = 0, 1  # keep the two uses of a run's seed apart
+
+Batch = dict[str, np.ndarray]
+"""image: uint8 [rows, H, W, 3]; labels: int32 [rows, M], classes, padded with -1; mask: float32 [rows], 0 for padding rows."""
+
+
+class EpochOrder:
+    """Position in the endless stream -> (epoch, record), every record once an epoch."""
+
+    def __init__(self, num_examples: int, seed: int):
+        self._num_examples, self._seed = num_examples, seed
+        self._epoch_seeds: dict[int, int] = {}
+
+    def __call__(self, position: int) -> tuple[int, int]:
+        epoch, place = divmod(position, self._num_examples)
+        if epoch not in self._epoch_seeds:
+            sequence = np.random.SeedSequence([self._seed, ORDER_STREAM, epoch])
+            self._epoch_seeds[epoch] = int(sequence.generate_state(1)[0])
+        record = index_shuffle(place, max_index=self._num_examples - 1, seed=self._epoch_seeds[epoch], rounds=4)
+        return epoch, record
+
+
+def train_batches(
+    source: Source,
+    transform: Transform,
+    *,
+    seed: int,
+    batch_size: int,
+    rows: np.ndarray,
+    steps: range,
+    threads: int,
+    prefetch: int,
+) -> Iterator[Batch]:
+    """The batches of `steps`, of each the `rows` that this host holds (parallel.local_rows)."""
+    order = EpochOrder(len(source), seed)
+
+    def example(local: int) -> Batch:
+        step, row = divmod(local, len(rows))
+        epoch, record = order(step * batch_size + int(rows[row]))
+        rng = np.random.default_rng(np.random.SeedSequence([seed, AUGMENT_STREAM, epoch, record]))
+        return _example(source, record, transform, rng)
+
+    items = grain.MapDataset.range(steps.start * len(rows), steps.stop * len(rows))
+    return _read(items.map(example), len(rows), threads, prefetch)
+
+
+def eval_batches(
+    source: Source, transform: Transform, *, batch_size: int, rows: np.ndarray, threads: int, prefetch: int
+) -> Iterator[Batch]:
+    """Every record exactly once over all hosts, in the source's order; the last batch is filled up with rows of mask 0."""
+    num_batches = -(-len(source) // batch_size)
+
+    def example(local: int) -> Batch:
+        step, row = divmod(local, len(rows))
+        record = step * batch_size + int(rows[row])
+        if record < len(source):
+            return _example(source, record, transform, np.random.default_rng(0))
+        padding = _example(source, 0, transform, np.random.default_rng(0))
+        return {"image": np.zeros_like(padding["image"]), "labels": padding["labels"], "mask": np.float32(0)}
+
+    return _read(grain.MapDataset.range(num_batches * len(rows)).map(example), len(rows), threads, prefetch)
+
+
+def _example(source: Source, record: int, transform: Transform, rng: np.random.Generator) -> Batch:
+    image, labels = source[record]
+    if isinstance(image, bytes):
+        try:
+            image = images.decode(image)
+        except UserError as error:
+            raise UserError(f"{source.describe(record)} is {error}. Mend or remove it.") from error
+    if len(labels) > source.max_labels:
+        raise UserError(f"{source.describe(record)} has {len(labels)} labels: set data.max_labels to at least that.")
+    padded = np.full(source.max_labels, -1, np.int32)
+    padded[: len(labels)] = labels
+    return {"image": np.ascontiguousarray(transform(image, rng)), "labels": padded, "mask": np.float32(1)}
+
+
+def _read(items: grain.MapDataset, rows: int, threads: int, prefetch: int) -> Iterator[Batch]:
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    return iter(items.to_iter_dataset(options).batch(rows))

@@ -1,0 +1,252 @@
+"""Labelled images by record number, from wherever they lie. Nothing is decoded, cropped or shuffled here.
+
+A source is named in a config by a URI (`config.data.source`):
+
+    digits                             the UCI handwritten digits that scikit-learn carries: 1797 real images of 8 x 8, 10 classes
+    glyphs                             letters and digits drawn from fonts, as many as asked for (glyphs.py)
+    folder:DIR                         DIR/SPLIT/CLASS/*.jpg, or DIR/CLASS/*.jpg with an empty split
+    tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files; TensorFlow is not used to read it
+"""
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mixer_jax.config import UserError
+from mixer_jax.data.glyphs import Glyphs
+
+
+class Record(NamedTuple):
+    image: np.ndarray | bytes  # uint8 [h, w, 3], or an encoded JPEG or PNG
+    labels: tuple[int, ...]  # one class, or a set of them
+
+
+class Source(Protocol):
+    """Random access to a split. Records may be asked for by many threads at once."""
+
+    num_classes: int
+    class_names: tuple[str, ...]
+    max_labels: int  # the most labels a record has
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        """The labels alone, where that is cheaper than the record."""
+
+    def describe(self, index: int) -> str:
+        """Where a record comes from, for error messages."""
+
+
+DIGITS_SPLITS = {"train": slice(0, 1437), "test": slice(1437, 1797)}
+
+
+class DigitsSource:
+    """`digits`: split "test" is the last 360 records of the set, of writers that "train" has not; "train" the 1437 before."""
+
+    num_classes = 10
+    class_names = tuple("0123456789")
+    max_labels = 1
+
+    def __init__(self, split: str):
+        if split not in DIGITS_SPLITS:
+            raise UserError(f"digits has no split {split!r}: it has {', '.join(DIGITS_SPLITS)}.")
+        from sklearn.datasets import load_digits  # heavy, and only some runs need it
+
+        digits = load_digits()
+        grey = (digits.images[DIGITS_SPLITS[split]] * (255 / 16)).astype(np.uint8)  # 17 levels to 0..255
+        self._images = np.repeat(grey[..., None], 3, axis=-1)
+        self._labels = digits.target[DIGITS_SPLITS[split]]
+        self._split = split
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Record:
+        return Record(self._images[index], self.labels(index))
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (int(self._labels[index]),)
+
+    def describe(self, index: int) -> str:
+        return f"digits {self._split} record {index}"
+
+
+class GlyphsSource:
+    """`glyphs`: see glyphs.py."""
+
+    max_labels = 1
+
+    def __init__(self, split: str, num_examples: int):
+        if num_examples < 1:
+            raise UserError(f"data.num_examples is {num_examples}: glyphs are made on the fly, say how many (at least 1).")
+        self._glyphs = Glyphs(split, num_examples)
+        self.num_classes = self._glyphs.num_classes
+        self.class_names = self._glyphs.class_names
+
+    def __len__(self) -> int:
+        return len(self._glyphs)
+
+    def __getitem__(self, index: int) -> Record:
+        image, label = self._glyphs[index]
+        return Record(image, (label,))
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._glyphs.label(index),)
+
+    def describe(self, index: int) -> str:
+        return f"glyphs record {index}"
+
+
+class FolderSource:
+    """`folder:DIR`: one sub-folder a class, numbered in the order of their names."""
+
+    max_labels = 1
+    SUFFIXES = (".jpg", ".jpeg", ".png")
+
+    def __init__(self, directory: str, split: str):
+        root = Path(directory).expanduser() / split
+        if not root.is_dir():
+            raise UserError(f"There is no folder {root}. folder:DIR with split SPLIT reads DIR/SPLIT/CLASS/*.jpg|jpeg|png.")
+        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        if not folders:
+            raise UserError(f"{root} has no sub-folders: every class is a sub-folder that holds its images.")
+        self._root, self.class_names, self.num_classes = root, tuple(folders), len(folders)
+        self._files: list[str] = []
+        counts = []
+        for folder in folders:
+            files = sorted(entry.name for entry in os.scandir(root / folder) if entry.name.lower().endswith(self.SUFFIXES))
+            if not files:
+                raise UserError(f"{root / folder} holds no image ({', '.join(self.SUFFIXES)}): remove the folder or fill it.")
+            self._files += [f"{folder}/{file}" for file in files]
+            counts.append(len(files))
+        self._labels = np.repeat(np.arange(len(folders), dtype=np.int32), counts)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Record:
+        return Record((self._root / self._files[index]).read_bytes(), self.labels(index))
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (int(self._labels[index]),)
+
+    def describe(self, index: int) -> str:
+        return str(self._root / self._files[index])
+
+
+class TfdsSource:
+    """`tfds:NAME`: features "image" and "label" (one class) or "labels" (a set) of a dataset prepared as ArrayRecord."""
+
+    def __init__(self, name: str, split: str, data_dir: str, max_labels: int):
+        import tensorflow_datasets as tfds  # heavy, and only some runs need it
+
+        self._name = f"tfds:{name} {split}"
+        try:
+            builder = tfds.builder(name, data_dir=data_dir or None)
+        except tfds.core.registered.DatasetNotFoundError as error:
+            raise UserError(f"TFDS knows no dataset {name!r}, and none of that name lies in its data folder.") from error
+        if not builder.info.splits:
+            raise UserError(
+                f"{name} is not prepared in {builder.data_path}. Prepare it with `tfds build {name} --file_format=array_record` "
+                "(which may need TensorFlow), or set data.data_dir to where it lies."
+            )
+        features = builder.info.features
+        self._label_key = next((key for key in ("label", "labels") if key in features), None)
+        if "image" not in features or self._label_key is None:
+            raise UserError(f"{name} has the features {', '.join(features)}: image classification needs image and label(s).")
+        try:
+            self._records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        except NotImplementedError as error:
+            raise UserError(
+                f"{name} in {builder.data_path} is not in ArrayRecord files, which random access needs. Convert it with "
+                "`python -m tensorflow_datasets.scripts.convert_format`, or prepare it again with --file_format=array_record."
+            ) from error
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{name} has no split {split!r}: it has {', '.join(builder.info.splits)}.") from error
+        label_feature = getattr(features[self._label_key], "feature", features[self._label_key])
+        self.num_classes, self.class_names = label_feature.num_classes, tuple(label_feature.names)
+        self.max_labels = max_labels
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._records[index]
+        return Record(record["image"], self._labels_of(record))
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self._labels_of(self._records[index])
+
+    def _labels_of(self, record: dict) -> tuple[int, ...]:
+        return tuple(int(label) for label in np.atleast_1d(record[self._label_key]))
+
+    def describe(self, index: int) -> str:
+        return f"{self._name} record {index}"
+
+
+class Subset:
+    """Some records of another source, in a given order."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self._source, self._indices = source, indices
+        self.num_classes, self.class_names, self.max_labels = source.num_classes, source.class_names, source.max_labels
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[int(self._indices[index])]
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self._source.labels(int(self._indices[index]))
+
+    def describe(self, index: int) -> str:
+        return self._source.describe(int(self._indices[index]))
+
+
+def per_class_subset(source: Source, examples_per_class: int, seed: int) -> Subset:
+    """`examples_per_class` records of every class, drawn without replacement: a pure function of the source and the seed.
+
+    Reads the labels of the whole source once. Raises UserError when a class has too few.
+    """
+    records_of = defaultdict(list)
+    for index in range(len(source)):
+        for label in source.labels(index):
+            records_of[label].append(index)
+    chosen = []
+    for label in range(source.num_classes):
+        records = records_of[label]
+        if len(records) < examples_per_class:
+            raise UserError(
+                f"data.examples_per_class is {examples_per_class}, but class {source.class_names[label]!r} has only "
+                f"{len(records)} records."
+            )
+        rng = np.random.default_rng([seed, label])
+        chosen.extend(rng.permutation(records)[:examples_per_class])
+    return Subset(source, np.array(chosen))
+
+
+def open_source(config: ConfigDict) -> Source:
+    """The source that a `config.dataset(...)` names. Raises UserError saying what is missing and what mends it."""
+    kind, _, rest = config.source.partition(":")
+    if kind == "digits":
+        source = DigitsSource(config.split)
+    elif kind == "glyphs":
+        source = GlyphsSource(config.split, config.num_examples)
+    elif kind == "folder":
+        source = FolderSource(rest, config.split)
+    elif kind == "tfds":
+        source = TfdsSource(rest, config.split, config.data_dir, config.max_labels)
+    else:
+        raise UserError(f"data.source is {config.source!r}: it must be digits, glyphs, folder:DIR or tfds:NAME.")
+    if len(source) == 0:
+        raise UserError(f"data.source {config.source} has no record in split {config.split!r}.")
+    if config.examples_per_class:
+        source = per_class_subset(source, config.examples_per_class, config.subset_seed)
+    return source

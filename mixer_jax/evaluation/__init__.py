@@ -1,0 +1,1 @@
+"""Parameters in, numbers out. Evaluators know nothing of training; the loop receives them as functions."""

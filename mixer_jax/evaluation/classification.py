@@ -1,0 +1,49 @@
+"""Top-1, top-5 and loss over every example of a split, each counted exactly once."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mixer_jax.evaluation.predict import Predict
+from mixer_jax.parallel import replicated
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def correct_in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """1.0 where one of the k largest logits is among the example's labels. [B, K], int32 [B, M] -> float32 [B].
+
+    With a set of labels and k = 1 this is the ReaL rule (Beyer et al., arXiv 2006.07159).
+    """
+    _, top = jax.lax.top_k(logits, min(k, logits.shape[-1]))
+    return jnp.any(top[:, :, None] == labels[:, None, :], axis=(1, 2)).astype(jnp.float32)
+
+
+class Classification:
+    """An evaluator: params -> {"top1", "top5", "loss", "examples"}. Means over examples, summed by example, not by batch.
+
+    Examples without any label (as some of ReaL's) do not count.
+    """
+
+    def __init__(self, batches: Callable[[Mesh], Iterator], predict: Predict, loss: Loss, mesh: Mesh):
+        def sums(params: dict, batch: dict) -> dict[str, jax.Array]:
+            logits, _ = predict(params, batch["image"])
+            counted = batch["mask"] * jnp.any(batch["labels"] >= 0, axis=1)
+            return {
+                "top1": jnp.sum(counted * correct_in_top(logits, batch["labels"], 1)),
+                "top5": jnp.sum(counted * correct_in_top(logits, batch["labels"], 5)),
+                "loss": jnp.sum(counted * loss(logits, batch["labels"])),
+                "examples": jnp.sum(counted),
+            }
+
+        self._batches, self._mesh = batches, mesh
+        self._sums = jax.jit(sums, out_shardings=replicated(mesh))
+
+    def __call__(self, params: dict) -> dict[str, float]:
+        rows = jax.device_get([self._sums(params, batch) for batch in self._batches(self._mesh)])
+        total = {name: float(np.sum([row[name] for row in rows], dtype=np.float64)) for name in rows[0]}
+        examples = int(total.pop("examples"))
+        return {name: value / max(1, examples) for name, value in total.items()} | {"examples": examples}

@@ -1,0 +1,87 @@
+"""From `config.evals` to evaluators: what each needs, opened before any device is touched."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from mixer_jax.checkpoints.digest import params_sha256
+from mixer_jax.config import UserError
+from mixer_jax.data.augment import eval_transform
+from mixer_jax.data.loader import eval_batches
+from mixer_jax.data.sources import Source, open_source
+from mixer_jax.evaluation.classification import Classification, Loss
+from mixer_jax.evaluation.fewshot import FewShot
+from mixer_jax.evaluation.predict import Predict
+from mixer_jax.parallel import is_writer, local_rows, to_global, to_host
+
+
+class Evaluator(Protocol):
+    """Called with parameters; returns its figures by name, numbers or lists of numbers."""
+
+    def __call__(self, params: dict) -> dict: ...
+
+
+def run_evaluators(evaluators: dict[str, Evaluator], params: dict, step: int) -> dict:
+    """The content of results.json: {"step", "params_sha256", "evals": {name: figures}}. Prints a line for each evaluator."""
+    evals = {}
+    for name, evaluator in evaluators.items():
+        evals[name] = evaluator(params)
+        if is_writer():
+            numbers = (f"{key} {value:.4g}" for key, value in evals[name].items() if not isinstance(value, list))
+            tqdm.write(f"step {step}  {name}: {', '.join(numbers)}")
+    return {"step": step, "params_sha256": params_sha256(to_host(params)), "evals": evals}
+
+
+class Examples(NamedTuple):
+    """All examples of a source, as an evaluator sees them: iterate to get global batches (loader.Batch) on the mesh."""
+
+    source: Source
+    transform: object
+    batch_size: int
+    threads: int
+    prefetch: int
+
+    def batches(self, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
+        rows = local_rows(mesh, self.batch_size)
+        options = {"threads": self.threads, "prefetch": self.prefetch}
+        for batch in eval_batches(self.source, self.transform, batch_size=self.batch_size, rows=rows, **options):
+            yield to_global(batch, mesh)
+
+
+def open_examples(config: ConfigDict) -> dict[str, dict[str, Examples]]:
+    """For each evaluator, its named sets of examples. Touches no device; raises UserError for data that are not there."""
+    opened = {}
+    for name, evaluator in config.evals.items():
+        if evaluator.kind not in DATA_FIELDS:
+            raise UserError(f"config.evals.{name}.kind is {evaluator.kind!r}: it must be one of {', '.join(DATA_FIELDS)}.")
+        transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size)
+        batch_size = evaluator.batch_size or config.batch_size
+        loading = (transform, batch_size, config.loader.threads, config.loader.prefetch)
+        fields = DATA_FIELDS[evaluator.kind]
+        opened[name] = {field: Examples(open_source(evaluator[field]), *loading) for field in fields}
+        if evaluator.kind == "classification" and opened[name]["data"].source.num_classes != config.num_classes:
+            raise UserError(
+                f"config.evals.{name}.data has {opened[name]['data'].source.num_classes} classes and the model "
+                f"{config.num_classes} (config.num_classes): an evaluator of kind classification needs them equal."
+            )
+    return opened
+
+
+DATA_FIELDS = {"classification": ("data",), "fewshot": ("train", "test")}
+
+
+def make_evaluators(
+    config: ConfigDict, examples: dict[str, dict[str, Examples]], predict: Predict, loss: Loss, mesh: Mesh
+) -> dict[str, Evaluator]:
+    """One evaluator for each entry of `config.evals`, by name. `loss` is (logits, labels) -> [B]."""
+
+    def make(name: str) -> Evaluator:
+        if config.evals[name].kind == "classification":
+            return Classification(examples[name]["data"].batches, predict, loss, mesh)
+        return FewShot(config.evals[name], examples[name]["train"].batches, examples[name]["test"].batches, predict, mesh)
+
+    return {name: make(name) for name in config.evals}

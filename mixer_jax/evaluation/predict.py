@@ -1,0 +1,21 @@
+"""The forward pass that all evaluators share."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mixer_jax.models.layers import normalize_pixels
+
+Predict = Callable[[dict, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def make_predict(model: nn.Module) -> Predict:
+    """(params, uint8 images [B, H, W, 3]) -> float32 logits [B, K] and features pre_logits [B, C]; to be called under jit."""
+
+    def predict(params: dict, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, features = model.apply({"params": params}, normalize_pixels(images), train=False)
+        return logits.astype(jnp.float32), features["pre_logits"].astype(jnp.float32)
+
+    return predict

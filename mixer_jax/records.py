@@ -1,0 +1,213 @@
+"""What a run writes for people and tools: its folder, metrics, results and the progress line. No device is touched here.
+
+WORKDIR/config.json        the resolved config; what a resumed run is compared with
+WORKDIR/run.json           versions, git commit, machine and command of every start
+WORKDIR/metrics.jsonl      a line every `log_every_steps`, and one for every evaluation: {"step": ..., name: number, ...}
+WORKDIR/tensorboard/       the same numbers
+WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seconds by part
+WORKDIR/checkpoints/       see checkpoints/manager.py
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import weakref
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from mixer_jax.config import MAY_CHANGE_ON_RESUME, UserError, flatten
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
+
+
+class Workdir:
+    """A run's folder, held by this process until it ends: a second run in it is refused.
+
+    All hosts of a pod name the same folder, on a disk they share; the one that is not the `writer` neither locks nor writes.
+    """
+
+    def __init__(self, path: str, writer: bool = True):
+        if "://" in path:
+            raise UserError(f"--workdir={path}: a bucket must be mounted as a folder, or use a disk that all hosts share.")
+        self.path = Path(path).expanduser().absolute()
+        self._writer = writer
+        if writer:
+            self._take()
+
+    def _take(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / ".lock", "a+")  # noqa: SIM115  held while the process lives, however it dies
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "another process"
+            raise UserError(f"{self.path} is in use by {owner}. Wait for it, stop it, or choose another --workdir.") from error
+        weakref.finalize(self, self._lock.close)
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {platform.node()}")
+        self._lock.flush()
+
+    def refuse_other_run(self, config: ConfigDict) -> None:
+        """Raises UserError if the folder's run has another config, naming the options that change what a run computes."""
+        file = self.path / "config.json"
+        if not file.exists():
+            return
+        old, new = flatten(ConfigDict(_read_json(file))), flatten(ConfigDict(json.loads(config.to_json())))
+        changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+        changed = [name for name in changed if not re.fullmatch(MAY_CHANGE_ON_RESUME, name)]
+        if changed:
+            lines = "".join(f"\n  {name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in changed)
+            raise UserError(f"{self.path} holds a run with another config. Choose another --workdir, or undo:{lines}")
+
+    def record_start(self, config: ConfigDict, facts: dict) -> None:
+        """Writes config.json; appends this start to run.json: command, versions, git commit, `facts` on devices and model."""
+        if not self._writer:
+            return
+        write_json(self.path / "config.json", json.loads(config.to_json()))
+        file = self.path / "run.json"
+        starts = _read_json(file)["starts"] if file.exists() else []
+        start = {
+            "time": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+            "command": " ".join([Path(sys.executable).name, *sys.argv]),
+            "git_commit": _git_commit(),
+            "python": platform.python_version(),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "host": platform.node(),
+        }
+        write_json(file, {"starts": [*starts, start | facts]})
+
+    @property
+    def results(self) -> dict:
+        """results.json, or {} before the first evaluation."""
+        file = self.path / "results.json"
+        return _read_json(file) if file.exists() else {}
+
+    def write_results(self, results: dict) -> None:
+        if self._writer:
+            write_json(self.path / "results.json", results)
+
+
+class Metrics:
+    """metrics.jsonl and TensorBoard events of one run. Lines after `from_step` are dropped: a resumed run writes them again."""
+
+    def __init__(self, workdir: Path, from_step: int, writer: bool = True):
+        self._writer = writer
+        if not writer:
+            return
+        self._file = workdir / "metrics.jsonl"
+        kept = [row for row in read_metrics(workdir) if row["step"] <= from_step]
+        _write_whole(self._file, "".join(json.dumps(row) + "\n" for row in kept))
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step + 1)
+
+    def write(self, step: int, values: dict[str, float | None]) -> None:
+        if not self._writer:
+            return
+        with open(self._file, "a") as file:
+            file.write(json.dumps({"step": step} | values) + "\n")
+        for name, value in values.items():
+            if value is not None:
+                self._tensorboard.add_scalar(name, value, step)
+
+    def write_evals(self, step: int, evals: dict[str, dict]) -> None:
+        """Figures of evaluators as NAME/FIGURE; lists stay in results.json alone."""
+        self.write(
+            step,
+            {
+                f"{name}/{figure}": value
+                for name, figures in evals.items()
+                for figure, value in figures.items()
+                if not isinstance(value, list)
+            },
+        )
+
+    def close(self) -> None:
+        if self._writer:
+            self._tensorboard.close()
+
+
+class Progress:
+    """One line that shows how far a run is, its rate and the time left. Silent when standard error is not a terminal."""
+
+    def __init__(self, total_steps: int, first_step: int):
+        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+    def update(self, step: int, text: str | None = None) -> None:
+        self._bar.update(step - self._bar.n)
+        if text is not None:
+            self._bar.set_postfix_str(text)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Stopwatch:
+    """Seconds spent by part of a run: `with stopwatch("data"): ...`."""
+
+    def __init__(self):
+        self.seconds = defaultdict(float)
+        self._start = time.monotonic()
+
+    @contextmanager
+    def __call__(self, part: str):
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.monotonic() - start
+
+    def report(self) -> dict[str, float]:
+        """Seconds by part, and "total" since the start."""
+        return {part: round(s, 3) for part, s in self.seconds.items()} | {"total": round(time.monotonic() - self._start, 3)}
+
+
+def read_metrics(workdir: Path) -> list[dict]:
+    """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
+    file, rows = Path(workdir) / "metrics.jsonl", []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def write_json(file: Path, content: dict) -> None:
+    _write_whole(file, json.dumps(content, indent=2) + "\n")
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """A reader sees the old file or the new one, never a part, also after a kill."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, file)
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is damaged ({error}). Restore it, or choose another --workdir.") from error
+
+
+def _git_commit() -> str:
+    """The commit of this code, with + when files have changed since; "unknown" outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(here)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+" if changed else "")

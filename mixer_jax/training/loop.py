@@ -1,0 +1,140 @@
+"""The loop around the step: data in, metrics out, evaluations and checkpoints when due, and stopping well.
+
+The host stays one step behind the device: it starts step n and only then reads the numbers of step n - 1, so that the device
+always has work. Only a checkpoint and an evaluation wait for the device.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.sharding import Mesh
+
+from mixer_jax.config import UserError
+from mixer_jax.parallel import to_global
+from mixer_jax.records import Metrics, Progress, Stopwatch
+from mixer_jax.training.preemption import StopRequest
+from mixer_jax.training.state import TrainState
+
+
+class DivergedError(UserError):
+    """The loss or a norm is not finite."""
+
+
+@dataclasses.dataclass
+class Rate:
+    """Speed between two lines of the log: evaluations and checkpoints do not count."""
+
+    batch_size: int
+    num_devices: int
+    flops_per_device: float  # of one step
+    peak_flops_per_sec: float | None  # of one device; None when unknown
+    stopwatch: Stopwatch
+
+    def __post_init__(self):
+        self.restart(step=0)
+
+    def restart(self, step: int) -> None:
+        self._step, self._start, self._seconds = step, time.monotonic(), dict(self.stopwatch.seconds)
+
+    def since_restart(self, step: int) -> dict[str, float | None]:
+        spent = {part: seconds - self._seconds.get(part, 0.0) for part, seconds in self.stopwatch.seconds.items()}
+        pauses = spent.get("evaluation", 0.0) + spent.get("checkpoint", 0.0)
+        seconds = max(1e-9, time.monotonic() - self._start - pauses)
+        step_seconds = seconds / max(1, step - self._step)
+        images_per_sec = self.batch_size / step_seconds
+        peak = self.peak_flops_per_sec
+        return {
+            "images_per_sec": images_per_sec,
+            "images_per_sec_per_device": images_per_sec / self.num_devices,
+            "data_wait_share": spent.get("data", 0.0) / seconds,
+            "mfu": self.flops_per_device / step_seconds / peak if peak else None,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the loop does when; all in steps. 0 in `evaluate_every` means only at the end."""
+
+    total: int
+    log_every: int
+    checkpoint_every: int
+    evaluate_every: dict[str, int]
+
+    def evaluations_due(self, step: int) -> list[str]:
+        return [name for name, every in self.evaluate_every.items() if every and step % every == 0 and step < self.total]
+
+    def checkpoint_due(self, step: int) -> bool:
+        return step == self.total or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
+
+
+def train(
+    state: TrainState,
+    train_step: Callable[[TrainState, dict], tuple[TrainState, dict]],
+    batches: Iterator[dict],
+    mesh: Mesh,
+    plan: Plan,
+    *,
+    first_step: int,
+    save: Callable[[int, TrainState], None],
+    evaluate: Callable[[int, TrainState, list[str]], None],
+    metrics: Metrics,
+    rate: Rate,
+) -> tuple[TrainState, int]:
+    """Runs steps first_step + 1 .. plan.total; returns the state and the step reached, which is less when asked to stop.
+
+    Raises DivergedError as soon as a number is not finite; what is on disk then is finite.
+    """
+    stopwatch = rate.stopwatch
+    progress = Progress(plan.total, first_step)
+    rate.restart(first_step)
+
+    def read(step: int, values: dict[str, jax.Array]) -> None:
+        with stopwatch("device"):
+            numbers = {name: float(value) for name, value in jax.device_get(values).items()}
+        bad = [f"{name}={number}" for name, number in numbers.items() if not math.isfinite(number)]
+        if bad:
+            raise DivergedError(
+                f"Step {step} is not finite ({', '.join(bad)}). No checkpoint holds it; earlier ones are kept. Lower "
+                "optimizer.learning_rate, lengthen schedule.warmup or lower optimizer.clip_norm, and use a new --workdir."
+            )
+        if step % plan.log_every == 0:
+            numbers |= rate.since_restart(step)
+            metrics.write(step, numbers)
+            progress.update(step, describe(numbers))
+            rate.restart(step)
+
+    with StopRequest() as stop:
+        step, unread = first_step, None
+        for step in range(first_step + 1, plan.total + 1):
+            with stopwatch("data"):  # waits only if the host is slower than the device
+                batch = to_global(next(batches), mesh)
+            state, values = train_step(state, batch)  # returns at once; the old state's memory is given to the new one
+            if unread:
+                read(*unread)  # the step before this one
+            unread = step, values
+            stopping = stop.reached(step)  # every step, on every host: they must agree on the answer
+            if stopping or plan.checkpoint_due(step):
+                read(*unread)  # before saving: a state that is not finite never reaches the disk
+                unread = None
+                with stopwatch("checkpoint"):
+                    save(step, state)  # before evaluating: a kill during an evaluation then costs nothing
+            if stopping:
+                break
+            if names := plan.evaluations_due(step):
+                with stopwatch("evaluation"):
+                    evaluate(step, state, names)
+    progress.update(step, "")
+    progress.close()
+    return state, step
+
+
+def describe(numbers: dict[str, float | None]) -> str:
+    """The progress line's text."""
+    mfu = "n/a" if numbers["mfu"] is None else f"{numbers['mfu']:.1%}"
+    return (
+        f"loss {numbers['loss']:.4g}, lr {numbers['learning_rate']:.3g}, {numbers['images_per_sec']:.0f} img/s "
+        f"({numbers['images_per_sec_per_device']:.0f}/device), data wait {numbers['data_wait_share']:.0%}, MFU {mfu}"
+    )

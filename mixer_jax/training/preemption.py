@@ -1,0 +1,41 @@
+"""Being asked to stop: SIGTERM from a scheduler, Ctrl-C from a person."""
+
+import os
+import signal
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class StopRequest:
+    """While entered, the first SIGTERM or Ctrl-C sets a flag that the loop reads; the second kills as usual.
+
+    With several processes JAX's own service spreads SIGTERM, so that all hosts agree on the step at which to stop; a handler of
+    ours would silence it. Ctrl-C is handed to that service.
+    """
+
+    def __init__(self):
+        self._requested = False
+        self._distributed = jax.distributed.is_initialized()
+
+    def __enter__(self) -> "StopRequest":
+        signals = [signal.SIGINT] if self._distributed else [signal.SIGINT, signal.SIGTERM]
+        self._previous = {number: signal.signal(number, self._on_signal) for number in signals}
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame) -> None:
+        self._requested = True
+        self._restore()
+        if self._distributed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def reached(self, step: int) -> bool:
+        """Whether to stop after this step. Every process must ask at every step."""
+        return multihost_utils.reached_preemption_sync_point(step) if self._distributed else self._requested

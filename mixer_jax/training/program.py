@@ -1,0 +1,79 @@
+"""What a config asks the devices to do, as one object: the model, its optimiser, the state and the compiled step.
+
+train.py runs it; the benchmark and the planner compile the same one. Making it allocates nothing and touches no device.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer_jax.models.registry import make_model
+from mixer_jax.parallel import batch_sharding, replicated, state_sharding
+from mixer_jax.training.optimizer import make_optimizer
+from mixer_jax.training.schedule import make_schedule
+from mixer_jax.training.state import TrainState, init_params, init_state
+from mixer_jax.training.step import make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """See the module. `new_params()` makes random parameters; `new_state(params)` the state before the first step."""
+
+    config: ConfigDict
+    model: nn.Module
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
+    new_params: Callable[[], dict]
+    new_state: Callable[[dict], TrainState]
+
+    def state_shapes(self, mesh: Mesh) -> TrainState:
+        """Shapes, dtypes and shardings of the whole state."""
+        shapes = jax.eval_shape(lambda: self.new_state(self.new_params()))
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, state_sharding(shapes, mesh))
+
+    def init_params(self, mesh: Mesh) -> dict:
+        """Random parameters, each device making its own part."""
+        return jax.jit(self.new_params, out_shardings=_shardings(self.state_shapes(mesh).params))()
+
+    def init_state(self, mesh: Mesh, params: dict) -> TrainState:
+        """The state before the first step. Takes the parameters' memory over."""
+        return jax.jit(self.new_state, out_shardings=_shardings(self.state_shapes(mesh)), donate_argnums=0)(params)
+
+    def compile_step(self, mesh: Mesh, max_labels: int) -> tuple[Callable, float]:
+        """(the training step compiled for the mesh, operations of one step on one device).
+
+        The old state's memory is given to the new. The operations are those that the compiler counts, with what remat computes
+        twice. It counts a loop's body once, so with accumulation its figure is multiplied by the number of parts.
+        """
+        config, shapes = self.config, self.state_shapes(mesh)
+        rows = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(mesh))
+        batch = {
+            "image": rows((config.batch_size, config.image_size, config.image_size, 3), jnp.uint8),
+            "labels": rows((config.batch_size, max_labels), jnp.int32),
+            "mask": rows((config.batch_size,), jnp.float32),
+        }
+        step = make_train_step(self.model, self.tx, self.schedule, config)
+        jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(shapes), replicated(mesh)))
+        compiled = jitted.lower(shapes, batch).compile()
+        return compiled, compiled.cost_analysis()["flops"] * config.accumulation_steps
+
+
+def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Program:
+    """Raises UserError when the model, the image size or a parameter pattern of the config cannot be."""
+    model = make_model(config.model, config.num_classes)
+    new_params = functools.partial(init_params, model, config.image_size, config.seed)
+    schedule = make_schedule(config.schedule, config.optimizer.learning_rate, total_steps, warmup_steps)
+    tx = make_optimizer(config.optimizer, schedule, jax.eval_shape(new_params))
+    new_state = functools.partial(init_state, tx=tx, ema_decay=config.ema_decay)
+    return Program(config, model, schedule, tx, new_params, new_state)
+
+
+def _shardings(shapes):
+    return jax.tree.map(lambda x: x.sharding, shapes)

@@ -1,0 +1,79 @@
+"""One training step: the method section of the paper (3, Pre-training) as a pure function of state and batch.
+
+Where it differs from the paper: nothing that the paper states. What the paper leaves open is decided in losses.py (which loss),
+mixup.py (one draw a batch), optimizer.py (which parameters decay), models/layers.py (stochastic depth) and schedule.py.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mixer_jax.models.layers import normalize_pixels
+from mixer_jax.training.losses import k_hot, make_loss
+from mixer_jax.training.mixup import mixup
+from mixer_jax.training.state import TrainState, random_key
+
+Metrics = dict[str, jax.Array]
+
+
+def make_train_step(
+    model: nn.Module, tx: optax.GradientTransformation, schedule: optax.Schedule, config: ConfigDict
+) -> Callable[[TrainState, dict], tuple[TrainState, Metrics]]:
+    """(state, batch of uint8 image [B, H, W, 3] and int32 labels [B, M]) -> (next state, scalar metrics in float32)."""
+    loss_of = make_loss(config.loss.kind, config.loss.label_smoothing)
+
+    def loss_fn(params: dict, images: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
+        logits, _ = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
+        return loss_of(logits, targets).mean()
+
+    def step(state: TrainState, batch: dict) -> tuple[TrainState, Metrics]:
+        mixup_key, dropout_key = (jax.random.fold_in(random_key(config.seed, s), state.step) for s in ("mixup", "dropout"))
+        images = normalize_pixels(batch["image"])
+        targets = k_hot(batch["labels"], config.num_classes)
+        if config.augment.mixup:
+            images, targets = mixup(mixup_key, config.augment.mixup, images, targets)
+
+        value_and_grad = accumulate(jax.value_and_grad(loss_fn), config.accumulation_steps)
+        loss, grads = value_and_grad(state.params, images, targets, dropout_key)
+
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = optax.incremental_update(params, state.ema, 1.0 - config.ema_decay) if config.ema_decay else None
+        metrics = {
+            "loss": loss,
+            "learning_rate": schedule(state.step),
+            "grad_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
+            "param_norm": optax.tree.norm(params),
+        }
+        metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+        return TrainState(state.step + 1, params, ema, opt_state), metrics
+
+    return step
+
+
+def accumulate(value_and_grad: Callable, num_parts: int) -> Callable:
+    """The same (loss, gradients), computed over `num_parts` slices of the batch one after the other, to save memory.
+
+    Part i takes rows i, i + num_parts, ...: every device keeps its own rows, and nothing moves between them.
+    """
+    if num_parts == 1:
+        return value_and_grad
+
+    def accumulated(params, images, targets, key):
+        def slices(x):
+            return jnp.swapaxes(x.reshape(-1, num_parts, *x.shape[1:]), 0, 1)
+
+        def add_part(total, part):
+            return jax.tree.map(jnp.add, total, value_and_grad(params, *part)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(value_and_grad, params, images, targets, key))
+        parts = (slices(images), slices(targets), jax.random.split(key, num_parts))
+        total, _ = jax.lax.scan(add_part, zeros, parts)
+        return jax.tree.map(lambda x: x / num_parts, total)
+
+    return accumulated

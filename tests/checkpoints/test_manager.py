@@ -1,0 +1,162 @@
+"""Checkpoints on disk: read back exactly, damaged ones passed over, unfit ones refused, never a silent start from nothing."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixer_jax.checkpoints.manager import Checkpoints, load_weights
+from mixer_jax.config import UserError
+from mixer_jax.parallel import make_mesh, state_sharding
+
+
+def items(step: int, fsdp: int = 1) -> dict:
+    rng = np.random.default_rng(step)
+    kernel = rng.normal(size=(512, 256)).astype(np.float32)
+    tree = {
+        "params": {"stem": {"kernel": kernel, "bias": kernel[0].copy()}},
+        "optimizer": {"step": np.int32(step), "mu": {"stem": {"kernel": kernel.astype(jnp.bfloat16)}}},
+    }
+    return jax.device_put(tree, state_sharding(jax.tree.map(jnp.asarray, tree), make_mesh(fsdp)))
+
+
+def shapes(fsdp: int = 1) -> dict:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), items(0, fsdp))
+
+
+def save(workdir: Path, *steps: int, fsdp: int = 1) -> None:
+    checkpoints = Checkpoints(workdir, keep=3)
+    for step in steps:
+        checkpoints.save(step, items(step, fsdp), {"step": step})
+    checkpoints.finish()
+
+
+def restore(workdir: Path, fsdp: int = 1) -> tuple[dict, dict] | None:
+    return Checkpoints(workdir, keep=3).restore_latest(shapes(fsdp))
+
+
+def assert_same(left, right) -> None:
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), left, right)
+
+
+def data_files(step_folder: Path) -> list[Path]:
+    """The files that hold array bytes (Orbax writes some of them twice)."""
+    return [file for file in (step_folder / "params").rglob("d/*") if file.stat().st_size > 4096]
+
+
+def test_an_empty_folder_has_nothing_to_restore(tmp_path: Path):
+    assert restore(tmp_path) is None
+
+
+@pytest.mark.parametrize("saved, restored", [(1, 1), (1, 8), (8, 1), (4, 2)])
+def test_what_was_saved_comes_back_bit_for_bit_on_any_mesh(tmp_path: Path, saved: int, restored: int):
+    save(tmp_path, 5, fsdp=saved)
+    tree, meta = restore(tmp_path, fsdp=restored)
+    assert meta["step"] == 5
+    assert_same(tree, items(5))
+    assert tree["params"]["stem"]["kernel"].sharding == shapes(restored)["params"]["stem"]["kernel"].sharding
+
+
+def test_the_newest_steps_are_kept(tmp_path: Path):
+    save(tmp_path, 1, 2, 3, 4, 5)
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["3", "4", "5"]
+
+
+def flip_a_bit(folder: Path) -> None:
+    for file in data_files(folder):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 16
+        file.write_bytes(data)
+
+
+def truncate(folder: Path) -> None:
+    for file in data_files(folder):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def delete_data(folder: Path) -> None:
+    for file in data_files(folder):
+        file.unlink()
+
+
+def empty(folder: Path) -> None:
+    for file in sorted(folder.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+
+
+def cut_meta(folder: Path) -> None:
+    file = folder / "meta" / "metadata"
+    file.write_text(file.read_text()[:20])
+
+
+DAMAGES = [flip_a_bit, truncate, delete_data, empty, cut_meta]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_step_is_set_aside_and_the_one_before_restored(tmp_path: Path, damage, capsys):
+    save(tmp_path, 1, 2)
+    damage(tmp_path / "checkpoints/2")
+    tree, meta = restore(tmp_path)
+    assert meta["step"] == 1
+    assert_same(tree, items(1))
+    said = capsys.readouterr().out
+    assert "Checkpoint 2 is damaged" in said
+    assert damage is not flip_a_bit or "the bytes of stem/kernel" in said  # what Orbax alone would not notice
+    assert [folder.name.split("-")[0] for folder in (tmp_path / "damaged").iterdir()] == ["2"]
+    save(tmp_path, 2)  # the run reaches that step again
+    assert restore(tmp_path)[1]["step"] == 2
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_reading_weights_passes_over_a_damaged_step_and_changes_nothing(tmp_path: Path, damage):
+    save(tmp_path, 1, 2)
+    damage(tmp_path / "checkpoints/2")
+    params, meta = load_weights(str(tmp_path), make_mesh(1))
+    assert meta["step"] == 1
+    assert_same(params, items(1)["params"])
+    assert (tmp_path / "checkpoints/2").exists()
+    with pytest.raises(UserError, match="step 2"):
+        load_weights(str(tmp_path / "checkpoints/2"), make_mesh(1))
+
+
+def test_a_run_whose_every_step_is_damaged_does_not_start_over(tmp_path: Path):
+    save(tmp_path, 1, 2)
+    for step in "12":
+        flip_a_bit(tmp_path / "checkpoints" / step)
+    with pytest.raises(UserError, match="Choose a new --workdir to start over"):
+        restore(tmp_path)
+
+
+MUTANTS = {
+    "missing": (lambda tree: tree["params"]["stem"].pop("bias"), "extra     stem/bias"),
+    "extra": (lambda tree: tree["params"].update(new=jnp.zeros(3)), "missing   new"),
+    "shape": (lambda tree: tree["params"]["stem"].update(bias=jnp.zeros(255)), r"differs   stem/bias.*\(256,\).*\(255,\)"),
+    "dtype": (lambda tree: tree["params"]["stem"].update(bias=jnp.zeros(256, jnp.bfloat16)), "differs   stem/bias.*bfloat16"),
+    "transposed": (lambda tree: tree["params"]["stem"].update(kernel=jnp.zeros((256, 512))), "differs   stem/kernel"),
+    "renamed": (lambda tree: tree["params"].update(root=tree["params"].pop("stem")), "missing   root/bias"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_checkpoint_of_another_model_is_refused_with_what_differs_and_left_alone(tmp_path: Path, name: str):
+    mutate, message = MUTANTS[name]
+    save(tmp_path, 1)
+    wanted = items(0)
+    mutate(wanted)
+    wanted = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), wanted, state_sharding(wanted, make_mesh(1))
+    )
+    with pytest.raises(UserError, match=message):
+        Checkpoints(tmp_path, keep=3).restore_latest(wanted)
+    with pytest.raises(UserError, match=message):
+        load_weights(str(tmp_path), make_mesh(1), wanted["params"])
+    assert restore(tmp_path)[1]["step"] == 1
+
+
+@pytest.mark.parametrize("place", ["nowhere", "checkpoints/7"])
+def test_a_place_without_a_checkpoint_is_refused(tmp_path: Path, place: str):
+    save(tmp_path, 1)
+    with pytest.raises(UserError, match="neither a run's folder"):
+        load_weights(str(tmp_path / place), make_mesh(1))

@@ -1,0 +1,22 @@
+"""Tests are stricter than production: eight virtual CPU devices, and implicit rank promotion raises."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # train.py and evaluate.py; tiny_config.py
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+from tiny_config import get_config
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def tiny_config() -> ConfigDict:
+    return get_config()

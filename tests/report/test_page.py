@@ -1,0 +1,47 @@
+import json
+import re
+
+import pytest
+
+from mixer_jax.config import UserError
+from mixer_jax.report.page import report_runs
+
+
+def test_a_page_is_one_file_that_refers_to_nothing_outside(whole_run, tmp_path):
+    report_runs([whole_run], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "Not shown" not in page and page.count("<img") > 40
+    assert not re.search(r"https?://|<script|<link|@import|url\(|srcset", page)
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="(.*?)"', page))
+
+
+def test_results_have_a_row_a_run_and_a_dash_for_what_it_was_not_tested_on(tmp_path, write_run):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b")
+    results = {"step": 20, "evals": {"few": {"top1_5shot": 0.25, "top1_5shot_seeds": [0.2, 0.3]}}}
+    (tmp_path / "b" / "results.json").write_text(json.dumps(results))
+    report_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    table = page[page.index("<table>") : page.index("</table>")]
+    cells = [re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", table)]
+    assert cells == [
+        ["run", "trained on", "step", "test %", "few, 5-shot %"],
+        ["a", "digits, train", "40", "60.0", "\u2013"],
+        ["b", "digits, train", "40", "\u2013", "25.0"],
+    ]
+    assert "2 runs of mixer_jax, 1 finished." in page
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path, write_run):
+    write_run(tmp_path / "a" / "run")
+    write_run(tmp_path / "b" / "run")
+    report_runs([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert f"<h2>{tmp_path}/a/run</h2>" in page and f"<h2>{tmp_path}/b/run</h2>" in page
+
+
+def test_a_page_needs_a_run(tmp_path):
+    with pytest.raises(UserError, match="at least one"):
+        report_runs([], tmp_path / "page.html")
+    with pytest.raises(UserError, match="holds no run"):
+        report_runs([tmp_path], tmp_path / "page.html")

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from mixer_jax.checkpoints.manager import load_weights
+from mixer_jax.config import UserError
+from mixer_jax.data.augment import train_transform
+from mixer_jax.data.loader import train_batches
+from mixer_jax.data.sources import open_source
+from mixer_jax.parallel import make_mesh
+from mixer_jax.report.runs import read_run
+from mixer_jax.report.samples import pair_units, predictions, spatial_frequency, token_mixing_units, training_images
+
+
+def wave(cycles, phase=0.0, side=8):
+    return np.cos(2 * np.pi * cycles * np.arange(side) / side + phase)[:, None] * np.ones(side)
+
+
+def test_training_images_are_the_first_rows_of_the_runs_own_first_batch(run_folder):
+    run = read_run(run_folder)
+    source = open_source(run.config.data)
+    transform = train_transform(run.config.augment, run.config.image_size)
+    batch = next(
+        train_batches(source, transform, seed=0, batch_size=16, rows=np.arange(16), steps=range(3), threads=1, prefetch=1)
+    )
+    pictures = training_images(run, 5)
+    assert len(pictures) == 5 and len(training_images(run, 99)) == 16
+    np.testing.assert_array_equal([picture.image for picture in pictures], batch["image"][:5])
+    assert [picture.truth for picture in pictures] == [str(label) for label in batch["labels"][:5, 0]]
+
+
+def test_predictions_are_wrong_exactly_where_the_answer_is_not_the_truth(whole_run, answer):
+    found = predictions(read_run(whole_run), shown=40, mistakes=6)
+    assert (found.evaluator, found.step, len(found.sample), len(found.mistakes)) == ("test", 40, 40, 6)
+    for picture in found.sample:
+        assert picture.mistaken_for == ("" if picture.truth == str(answer) else str(answer))
+    assert {bool(picture.mistaken_for) for picture in found.sample} == {True, False}
+    assert all(picture.truth != str(answer) for picture in found.mistakes)
+    assert len({picture.truth for picture in found.sample}) > 5
+
+
+def test_the_sample_is_not_the_test_sets_head_which_may_be_all_of_one_class(whole_run):
+    run = read_run(whole_run)
+    source = open_source(run.config.evals.test.data)
+    head = [str(source.labels(index)[0]) for index in range(40)]
+    assert [picture.truth for picture in predictions(run, shown=40, mistakes=1).sample] != head
+
+
+def test_a_test_set_with_too_few_mistakes_is_looked_at_once_and_whole(whole_run):
+    found = predictions(read_run(whole_run), shown=10, mistakes=1000)
+    assert found.looked_at == 360 and 250 < len(found.mistakes) < 350
+
+
+def test_a_run_without_a_test_set_says_what_it_lacks(tmp_path, write_run):
+    write_run(tmp_path / "run", evals={})
+    with pytest.raises(UserError, match="no evaluator of kind classification"):
+        predictions(read_run(tmp_path / "run"), 1, 1)
+
+
+def test_units_are_the_columns_of_the_first_token_mixing_kernel(whole_run):
+    units = token_mixing_units(read_run(whole_run))
+    params, _ = load_weights(str(whole_run), make_mesh(1))
+    kernel = np.asarray(params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"])
+    assert units.shape == (6, 4, 4)
+    np.testing.assert_array_equal(units[2], [kernel[row : row + 4, 2] for row in (0, 4, 8, 12)])
+
+
+def test_frequency_rises_with_cycles_and_does_not_depend_on_scale_or_phase():
+    frequencies = spatial_frequency(np.stack([wave(cycles) for cycles in range(5)]))
+    np.testing.assert_allclose(frequencies, np.arange(5) / 8, atol=1e-12)
+    np.testing.assert_allclose(spatial_frequency(np.stack([wave(2), -3 * wave(2), wave(2, 0.7)])), 2 / 8)
+    assert spatial_frequency(np.zeros((1, 8, 8))) == 0
+
+
+def test_units_go_from_low_to_high_frequency_each_with_its_inverse():
+    units = np.stack([wave(3), wave(1), -2 * wave(3), -wave(0), 5 * wave(0), -wave(1, 0.1)])
+    pairs = pair_units(units)
+    assert [set(pair) for pair in pairs] == [{3, 4}, {1, 5}, {0, 2}]
+
+
+def test_an_odd_unit_stays_alone_and_none_is_lost():
+    rng = np.random.default_rng(0)
+    pairs = pair_units(np.concatenate([rng.normal(size=(6, 4, 4)), np.zeros((1, 4, 4))]))
+    assert sorted(i for pair in pairs for i in pair) == list(range(7)) and [len(pair) for pair in pairs] == [2, 2, 2, 1]

@@ -1,0 +1,125 @@
+"""Every shipped config: valid, of the paper's size, with the paper's numbers; and what the paper has not is refused."""
+
+import runpy
+
+import jax
+import pytest
+from conftest import ROOT
+from ml_collections import ConfigDict
+
+from mixer_jax.config import UserError, classification, dataset, steps_of, validate
+from mixer_jax.data.augment import train_transform
+from mixer_jax.parallel import make_mesh
+from mixer_jax.training.program import make_program
+
+IMAGES = {"pretrain_imagenet": 1_281_167, "pretrain_imagenet21k": 14_197_122, "pretrain_jft300m": 303_000_000, "finetune": 50_000}
+
+
+def module(name: str) -> dict:
+    return runpy.run_path(str(ROOT / "configs" / f"{name}.py"))
+
+
+ROWS = [(name, row) for name in IMAGES for row in module(name)["ROWS"]]
+DEMO = sorted(file.stem for file in (ROOT / "configs/demo").glob("*.py"))
+ALL = ROWS + [(f"demo/{name}", None) for name in DEMO]
+# Table 1 of arXiv 2105.01601 with heads, counted exactly: parameters by (variant, classes).
+PARAMETERS = {
+    ("B/16", 1000): 59_880_472,
+    ("L/16", 1000): 208_196_168,
+    ("B/16", 21_843): 75_908_739,
+    ("L/16", 21_843): 229_560_243,
+}
+BODIES = {
+    "S/32": (18_591_624, 512),
+    "S/16": (18_015_264, 512),
+    "B/32": (59_524_428, 768),
+    "B/16": (59_111_472, 768),
+    "L/32": (205_914_264, 1024),
+    "L/16": (207_171_168, 1024),
+    "H/14": (431_069_952, 1280),
+}
+
+
+def read(name: str, row: str | None) -> ConfigDict:
+    get_config = module(name)["get_config"]
+    return get_config(row) if row else get_config()
+
+
+@pytest.mark.parametrize("name, row", ALL)
+def test_it_is_valid_and_locked(name: str, row: str | None):
+    config = read(name, row)
+    validate(config)
+    with pytest.raises((KeyError, AttributeError), match="learning_rate"):
+        config.optimizer.learning_rat = 1.0
+
+
+@pytest.mark.parametrize("name, row", ALL)
+def test_its_full_size_state_has_the_papers_parameter_count(name: str, row: str | None):
+    config = read(name, row)
+    state = make_program(config, total_steps=100_000, warmup_steps=10_000).state_shapes(make_mesh(1))
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    if name.startswith("demo/"):
+        assert count < 1_000_000
+        return
+    body, width = BODIES[config.model.variant]
+    assert count == body + (width + 1) * config.num_classes
+    assert count == PARAMETERS.get((config.model.variant, config.num_classes), count)
+    moments = {"adam": 2, "sgd": 1}[config.optimizer.name]
+    assert sum(x.size for x in jax.tree.leaves(state.opt_state)) - moments * count < 5
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_row_that_the_paper_has_not_is_refused_with_those_it_has(name: str):
+    for row in ("S/8", "XL/16", ""):
+        with pytest.raises(UserError) as error:
+            module(name)["get_config"](row)
+        assert all(known in str(error.value) for known in module(name)["ROWS"])
+
+
+# Table 4 of arXiv 2105.01601, transcribed apart from the configs: epochs, lr, weight decay, RandAugment m, mixup p, dropout, depth.
+TABLE_4 = {
+    ("pretrain_imagenet", "B/16"): (300, 0.001, 0.1, 15, 0.5, 0.0, 0.1),
+    ("pretrain_imagenet", "L/16"): (300, 0.001, 0.1, 15, 0.5, 0.0, 0.1),
+    ("pretrain_imagenet21k", "B/16"): (300, 0.001, 0.1, 10, 0.2, 0.0, 0.1),
+    ("pretrain_imagenet21k", "L/16"): (300, 0.001, 0.1, 20, 0.5, 0.0, 0.1),
+    ("pretrain_jft300m", "S/32"): (5, 0.003, 0.03, 0, 0.0, 0.0, 0.0),
+    ("pretrain_jft300m", "S/16"): (5, 0.003, 0.03, 0, 0.0, 0.0, 0.0),
+    ("pretrain_jft300m", "B/32"): (7, 0.003, 0.03, 0, 0.0, 0.0, 0.0),
+    ("pretrain_jft300m", "B/16"): (7, 0.003, 0.03, 0, 0.0, 0.0, 0.0),
+    ("pretrain_jft300m", "L/32"): (7, 0.001, 0.03, 0, 0.0, 0.0, 0.0),
+    ("pretrain_jft300m", "L/16"): (7, 0.001, 0.03, 0, 0.0, 0.0, 0.0),
+    ("pretrain_jft300m", "L/16-14ep"): (14, 0.001, 0.03, 0, 0.0, 0.0, 0.0),
+    ("pretrain_jft300m", "H/14"): (14, 0.001, 0.03, 0, 0.0, 0.0, 0.0),
+}
+
+
+def test_every_pre_training_row_has_table_4s_numbers():
+    assert set(TABLE_4) == {(name, row) for name, row in ROWS if name.startswith("pretrain")}
+    for (name, row), expected in TABLE_4.items():
+        config = read(name, row)
+        augment, optimizer, model = config.augment, config.optimizer, config.model
+        got = (config.total.epochs, optimizer.learning_rate, optimizer.weight_decay, augment.randaugment_magnitude)
+        assert (*got, augment.mixup, model.dropout, model.stoch_depth) == expected
+        assert augment.randaugment_layers == (2 if augment.randaugment_magnitude else 0)
+        assert (config.batch_size, config.image_size, optimizer.name, optimizer.clip_norm) == (4096, 224, "adam", 1.0)
+        assert (optimizer.b1, optimizer.b2, config.schedule.decay, config.schedule.warmup.steps) == (0.9, 0.999, "linear", 10_000)
+
+
+@pytest.mark.parametrize("name, epochs, steps", [("pretrain_imagenet", 300, 93_835), ("pretrain_imagenet21k", 300, 1_039_828)])
+def test_epochs_are_the_papers_steps(name: str, epochs: int, steps: int):
+    config = read(name, "B/16")
+    assert config.total.epochs == epochs
+    assert abs(steps_of(config.total, batch_size=config.batch_size, num_examples=IMAGES[name]) - steps) <= 1
+
+
+def test_a_run_that_asks_for_randaugment_is_refused_and_told_how_to_go_without():
+    config = read("pretrain_imagenet", "B/16")
+    with pytest.raises(UserError, match=r"not built yet.*randaugment_layers=0"):
+        train_transform(config.augment, config.image_size)
+
+
+def test_a_config_file_that_sets_an_unknown_option_fails_at_once():
+    with pytest.raises(KeyError):
+        dataset("digits", "train", shuffel=True)
+    with pytest.raises(KeyError):
+        classification(dataset("digits"), resise=3)

@@ -1,0 +1,78 @@
+"""The floor plan holds: imports point one way, rooms and functions stay small, every module says what it is."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# A module may import from its own layer's room and from lower layers. Rooms of one layer do not know each other.
+LAYERS = [
+    {"config", "records"},
+    {"app", "parallel"},
+    {"models", "data", "checkpoints"},
+    {"training", "evaluation"},
+    {"report", "benchmark"},
+    {"__main__", "train", "evaluate"},
+]
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+MODULES = sorted([*(ROOT / "mixer_jax").rglob("*.py"), ROOT / "train.py", ROOT / "evaluate.py"])
+SOURCES = [*MODULES, *(ROOT / "configs").rglob("*.py")]
+
+
+def room_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "mixer_jax" else parts[0]
+
+
+def imports_of(file: Path) -> set[str]:
+    """Rooms of ours that a file imports from."""
+    rooms = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "mixer_jax":
+            rooms |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mixer_jax."):
+            rooms.add(node.module.split(".")[1])
+    return rooms
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_point_down_and_never_to_a_neighbour(file: Path):
+    room = room_of(file)
+    if room == "__init__":
+        return
+    for other in imports_of(file) - {room}:
+        neighbours_in_layer_0 = LEVEL[other] == LEVEL[room] == 0 and room == "records"  # records read a config
+        beside_the_entry_points = room == "__main__" and LEVEL[other] < LEVEL[room]
+        assert LEVEL[other] < LEVEL[room] or neighbours_in_layer_0 or beside_the_entry_points, f"{room} imports {other}"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.py")), ids=lambda file: file.name)
+def test_a_config_imports_nothing_but_the_options(file: Path):
+    assert imports_of(file) == {"config"}
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_file_says_what_it_is_and_stays_small(file: Path):
+    text = file.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a module opens with what lives here"
+    assert len(text.splitlines()) <= 400
+    assert "TYPE_CHECKING" not in text and "TODO" not in text
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            body = node.end_lineno - node.body[0].lineno + 1
+            limit = 110 if (file.name, node.name) in {("train.py", "train"), ("config.py", "default_config")} else 60
+            assert body <= limit, f"{node.name} has {body} lines"
+
+
+def test_tensorflow_is_never_imported():
+    for file in SOURCES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            assert not any(name.split(".")[0] == "tensorflow" for name in names), file
+
+
+def test_no_option_is_read_with_a_default_of_its_own():
+    assert not [file for file in SOURCES if "config.get(" in file.read_text()]

@@ -1,0 +1,246 @@
+"""Whole runs of train.py: what is written, going on after kills and signals, fine-tuning, and several processes."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+from tensorboard_events import read_scalars
+
+import train
+from mixer_jax.app import DONE, STOPPED, TO_MEND
+from mixer_jax.config import UserError
+from mixer_jax.records import read_metrics
+
+CONFIG = "--config=tests/tiny_config.py"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """All starts of these tests share their compiled programs, as the restarts of a run do."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def start(*flags: str, devices: int = 2) -> subprocess.Popen:
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [sys.executable, "train.py", CONFIG, *flags]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(process: subprocess.Popen, code: int = DONE) -> str:
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == code, output
+    return output
+
+
+def results(workdir: Path) -> dict:
+    return json.loads((workdir / "results.json").read_text())
+
+
+def steps_on_disk(workdir: Path) -> list[int]:
+    return sorted(int(folder.name) for folder in (workdir / "checkpoints").glob("*") if folder.name.isdecimal())
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """A run that nothing ever happened to."""
+    workdir = tmp_path_factory.mktemp("reference")
+    finish(start(f"--workdir={workdir}"))
+    return workdir
+
+
+def test_a_run_leaves_results_metrics_records_and_checkpoints(reference: Path):
+    final = results(reference)
+    assert final["step"] == 30 and len(final["params_sha256"]) == 64
+    assert final["evals"]["test"]["examples"] == 360
+    assert {"top1", "top5", "loss"} <= final["evals"]["test"].keys()
+    assert len(final["evals"]["fewshot"]["top1_5shot_seeds"]) == 2
+    assert steps_on_disk(reference) == [20, 25, 30]
+    rows = read_metrics(reference)
+    assert [row["step"] for row in rows if "loss" in row] == list(range(2, 31, 2))
+    assert [row["step"] for row in rows if "test/top1" in row] == [10, 20, 30]
+    scalars = read_scalars(reference / "tensorboard")
+    assert scalars["loss"] == {row["step"]: pytest.approx(row["loss"]) for row in rows if "loss" in row}
+    record = json.loads((reference / "run.json").read_text())["starts"][-1]
+    assert record["devices"] == 2 and record["versions"]["jax"] and record["step_flops_per_device"] > 0
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(reference: Path, tmp_path: Path):
+    rng = random.Random(0)
+    for _ in range(4):
+        process = start(f"--workdir={tmp_path}")
+        before = steps_on_disk(tmp_path)
+        wait_for(lambda before=before: steps_on_disk(tmp_path) != before, process)
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert steps_on_disk(tmp_path) != [20, 25, 30] or len(results(tmp_path)["evals"]) < 2
+    finish(start(f"--workdir={tmp_path}"))
+    assert results(tmp_path)["params_sha256"] == results(reference)["params_sha256"]
+    assert results(tmp_path)["evals"] == results(reference)["evals"]
+    losses = [[(row["step"], row["loss"]) for row in read_metrics(d) if "loss" in row] for d in (reference, tmp_path)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(reference: Path, tmp_path: Path, number: signal.Signals):
+    process = start(f"--workdir={tmp_path}")
+    wait_for(lambda: bool(read_metrics(tmp_path)), process)
+    process.send_signal(number)
+    output = finish(process, STOPPED)
+    assert "saved" in output and "Traceback" not in output
+    stopped_at = steps_on_disk(tmp_path)[-1]
+    assert f"step {stopped_at} of 30" in output
+    finish(start(f"--workdir={tmp_path}"))
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][-1]["first_step"] == stopped_at
+    assert results(tmp_path)["params_sha256"] == results(reference)["params_sha256"]
+
+
+def test_a_finished_run_started_again_says_so_and_changes_nothing(reference: Path):
+    before = (reference / "results.json").read_bytes()
+    assert "finished" in finish(start(f"--workdir={reference}"))
+    assert (reference / "results.json").read_bytes() == before
+
+
+def test_a_run_killed_before_its_last_evaluation_evaluates_when_started_again(reference: Path, tmp_path: Path, tiny_config):
+    assert train.train(tiny_config, str(tmp_path)) == DONE
+    whole = results(tmp_path)
+    (tmp_path / "results.json").unlink()
+    assert train.train(tiny_config, str(tmp_path)) == DONE
+    assert results(tmp_path)["params_sha256"] == whole["params_sha256"]
+    assert results(tmp_path)["evals"] == whole["evals"]
+
+
+def test_two_processes_end_with_the_parameters_of_one(reference: Path, tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    flags = [f"--workdir={tmp_path}", f"--coordinator=localhost:{port}", "--num_processes=2"]
+    processes = [start(*flags, f"--process_id={i}", devices=1) for i in range(2)]
+    for process in processes:
+        finish(process)
+    for name in ("loss", "grad_norm", "param_norm", "test/top1", "test/loss", "fewshot/top1_5shot"):
+        one, two = ([row[name] for row in read_metrics(d) if name in row] for d in (reference, tmp_path))
+        np.testing.assert_allclose(two, one, rtol=1e-5, err_msg=name)
+    assert results(tmp_path)["evals"]["test"]["examples"] == 360
+
+
+def test_fine_tuning_replaces_the_head_restores_the_rest_and_lists_both(reference: Path, tmp_path: Path, tiny_config, capsys):
+    tiny_config.init_from = str(reference)
+    tiny_config.total.steps = 2
+    tiny_config.optimizer.learning_rate = 0.0
+    tiny_config.ema_decay = 0.0
+    assert train.train(tiny_config, str(tmp_path)) == DONE
+    listing = capsys.readouterr().out
+    assert "restored" in listing and "MixerBlock_0" in listing
+    assert "replaced     2 arrays: head" in listing
+    assert results(tmp_path)["evals"]["fewshot"] == results(reference)["evals"]["fewshot"]
+    assert results(tmp_path)["evals"]["test"]["loss"] == pytest.approx(np.log(10))  # a head of zeros
+
+
+def test_a_step_of_a_run_can_be_fine_tuned_with_its_head(reference: Path, tmp_path: Path, tiny_config):
+    tiny_config.init_from, tiny_config.init_head = str(reference / "checkpoints/30"), "restore"
+    tiny_config.total.steps = 1
+    tiny_config.optimizer.learning_rate = 0.0
+    tiny_config.ema_decay = 0.0  # the averaged parameters become the parameters
+    assert train.train(tiny_config, str(tmp_path)) == DONE
+    assert results(tmp_path)["params_sha256"] == results(reference)["params_sha256"]
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_all_differences(reference: Path, tmp_path: Path, tiny_config):
+    tiny_config.init_from = str(reference)
+    tiny_config.model.hidden_dim = 32
+    tiny_config.model.num_blocks = 1
+    with pytest.raises(UserError) as error:
+        train.train(tiny_config, str(tmp_path))
+    assert "extra     MixerBlock_1/LayerNorm_0/bias" in str(error.value)
+    assert "differs   stem/kernel" in str(error.value)
+
+
+def test_another_config_in_the_same_folder_is_refused_but_watching_options_may_change(reference: Path, tiny_config):
+    tiny_config.log_every_steps = 7
+    assert train.train(tiny_config, str(reference)) == DONE
+    tiny_config.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"optimizer.learning_rate: 0.01 there, 0.5 now"):
+        train.train(tiny_config, str(reference))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_never_reaches_a_checkpoint(tmp_path: Path, tiny_config):
+    tiny_config.optimizer.learning_rate = 1e30
+    tiny_config.optimizer.clip_norm = 0.0
+    tiny_config.schedule.warmup.steps = 0
+    tiny_config.schedule.decay = "constant"
+    tiny_config.checkpoint.every.steps = 1
+    with pytest.raises(UserError, match=r"Step \d+ is not finite"):
+        train.train(tiny_config, str(tmp_path))
+    rows = read_metrics(tmp_path)
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert (steps_on_disk(tmp_path) or [0])[-1] <= 2
+
+
+def test_training_data_that_changed_are_refused(tmp_path: Path, tiny_config):
+    tiny_config.data.source = "folder:" + str(tmp_path / "data")
+    tiny_config.evals = {}
+    tiny_config.total.steps = 2
+    write_folder(tmp_path / "data", images_per_class=3)
+    assert train.train(tiny_config, str(tmp_path / "run")) == DONE
+    write_folder(tmp_path / "data", images_per_class=4)
+    tiny_config.log_every_steps = 1
+    with pytest.raises(UserError, match="examples: 30 then, 40 now"):
+        train.train(tiny_config, str(tmp_path / "run"))
+
+
+def write_folder(directory: Path, images_per_class: int) -> None:
+    import cv2
+
+    for label in range(10):
+        folder = directory / "train" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(images_per_class):
+            cv2.imwrite(str(folder / f"{i}.png"), np.full((9, 8, 3), 20 * label + i, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--config.optimizer.learningrate=1"], 'no option --config.optimizer.learningrate. Did you mean "learning_rate"'),
+        (["--config.batch_size=many"], "--config.batch_size=many: invalid literal for int()"),
+        (["--config.total.epochs=1"], "exactly one of steps, epochs, examples must be set"),
+        (["--config.data.source=tfds:imagenet2012"], "imagenet2012 is not prepared"),
+        (["--config.model.variant=S/3"], "multiples of 3"),
+        (["--config.augment.randaugment_layers=2", "--config.augment.randaugment_magnitude=9"], "not built yet"),
+        (["surplus"], "Unknown arguments ['surplus']"),
+    ],
+)
+def test_a_mistake_is_one_message_and_leaves_nothing_behind(tmp_path: Path, flags: list[str], message: str):
+    output = finish(start(f"--workdir={tmp_path / 'run'}", *flags), TO_MEND)
+    assert message in output and "Traceback" not in output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_run_in_a_folder_that_is_in_use_is_refused(tmp_path: Path):
+    first = start(f"--workdir={tmp_path}", "--config.total.steps=100000")
+    wait_for(lambda: bool(read_metrics(tmp_path)), first)
+    assert "is in use by process" in finish(start(f"--workdir={tmp_path}"), TO_MEND)
+    first.kill()
+    first.communicate()

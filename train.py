@@ -1,0 +1,144 @@
+"""Pre-trains or fine-tunes a model: `python train.py --config=configs/FILE.py[:ARG] --workdir=DIR [--config.a.b=VALUE ...]`.
+
+`train` is the whole story of a run, from top to bottom. Where the state comes from, first that applies:
+
+    1. the newest sound checkpoint in --workdir: the run goes on exactly where it was;
+    2. config.init_from: another run's parameters and, unless told otherwise, a new head (fine-tuning);
+    3. random initialisation.
+"""
+
+import functools
+
+from absl import flags
+from clu import parameter_overview
+from ml_collections import ConfigDict, config_flags
+
+from mixer_jax import app, parallel, records
+from mixer_jax.checkpoints.manager import Checkpoints
+from mixer_jax.checkpoints.transfer import init_from
+from mixer_jax.config import UserError, steps_of, validate
+from mixer_jax.data.augment import train_transform
+from mixer_jax.data.loader import train_batches
+from mixer_jax.data.sources import open_source
+from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
+from mixer_jax.evaluation.predict import make_predict
+from mixer_jax.training import loop
+from mixer_jax.training.losses import make_eval_loss
+from mixer_jax.training.program import make_program
+from mixer_jax.training.state import from_items, to_items
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file("config", None, "configs/FILE.py or configs/FILE.py:ARG", lock_config=True)
+flags.DEFINE_string("workdir", None, "The run's folder: made when missing, taken up again when it holds this config's run.")
+flags.mark_flags_as_required(["config", "workdir"])
+app.define_distributed_flags()
+
+
+def main() -> int:
+    parallel.start(**app.distributed_flags())
+    return train(FLAGS.config, FLAGS.workdir)
+
+
+def train(config: ConfigDict, workdir: str) -> int:
+    """Runs, or goes on with, the run of `config` in `workdir`; returns an exit code of app.py. Raises UserError."""
+    stopwatch = records.Stopwatch()
+
+    # What needs no device comes first: a mistake costs seconds, and nothing is touched.
+    validate(config)
+    source = open_source(config.data)
+    if source.num_classes != config.num_classes:
+        raise UserError(f"{config.data.source} has {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
+    transform = train_transform(config.augment, config.image_size)
+    examples = open_examples(config)
+    steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))
+    plan = loop.Plan(
+        total=steps(config.total),
+        log_every=config.log_every_steps,
+        checkpoint_every=steps(config.checkpoint.every),
+        evaluate_every={name: steps(evaluator.every) for name, evaluator in config.evals.items()},
+    )
+    program = make_program(config, plan.total, steps(config.schedule.warmup))
+
+    # The machines, and the run's folder.
+    mesh = parallel.make_mesh(config.parallel.fsdp)
+    rows = parallel.local_rows(mesh, config.batch_size)
+    workdir = records.Workdir(workdir, writer=parallel.is_writer())
+    workdir.refuse_other_run(config)
+
+    # The state, from the first place that has one.
+    checkpoints = Checkpoints(workdir.path, config.checkpoint.keep)
+    data = {"examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
+    if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):
+        items, meta = restored
+        check_same_data(meta["data"], data)
+        state = from_items(items)
+    else:
+        params = program.init_params(mesh)
+        if config.init_from:
+            params, listing = init_from(config.init_from, params, mesh, config.init_head)
+            print_listing(config.init_from, listing)
+        state = program.init_state(mesh, params)
+    first_step = int(state.step)
+    if first_step >= plan.total and parallel.writers_word(workdir.results.get("step") == plan.total):
+        print(f"{workdir.path} is finished: it is at step {first_step} of {plan.total}, and evaluated. Nothing to do.")
+        return app.DONE
+
+    # The compiled step, the stream of batches from there on, and the evaluators.
+    with stopwatch("compile"):
+        train_step, flops = program.compile_step(mesh, source.max_labels)
+    batches = train_batches(
+        source, transform, seed=config.seed, batch_size=config.batch_size, rows=rows,
+        steps=range(first_step, plan.total), threads=config.loader.threads, prefetch=config.loader.prefetch,
+    )  # fmt: skip
+    evaluators = make_evaluators(
+        config, examples, make_predict(program.model), make_eval_loss(config.loss.kind, config.num_classes), mesh
+    )
+    metrics = records.Metrics(workdir.path, first_step, writer=parallel.is_writer())
+    workdir.record_start(
+        config,
+        {"first_step": first_step, "total_steps": plan.total, "step_flops_per_device": flops}
+        | {"parameters": int(parameter_overview.count_parameters(state.params))}
+        | parallel.describe(mesh),
+    )
+
+    def save(step, state):
+        checkpoints.save(step, to_items(state), {"step": step, "data": data | {"next_position": step * config.batch_size}})
+
+    def evaluate(step, state, names):
+        results = run_evaluators({name: evaluators[name] for name in names}, state.eval_params, step)
+        workdir.write_results(results | {"seconds": stopwatch.report()})
+        metrics.write_evals(step, results["evals"])
+
+    state, step = loop.train(
+        state, train_step, batches, mesh, plan, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
+        rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch),
+    )  # fmt: skip
+
+    # The end: what was saved is on disk, then every evaluator.
+    with stopwatch("checkpoint"):
+        checkpoints.finish()
+    if step < plan.total:
+        print(f"Stopped as asked at step {step} of {plan.total}, and saved. The same command goes on from there.")
+        return app.STOPPED
+    with stopwatch("evaluation"):
+        evaluate(step, state, list(evaluators))
+    metrics.close()
+    return app.DONE
+
+
+def check_same_data(then: dict, now: dict) -> None:
+    """Raises UserError when the data are not those that the run has read so far: its place in them would mean nothing."""
+    changed = [f"{name}: {then[name]} then, {now[name]} now" for name in now if then[name] != now[name]]
+    if changed:
+        raise UserError(f"The training data have changed since the run's last checkpoint ({'; '.join(changed)}).")
+
+
+def print_listing(path: str, listing: dict[str, list[str]]) -> None:
+    """Says what a transfer did with each parameter, a block's parameters in one word where they share a fate."""
+    print(f"From {path}:")
+    for fate, names in listing.items():
+        print(f"  {fate:9s} {len(names):4d} arrays: {', '.join(sorted({name.split('/')[0] for name in names})) or '-'}")
+
+
+if __name__ == "__main__":
+    app.run(main)
