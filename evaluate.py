@@ -4,8 +4,8 @@ Runs every evaluator of the config (config.evals) once and writes OUT/results.js
 """
 
 import jax
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from absl.flags import FlagValues
+from ml_collections import ConfigDict
 
 from mixer_jax import app, parallel, records
 from mixer_jax.checkpoints.manager import load_weights
@@ -16,19 +16,10 @@ from mixer_jax.models.registry import make_model
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.state import init_params
 
-FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file(
-    "config", None, "The config that the checkpoint was trained with, or one like it.", lock_config=True
-)
-flags.DEFINE_string("checkpoint", None, "A run's folder (its newest sound step) or its checkpoints/STEP.")
-flags.DEFINE_string("workdir", None, "Folder for results.json.")
-flags.mark_flags_as_required(["config", "checkpoint", "workdir"])
-app.define_distributed_flags()
 
-
-def main() -> int:
-    parallel.start(**app.distributed_flags())
-    return evaluate(FLAGS.config, FLAGS.checkpoint, FLAGS.workdir)
+def main(flags: FlagValues) -> int:
+    parallel.start(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
+    return evaluate(flags.config, flags.checkpoint, flags.workdir)
 
 
 def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
@@ -54,4 +45,8 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(
+        main,
+        checkpoint="A run's folder (its newest sound step) or its checkpoints/STEP.",
+        workdir="Folder for results.json.",
+    )

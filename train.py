@@ -9,9 +9,9 @@
 
 import functools
 
-from absl import flags
+from absl.flags import FlagValues
 from clu import parameter_overview
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from mixer_jax import app, parallel, records
 from mixer_jax.checkpoints.manager import Checkpoints
@@ -27,16 +27,10 @@ from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.program import make_program
 from mixer_jax.training.state import from_items, to_items
 
-FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", None, "configs/FILE.py or configs/FILE.py:ARG", lock_config=True)
-flags.DEFINE_string("workdir", None, "The run's folder: made when missing, taken up again when it holds this config's run.")
-flags.mark_flags_as_required(["config", "workdir"])
-app.define_distributed_flags()
 
-
-def main() -> int:
-    parallel.start(**app.distributed_flags())
-    return train(FLAGS.config, FLAGS.workdir)
+def main(flags: FlagValues) -> int:
+    parallel.start(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
+    return train(flags.config, flags.workdir)
 
 
 def train(config: ConfigDict, workdir: str) -> int:
@@ -79,7 +73,7 @@ def train(config: ConfigDict, workdir: str) -> int:
             print_listing(config.init_from, listing)
         state = program.init_state(mesh, params)
     first_step = int(state.step)
-    if first_step >= plan.total and parallel.writers_word(workdir.results.get("step") == plan.total):
+    if first_step >= plan.total and parallel.writers_word(records.read_results(workdir.path).get("step") == plan.total):
         print(f"{workdir.path} is finished: it is at step {first_step} of {plan.total}, and evaluated. Nothing to do.")
         return app.DONE
 
@@ -141,4 +135,4 @@ def print_listing(path: str, listing: dict[str, list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, workdir="The run's folder: made when missing, taken up again when it holds this config's run.")

@@ -51,29 +51,29 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("demo", help="pre-train, fine-tune and evaluate on small data; ends with a page")
     command.add_argument("--workdir", default="runs/demo", help="folder of its runs and of report.html")
-    command.set_defaults(run=demo)
+    command.set_defaults(tool=demo)
 
     command = commands.add_parser("report", help="one HTML page about one or more runs")
     command.add_argument("runs", nargs="+", metavar="RUN", help="folders that train.py wrote")
     command.add_argument("--out", default="report.html", help="the page")
-    command.set_defaults(run=report)
+    command.set_defaults(tool=report)
 
     command = commands.add_parser("digest", help="SHA-256 of a checkpoint's parameters, as in results.json")
     command.add_argument("run", metavar="RUN_OR_STEP", help="a run's folder or its checkpoints/STEP")
-    command.set_defaults(run=digest)
+    command.set_defaults(tool=digest)
 
     command = commands.add_parser("bench", help="speed of the training step and of its input here, as JSON")
     command.add_argument("--config", default="configs/demo/pretrain.py", help="FILE.py or FILE.py:ARG")
     command.add_argument("--steps", type=int, default=20, help="steps to time, each of both")
-    command.set_defaults(run=bench)
+    command.set_defaults(tool=bench)
     return tools
 
 
 def main() -> int:
     arguments = parser().parse_args()
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)
     try:
-        arguments.run(arguments)
+        arguments.tool(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return app.TO_MEND

@@ -13,14 +13,23 @@ import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from mixer_jax.config import UserError
 
 DONE, TO_MEND, STOPPED = 0, 2, 75
 
 
-def run(main: Callable[[], int]) -> None:
-    """Parses flags and exits with main's code. UserErrors and wrong flags are printed without a traceback."""
+def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
+    """Defines --config, the `required` flags (name=help) and those of a pod; parses; exits with the code of main(flags).
+
+    UserErrors and wrong flags are printed as one message, without a traceback.
+    """
+    config_flags.DEFINE_config_file("config", None, "configs/FILE.py or configs/FILE.py:ARG", lock_config=True)
+    for name, text in required.items():
+        flags.DEFINE_string(name, None, text)
+    flags.mark_flags_as_required(["config", *required])
+    _define_distributed_flags()
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -31,14 +40,14 @@ def run(main: Callable[[], int]) -> None:
         except (flags.Error, TypeError, ValueError, OSError) as error:
             _exit_to_mend(error)
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # --verbosity=0 shows what the libraries do
+            logging.set_verbosity(logging.ERROR)  # --verbosity=0 shows what the libraries do
         return arguments
 
     def guarded(argv: list[str]) -> int:
         try:
             if len(argv) > 1:
                 raise UserError(f"Unknown arguments {argv[1:]}: options are written --name=value.")
-            return main()
+            return main(flags.FLAGS)
         except UserError as error:
             _exit_to_mend(error)
         except KeyboardInterrupt:
@@ -48,18 +57,13 @@ def run(main: Callable[[], int]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def define_distributed_flags() -> None:
+def _define_distributed_flags() -> None:
     """Flags that join the processes of a run; each may stand in the environment instead, under JAX's own names."""
     environment = os.environ.get
     flags.DEFINE_bool("distributed", False, "One process of several; ask the cluster (Cloud TPU, SLURM, ...) for the others.")
     flags.DEFINE_string("coordinator", environment("JAX_COORDINATOR_ADDRESS", ""), "HOST:PORT of process 0.")
     flags.DEFINE_integer("num_processes", int(environment("JAX_NUM_PROCESSES", 0)), "With --coordinator: how many.")
     flags.DEFINE_integer("process_id", int(environment("JAX_PROCESS_ID", -1)), "With --coordinator: which one this is, from 0.")
-
-
-def distributed_flags() -> dict:
-    """Their values, as parallel.start takes them."""
-    return {name: flags.FLAGS[name].value for name in ("distributed", "coordinator", "num_processes", "process_id")}
 
 
 def _exit_to_mend(error: Exception) -> None:

@@ -35,7 +35,7 @@ PEAK_FLOPS_PER_SEC = {
 }
 
 
-def start(*, distributed: bool, coordinator: str, num_processes: int, process_id: int) -> None:
+def start(distributed: bool, coordinator: str, num_processes: int, process_id: int) -> None:
     """Joins this process to the others of the run. Call before anything touches a device.
 
     With a coordinator (HOST:PORT, from the flag or JAX_COORDINATOR_ADDRESS), the three values are used as given; with only
@@ -43,7 +43,6 @@ def start(*, distributed: bool, coordinator: str, num_processes: int, process_id
 
     Raises UserError for values that cannot be. `make_mesh` refuses hosts that were started together but not joined.
     """
-    _keep_compiled_programs()
     if coordinator:
         if num_processes < 1 or not 0 <= process_id < num_processes:
             raise UserError(
@@ -53,6 +52,7 @@ def start(*, distributed: bool, coordinator: str, num_processes: int, process_id
         jax.distributed.initialize(coordinator, num_processes, process_id)
     elif distributed:
         jax.distributed.initialize()
+    _keep_compiled_programs()
 
 
 def _keep_compiled_programs() -> None:

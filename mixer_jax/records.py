@@ -88,12 +88,6 @@ class Workdir:
         }
         write_json(file, {"starts": [*starts, start | facts]})
 
-    @property
-    def results(self) -> dict:
-        """results.json, or {} before the first evaluation."""
-        file = self.path / "results.json"
-        return _read_json(file) if file.exists() else {}
-
     def write_results(self, results: dict) -> None:
         if self._writer:
             write_json(self.path / "results.json", results)
@@ -181,6 +175,12 @@ def read_metrics(workdir: Path) -> list[dict]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def read_results(workdir: Path) -> dict:
+    """results.json, or {} before the first evaluation."""
+    file = Path(workdir) / "results.json"
+    return _read_json(file) if file.exists() else {}
 
 
 def write_json(file: Path, content: dict) -> None:

@@ -76,7 +76,7 @@ def test_a_row_that_the_paper_has_not_is_refused_with_those_it_has(name: str):
         assert all(known in str(error.value) for known in module(name)["ROWS"])
 
 
-# Table 4 of arXiv 2105.01601, transcribed apart from the configs: epochs, lr, weight decay, RandAugment m, mixup p, dropout, depth.
+# Table 4 of arXiv 2105.01601, transcribed apart from the configs: epochs, lr, decay, RandAugment m, mixup p, dropout, depth.
 TABLE_4 = {
     ("pretrain_imagenet", "B/16"): (300, 0.001, 0.1, 15, 0.5, 0.0, 0.1),
     ("pretrain_imagenet", "L/16"): (300, 0.001, 0.1, 15, 0.5, 0.0, 0.1),

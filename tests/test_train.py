@@ -72,7 +72,7 @@ def reference(tmp_path_factory) -> Path:
 def test_a_run_leaves_results_metrics_records_and_checkpoints(reference: Path):
     final = results(reference)
     assert final["step"] == 30 and len(final["params_sha256"]) == 64
-    assert final["evals"]["test"]["examples"] == 360
+    assert final["evals"]["test"]["examples"] == 359
     assert {"top1", "top5", "loss"} <= final["evals"]["test"].keys()
     assert len(final["evals"]["fewshot"]["top1_5shot_seeds"]) == 2
     assert steps_on_disk(reference) == [20, 25, 30]
@@ -142,7 +142,7 @@ def test_two_processes_end_with_the_parameters_of_one(reference: Path, tmp_path:
     for name in ("loss", "grad_norm", "param_norm", "test/top1", "test/loss", "fewshot/top1_5shot"):
         one, two = ([row[name] for row in read_metrics(d) if name in row] for d in (reference, tmp_path))
         np.testing.assert_allclose(two, one, rtol=1e-5, err_msg=name)
-    assert results(tmp_path)["evals"]["test"]["examples"] == 360
+    assert results(tmp_path)["evals"]["test"]["examples"] == 359
 
 
 def test_fine_tuning_replaces_the_head_restores_the_rest_and_lists_both(reference: Path, tmp_path: Path, tiny_config, capsys):

@@ -1,4 +1,4 @@
-"""The smallest run that has everything: a two-block Mixer on 8 x 8 digits, with dropout, mixup, crops, evaluations, checkpoints."""
+"""The smallest run that has everything: a two-block Mixer on 8 x 8 digits, dropout, mixup, crops, evaluations, checkpoints."""
 
 from ml_collections import ConfigDict
 

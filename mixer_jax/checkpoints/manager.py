@@ -126,9 +126,14 @@ def kinds(tree) -> dict[str, tuple]:
 
 
 def _open(workdir: epath.Path, keep: int | None) -> ocp.CheckpointManager:
+    """For writing, or for reading only when keep is None."""
     writable = keep is not None
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, create=writable, read_only=not writable, cleanup_tmp_directories=writable
+        max_to_keep=keep,
+        create=writable,
+        read_only=not writable,
+        cleanup_tmp_directories=writable,
+        save_interval_steps=1 if writable else 0,
     )  # fmt: skip
     return ocp.CheckpointManager(workdir / CHECKPOINTS, options=options)
 

@@ -34,18 +34,16 @@ def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[h, w, 3] -> [height, width, 3]: the mean of the covered area when smaller, bilinear when larger."""
-    if image.shape[:2] == (height, width):
-        return image
-    smaller = height * width < image.shape[0] * image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    """[h, w, 3] -> [height, width, 3], bilinear between the four nearest pixels, as the paper's code resizes its crops."""
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def resize_small(image: np.ndarray, size: int) -> np.ndarray:
-    """Shorter side to `size` pixels, the aspect kept."""
+    """Shorter side to `size` pixels, the aspect kept; a smaller image is the mean of the area, as in the paper's code."""
     height, width = image.shape[:2]
     scale = size / min(height, width)
-    return resize(image, max(size, round(height * scale)), max(size, round(width * scale)))
+    new_size = (max(size, round(width * scale)), max(size, round(height * scale)))
+    return cv2.resize(image, new_size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def central_crop(image: np.ndarray, size: int) -> np.ndarray:

@@ -141,10 +141,11 @@ class Mixer(nn.Module):
     def _check_image_size(self, shape: tuple[int, ...]) -> None:
         height, width, patch = shape[1], shape[2], self.patch_size
         if height % patch or width % patch:
-            below, above = height // patch * patch, -(-height // patch) * patch
+            side = next(side for side in (height, width) if side % patch)
+            below = max(1, side // patch) * patch
             raise UserError(
                 f"A {height} x {width} image cannot be cut into {patch} x {patch} patches. Both sides must be multiples of "
-                f"{patch}, for example {below or above} or {above}: set --config.image_size."
+                f"{patch}, for example {below} or {below + patch} in place of {side}: set --config.image_size."
             )
         tokens = (height // patch) * (width // patch)
         trained_tokens = self._tokens_of_parameters()

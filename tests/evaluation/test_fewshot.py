@@ -1,0 +1,108 @@
+"""Few-shot accuracy: which records are the shots, the ridge against its normal equations, and a problem that has an answer."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mixer_jax.config import dataset, fewshot
+from mixer_jax.evaluation.fewshot import FewShot, choose_shots, ridge_predict
+from mixer_jax.parallel import make_mesh, to_global
+
+LABELS = np.repeat([3, 0, 7, 4], [30, 10, 20, 4])[np.random.default_rng(0).permutation(64)]
+
+
+@pytest.mark.parametrize("shots", [1, 5, 10])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_as_many_of_each_class_are_chosen_as_asked_or_as_there_are(shots, seed):
+    chosen = choose_shots(LABELS, shots, seed)
+    assert len(set(chosen)) == len(chosen)
+    classes, counts = np.unique(LABELS[chosen], return_counts=True)
+    assert dict(zip(classes, counts, strict=True)) == {0: shots, 3: shots, 4: min(4, shots), 7: shots}
+
+
+def test_the_shots_of_a_seed_are_nested_and_those_of_another_seed_are_others():
+    sets = [set(choose_shots(LABELS, shots, 0)) for shots in (1, 5, 10, 25)]
+    assert all(a < b for a, b in itertools.pairwise(sets))
+    assert set(choose_shots(LABELS, 5, 0)) == sets[1]
+    assert set(choose_shots(LABELS, 5, 1)) != sets[1]
+
+
+def by_normal_equations(features, labels, test_features, l2):
+    """(X'X + l2 I) W = X'T, with standardised features and a constant one of 100; T is 1 for the class and -1 for others."""
+    scale = features.std(0) + 1e-5
+
+    def prepare(x):
+        return np.hstack([(x - features.mean(0)) / scale, np.full((len(x), 1), 100.0)])
+
+    x, classes = prepare(features), np.unique(labels)
+    targets = np.where(labels[:, None] == classes[None], 1.0, -1.0)
+    weights = np.linalg.inv(x.T @ x + l2 * np.eye(x.shape[1])) @ x.T @ targets
+    return classes[(prepare(test_features) @ weights).argmax(1)]
+
+
+@pytest.mark.parametrize(
+    ("examples", "features"), [(12, 40), (39, 40), (40, 40), (41, 40), (200, 40), (30, 3)], ids=lambda number: str(number)
+)
+@pytest.mark.parametrize("l2", [1e-2, 1.0, 2.0**10])
+def test_the_ridge_is_that_of_the_normal_equations_with_fewer_or_more_examples_than_features(examples, features, l2):
+    rng = np.random.default_rng(examples)
+    labels = np.array([1, 5, 6])[np.arange(examples) % 3]
+    x = (rng.normal(size=(examples, features)) * rng.uniform(0.1, 10, features) + 3 + labels[:, None] / 3).astype(np.float32)
+    test = (rng.normal(size=(300, features)) * 5 + 4).astype(np.float32)
+    predicted = ridge_predict(x, labels, test, l2)
+    np.testing.assert_array_equal(predicted, by_normal_equations(np.float64(x), labels, np.float64(test), l2))
+    assert set(predicted) <= {1, 5, 6}
+    assert len(set(predicted)) > 1
+
+
+def test_a_feature_that_never_changes_does_no_harm():
+    x = np.array([[0, 5], [1, 5], [10, 5], [11, 5]], np.float32)
+    assert ridge_predict(x, np.array([0, 0, 1, 1]), np.array([[2, 5], [9, 5]], np.float32), 1.0).tolist() == [0, 1]
+
+
+def clusters(examples: int, seed: int, spread: float) -> dict[str, np.ndarray]:
+    """Features (as "image") of four classes around the corners of a simplex, and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(examples) % 4
+    features = np.eye(4)[labels] + spread * rng.normal(size=(examples, 4))
+    return {"image": features.astype(np.float32), "labels": labels[:, None].astype(np.int32)}
+
+
+def figures_of(train: dict, test: dict, shots: tuple[int, ...], seeds: tuple[int, ...]) -> dict:
+    """The evaluator, reading batches of 8 whose last is filled up with rows of mask 0 and a wrong label."""
+
+    def batches_of(data):
+        def batches(mesh):
+            for start in range(0, len(data["labels"]), 8):
+                part = {name: x[start : start + 8] for name, x in data.items()}
+                rows = len(part["labels"])
+                padding = {"image": np.full((8 - rows, 4), 100, np.float32), "labels": np.full((8 - rows, 1), 2, np.int32)}
+                batch = {name: np.concatenate([x, padding[name]]) for name, x in part.items()}
+                yield to_global(batch | {"mask": (np.arange(8) < rows).astype(np.float32)}, mesh)
+
+        return batches
+
+    def predict(params, images):
+        return None, images * params["scale"]
+
+    config = fewshot(dataset("digits"), dataset("digits"), shots=shots, seeds=seeds)
+    return FewShot(config, batches_of(train), batches_of(test), predict, make_mesh(1))({"scale": np.float32(3)})
+
+
+def test_classes_that_a_plane_separates_are_all_told_apart():
+    figures = figures_of(clusters(42, 0, 0.02), clusters(27, 1, 0.02), shots=(1, 5, 100), seeds=(0, 1))
+    assert figures["examples"] == 27
+    for shots in (1, 5, 100):
+        assert figures[f"top1_{shots}shot"] == 1.0
+        assert figures[f"top1_{shots}shot_seeds"] == [1.0, 1.0]
+
+
+def test_the_figure_is_the_mean_over_seeds_of_which_each_has_its_own_shots():
+    train, test = clusters(40, 0, 0.6), clusters(61, 1, 0.6)
+    figures = figures_of(train, test, shots=(2,), seeds=(0, 1, 2))
+    each = figures["top1_2shot_seeds"]
+    assert figures["top1_2shot"] == pytest.approx(np.mean(each))
+    assert len(set(each)) > 1
+    assert 0.25 < figures["top1_2shot"] < 1
+    assert all(round(accuracy * 61) == pytest.approx(accuracy * 61) for accuracy in each)

@@ -1,0 +1,201 @@
+"""Options that fit together and options that do not; lengths of training in steps."""
+
+import re
+
+import pytest
+from ml_collections import ConfigDict
+
+from mixer_jax.config import (
+    MAY_CHANGE_ON_RESUME,
+    UserError,
+    classification,
+    dataset,
+    default_config,
+    duration,
+    fewshot,
+    flatten,
+    steps_of,
+    validate,
+)
+
+DIGITS = dataset("digits")
+
+
+def sound_config() -> ConfigDict:
+    config = default_config()
+    config.data.source = "digits"
+    config.total.epochs = 1.0
+    config.evals = {"test": classification(DIGITS), "few": fewshot(DIGITS, DIGITS)}
+    return config
+
+
+def put(config: ConfigDict, field: str, value) -> None:
+    *parents, last = field.split(".")
+    for name in parents:
+        config = config[name]
+    config[last] = value
+
+
+# field, a value that it cannot have, and a word of what to do about it
+CONTRADICTIONS = [
+    ("total.steps", 10, "exactly one"),
+    ("total.epochs", 0.0, "exactly one"),
+    ("total.steps", -1, "0 .unset. or more"),
+    ("batch_size", 0, "at least 1"),
+    ("accumulation_steps", 3, "divisor of batch_size=4096"),
+    ("accumulation_steps", 0, "at least 1"),
+    ("image_size", 0, "at least 1"),
+    ("num_classes", 0, "at least 1"),
+    ("seed", -1, "at least 0"),
+    ("init_head", "old", "new, restore"),
+    ("model.dtype", "float16", "float32, bfloat16"),
+    ("model.dropout", 1.0, r"in \[0, 1\)"),
+    ("model.dropout", -0.1, r"in \[0, 1\)"),
+    ("model.stoch_depth", 1.5, r"in \[0, 1\)"),
+    ("ema_decay", 1.0, r"in \[0, 1\)"),
+    ("data.source", "", "tfds:imagenet2012"),
+    ("loader.threads", 0, "at least 1"),
+    ("loader.prefetch", 0, "at least 1"),
+    ("augment.crop", "center", "inception, resize"),
+    ("augment.crop_min_area", 0.0, r"in \(0, 1\]"),
+    ("augment.crop_min_area", 1.1, r"in \(0, 1\]"),
+    ("augment.crop_min_aspect", 2.0, "crop_max_aspect"),
+    ("augment.crop_min_aspect", 0.0, "crop_max_aspect"),
+    ("augment.mixup", -0.5, "at least 0"),
+    ("augment.randaugment_layers", -1, "at least 0"),
+    ("loss.kind", "mse", "sigmoid, softmax"),
+    ("loss.label_smoothing", 0.1, "0 with loss.kind=sigmoid"),
+    ("optimizer.name", "lamb", "adam, sgd"),
+    ("optimizer.momentum_dtype", "int8", "float32, bfloat16"),
+    ("optimizer.learning_rate", -1.0, "at least 0"),
+    ("optimizer.weight_decay", -0.1, "at least 0"),
+    ("optimizer.clip_norm", -1.0, "at least 0"),
+    ("optimizer.weight_decay_pattern", "(", "not a regular expression"),
+    ("optimizer.multipliers", (("(", 0.0),), "not a regular expression"),
+    ("optimizer.multipliers", (("stem/.*", -1.0),), "factor >= 0"),
+    ("optimizer.multipliers", (("stem/.*",),), "pattern, factor"),
+    ("optimizer.multipliers", ("stem/.*",), "pattern, factor"),
+    ("schedule.decay", "rsqrt", "linear, cosine, constant"),
+    ("schedule.end_learning_rate", -1e-5, "at least 0"),
+    ("schedule.warmup", duration(steps=1, epochs=1), "one unit"),
+    ("schedule.warmup", duration(steps=-1), "0 .unset. or more"),
+    ("checkpoint.every", duration(steps=1, examples=1), "one unit"),
+    ("checkpoint.keep", 1, "at least 2"),
+    ("parallel.fsdp", 0, "at least 1"),
+    ("log_every_steps", 0, "at least 1"),
+    ("evals.test.every", duration(epochs=1, steps=5), "one unit"),
+    ("evals.test.resize", "large", "small, square"),
+    ("evals.few.shots", (), "above 0"),
+    ("evals.few.shots", (0, 5), "above 0"),
+    ("evals.few.seeds", (), "at least one seed"),
+    ("evals.few.l2", 0.0, "above 0"),
+]
+# Several changes at once: those, the field that is named, and the word
+CONTRADICTORY_PAIRS = [
+    ({"augment.randaugment_layers": 2, "augment.randaugment_magnitude": 0}, "augment.randaugment_magnitude", "above 0"),
+    ({"init_head": "restore", "init_from": ""}, "init_from", "a run's folder"),
+    ({"batch_size": 6, "accumulation_steps": 4}, "accumulation_steps", "divisor of batch_size=6"),
+]
+
+
+def test_a_sound_config_passes():
+    validate(sound_config())
+
+
+@pytest.mark.parametrize(("field", "value", "word"), CONTRADICTIONS)
+def test_a_contradiction_is_refused_with_the_field_to_change_and_what_it_takes(field, value, word):
+    config = sound_config()
+    put(config, field, value)
+    named = field.rsplit(".", 1)[0] if field == "total.epochs" or value == 10 else field
+    with pytest.raises(UserError, match=rf"config\.{re.escape(named)}.*{word}"):
+        validate(config)
+
+
+@pytest.mark.parametrize(("changes", "field", "word"), CONTRADICTORY_PAIRS)
+def test_options_that_contradict_each_other_are_refused(changes, field, word):
+    config = sound_config()
+    for changed, value in changes.items():
+        put(config, changed, value)
+    with pytest.raises(UserError, match=rf"config\.{re.escape(field)}.*{word}"):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("augment.crop_min_area", 1.0), ("model.dropout", 0.0), ("optimizer.clip_norm", 0.0), ("accumulation_steps", 4096),
+        ("optimizer.multipliers", (("stem/.*", 0.0), ("head/.*", 10))), ("schedule.warmup", duration(examples=5)),
+        ("checkpoint.every", duration()), ("checkpoint.keep", 2), ("optimizer.learning_rate", 0.0),
+    ],
+)  # fmt: skip
+def test_values_at_the_edge_of_what_is_allowed_pass(field, value):
+    config = sound_config()
+    put(config, field, value)
+    validate(config)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "known"), [("batchsize", "batch_size"), ("acumulation_steps", "accumulation_steps"), ("num_class", "num_classes")]
+)
+def test_an_unknown_option_is_an_error_that_names_the_nearest(unknown, known):
+    config = default_config()
+    with pytest.raises((AttributeError, KeyError), match=rf"(?s){unknown}.*Did you mean.*{known}"):
+        setattr(config, unknown, 1)
+
+
+@pytest.mark.parametrize(
+    "make", [default_config, lambda: DIGITS, lambda: classification(DIGITS), lambda: fewshot(DIGITS, DIGITS)]
+)
+def test_every_part_of_a_config_is_locked(make):
+    def refuse(config):
+        with pytest.raises((AttributeError, KeyError)):
+            config.no_such_option = 1
+        for value in config.values():
+            if isinstance(value, ConfigDict):
+                refuse(value)
+
+    refuse(make())
+
+
+def test_an_option_of_another_type_is_refused():
+    with pytest.raises(TypeError):
+        default_config().batch_size = "many"
+
+
+IMAGENET, IMAGENET_21K = 1_281_167, 14_197_122
+
+
+@pytest.mark.parametrize(
+    ("length", "batch_size", "num_examples", "steps"),
+    [
+        (duration(epochs=300), 4096, IMAGENET, 93_835),  # as in the paper
+        (duration(epochs=300), 4096, 1_268_355, 92_897),  # big_vision's train[:99%]
+        (duration(epochs=300), 4096, IMAGENET_21K, 1_039_828),
+        (duration(epochs=1), 512, 512, 1),
+        (duration(epochs=0.5), 512, 2048, 2),
+        (duration(examples=1_000_000), 4096, 7, 244),
+        (duration(examples=7), 4, 1, 2),  # the nearest
+        (duration(examples=9), 4, 1, 2),
+        (duration(examples=1), 4096, 7, 1),  # never none where some are asked for
+        (duration(steps=10_000), 4096, IMAGENET, 10_000),
+        (duration(), 4096, IMAGENET, 0),
+    ],
+)
+def test_a_length_of_training_in_steps(length, batch_size, num_examples, steps):
+    found = steps_of(length, batch_size=batch_size, num_examples=num_examples)
+    assert (found, type(found)) == (steps, int)
+
+
+def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_what_a_run_computes():
+    names = list(flatten(sound_config()))
+    free = {name.split(".")[0] for name in names if re.fullmatch(MAY_CHANGE_ON_RESUME, name)}
+    assert free == {"log_every_steps", "checkpoint", "evals", "loader", "parallel"}
+    for alternative in re.findall(r"[a-z_]+", MAY_CHANGE_ON_RESUME):
+        assert alternative in default_config()
+
+
+def test_a_flat_config_has_every_leaf_by_its_path_in_the_order_of_names():
+    flat = flatten(sound_config())
+    assert list(flat) == sorted(flat)
+    assert (flat["optimizer.b1"], flat["total.epochs"], flat["evals.test.data.source"]) == (0.9, 1.0, "digits")
+    assert not [name for name, value in flat.items() if isinstance(value, ConfigDict) and len(value)]

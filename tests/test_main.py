@@ -1,0 +1,108 @@
+"""The tools beside training, and every command of the README."""
+
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import train
+from mixer_jax.__main__ import main, parser, read_config
+from mixer_jax.app import DONE, TO_MEND
+from mixer_jax.config import UserError, flatten
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mixer_jax", *arguments])
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    from tiny_config import get_config
+
+    config = get_config()
+    config.total.steps = 4
+    workdir = tmp_path_factory.mktemp("run")
+    assert train.train(config, str(workdir)) == DONE
+    return workdir
+
+
+def test_digest_prints_what_results_json_has(run: Path, call):
+    code, out, _ = call("digest", str(run))
+    assert code == DONE and out.strip() == json.loads((run / "results.json").read_text())["params_sha256"]
+
+
+def test_a_mistake_is_one_message(tmp_path: Path, call):
+    code, _, err = call("digest", str(tmp_path))
+    assert code == TO_MEND and err.startswith("error: ") and "Traceback" not in err
+
+
+def test_report_makes_one_page_of_any_run(run: Path, tmp_path: Path, call):
+    page = tmp_path / "page.html"
+    code, out, _ = call("report", str(run), f"--out={page}")
+    assert code == DONE and out.strip() == str(page)
+    assert page.read_text().lower().startswith("<!doctype html>")
+
+
+def test_bench_prints_both_speeds_as_json(call):
+    code, out, _ = call("bench", "--config=tests/tiny_config.py", "--steps=2")
+    figures = json.loads(out)
+    assert code == DONE
+    assert figures["step_images_per_sec"] > 0 and figures["input_images_per_sec"] > 0
+
+
+def test_a_config_file_that_is_not_there_is_named():
+    with pytest.raises(UserError, match=r"no config file nowhere\.py"):
+        read_config("nowhere.py:B/16")
+
+
+def readme_commands() -> list[list[str]]:
+    """Every indented line of the README that is a command, split as a shell would."""
+    text = README.replace("\\\n", " ")
+    lines = [line.strip().split("#")[0] for line in text.splitlines() if line.startswith("    ")]
+    inline = re.findall(r"`((?:\.venv/bin/)?python -m mixer_jax [^`]+)`", text.replace("\n", " "))
+    return [shlex.split(line) for line in [*lines, *inline] if line.strip()]
+
+
+@pytest.mark.parametrize("command", readme_commands(), ids=" ".join)
+def test_a_command_of_the_readme_can_be_typed(command: list[str]):
+    program = command[0].removeprefix(".venv/bin/")
+    if program == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(command[1:]) <= set(targets)
+    elif command[1] in ("train.py", "evaluate.py"):
+        known = subprocess.run(
+            [sys.executable, command[1], "--helpfull"], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout
+        flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in command[2:])
+        file, _, row = flags["config"].partition(":")
+        config = runpy.run_path(str(ROOT / file))["get_config"](row)
+        for flag in flags:
+            assert (
+                flag.removeprefix("config.") in flatten(config)
+                if flag.startswith("config.")
+                else f"--{flag}" in known.replace("[no]", "")
+            )
+    elif command[1:3] == ["-m", "mixer_jax"]:
+        parser().parse_args([word for word in command[3:] if not word.startswith("[")])
+    else:
+        assert command[:3] == ["python3", "-m", "venv"] or command[0].endswith("tfds")
+
+
+def test_the_readme_shows_every_room():
+    rooms = {entry.name for entry in (ROOT / "mixer_jax").iterdir() if entry.is_dir() and (entry / "__init__.py").exists()}
+    assert all(f"  {room}/" in README for room in rooms)

@@ -1,0 +1,133 @@
+"""Which device holds what: the mesh, the rules for parameters and optimiser state, and the rows of a batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from mixer_jax.config import UserError, default_config
+from mixer_jax.models.registry import make_model
+from mixer_jax.parallel import (
+    batch_sharding,
+    local_rows,
+    make_mesh,
+    path_name,
+    replicated,
+    start,
+    state_sharding,
+    to_global,
+    to_host,
+    writers_word,
+)
+from mixer_jax.training.optimizer import make_optimizer
+from mixer_jax.training.state import init_params, init_state
+
+
+def specs_of(tree, fsdp: int) -> dict[str, tuple]:
+    """{path: axis of the mesh or None, for each axis of the array}"""
+    shardings = state_sharding(tree, make_mesh(fsdp))
+    return {path_name(path): tuple(s.spec) for path, s in jax.tree_util.tree_flatten_with_path(shardings)[0]}
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 4, 8])
+def test_the_mesh_has_all_devices_in_groups_of_fsdp(fsdp):
+    mesh = make_mesh(fsdp)
+    assert (dict(mesh.shape), mesh.size) == ({"data": 8 // fsdp, "fsdp": fsdp}, 8)
+    assert set(mesh.devices.ravel()) == set(jax.devices())
+
+
+@pytest.mark.parametrize(("fsdp", "devices"), [(3, 8), (16, 8), (2, 1), (4, 6)])
+def test_groups_that_do_not_divide_the_devices_are_refused(fsdp, devices):
+    with pytest.raises(UserError, match=rf"config\.parallel\.fsdp is {fsdp}.*{devices}"):
+        make_mesh(fsdp, jax.devices()[:devices])
+
+
+def test_one_host_of_a_pod_slice_that_was_not_joined_to_the_others_is_refused(monkeypatch):
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "host-0,host-1")
+    with pytest.raises(UserError, match="--distributed"):
+        make_mesh(1)
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "host-0")
+    make_mesh(1)
+
+
+@pytest.mark.parametrize(("num_processes", "process_id"), [(0, 0), (2, 2), (2, -1)])
+def test_a_process_number_that_cannot_be_is_refused_before_anything_is_started(num_processes, process_id, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))  # so that `start` chooses no folder for compiled programs
+    with pytest.raises(UserError, match=f"{num_processes} and {process_id}"):
+        start(distributed=True, coordinator="localhost:1", num_processes=num_processes, process_id=process_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "spec"),
+    [
+        ("stem/kernel", (16, 16, 3, 768), (None, None, None, "fsdp")),
+        ("MixerBlock_0/token_mixing/Dense_0/kernel", (196, 384), (None, "fsdp")),
+        ("MixerBlock_0/token_mixing/Dense_1/kernel", (384, 196), ("fsdp", None)),
+        ("head/kernel", (768, 1000), (None, "fsdp")),
+        ("head/kernel", (768, 1001), ("fsdp", None)),  # the largest axis that can be divided
+        ("head/kernel", (9, 7), (None, None)),  # none can
+        ("head/bias", (1000,), (None,)),
+        ("MixerBlock_0/LayerNorm_0/scale", (768,), (None,)),
+        ("step", (), ()),
+    ],
+)
+def test_a_kernel_is_split_at_its_largest_divisible_axis_and_nothing_else_is_split(name, shape, spec):
+    tree = jax.ShapeDtypeStruct(shape, jnp.float32)
+    for key in reversed(name.split("/")):
+        tree = {key: tree}
+    assert specs_of(tree, 4) == {name: spec}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_moments_and_averages_lie_where_their_parameters_lie(optimizer):
+    config = default_config()
+    config.optimizer.name = optimizer
+    config.optimizer.multipliers = (("stem/.*", 0.0),)
+    model = make_model(config.model, 1000)
+    params = jax.eval_shape(lambda: init_params(model, 224, 0))
+    tx = make_optimizer(config.optimizer, lambda step: 0.1, params)
+    state = jax.eval_shape(lambda params: init_state(params, tx, ema_decay=0.9), params)
+
+    of_params, of_state = specs_of(params, 8), specs_of(state, 8)
+    mirrors = 0
+    for name, spec in of_state.items():
+        parameter = next((parameter for parameter in of_params if name.endswith("/" + parameter)), None)
+        assert spec == (of_params[parameter] if parameter else ()), name
+        mirrors += parameter is not None and name not in ("params/" + parameter, "ema/" + parameter)
+    trained = sum(not name.startswith("stem/") for name in of_params)
+    assert mirrors == trained * (2 if optimizer == "adam" else 1)
+
+    bytes_split = sum(
+        x.size for path, x in jax.tree_util.tree_flatten_with_path(params)[0] if "fsdp" in of_params[path_name(path)]
+    )
+    assert bytes_split > 0.99 * sum(x.size for x in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 8])
+def test_a_batch_is_split_over_every_device_and_comes_back_in_order(fsdp):
+    mesh = make_mesh(fsdp)
+    batch = {"image": np.arange(16 * 3, dtype=np.uint8).reshape(16, 3), "mask": np.arange(16, dtype=np.float32)}
+    on_mesh = to_global(batch, mesh)
+    for name, x in on_mesh.items():
+        assert x.sharding == batch_sharding(mesh)
+        assert {shard.data.shape[0] for shard in x.addressable_shards} == {2}
+        np.testing.assert_array_equal(to_host(on_mesh)[name], batch[name])
+    assert local_rows(mesh, 16).tolist() == list(range(16))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 12, 1001])
+def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size):
+    with pytest.raises(UserError, match=f"A batch of {batch_size} images.* multiple of 8"):
+        local_rows(make_mesh(2), batch_size)
+
+
+def test_a_replicated_array_is_whole_on_every_device():
+    x = jax.device_put(np.arange(6.0), replicated(make_mesh(4)))
+    assert x.sharding.spec == PartitionSpec()
+    assert {shard.data.shape for shard in x.addressable_shards} == {(6,)}
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_alone_the_writers_word_is_ones_own(value):
+    assert writers_word(value) is value

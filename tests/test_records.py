@@ -1,0 +1,206 @@
+"""What a run leaves in its folder, and whom it lets in."""
+
+import json
+import os
+import time
+
+import pytest
+from ml_collections import ConfigDict
+from tiny_config import get_config
+
+from mixer_jax import records
+from mixer_jax.config import UserError, dataset, fewshot
+from mixer_jax.records import Metrics, Stopwatch, Workdir, read_metrics, read_results, write_json
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return Workdir(str(tmp_path / "run"))
+
+
+def changed(**changes) -> ConfigDict:
+    config = get_config()
+    for field, value in changes.items():
+        *parents, last = field.split("__")
+        part = config
+        for name in parents:
+            part = part[name]
+        part[last] = value
+    return config
+
+
+def test_a_second_run_in_a_folder_is_refused_with_the_name_of_the_first(workdir):
+    with pytest.raises(UserError, match=rf"{workdir.path} is in use by process {os.getpid()} on .*another --workdir"):
+        Workdir(str(workdir.path))
+    Workdir(str(workdir.path), writer=False)  # another host of the same run
+
+
+def test_a_folder_is_free_again_when_its_run_has_ended(tmp_path):
+    first = Workdir(str(tmp_path))
+    del first
+    Workdir(str(tmp_path))
+
+
+def test_a_host_that_does_not_write_leaves_no_trace(tmp_path):
+    follower = Workdir(str(tmp_path / "run"), writer=False)
+    follower.record_start(get_config(), {})
+    follower.write_results({"step": 1})
+    metrics = Metrics(follower.path, 0, writer=False)
+    metrics.write(1, {"loss": 1.0})
+    metrics.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bucket_is_no_folder():
+    with pytest.raises(UserError, match="mounted as a folder"):
+        Workdir("gs://bucket/run")
+
+
+def test_a_new_folder_takes_any_config_and_a_started_one_its_own(workdir):
+    workdir.refuse_other_run(get_config())
+    workdir.record_start(get_config(), {})
+    workdir.refuse_other_run(get_config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"seed": 7}, ["seed: 0 there, 7 now"]),
+        (
+            {"optimizer__learning_rate": 0.5, "batch_size": 8},
+            ["batch_size: 16 there, 8", "optimizer.learning_rate: 0.01 there, 0.5"],
+        ),
+        ({"data__source": "folder:x"}, ["data.source: 'digits' there, 'folder:x' now"]),
+        ({"total__steps": 60}, ["total.steps: 30 there, 60 now"]),
+        ({"optimizer__multipliers": (("head/.*", 2.0),)}, ["optimizer.multipliers: [] there, [['head/.*', 2.0]] now"]),
+        ({"log_every_steps": 1, "model__dropout": 0.0}, ["model.dropout: 0.1 there, 0.0 now"]),
+    ],
+)
+def test_another_config_is_refused_with_exactly_the_options_that_differ_and_matter(workdir, changes, lines):
+    workdir.record_start(get_config(), {})
+    with pytest.raises(UserError) as refusal:
+        workdir.refuse_other_run(changed(**changes))
+    _, *named = str(refusal.value).splitlines()
+    assert len(named) == len(lines)
+    assert all(line.strip().startswith(expected) for line, expected in zip(named, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"log_every_steps": 1},
+        {"loader__threads": 1, "loader__prefetch": 1},
+        {"checkpoint__keep": 9},
+        {"checkpoint__every__steps": 17},
+        {"parallel__fsdp": 4},
+        {"evals": {}},
+        {"evals": {"other": fewshot(dataset("digits"), dataset("digits"), shots=(3,))}},
+    ],
+)
+def test_a_run_may_be_watched_stored_and_spread_in_another_way_when_taken_up(workdir, changes):
+    workdir.record_start(get_config(), {})
+    workdir.refuse_other_run(changed(**changes))
+
+
+@pytest.mark.parametrize("file", ["config.json", "run.json", "results.json"])
+def test_a_damaged_file_is_named(workdir, file):
+    workdir.record_start(get_config(), {})
+    workdir.write_results({"step": 1})
+    (workdir.path / file).write_text('{"step": ')
+    with pytest.raises(UserError, match=f"{file} is damaged"):
+        workdir.refuse_other_run(get_config())
+        workdir.record_start(get_config(), {})
+        read_results(workdir.path)
+
+
+def test_every_start_is_recorded_with_its_facts(workdir):
+    for devices in (8, 4):
+        workdir.record_start(get_config(), {"devices": devices})
+    starts = json.loads((workdir.path / "run.json").read_text())["starts"]
+    assert [start["devices"] for start in starts] == [8, 4]
+    assert {"time", "command", "git_commit", "python", "versions", "host"} <= starts[0].keys()
+    assert starts[0]["versions"].keys() >= {"jax", "flax", "optax", "numpy"}
+    assert json.loads((workdir.path / "config.json").read_text())["batch_size"] == 16
+
+
+def test_results_are_empty_at_first_and_then_the_last_written(workdir):
+    assert read_results(workdir.path) == {}
+    workdir.write_results({"step": 1})
+    workdir.write_results({"step": 2, "evals": {"test": {"top1": 0.5}}})
+    assert read_results(workdir.path) == {"step": 2, "evals": {"test": {"top1": 0.5}}}
+
+
+def test_metrics_after_the_restored_step_are_dropped_and_written_again(workdir):
+    metrics = Metrics(workdir.path, 0)
+    for step in (2, 4, 6):
+        metrics.write(step, {"loss": 1 / step, "mfu": None})
+    metrics.close()
+
+    again = Metrics(workdir.path, 4)
+    assert read_metrics(workdir.path) == [{"step": step, "loss": 1 / step, "mfu": None} for step in (2, 4)]
+    again.write(6, {"loss": 9.0})
+    again.close()
+    assert [(row["step"], row["loss"]) for row in read_metrics(workdir.path)] == [(2, 1 / 2), (4, 1 / 4), (6, 9.0)]
+    assert list((workdir.path / "tensorboard").iterdir())
+
+
+def test_the_last_line_cut_short_by_a_kill_is_left_out_and_gone_after_resuming(workdir):
+    metrics = Metrics(workdir.path, 0)
+    metrics.write(2, {"loss": 1.0})
+    metrics.close()
+    with open(workdir.path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "lo')
+    assert read_metrics(workdir.path) == [{"step": 2, "loss": 1.0}]
+    resumed = Metrics(workdir.path, 4)
+    resumed.write(4, {"loss": 2.0})
+    resumed.close()
+    assert [json.loads(line)["step"] for line in (workdir.path / "metrics.jsonl").read_text().splitlines()] == [2, 4]
+
+
+def test_figures_of_evaluators_are_metrics_by_evaluator_and_figure_without_lists(workdir):
+    metrics = Metrics(workdir.path, 0)
+    metrics.write_evals(5, {"test": {"top1": 0.5}, "few": {"top1_1shot": 0.25, "top1_1shot_seeds": [0.2, 0.3]}})
+    metrics.close()
+    assert read_metrics(workdir.path) == [{"step": 5, "test/top1": 0.5, "few/top1_1shot": 0.25}]
+
+
+def test_a_run_without_metrics_has_none(tmp_path):
+    assert read_metrics(tmp_path) == []
+
+
+@pytest.mark.parametrize("moment", ["write_text", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, moment):
+    file = tmp_path / "results.json"
+    write_json(file, {"step": 1})
+
+    def fail_half_way(path, text):
+        with open(path, "w") as half:
+            half.write(text[: len(text) // 2])
+        raise OSError("disk full")
+
+    def fail(*_):
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"disk full|killed"):
+        if moment == "write_text":
+            patch.setattr("pathlib.Path.write_text", fail_half_way)
+        else:
+            patch.setattr(records.os, "replace", fail)
+        write_json(file, {"step": 2, "more": list(range(100))})
+    assert json.loads(file.read_text()) == {"step": 1}
+    write_json(file, {"step": 3})
+    assert json.loads(file.read_text()) == {"step": 3}
+
+
+def test_a_stopwatch_adds_up_the_parts_also_of_what_fails(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    stopwatch = Stopwatch()
+    for part, seconds in (("data", 1.0), ("device", 2.0), ("data", 0.5)):
+        with stopwatch(part):
+            clock[0] += seconds
+    with pytest.raises(ZeroDivisionError), stopwatch("device"):
+        clock[0] += 4.0
+        _ = 1 / 0
+    clock[0] += 10.0
+    assert stopwatch.report() == {"data": 1.5, "device": 6.0, "total": 17.5}
