@@ -14,9 +14,22 @@ import pytest
 from ml_collections import ConfigDict
 from tiny_config import get_config
 
+import train
+from mixer_jax.app import DONE
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture
 def tiny_config() -> ConfigDict:
     return get_config()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> Path:
+    """The folder of a finished run of four steps. Read only."""
+    config = get_config()
+    config.total.steps = 4
+    workdir = tmp_path_factory.mktemp("tiny_run")
+    assert train.train(config, str(workdir)) == DONE
+    return workdir

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-import train
 from mixer_jax.__main__ import main, parser, read_config
 from mixer_jax.app import DONE, TO_MEND
 from mixer_jax.config import UserError, flatten
@@ -30,20 +29,9 @@ def call(monkeypatch, capsys):
     return call
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    from tiny_config import get_config
-
-    config = get_config()
-    config.total.steps = 4
-    workdir = tmp_path_factory.mktemp("run")
-    assert train.train(config, str(workdir)) == DONE
-    return workdir
-
-
-def test_digest_prints_what_results_json_has(run: Path, call):
-    code, out, _ = call("digest", str(run))
-    assert code == DONE and out.strip() == json.loads((run / "results.json").read_text())["params_sha256"]
+def test_digest_prints_what_results_json_has(tiny_run: Path, call):
+    code, out, _ = call("digest", str(tiny_run))
+    assert code == DONE and out.strip() == json.loads((tiny_run / "results.json").read_text())["params_sha256"]
 
 
 def test_a_mistake_is_one_message(tmp_path: Path, call):
@@ -51,9 +39,9 @@ def test_a_mistake_is_one_message(tmp_path: Path, call):
     assert code == TO_MEND and err.startswith("error: ") and "Traceback" not in err
 
 
-def test_report_makes_one_page_of_any_run(run: Path, tmp_path: Path, call):
+def test_report_makes_one_page_of_any_run(tiny_run: Path, tmp_path: Path, call):
     page = tmp_path / "page.html"
-    code, out, _ = call("report", str(run), f"--out={page}")
+    code, out, _ = call("report", str(tiny_run), f"--out={page}")
     assert code == DONE and out.strip() == str(page)
     assert page.read_text().lower().startswith("<!doctype html>")
 
@@ -72,7 +60,7 @@ def test_a_config_file_that_is_not_there_is_named():
 
 def readme_commands() -> list[list[str]]:
     """Every indented line of the README that is a command, split as a shell would."""
-    text = README.replace("\\\n", " ")
+    text = re.sub(r"```.*?```", "", README.replace("\\\n", " "), flags=re.DOTALL)
     lines = [line.strip().split("#")[0] for line in text.splitlines() if line.startswith("    ")]
     inline = re.findall(r"`((?:\.venv/bin/)?python -m mixer_jax [^`]+)`", text.replace("\n", " "))
     return [shlex.split(line) for line in [*lines, *inline] if line.strip()]

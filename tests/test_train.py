@@ -131,13 +131,27 @@ def test_a_run_killed_before_its_last_evaluation_evaluates_when_started_again(re
     assert results(tmp_path)["evals"] == whole["evals"]
 
 
-def test_two_processes_end_with_the_parameters_of_one(reference: Path, tmp_path: Path):
+def start_two(workdir: Path, *flags: str) -> list[subprocess.Popen]:
+    """The two processes of one run, with a device each."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    flags = [f"--workdir={tmp_path}", f"--coordinator=localhost:{port}", "--num_processes=2"]
-    processes = [start(*flags, f"--process_id={i}", devices=1) for i in range(2)]
-    for process in processes:
+    pod = (f"--workdir={workdir}", f"--coordinator=localhost:{port}", "--num_processes=2")
+    return [start(*pod, f"--process_id={i}", *flags, devices=1) for i in range(2)]
+
+
+def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path: Path):
+    processes = start_two(tmp_path, "--config.total.steps=5000")
+    wait_for(lambda: bool(read_metrics(tmp_path)), processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [finish(process, STOPPED) for process in processes]
+    stopped_at = steps_on_disk(tmp_path)[-1]
+    assert 0 < stopped_at < 5000
+    assert all(f"step {stopped_at} of 5000" in output for output in outputs)
+
+
+def test_two_processes_end_with_the_parameters_of_one(reference: Path, tmp_path: Path):
+    for process in start_two(tmp_path):
         finish(process)
     for name in ("loss", "grad_norm", "param_norm", "test/top1", "test/loss", "fewshot/top1_5shot"):
         one, two = ([row[name] for row in read_metrics(d) if name in row] for d in (reference, tmp_path))

@@ -8,7 +8,7 @@
 | full    | all 1438        | pre-trained | the paper's for fine-tuning: momentum SGD, no weight decay, cosine |
 
 The recipe from scratch was tuned for itself: it has three times the learning rate and more steps. Both were tuned by looking at
-the test digits, mostly with other seeds than the demo's. A step takes tens of milliseconds on two CPU cores.
+the test digits, with the demo's seeds and others. A step takes tens of milliseconds on two CPU cores.
 """
 
 from ml_collections import ConfigDict

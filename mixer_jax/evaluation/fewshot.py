@@ -49,12 +49,13 @@ class FewShot:
         return figures
 
     def _extract(self, params: dict, batches: Callable[[Mesh], Iterator]) -> tuple[np.ndarray, np.ndarray]:
-        """All features, float32 [N, C], and first labels, int32 [N], on every process."""
+        """Features, float32 [N, C], and first labels, int32 [N], of all examples that have one; on every process."""
         features, labels = [], []
         for batch in batches(self._mesh):
-            real = to_host(batch["mask"]) > 0
-            features.append(np.asarray(self._features(params, batch["image"]))[real])
-            labels.append(to_host(batch["labels"])[real, 0])
+            first_labels = to_host(batch["labels"])[:, 0]
+            counted = (to_host(batch["mask"]) > 0) & (first_labels >= 0)
+            features.append(np.asarray(self._features(params, batch["image"]))[counted])
+            labels.append(first_labels[counted])
         return np.concatenate(features), np.concatenate(labels)
 
 

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mixer_jax.config import UserError
 from mixer_jax.models.registry import make_model
 from mixer_jax.parallel import batch_sharding, replicated, state_sharding
 from mixer_jax.training.optimizer import make_optimizer
@@ -51,8 +52,14 @@ class Program:
 
         The old state's memory is given to the new. The operations are those that the compiler counts, with what remat computes
         twice. It counts a loop's body once, so with accumulation its figure is multiplied by the number of parts.
+        Raises UserError when the parts of an accumulated batch cannot be split over the devices.
         """
         config, shapes = self.config, self.state_shapes(mesh)
+        if config.batch_size // config.accumulation_steps % mesh.size:
+            raise UserError(
+                f"config.accumulation_steps is {config.accumulation_steps}: each part of a batch of {config.batch_size} must "
+                f"have a multiple of {mesh.size} images, one or more for each device."
+            )
         rows = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(mesh))
         batch = {
             "image": rows((config.batch_size, config.image_size, config.image_size, 3), jnp.uint8),
