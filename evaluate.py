@@ -29,12 +29,11 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")
     examples = open_examples(config)
+    model = make_model(config.model, config.num_classes)
+    shapes = jax.eval_shape(lambda: init_params(model, config.image_size, config.seed))
 
     mesh = parallel.make_mesh(config.parallel.fsdp)
     workdir = records.Workdir(workdir, writer=parallel.is_writer())
-
-    model = make_model(config.model, config.num_classes)
-    shapes = jax.eval_shape(lambda: init_params(model, config.image_size, config.seed))
     params, meta = load_weights(checkpoint, mesh, shapes)
     loss = make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config, examples, make_predict(model), loss, mesh)

@@ -33,8 +33,8 @@ def compiled_once(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def start(*flags: str, devices: int = 2) -> subprocess.Popen:
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+def start(*flags: str, devices: int = 2, **variables: str) -> subprocess.Popen:
+    environment = os.environ | variables | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     command = [sys.executable, "train.py", CONFIG, *flags]
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -132,12 +132,17 @@ def test_a_run_killed_before_its_last_evaluation_evaluates_when_started_again(re
 
 
 def start_two(workdir: Path, *flags: str) -> list[subprocess.Popen]:
-    """The two processes of one run, with a device each."""
+    """The two processes of one run, with a device each; one is told of the other by flags, one by its environment."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    pod = (f"--workdir={workdir}", f"--coordinator=localhost:{port}", "--num_processes=2")
-    return [start(*pod, f"--process_id={i}", *flags, devices=1) for i in range(2)]
+    place = f"localhost:{port}"
+    told = (f"--coordinator={place}", "--num_processes=2", "--process_id=0")
+    variables = {"JAX_COORDINATOR_ADDRESS": place, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
+    return [
+        start(f"--workdir={workdir}", *told, *flags, devices=1),
+        start(f"--workdir={workdir}", *flags, devices=1, **variables),
+    ]
 
 
 def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path: Path):

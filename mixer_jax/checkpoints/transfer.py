@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.checkpoints.manager import differences, kinds, load_weights
 from mixer_jax.config import UserError
+from mixer_jax.parallel import path_name
 
 HEAD = "head/"
 
@@ -17,23 +18,20 @@ def init_from(path: str, params: dict, mesh: Mesh, head: str) -> tuple[dict, dic
     Raises UserError, with everything that differs, when another array than the head's does not fit.
     """
     loaded, _ = load_weights(path, mesh)
-    expected, found = kinds(params), kinds(loaded)
-    if head == "new":
-        expected, found = ({n: kind for n, kind in kinds_.items() if not n.startswith(HEAD)} for kinds_ in (expected, found))
-    lines = differences(expected, found)
+    here, there = kinds(params), kinds(loaded)
+
+    def wanted(name: str) -> bool:
+        return head == "restore" or not name.startswith(HEAD)
+
+    lines = differences({n: here[n] for n in here if wanted(n)}, {n: there[n] for n in there if wanted(n)})
     if lines:
-        hint = " Another image or patch size needs surgery on the token-mixing parameters (not built yet)." if any(
-            "token_mixing" in line for line in lines
-        ) else ""  # fmt: skip
+        resized = any("token_mixing" in line for line in lines)
+        hint = " Another image or patch size needs surgery on the token-mixing parameters (not built yet)." if resized else ""
         raise UserError(f"config.init_from={path} does not fit this model.{hint}\n  " + "\n  ".join(lines))
-    restored = named_arrays(loaded)
-    merged = jax.tree_util.tree_map_with_path(
-        lambda path, x: restored[name] if (name := jax.tree_util.keystr(path, simple=True, separator="/")) in expected else x,
-        params,
-    )
-    names = kinds(params)
+    arrays = named_arrays(loaded)
+    merged = jax.tree_util.tree_map_with_path(lambda p, x: arrays[path_name(p)] if wanted(path_name(p)) else x, params)
     return merged, {
-        "restored": sorted(expected),
-        "replaced": sorted(name for name in names if name not in expected and name in restored),
-        "dropped": sorted(name for name in restored if name not in names),
+        "restored": [name for name in here if wanted(name)],
+        "replaced": [name for name in here if not wanted(name) and name in there],
+        "dropped": [name for name in there if name not in here],
     }
