@@ -38,7 +38,7 @@ def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
         except (KeyError, AttributeError) as error:
             _exit_to_mend(_unknown_option(error, argv))
         except (flags.Error, TypeError, ValueError, OSError) as error:
-            _exit_to_mend(error)
+            _exit_to_mend(_innermost_user_error(error) or error)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)  # --verbosity=0 shows what the libraries do
         return arguments
@@ -71,11 +71,20 @@ def _exit_to_mend(error: Exception) -> None:
     sys.exit(TO_MEND)
 
 
+def _innermost_user_error(error: BaseException | None) -> UserError | None:
+    """What a config file raised itself, out of the errors that ml_collections and absl wrap around it."""
+    found = None
+    while error:
+        found = error if isinstance(error, UserError) else found
+        error = error.__cause__ or error.__context__
+    return found
+
+
 def _unknown_option(error: Exception, argv: list[str]) -> UserError:
     """ml_collections' error for an option that does not exist, with its whole path as it was typed."""
     match = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error))
     nearest, name = match.groups() if match else ("", str(error).strip("'\""))
-    typed = next((arg.split("=")[0] for arg in argv if re.match(rf"--config\.(.*\.)?{name}\b", arg)), name)
+    typed = next((arg.split("=")[0] for arg in argv if re.match(rf"--config\.(.*\.)?{re.escape(name)}\b", arg)), name)
     return UserError(
         f"The config has no option {typed}." + (f' Did you mean "{nearest}" instead of "{name}"?' if nearest else "")
     )

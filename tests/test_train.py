@@ -33,9 +33,9 @@ def compiled_once(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def start(*flags: str, devices: int = 2, **variables: str) -> subprocess.Popen:
+def start(*flags: str, config: str = CONFIG, devices: int = 2, **variables: str) -> subprocess.Popen:
     environment = os.environ | variables | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    command = [sys.executable, "train.py", CONFIG, *flags]
+    command = [sys.executable, "train.py", config, *flags]
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -255,6 +255,12 @@ def test_a_mistake_is_one_message_and_leaves_nothing_behind(tmp_path: Path, flag
     output = finish(start(f"--workdir={tmp_path / 'run'}", *flags), TO_MEND)
     assert message in output and "Traceback" not in output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_row_that_a_config_file_refuses_is_one_message(tmp_path: Path):
+    output = finish(start(f"--workdir={tmp_path / 'run'}", config="--config=configs/pretrain_jft300m.py:XL/16"), TO_MEND)
+    assert output.startswith("error: The paper has no JFT-300M pre-training of 'XL/16': its rows are S/32")
+    assert "Traceback" not in output
 
 
 def test_a_second_run_in_a_folder_that_is_in_use_is_refused(tmp_path: Path):
