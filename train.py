@@ -103,6 +103,9 @@ def train(config: ConfigDict, workdir: str) -> int:
         workdir.write_results(results | {"seconds": stopwatch.report()})
         metrics.write_evals(step, results["evals"])
 
+    missed = plan.evaluations_due(first_step)
+    if missed and not parallel.writers_word(metrics.evaluated(first_step)):  # stopped between saving and evaluating
+        evaluate(first_step, state, missed)
     state, step = loop.train(
         state, train_step, batches, mesh, plan, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
         rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch),

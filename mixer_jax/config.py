@@ -149,7 +149,7 @@ def default_config() -> ConfigDict:
 
 
 # Options that change neither the parameters nor their meaning, only how a run is watched, stored or spread over machines:
-# a run may be taken up again with other values of these (records.Workdir.claim).
+# a run may be taken up again with other values of these (records.Workdir.refuse_other_run).
 MAY_CHANGE_ON_RESUME = r"(log_every_steps|(checkpoint|evals|loader|parallel)\..*)"
 
 CHOICES = {

@@ -64,7 +64,7 @@ class Workdir:
         file = self.path / "config.json"
         if not file.exists():
             return
-        old, new = flatten(ConfigDict(_read_json(file))), flatten(ConfigDict(json.loads(config.to_json())))
+        old, new = flatten(ConfigDict(read_json(file))), flatten(ConfigDict(json.loads(config.to_json())))
         changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
         changed = [name for name in changed if not re.fullmatch(MAY_CHANGE_ON_RESUME, name)]
         if changed:
@@ -77,7 +77,7 @@ class Workdir:
             return
         write_json(self.path / "config.json", json.loads(config.to_json()))
         file = self.path / "run.json"
-        starts = _read_json(file)["starts"] if file.exists() else []
+        starts = read_json(file).get("starts", [])
         start = {
             "time": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
             "command": " ".join([Path(sys.executable).name, *sys.argv]),
@@ -97,7 +97,7 @@ class Metrics:
     """metrics.jsonl and TensorBoard events of one run. Lines after `from_step` are dropped: a resumed run writes them again."""
 
     def __init__(self, workdir: Path, from_step: int, writer: bool = True):
-        self._writer = writer
+        self._workdir, self._writer = workdir, writer
         if not writer:
             return
         self._file = workdir / "metrics.jsonl"
@@ -113,6 +113,12 @@ class Metrics:
         for name, value in values.items():
             if value is not None:
                 self._tensorboard.add_scalar(name, value, step)
+
+    def evaluated(self, step: int) -> bool:
+        """Whether an evaluation at `step` has been written."""
+        return self._writer and any(
+            row["step"] == step and any("/" in name for name in row) for row in read_metrics(self._workdir)
+        )
 
     def write_evals(self, step: int, evals: dict[str, dict]) -> None:
         """Figures of evaluators as NAME/FIGURE; lists stay in results.json alone."""
@@ -179,8 +185,15 @@ def read_metrics(workdir: Path) -> list[dict]:
 
 def read_results(workdir: Path) -> dict:
     """results.json, or {} before the first evaluation."""
-    file = Path(workdir) / "results.json"
-    return _read_json(file) if file.exists() else {}
+    return read_json(Path(workdir) / "results.json")
+
+
+def read_json(file: Path) -> dict:
+    """What `write_json` wrote; {} where there is no file. Raises UserError for a damaged one."""
+    try:
+        return json.loads(file.read_text()) if file.exists() else {}
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is damaged ({error}). Restore it, or choose another --workdir.") from error
 
 
 def write_json(file: Path, content: dict) -> None:
@@ -192,13 +205,6 @@ def _write_whole(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, file)
-
-
-def _read_json(file: Path) -> dict:
-    try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is damaged ({error}). Restore it, or choose another --workdir.") from error
 
 
 def _git_commit() -> str:

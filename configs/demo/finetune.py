@@ -3,7 +3,7 @@
     python train.py --config=configs/demo/finetune.py:few --workdir=DIR --config.init_from=RUN_OF_PRETRAIN
 
 | row     | labelled digits | start       | optimiser                                                          |
-| few     | 10 a class      | pre-trained | Adam, averaged parameters (the paper's momentum SGD: 0.5 less)     |
+| few     | 10 a class      | pre-trained | Adam, averaged parameters (better here than the paper's SGD)       |
 | scratch | 10 a class      | random      | Adam, averaged parameters, a learning rate and length of its own   |
 | full    | all 1438        | pre-trained | the paper's for fine-tuning: momentum SGD, no weight decay, cosine |
 

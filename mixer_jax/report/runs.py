@@ -4,7 +4,6 @@ Works on running, stopped and finished runs alike; takes no lock and changes not
 mixer_jax/records.py.
 """
 
-import json
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError, flatten
-from mixer_jax.records import read_metrics
+from mixer_jax.records import read_json, read_metrics, read_results
 
 # results.json's parts of a run's seconds, in the words of the page; what is left of the total is the last.
 PARTS = {
@@ -39,9 +38,9 @@ def read_run(workdir: Path, label: str = "") -> Run:
     workdir = Path(workdir).expanduser().absolute()
     if not (workdir / "config.json").exists():
         raise UserError(f"{workdir} holds no run: it has no config.json. Name the folder that was a run's --workdir.")
-    config = ConfigDict(_read(workdir / "config.json"))
-    starts = _read(workdir / "run.json").get("starts", [])
-    return Run(workdir, label or workdir.name, config, starts, read_metrics(workdir), _read(workdir / "results.json"))
+    config = ConfigDict(read_json(workdir / "config.json"))
+    starts = read_json(workdir / "run.json").get("starts", [])
+    return Run(workdir, label or workdir.name, config, starts, read_metrics(workdir), read_results(workdir))
 
 
 def points(run: Run, name: str) -> list[tuple[int, float]]:
@@ -95,10 +94,3 @@ def config_differences(run: Run, other: Run) -> list[tuple[str, str, str]]:
 
     names = [name for name in sorted(ours | theirs) if text(ours, name) != text(theirs, name)]
     return [(name, text(theirs, name), text(ours, name)) for name in names]
-
-
-def _read(file: Path) -> dict:
-    try:
-        return json.loads(file.read_text()) if file.exists() else {}
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is damaged ({error}).") from error

@@ -64,7 +64,7 @@ class Plan:
     evaluate_every: dict[str, int]
 
     def evaluations_due(self, step: int) -> list[str]:
-        return [name for name, every in self.evaluate_every.items() if every and step % every == 0 and step < self.total]
+        return [name for name, every in self.evaluate_every.items() if every and step % every == 0 and 0 < step < self.total]
 
     def checkpoint_due(self, step: int) -> bool:
         return step == self.total or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
