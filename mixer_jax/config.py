@@ -83,19 +83,24 @@ def default_config() -> ConfigDict:
     config.accumulation_steps = 1  # micro-batches a step is split into; the update is that of the whole batch
     config.image_size = 224  # pixels, height and width of what the model sees
     config.num_classes = 1000  # K; must be the training source's
-    config.init_from = ""  # a run's folder or one of its checkpoints/STEP; empty: start from random parameters
-    config.init_head = "new"  # with init_from: "new" zero-initialised head, or "restore" the old one
+    config.init_from = ""  # a run's folder, one of its checkpoints/STEP, or a .npz or .safetensors file; empty: random parameters
+    config.init_head = "new"  # with init_from: "new" zero-initialised head, "restore" the old one, or a "subset" of its classes
+    config.init_classes = ""  # with init_head="subset": a text file, a line a class: its number in the old head
 
     config.model = ConfigDict()
-    config.model.family = "mixer"  # see mixer_jax/models/registry.py
-    config.model.variant = "B/16"  # SIZE/PATCH: a size of Table 1 with any patch size
-    config.model.num_blocks = 0  # the next four replace the variant's own value when not 0
-    config.model.hidden_dim = 0  # C, channels
-    config.model.tokens_mlp_dim = 0  # D_S
-    config.model.channels_mlp_dim = 0  # D_C
-    config.model.dropout = 0.0  # probability, after both dense layers of each MLP
-    config.model.stoch_depth = 0.0  # s: a branch of the last block is dropped with this probability, the first with 0
-    config.model.stoch_depth_rescale = False  # divide kept branches by 1 - p (see models/layers.py)
+    config.model.family = "mixer"  # mixer | vit | resnet; one that lacks an option below refuses it
+    config.model.variant = "B/16"  # mixer, vit: SIZE/PATCH, with any patch size; resnet: R50x1, layers and width factor
+    config.model.num_blocks = 0  # mixer, vit; this and the next four replace the variant's own value when not 0
+    config.model.hidden_dim = 0  # all: C, channels; resnet: of the root at width factor 1
+    config.model.channels_mlp_dim = 0  # mixer, vit: D_C
+    config.model.tokens_mlp_dim = 0  # mixer: D_S
+    config.model.num_heads = 0  # vit: attention heads
+    config.model.tile_size = 0  # mixer: pixels; with image_size K times this, D_S is K^2 times as large (supplement C); 0: never
+    config.model.pooling = "token"  # vit: the head reads a class token (token) or the mean over patches (mean)
+    config.model.pre_logits_dim = 0  # vit: width of a tanh layer before the head; 0: none
+    config.model.dropout = 0.0  # mixer, vit: probability, after both dense layers of each MLP; vit: see models/vit.py too
+    config.model.stoch_depth = 0.0  # mixer, vit: s: a branch of the last block is dropped with this probability, the first with 0
+    config.model.stoch_depth_rescale = False  # mixer, vit: divide kept branches by 1 - p (see models/layers.py)
     config.model.dtype = "float32"  # of activations and matrix products: float32 or bfloat16; parameters are float32
     config.model.remat = False  # recompute each block in the backward pass: less memory, about a third more work
     config.model.head_bias_init = 0.0  # -log(num_classes) or so starts a sigmoid loss low
@@ -153,7 +158,8 @@ def default_config() -> ConfigDict:
 MAY_CHANGE_ON_RESUME = r"(log_every_steps|(checkpoint|evals|loader|parallel)\..*)"
 
 CHOICES = {
-    "init_head": ("new", "restore"),
+    "init_head": ("new", "restore", "subset"),
+    "model.pooling": ("token", "mean"),
     "model.dtype": ("float32", "bfloat16"),
     "augment.crop": ("inception", "resize"),
     "loss.kind": ("sigmoid", "softmax"),
@@ -166,7 +172,8 @@ AT_LEAST = {
     "batch_size": 1, "accumulation_steps": 1, "image_size": 1, "num_classes": 1, "parallel.fsdp": 1, "log_every_steps": 1,
     "checkpoint.keep": 2, "loader.threads": 1, "loader.prefetch": 1, "seed": 0, "augment.mixup": 0,
     "augment.randaugment_layers": 0, "optimizer.learning_rate": 0, "optimizer.weight_decay": 0, "optimizer.clip_norm": 0,
-    "schedule.end_learning_rate": 0,
+    "schedule.end_learning_rate": 0, "model.num_blocks": 0, "model.hidden_dim": 0, "model.channels_mlp_dim": 0,
+    "model.tokens_mlp_dim": 0, "model.tile_size": 0, "model.num_heads": 0, "model.pre_logits_dim": 0,
 }  # fmt: skip
 
 
@@ -199,7 +206,11 @@ def validate(config: ConfigDict) -> None:
     )  # fmt: skip
     _require(
         config.init_head == "new" or bool(config.init_from),
-        "init_from", config.init_from, "a run's folder, because init_head=restore",
+        "init_from", config.init_from, f"a run's folder or a file of weights, because init_head={config.init_head}",
+    )  # fmt: skip
+    _require(
+        (config.init_head == "subset") == bool(config.init_classes),
+        "init_classes", config.init_classes, "a file of class numbers with init_head=subset, and empty otherwise",
     )  # fmt: skip
     _validate_durations(config)
     _validate_patterns(config.optimizer)

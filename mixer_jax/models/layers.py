@@ -1,13 +1,49 @@
-"""What every model family needs around its own blocks: pixels to numbers, and stochastic depth."""
+"""What several model families need around or inside their own blocks, and pixels to numbers."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mixer_jax.config import UserError
+
 
 def normalize_pixels(images: jax.Array) -> jax.Array:
     """uint8 [..., H, W, 3] in 0..255 to float32 in [-1, 1], the range of the released weights (arXiv 2105.01601, code)."""
     return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def num_patches(height: int, width: int, patch_size: int) -> int:
+    """S, how many patches a height x width image is cut into. Raises UserError when they do not tile it."""
+    if height % patch_size or width % patch_size:
+        side = next(side for side in (height, width) if side % patch_size)
+        below = max(1, side // patch_size) * patch_size
+        raise UserError(
+            f"A {height} x {width} image cannot be cut into {patch_size} x {patch_size} patches. Both sides must be multiples of "
+            f"{patch_size}, for example {below} or {below + patch_size} in place of {side}: set --config.image_size."
+        )
+    return (height // patch_size) * (width // patch_size)
+
+
+class MlpBlock(nn.Module):
+    """dense, gelu (tanh form), dense over the last axis: [..., D] -> [..., mlp_dim] -> [..., D]; dropout after both dense."""
+
+    mlp_dim: int
+    dropout: float
+    dtype: Any
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        init = {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
+        y = nn.Dense(self.mlp_dim, dtype=self.dtype, **init)(x)
+        y = nn.gelu(y)
+        y = nn.Dropout(self.dropout, deterministic=not train)(y)
+        y = nn.Dense(x.shape[-1], dtype=self.dtype, **init)(y)
+        return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 
 class StochasticDepth(nn.Module):
@@ -35,3 +71,14 @@ class StochasticDepth(nn.Module):
 def stochastic_depth_rate(block: int, num_blocks: int, last_rate: float) -> float:
     """Linear from 0 in the first block to `last_rate` in the last (arXiv 2105.01601, section 3)."""
     return last_rate * block / max(1, num_blocks - 1)
+
+
+def zero_init_head(num_classes: int, bias_init: float) -> nn.Dense:
+    """Pooled features [B, C] -> float32 logits [B, K], all `bias_init` at first. Call it inside a model: its name is "head"."""
+    return nn.Dense(
+        num_classes,
+        kernel_init=nn.initializers.zeros,
+        bias_init=nn.initializers.constant(bias_init),
+        dtype=jnp.float32,
+        name="head",
+    )

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
-from mixer_jax.models.layers import StochasticDepth, stochastic_depth_rate
+from mixer_jax.models.layers import MlpBlock, StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +36,6 @@ SIZES = {
     "L": Size(num_blocks=24, hidden_dim=1024, channels_mlp_dim=4096, tokens_mlp_dim=512),
     "H": Size(num_blocks=32, hidden_dim=1280, channels_mlp_dim=5120, tokens_mlp_dim=640),
 }
-
-
-class MlpBlock(nn.Module):
-    """dense, gelu, dense over the last axis: [..., D] -> [..., mlp_dim] -> [..., D]."""
-
-    mlp_dim: int
-    dropout: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = nn.Dense(self.mlp_dim, dtype=self.dtype)(x)
-        y = nn.gelu(y)
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        y = nn.Dense(x.shape[-1], dtype=self.dtype)(y)
-        return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 
 class MixerBlock(nn.Module):
@@ -83,6 +67,8 @@ class Mixer(nn.Module):
       num_classes: K, or None for a model without a head, whose "logits" are the pooled features.
       patch_size: P, pixels.
       size: depth and widths (Table 1).
+      tile_size: T, pixels; 0: none. On an image of K T x K T pixels, D_S is K^2 times the size's, as supplement C has it for
+        fine-tuning at K times the resolution of pre-training.
       dropout: probability after both dense layers of each MLP.
       stoch_depth: probability s of the last block; block i of L has s i / (L - 1).
       stoch_depth_rescale: which convention; see layers.StochasticDepth.
@@ -94,6 +80,7 @@ class Mixer(nn.Module):
     num_classes: int | None
     patch_size: int
     size: Size
+    tile_size: int = 0
     dropout: float = 0.0
     stoch_depth: float = 0.0
     stoch_depth_rescale: bool = False
@@ -109,6 +96,7 @@ class Mixer(nn.Module):
         the patch size does not divide, or whose tokens are not as many as the parameters mix.
         """
         self._check_image_size(images.shape)
+        tokens_mlp_dim = self.size.tokens_mlp_dim * self._tiles(*images.shape[1:3])
         features = {}
         patch = (self.patch_size, self.patch_size)
         x = nn.Conv(self.size.hidden_dim, patch, strides=patch, padding="VALID", dtype=self.dtype, name="stem")(images)
@@ -117,7 +105,7 @@ class Mixer(nn.Module):
         block_class = nn.remat(MixerBlock, static_argnums=(2,)) if self.remat else MixerBlock
         for i in range(self.size.num_blocks):
             x = features[f"MixerBlock_{i}"] = block_class(
-                tokens_mlp_dim=self.size.tokens_mlp_dim,
+                tokens_mlp_dim=tokens_mlp_dim,
                 channels_mlp_dim=self.size.channels_mlp_dim,
                 dropout=self.dropout,
                 stoch_depth=stochastic_depth_rate(i, self.size.num_blocks, self.stoch_depth),
@@ -129,33 +117,25 @@ class Mixer(nn.Module):
         x = features["pre_logits"] = jnp.mean(x, axis=1)  # [B, C]
         if self.num_classes is None:
             return x, features
-        head = nn.Dense(
-            self.num_classes,
-            kernel_init=nn.initializers.zeros,
-            bias_init=nn.initializers.constant(self.head_bias_init),
-            dtype=jnp.float32,
-            name="head",
-        )
-        return head(x), features
+        return zero_init_head(self.num_classes, self.head_bias_init)(x), features
 
     def _check_image_size(self, shape: tuple[int, ...]) -> None:
         height, width, patch = shape[1], shape[2], self.patch_size
-        if height % patch or width % patch:
-            side = next(side for side in (height, width) if side % patch)
-            below = max(1, side // patch) * patch
-            raise UserError(
-                f"A {height} x {width} image cannot be cut into {patch} x {patch} patches. Both sides must be multiples of "
-                f"{patch}, for example {below} or {below + patch} in place of {side}: set --config.image_size."
-            )
-        tokens = (height // patch) * (width // patch)
+        tokens = num_patches(height, width, patch)
         trained_tokens = self._tokens_of_parameters()
         if trained_tokens not in (None, tokens):
             side = round(trained_tokens**0.5) * patch
             raise UserError(
                 f"A {height} x {width} image has {tokens} patches of {patch} x {patch}, but the token-mixing parameters mix "
-                f"{trained_tokens}: they fit images of {trained_tokens} patches, such as {side} x {side}. Another resolution "
-                "needs the surgery of supplement C of the paper on the token-mixing parameters (not built yet)."
+                f"{trained_tokens}: they fit images of {trained_tokens} patches, such as {side} x {side}. Loading them through "
+                "--config.init_from of train.py or --checkpoint of evaluate.py does the surgery that another resolution needs."
             )
+
+    def _tiles(self, height: int, width: int) -> int:
+        """K^2, in how many tiles token mixing can start: 1 unless tile_size divides both sides alike."""
+        if not self.tile_size or height != width or height % self.tile_size:
+            return 1
+        return (height // self.tile_size) ** 2
 
     def _tokens_of_parameters(self) -> int | None:
         if self.is_initializing() or not self.has_variable("params", "MixerBlock_0"):

@@ -1,43 +1,121 @@
-"""From `config.model` to a model: the table of families, and the reading of a variant's name."""
+"""From `config.model` to a model: the table of families, which options each has, and the reading of a variant's name."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError
-from mixer_jax.models.mixer import SIZES, Mixer
+from mixer_jax.config import UserError, default_config
+from mixer_jax.models import mixer, resnet, vit
 
 
-def make_mixer(config: ConfigDict, num_classes: int | None) -> Mixer:
+@dataclasses.dataclass(frozen=True)
+class Family:
+    make: Callable[[ConfigDict, int | None], nn.Module]
+    options: tuple[str, ...]  # of config.model, beside family and variant
+
+
+def make_mixer(config: ConfigDict, num_classes: int | None) -> mixer.Mixer:
     """Mixer of `config.variant`, such as "B/16", "S/8" or "B/14", with the widths that the config replaces."""
-    size_name, _, patch_size = config.variant.partition("/")
-    if size_name not in SIZES or not patch_size.isdecimal() or int(patch_size) == 0:
-        raise UserError(
-            f"config.model.variant is {config.variant!r}: it must be SIZE/PATCH with a size of {', '.join(SIZES)} and a patch "
-            "size in pixels. The paper has S/32, S/16, B/32, B/16, L/32, L/16 and H/14."
-        )
-    fields = [field.name for field in dataclasses.fields(SIZES[size_name])]
-    changes = {field: config[field] for field in fields if config[field] != 0}
-    return Mixer(
+    size, patch_size = _size_and_patch(config, mixer.SIZES)
+    return mixer.Mixer(
         num_classes=num_classes,
-        patch_size=int(patch_size),
-        size=dataclasses.replace(SIZES[size_name], **changes),
+        patch_size=patch_size,
+        size=size,
+        tile_size=config.tile_size,
         dropout=config.dropout,
         stoch_depth=config.stoch_depth,
         stoch_depth_rescale=config.stoch_depth_rescale,
-        dtype=jnp.dtype(config.dtype),
-        remat=config.remat,
-        head_bias_init=config.head_bias_init,
+        **_common(config),
     )
 
 
-FAMILIES = {"mixer": make_mixer}
+def make_vit(config: ConfigDict, num_classes: int | None) -> vit.VisionTransformer:
+    """ViT of `config.variant`, such as "B/16", with the widths that the config replaces.
+
+    Raises UserError when the heads do not divide the channels.
+    """
+    size, patch_size = _size_and_patch(config, vit.SIZES)
+    if size.hidden_dim % size.num_heads:
+        raise UserError(
+            f"config.model.num_heads is {size.num_heads}: it must divide config.model.hidden_dim, {size.hidden_dim} (where one "
+            f"of them is 0 it is that of {config.variant})."
+        )
+    return vit.VisionTransformer(
+        num_classes=num_classes,
+        patch_size=patch_size,
+        size=size,
+        pooling=config.pooling,
+        pre_logits_dim=config.pre_logits_dim,
+        dropout=config.dropout,
+        stoch_depth=config.stoch_depth,
+        stoch_depth_rescale=config.stoch_depth_rescale,
+        **_common(config),
+    )
+
+
+def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
+    """BiT-ResNet of `config.variant`, such as "R50x1" or "R152x4"; hidden_dim replaces the 64 that the width factor multiplies.
+
+    Raises UserError when the width is not a multiple of the groups of the group norms.
+    """
+    depth, _, factor = config.variant.partition("x")
+    if depth not in resnet.UNITS or factor not in map(str, resnet.WIDTH_FACTORS):
+        raise UserError(
+            f"config.model.variant is {config.variant!r}: with the family resnet it must be one of {', '.join(resnet.UNITS)}, an "
+            f"x and a width factor of {', '.join(map(str, resnet.WIDTH_FACTORS))}, for example R50x1 or R152x4."
+        )
+    size = resnet.Size(resnet.UNITS[depth], int(factor))
+    if config.hidden_dim:
+        size = dataclasses.replace(size, base_width=config.hidden_dim)
+    if size.root_width % resnet.GROUPS:
+        raise UserError(
+            f"config.model.hidden_dim is {config.hidden_dim}: times the width factor {factor} it must be a multiple of "
+            f"{resnet.GROUPS}, the groups of every group norm."
+        )
+    return resnet.ResNet(num_classes=num_classes, size=size, **_common(config))
+
+
+_EVERY = ("hidden_dim", "dtype", "remat", "head_bias_init")
+_ON_TOKENS = (*_EVERY, "num_blocks", "channels_mlp_dim", "dropout", "stoch_depth", "stoch_depth_rescale")
+FAMILIES = {
+    "mixer": Family(make_mixer, (*_ON_TOKENS, "tokens_mlp_dim", "tile_size")),
+    "vit": Family(make_vit, (*_ON_TOKENS, "num_heads", "pooling", "pre_logits_dim")),
+    "resnet": Family(make_resnet, _EVERY),
+}
 
 
 def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
-    """The model of `config.model`. Every family is called as model.apply(params, images, train=...) -> (logits, features)."""
+    """The model of `config.model`. Every family is called as model.apply(params, images, train=...) -> (logits, features).
+
+    Raises UserError for a family or variant that is not there, and for an option that is set and the family has not.
+    """
     if config.family not in FAMILIES:
         raise UserError(f"config.model.family is {config.family!r}: it must be one of {', '.join(FAMILIES)}.")
-    return FAMILIES[config.family](config, num_classes)
+    family = FAMILIES[config.family]
+    for field, default in default_config().model.items():
+        if field not in ("family", "variant", *family.options) and config[field] != default:
+            raise UserError(
+                f"config.model.{field} is {config[field]!r}, but the family {config.family} has no such option: leave it at "
+                f"{default!r}. Its options are variant, {', '.join(family.options)}."
+            )
+    return family.make(config, num_classes)
+
+
+def _common(config: ConfigDict) -> dict:
+    return {"dtype": jnp.dtype(config.dtype), "remat": config.remat, "head_bias_init": config.head_bias_init}
+
+
+def _size_and_patch(config: ConfigDict, sizes: dict) -> tuple:
+    """The row of `sizes` that a variant SIZE/PATCH names, with the config's own widths in it; and the patch size."""
+    size_name, _, patch_size = config.variant.partition("/")
+    if size_name not in sizes or not patch_size.isdecimal() or int(patch_size) == 0:
+        raise UserError(
+            f"config.model.variant is {config.variant!r}: with the family {config.family} it must be SIZE/PATCH with a size of "
+            f"{', '.join(sizes)} and a patch size in pixels. The papers have S/32, S/16, B/32, B/16, L/32, L/16 and H/14."
+        )
+    fields = [field.name for field in dataclasses.fields(sizes[size_name])]
+    changes = {field: config[field] for field in fields if config[field] != 0}
+    return dataclasses.replace(sizes[size_name], **changes), int(patch_size)

@@ -1,0 +1,201 @@
+"""Vision Transformer (Dosovitskiy et al., arXiv 2010.11929), the attention-based model that the Mixer paper compares itself with.
+
+The parameter tree is that of the released checkpoints: cls, embedding, Transformer/posembed_input/pos_embedding,
+Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query, ..., Transformer/encoder_norm, pre_logits, head.
+
+    z_0 = [cls; E x_1; ...; E x_S] + E_pos        a learned class token before the S projected patches   (equation 1)
+    z'_l = MSA(LN(z_(l-1))) + z_(l-1)             multi-head self-attention, softmax(q k^T / sqrt(C / heads)) v        (2)
+    z_l = MLP(LN(z'_l)) + z'_l                    dense, gelu, dense on every token                                    (3)
+    y = LN(z_L)[cls]                              or the mean over the patches, then without a class token             (4)
+    logits = head(y), or head(tanh(W y)) with a pre-logits layer, as in the authors' pre-training
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mixer_jax.config import UserError
+from mixer_jax.models.layers import MlpBlock, StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    num_blocks: int
+    hidden_dim: int  # C
+    channels_mlp_dim: int  # D_C, of the MLP on tokens
+    num_heads: int
+
+
+# Table 1 of arXiv 2010.11929; S, which it has not, is the one beside Mixer-S in the figures of arXiv 2105.01601 (8 layers, as in
+# arXiv 2106.05974), not the smaller S of AugReg and timm (12 layers, width 384).
+SIZES = {
+    "S": Size(num_blocks=8, hidden_dim=512, channels_mlp_dim=2048, num_heads=8),
+    "B": Size(num_blocks=12, hidden_dim=768, channels_mlp_dim=3072, num_heads=12),
+    "L": Size(num_blocks=24, hidden_dim=1024, channels_mlp_dim=4096, num_heads=16),
+    "H": Size(num_blocks=32, hidden_dim=1280, channels_mlp_dim=5120, num_heads=16),
+}
+
+
+def heads_of(hidden_dim: int) -> int:
+    """Attention heads of a ViT of this width, for files that do not say: the table's, else one for each 64 channels."""
+    table = {size.hidden_dim: size.num_heads for size in SIZES.values()}
+    return table.get(hidden_dim, max(1, hidden_dim // 64))
+
+
+KERNEL_INIT = nn.initializers.xavier_uniform()
+MLP_BIAS_INIT = nn.initializers.normal(1e-6)
+POSITION_INIT = nn.initializers.normal(0.02)
+
+
+class PositionEmbedding(nn.Module):
+    """Adds one learned vector to each token: [B, S, C] -> [B, S, C]."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        embedding = self.param("pos_embedding", POSITION_INIT, (1, *x.shape[1:]))
+        return x + embedding.astype(x.dtype)
+
+
+class EncoderBlock(nn.Module):
+    """One layer: self-attention, then an MLP, each behind a layer norm and a residual. [B, S, C] -> [B, S, C]."""
+
+    num_heads: int
+    mlp_dim: int
+    dropout: float
+    stoch_depth: float  # this block's own probability
+    stoch_depth_rescale: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(x)
+        # No dropout on attention weights: the paper's is "after every dense layer except for the qkv-projections" (appendix
+        # B.1). The softmax is a reduction, and those are in float32.
+        attention = nn.MultiHeadDotProductAttention(
+            self.num_heads,
+            kernel_init=KERNEL_INIT,
+            force_fp32_for_softmax=True,
+            dtype=self.dtype,
+            name="MultiHeadDotProductAttention_1",
+        )
+        y = nn.Dropout(self.dropout, deterministic=not train)(attention(y))
+        x = x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
+        y = nn.LayerNorm(dtype=self.dtype, name="LayerNorm_2")(x)
+        mlp = MlpBlock(self.mlp_dim, self.dropout, self.dtype, KERNEL_INIT, MLP_BIAS_INIT, name="MlpBlock_3")
+        return x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(mlp(y, train=train), train=train)
+
+
+class Encoder(nn.Module):
+    """Position embeddings, all blocks, and a norm in float32: [B, S, C] -> ([B, S, C], the blocks' outputs by name)."""
+
+    size: Size
+    dropout: float
+    stoch_depth: float
+    stoch_depth_rescale: bool
+    dtype: Any
+    remat: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        features = {}
+        x = PositionEmbedding(name="posembed_input")(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        block_class = nn.remat(EncoderBlock, static_argnums=(2,)) if self.remat else EncoderBlock
+        for i in range(self.size.num_blocks):
+            x = features[f"encoderblock_{i}"] = block_class(
+                num_heads=self.size.num_heads,
+                mlp_dim=self.size.channels_mlp_dim,
+                dropout=self.dropout,
+                stoch_depth=stochastic_depth_rate(i, self.size.num_blocks, self.stoch_depth),
+                stoch_depth_rescale=self.stoch_depth_rescale,
+                dtype=self.dtype,
+                name=f"encoderblock_{i}",
+            )(x, train)
+        return nn.LayerNorm(dtype=jnp.float32, name="encoder_norm")(x), features
+
+
+class VisionTransformer(nn.Module):
+    """The whole model. `__call__` returns (logits, features by name).
+
+    Attributes:
+      num_classes: K, or None for a model without a head, whose "logits" are the pre-logits.
+      patch_size: P, pixels.
+      size: depth and widths (Table 1).
+      pooling: what the head reads: "token", the class token; or "mean", the mean over patches, and there is no class token.
+      pre_logits_dim: width of a dense layer and tanh before the head (C in the authors' pre-training, dropped after it); 0: none.
+      dropout: probability after the position embeddings, the output of each attention and both dense layers of each MLP.
+      stoch_depth: probability s of the last block; block i of L has s i / (L - 1).
+      stoch_depth_rescale: which convention; see layers.StochasticDepth.
+      dtype: of activations and matrix products. The softmax, norm statistics, pooled features, pre-logits and logits are float32
+        always.
+      remat: recompute every block in the backward pass.
+      head_bias_init: the head's kernel starts at zero, its bias at this.
+    """
+
+    num_classes: int | None
+    patch_size: int
+    size: Size
+    pooling: str = "token"
+    pre_logits_dim: int = 0
+    dropout: float = 0.0
+    stoch_depth: float = 0.0
+    stoch_depth_rescale: bool = False
+    dtype: Any = jnp.float32
+    remat: bool = False
+    head_bias_init: float = 0.0
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and features: stem [B, S, C]; encoderblock_i [B, T, C] with T = S + 1,
+        the class token first (S with pooling="mean"); pre_logits [B, C], or [B, pre_logits_dim] when that is set.
+
+        Needs the random stream "dropout" when train and dropout or stoch_depth are on. Raises UserError for an image size that
+        the patch size does not divide, or that has another number of tokens than the parameters have position embeddings.
+        """
+        self._check_image_size(images.shape)
+        patch = (self.patch_size, self.patch_size)
+        x = nn.Conv(self.size.hidden_dim, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(images)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, S, C], rows of patches one after the other
+        features = {"stem": x}
+        if self.pooling == "token":
+            cls = self.param("cls", nn.initializers.zeros, (1, 1, x.shape[-1]))
+            x = jnp.concatenate([jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, x.shape[-1])), x], axis=1)
+        encoder = Encoder(
+            size=self.size,
+            dropout=self.dropout,
+            stoch_depth=self.stoch_depth,
+            stoch_depth_rescale=self.stoch_depth_rescale,
+            dtype=self.dtype,
+            remat=self.remat,
+            name="Transformer",
+        )
+        x, block_outputs = encoder(x, train=train)
+        features |= block_outputs
+        x = x[:, 0] if self.pooling == "token" else jnp.mean(x, axis=1)  # [B, C]
+        if self.pre_logits_dim:
+            x = jnp.tanh(nn.Dense(self.pre_logits_dim, dtype=jnp.float32, name="pre_logits")(x))
+        features["pre_logits"] = x
+        if self.num_classes is None:
+            return x, features
+        return zero_init_head(self.num_classes, self.head_bias_init)(x), features
+
+    def _check_image_size(self, shape: tuple[int, ...]) -> None:
+        height, width, patch = shape[1], shape[2], self.patch_size
+        patches = num_patches(height, width, patch)
+        class_tokens = int(self.pooling == "token")
+        positions = self._positions_of_parameters()
+        if positions not in (None, patches + class_tokens):
+            raise UserError(
+                f"A {height} x {width} image has {patches} patches of {patch} x {patch}"
+                f"{' and a class token' if class_tokens else ''}, but the parameters have position embeddings for {positions} "
+                "tokens. Loading them through --config.init_from of train.py or --checkpoint of evaluate.py interpolates the "
+                "position embeddings for another resolution."
+            )
+
+    def _positions_of_parameters(self) -> int | None:
+        if self.is_initializing() or not self.has_variable("params", "Transformer"):
+            return None
+        return self.get_variable("params", "Transformer")["posembed_input"]["pos_embedding"].shape[1]

@@ -1,0 +1,52 @@
+"""Layers that families share: what is dropped and how it is scaled, and images that patches tile or do not."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixer_jax.config import UserError
+from mixer_jax.models.layers import MlpBlock, StochasticDepth, num_patches, stochastic_depth_rate
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2, 12, 32])
+def test_stochastic_depth_rises_linearly_from_0_in_the_first_block_to_s_in_the_last(num_blocks):
+    rates = [stochastic_depth_rate(i, num_blocks, 0.1) for i in range(num_blocks)]
+    assert rates == pytest.approx(np.linspace(0, 0.1, num_blocks))
+
+
+@pytest.mark.parametrize(("rescale", "kept", "mean"), [(False, 1.0, 0.75), (True, 4 / 3, 1.0)])
+def test_a_dropped_example_is_all_zero_and_a_kept_one_scaled_as_its_convention_says(rescale, kept, mean):
+    module = StochasticDepth(rate=0.25, rescale=rescale)
+    y = module.apply({}, jnp.ones((8192, 2, 3)), train=True, rngs={"dropout": jax.random.key(0)})
+    first = y[:, :1, :1]
+    np.testing.assert_array_equal(y, jnp.broadcast_to(first, y.shape))  # one draw an example
+    np.testing.assert_allclose(np.unique(first), [0.0, kept], rtol=1e-6)
+    assert np.mean(y) == pytest.approx(mean, abs=0.02)
+
+
+def test_dropout_follows_both_dense_layers():
+    """Between identities, an element passes with probability (1 - p) squared, divided by as much."""
+    block = MlpBlock(mlp_dim=64, dropout=0.5, dtype=jnp.float32)
+    identity = {"kernel": jnp.eye(64), "bias": jnp.zeros(64)}
+    x = jnp.full((256, 64), 20.0)  # gelu(20) = 20
+    params = {"Dense_0": identity, "Dense_1": identity}
+    y = block.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(np.unique(y), [0.0, 80.0])
+    assert np.mean(y > 0) == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize(("patch", "height", "width"), [(16, 225, 224), (16, 224, 225), (14, 150, 150), (16, 9, 9), (32, 31, 33)])
+def test_an_image_that_patches_do_not_tile_is_refused_and_sizes_that_fit_are_named(patch, height, width):
+    with pytest.raises(UserError, match=r"for example \d+ or \d+") as refusal:
+        num_patches(height, width, patch)
+    fitting = [int(size) for size in re.search(r"for example (\d+) or (\d+)", str(refusal.value)).groups()]
+    assert all(size > 0 and size % patch == 0 for size in fitting)
+    assert "--config.image_size" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("patch", "height", "width", "patches"), [(16, 224, 224, 196), (14, 28, 14, 2), (4, 4, 12, 3)])
+def test_patches_are_counted_along_both_sides(patch, height, width, patches):
+    assert num_patches(height, width, patch) == patches
