@@ -3,13 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-interop lint format bench clean
 
 demo: .venv/pins           ## pre-train, fine-tune, evaluate on data that ship with it; a page with curves at the end
 	$(BIN)/python -m mixer_jax demo --workdir=runs/demo
 
 test: lint                 ## every test, on the CPU, without network
 	$(BIN)/python -m pytest
+
+test-interop: .venv-interop/pins  ## weights to and from timm and transformers, beside those themselves
+	.venv-interop/bin/python -m pytest tests/interop
 
 lint: .venv/pins
 	$(BIN)/ruff check .
@@ -20,13 +23,20 @@ format: .venv/pins
 	$(BIN)/ruff format .
 
 bench: .venv/pins          ## speed of the training step and of the input on this machine, as JSON
-	$(BIN)/python -m mixer_jax bench
+	$(BIN)/python -m mixer_jax bench step
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-interop runs
 
 .venv/pins: requirements.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."'
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# torch with what it needs; the others without, as the requirements say.
+.venv-interop/pins: requirements.txt requirements-interop.txt
+	$(PYTHON) -m venv --clear .venv-interop
+	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt $$(grep ^torch requirements-interop.txt)
+	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-interop.txt
 	touch $@

@@ -8,7 +8,8 @@ from absl.flags import FlagValues
 from ml_collections import ConfigDict
 
 from mixer_jax import app, parallel, records
-from mixer_jax.checkpoints.manager import load_weights
+from mixer_jax.checkpoints.transfer import fit
+from mixer_jax.checkpoints.weights import load_weights, tree_of
 from mixer_jax.config import UserError, validate
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
@@ -31,14 +32,16 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     examples = open_examples(config)
     model = make_model(config.model, config.num_classes)
     shapes = jax.eval_shape(lambda: init_params(model, config.image_size, config.seed))
+    weights = load_weights(checkpoint)
+    arrays = fit(weights, shapes)
 
     mesh = parallel.make_mesh(config.parallel.fsdp)
     workdir = records.Workdir(workdir, writer=parallel.is_writer())
-    params, meta = load_weights(checkpoint, mesh, shapes)
+    params = jax.tree.map(parallel.from_host, tree_of(arrays), parallel.state_sharding(shapes, mesh))
     loss = make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config, examples, make_predict(model), loss, mesh)
     with stopwatch("evaluation"):
-        results = run_evaluators(evaluators, params, meta["step"])
+        results = run_evaluators(evaluators, params, weights.step)
     workdir.write_results(results | {"checkpoint": checkpoint, "seconds": stopwatch.report()})
     return app.DONE
 
@@ -46,6 +49,6 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
 if __name__ == "__main__":
     app.run(
         main,
-        checkpoint="A run's folder (its newest sound step) or its checkpoints/STEP.",
+        checkpoint="A run's folder (its newest sound step), its checkpoints/STEP, or a .npz or .safetensors file.",
         workdir="Folder for results.json.",
     )

@@ -3,7 +3,7 @@
 `train` is the whole story of a run, from top to bottom. Where the state comes from, first that applies:
 
     1. the newest sound checkpoint in --workdir: the run goes on exactly where it was;
-    2. config.init_from: another run's parameters and, unless told otherwise, a new head (fine-tuning);
+    2. config.init_from: the parameters of another run or of a file and, unless told otherwise, a new head (fine-tuning);
     3. random initialisation.
 """
 
@@ -69,7 +69,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     else:
         params = program.init_params(mesh)
         if config.init_from:
-            params, listing = init_from(config.init_from, params, mesh, config.init_head)
+            params, listing = init_from(config.init_from, params, config.init_head, config.init_classes)
             print_listing(config.init_from, listing)
         state = program.init_state(mesh, params)
     first_step = int(state.step)

@@ -1,8 +1,10 @@
-"""Fine-tuning of a pre-trained Mixer at 224 pixels: section 3 of arXiv 2105.01601, and the ViT paper's steps that it refers to.
+"""Fine-tuning of a pre-trained Mixer: section 3 of arXiv 2105.01601, and the ViT paper's steps that it refers to.
 
-    python train.py --config=configs/finetune.py:cifar10 --workdir=DIR --config.init_from=PRETRAINED_RUN
+    python train.py --config=configs/finetune.py:cifar10 --workdir=DIR --config.init_from=WEIGHTS
 
-The model is B/16 unless --config.model.variant says otherwise. Momentum SGD, batch 512, cosine decay, clipping at 1, no weight
+The model is B/16 unless --config.model.variant says otherwise, at 224 pixels (Table 3). With --config.image_size=448 (Table 2)
+token mixing starts as that of 2 x 2 tiles of 224 pixels (supplement C); at a size that 224 does not divide, which the paper does
+not cover, it is interpolated. Momentum SGD, batch 512, cosine decay, clipping at 1, no weight
 decay, a new head of zeros. The paper tries four learning rates for each data set (0.003, 0.01, 0.03, 0.06) on a part of the
 training split and keeps the best: set --config.optimizer.learning_rate.
 
@@ -45,6 +47,7 @@ def get_config(row: str = "cifar10") -> ConfigDict:
     config.data = dataset(source, train_split)
 
     config.model.variant = "B/16"
+    config.model.tile_size = 224  # the resolution of pre-training
     config.model.dtype = "bfloat16"
 
     config.augment.crop = "resize"

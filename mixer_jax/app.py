@@ -1,4 +1,4 @@
-"""How the programs start and end: flags, errors as one message, exit codes.
+"""How the programs start, one another too, and end: flags, errors as one message, exit codes.
 
 0   done (also when the run was done before)
 1   failed
@@ -9,8 +9,11 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -55,6 +58,18 @@ def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
             return 128 + signal.SIGINT
 
     app.run(guarded, flags_parser=parse)
+
+
+def stage(program: str, config: str, workdir: Path, *flags: str, output: TextIO | None = None) -> None:
+    """Starts train.py or evaluate.py as a user would, and prints the command and its output (to `output` when that is given).
+
+    Raises UserError when it does not end well.
+    """
+    command = [program, f"--config={config}", f"--workdir={workdir}", *flags]
+    print(f"\n$ python {' '.join(command)}", flush=True, file=output)
+    code = subprocess.run([sys.executable, *command], cwd=Path(__file__).parents[1], stdout=output, check=False).returncode
+    if code != DONE:
+        raise UserError(f"The stage in {workdir} ended with exit code {code}. The same command goes on from there.")
 
 
 def _define_distributed_flags() -> None:

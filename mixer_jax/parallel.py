@@ -130,6 +130,11 @@ def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
+def from_host(x: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """An array that every process has whole -> one global array, each device taking its part."""
+    return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+
 def to_host(tree):
     """Global arrays -> complete NumPy arrays on every process."""
     if jax.process_count() == 1:

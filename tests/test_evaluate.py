@@ -7,6 +7,7 @@ import pytest
 
 import evaluate
 from mixer_jax.app import DONE
+from mixer_jax.checkpoints.weights import load_weights, save_weights
 from mixer_jax.config import UserError
 
 
@@ -39,3 +40,24 @@ def test_data_with_other_classes_than_the_model_are_refused(tiny_run: Path, tmp_
     tiny_config.num_classes = 11
     with pytest.raises(UserError, match=r"evals.test.data has 10 classes and the model 11"):
         evaluate.evaluate(tiny_config, str(tiny_run), str(tmp_path))
+
+
+def test_a_file_of_weights_has_the_results_of_its_run(tiny_run: Path, tmp_path: Path, tiny_config):
+    file = str(tmp_path / "w.safetensors")
+    save_weights(load_weights(str(tiny_run)), file)
+    assert evaluate.evaluate(tiny_config, file, str(tmp_path / "out")) == DONE
+    assert {key: results(tmp_path / "out")[key] for key in ("step", "params_sha256", "evals")} == {
+        key: results(tiny_run)[key] for key in ("step", "params_sha256", "evals")
+    }
+
+
+def test_another_resolution_is_evaluated_after_surgery_which_is_said_in_one_line(
+    tiny_run: Path, tmp_path: Path, tiny_config, capsys
+):
+    del tiny_config.evals["fewshot"]
+    tiny_config.evals.test.resize_size = 16
+    for image_size, said in ((16, "2 x 2 tiles, D_S 8 -> 32"), (12, "4 x 4 -> 6 x 6 patches: token mixing interpolated")):
+        tiny_config.image_size, tiny_config.model.tile_size = image_size, 8
+        assert evaluate.evaluate(tiny_config, str(tiny_run), str(tmp_path)) == DONE
+        assert [said in line for line in capsys.readouterr().out.splitlines() if "patches" in line] == [True]
+        assert results(tmp_path)["evals"]["test"]["examples"] == 359

@@ -10,9 +10,10 @@ from conftest import ROOT
 LAYERS = [
     {"config", "records"},
     {"app", "parallel"},
-    {"models", "data", "checkpoints"},
+    {"models", "data"},
+    {"checkpoints"},  # weights belong to a model: what they are called and how they are changed depends on which
     {"training", "evaluation"},
-    {"report", "benchmark"},
+    {"report", "benchmark", "export"},
     {"__main__", "train", "evaluate"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

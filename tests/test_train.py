@@ -14,12 +14,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from checkpoints.models import random_weights
 from conftest import ROOT
 from tensorboard_events import read_scalars
 
+import evaluate
 import train
 from mixer_jax.app import DONE, STOPPED, TO_MEND
+from mixer_jax.checkpoints.weights import save_weights
 from mixer_jax.config import UserError
+from mixer_jax.models.recognise import Recognised
 from mixer_jax.records import read_metrics
 
 CONFIG = "--config=tests/tiny_config.py"
@@ -204,6 +208,29 @@ def test_a_step_of_a_run_can_be_fine_tuned_with_its_head(reference: Path, tmp_pa
     tiny_config.ema_decay = 0.0  # the averaged parameters become the parameters
     assert train.train(tiny_config, str(tmp_path)) == DONE
     assert results(tmp_path)["params_sha256"] == results(reference)["params_sha256"]
+
+
+@pytest.mark.parametrize("family", ["mixer", "vit"])
+def test_weights_from_a_file_are_fine_tuned_and_evaluated_at_another_resolution(family, tmp_path: Path, tiny_config, capsys):
+    config, file = tiny_config, str(tmp_path / "w.safetensors")
+    model = {
+        "mixer": Recognised("mixer", {"variant": "S/2", "num_blocks": 2, "hidden_dim": 16, "tokens_mlp_dim": 8}, 7, 8),
+        "vit": Recognised("vit", {"variant": "S/2", "num_blocks": 1, "hidden_dim": 16, "num_heads": 1}, 7, 8),
+    }[family]
+    save_weights(random_weights(model), file)
+    config.model = model.config()
+    if family == "mixer":
+        config.model.tile_size = 8
+    config.init_from, config.image_size, config.total.steps, config.ema_decay = file, 16, 2, 0.0
+    config.optimizer.learning_rate = 0.0
+    del config.evals["fewshot"]
+    config.evals.test.resize_size = 16
+    assert train.train(config, str(tmp_path / "run")) == DONE
+    said = capsys.readouterr().out
+    assert ("2 x 2 tiles" in said, "position embeddings interpolated" in said) == (family == "mixer", family == "vit")
+    assert f"From {file}" in said and "replaced     2 arrays: head" in said
+    assert evaluate.evaluate(config, str(tmp_path / "run"), str(tmp_path / "out")) == DONE
+    assert results(tmp_path / "out")["evals"] == results(tmp_path / "run")["evals"]
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_all_differences(reference: Path, tmp_path: Path, tiny_config):

@@ -9,14 +9,15 @@ import re
 import time
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax import traverse_util
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.config import UserError
-from mixer_jax.parallel import state_sharding
 
 CHECKPOINTS = "checkpoints"
 
@@ -75,36 +76,23 @@ class Checkpoints:
         return target
 
 
-def load_weights(path: str, mesh: Mesh, expected: dict | None = None) -> tuple[dict, dict]:
-    """(parameters, meta) for evaluation or transfer: the averaged parameters where a run keeps them.
+def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
+    """({path: host array}, meta) of a run's parameters: the averaged ones where it keeps them.
 
-    Args:
-      path: a run's folder (its newest sound step) or its checkpoints/STEP.
-      mesh: over which the parameters are laid out.
-      expected: shapes that they must have, or None to take what is there.
-    Raises UserError when there is no checkpoint, when it is damaged, or does not fit `expected`.
+    `path` is a run's folder (its newest sound step) or its checkpoints/STEP. Every process reads all of it. Raises UserError when
+    there is no checkpoint or it is damaged.
     """
     workdir, wanted = _locate(path)
-    with _open(workdir, keep=None) as manager:
-        return _newest_weights(manager, path, wanted, mesh, expected)
-
-
-def _newest_weights(
-    manager: ocp.CheckpointManager, path: str, wanted: int | None, mesh: Mesh, expected: dict | None
-) -> tuple[dict, dict]:
-    steps = [wanted] if wanted is not None else sorted(manager.all_steps(), reverse=True)
     errors = []
-    for step in steps:
-        try:
-            meta = _read_meta(manager, step)
-            name = "ema" if "ema" in meta["arrays"] else "params"
-            shapes = _shapes(meta["arrays"][name]) if expected is None else expected
-            shardings = state_sharding(shapes, mesh)
-            abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
-            restored, meta = _restore(manager, step, {name: abstract})
-            return restored[name], meta
-        except DamagedError as error:
-            errors.append(f"step {step}: {error}")
+    with _open(workdir, keep=None) as manager:
+        for step in [wanted] if wanted is not None else sorted(manager.all_steps(), reverse=True):
+            try:
+                meta = _read_meta(manager, step)
+                name = "ema" if "ema" in meta["arrays"] else "params"
+                restored, meta = _restore(manager, step, {name: _on_host(meta["arrays"][name])})
+                return named_arrays(restored[name]), meta
+            except DamagedError as error:
+                errors.append(f"step {step}: {error}")
     raise UserError(f"No readable checkpoint in {path}. " + ("; ".join(errors) or "No step has been saved there."))
 
 
@@ -188,15 +176,10 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> tuple[di
     return {name: restored[name] for name in items}, meta
 
 
-def _shapes(arrays: dict) -> dict:
-    tree: dict = {}
-    for path, row in arrays.items():
-        *folders, name = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[name] = jax.ShapeDtypeStruct(tuple(row["shape"]), row["dtype"])
-    return tree
+def _on_host(arrays: dict) -> dict:
+    """A tree of NumPy arrays without memory of their own: it tells Orbax to restore into host memory."""
+    zeros = {path: np.broadcast_to(np.zeros((), jnp.dtype(row["dtype"])), row["shape"]) for path, row in arrays.items()}
+    return traverse_util.unflatten_dict(zeros, sep="/")
 
 
 def _first_line(error: Exception) -> str:

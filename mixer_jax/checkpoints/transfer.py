@@ -1,37 +1,86 @@
-"""Starting a run from another run's parameters: what is restored, what is replaced, what is dropped."""
+"""Trained parameters into a model of a config's: surgery where only the resolution differs, and everything that does not fit."""
+
+from pathlib import Path
 
 import jax
-from jax.sharding import Mesh
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.checkpoints.manager import differences, kinds, load_weights
+from mixer_jax.checkpoints.layouts import Arrays
+from mixer_jax.checkpoints.manager import differences, kinds
+from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
+from mixer_jax.checkpoints.weights import Weights, kinds_of, load_weights
 from mixer_jax.config import UserError
-from mixer_jax.parallel import path_name
+from mixer_jax.models.recognise import recognise
+from mixer_jax.parallel import from_host, path_name
 
 HEAD = "head/"
+PRE_LOGITS = "pre_logits/"  # a ViT's layer for pre-training, which goes with the head (arXiv 2010.11929, section 3.2)
 
 
-def init_from(path: str, params: dict, mesh: Mesh, head: str) -> tuple[dict, dict[str, list[str]]]:
-    """(parameters, listing): `params` with all that `path` has; the head stays as in `params` when head="new".
+def fit(weights: Weights, shapes: dict) -> Arrays:
+    """The arrays of `weights` for a model with parameters of these shapes; says in one line what surgery was needed.
 
-    The listing names the paths that were "restored", "replaced" (in both, kept from `params`) and "dropped" (in `path` only).
-    Raises UserError, with everything that differs, when another array than the head's does not fit.
+    Raises UserError with everything that differs, what both models are and which options to change.
     """
-    loaded, _ = load_weights(path, mesh)
-    here, there = kinds(params), kinds(loaded)
+    expected = kinds(shapes)
+    arrays, said = fit_resolution(weights.arrays, expected)
+    if said:
+        print(f"{weights.place}: {said}.")
+    lines = differences(expected, kinds_of(arrays))
+    if lines:
+        raise UserError(f"{weights.place} does not fit this model. {_explain(expected, weights)}\n  " + "\n  ".join(lines))
+    return arrays
+
+
+def init_from(path: str, params: dict, head: str, classes_file: str = "") -> tuple[dict, dict[str, list[str]]]:
+    """(parameters, listing): `params` with all that `path` has (see weights.load_weights), sharded as they are.
+
+    The head, and a ViT's pre-logits layer that the model does not have, stay as in `params` when head="new"; head="restore"
+    takes them too; head="subset" takes the head's columns that `classes_file` names, one number a line, in the order of our
+    classes. The listing names the paths that were "restored", "replaced" (in both, kept from `params`) and "dropped".
+
+    Raises UserError, with everything that differs, when another array does not fit.
+    """
+    weights = load_weights(path)
+    names, there = set(named_arrays(params)), weights.arrays
+    if head == "subset":
+        there = subset_head(there, read_classes(classes_file))
 
     def wanted(name: str) -> bool:
-        return head == "restore" or not name.startswith(HEAD)
+        return head != "new" or not (name.startswith(HEAD) or (name.startswith(PRE_LOGITS) and name not in names))
 
-    lines = differences({n: here[n] for n in here if wanted(n)}, {n: there[n] for n in there if wanted(n)})
-    if lines:
-        resized = any("token_mixing" in line for line in lines)
-        hint = " Another image or patch size needs surgery on the token-mixing parameters (not built yet)." if resized else ""
-        raise UserError(f"config.init_from={path} does not fit this model.{hint}\n  " + "\n  ".join(lines))
-    arrays = named_arrays(loaded)
-    merged = jax.tree_util.tree_map_with_path(lambda p, x: arrays[path_name(p)] if wanted(path_name(p)) else x, params)
+    fitted = fit(
+        Weights({n: x for n, x in there.items() if wanted(n)}, path, weights.layout, weights.step, {}),
+        {n: x for n, x in named_arrays(params).items() if wanted(n)},
+    )
+    merged = jax.tree_util.tree_map_with_path(
+        lambda p, x: from_host(fitted[path_name(p)], x.sharding) if wanted(path_name(p)) else x, params
+    )
     return merged, {
-        "restored": [name for name in here if wanted(name)],
-        "replaced": [name for name in here if not wanted(name) and name in there],
-        "dropped": [name for name in there if name not in here],
+        "restored": sorted(fitted),
+        "replaced": sorted(name for name in names - fitted.keys() if name in there),
+        "dropped": sorted(there.keys() - names),
     }
+
+
+def read_classes(file: str) -> list[int]:
+    """The numbers in a text file, one a line. Raises UserError for anything else in it."""
+    if not Path(file).is_file():
+        raise UserError(f"config.init_classes={file!r}: there is no such file. It lists the classes to keep, a number a line.")
+    lines = Path(file).read_text().split()
+    wrong = [line for line in lines if not line.isdecimal()]
+    if wrong or not lines:
+        raise UserError(
+            f"config.init_classes={file}: expected class numbers, one a line, and found {wrong[0] if wrong else 'none'}."
+        )
+    return [int(line) for line in lines]
+
+
+def _explain(expected: dict[str, tuple], weights: Weights) -> str:
+    """What the weights are, what the config asks for, and the options that would make it ask for the former."""
+    asked, found = recognise(expected), recognise(kinds_of(weights.arrays))
+    if found is None or asked is None or asked == found:
+        return ""
+    ask, find = asked.flags(), found.flags()
+    flags = " ".join(f"--config.{name}={find[name]}" for name in find if find[name] != ask[name] and find[name] is not None)
+    return f"It holds {found}; the config asks for {asked}. To take the weights as they are: {flags}"

@@ -4,13 +4,10 @@ Each stage is a run of train.py or evaluate.py in a folder of its own: started a
 """
 
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from mixer_jax import app
-from mixer_jax.config import UserError
+from mixer_jax.app import stage
 from mixer_jax.records import read_results
 from mixer_jax.report.document import section, table, write_page
 from mixer_jax.report.runs import Run, read_run
@@ -22,7 +19,6 @@ from mixer_jax.report.sections import (
     units_section,
 )
 
-ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1, 2)  # each chooses its own 10 labelled images a class
 
 
@@ -31,13 +27,13 @@ def run_demo(workdir: Path) -> None:
     start = time.monotonic()
     workdir = workdir.absolute()
     pretrained = workdir / "pretrain"
-    _run("train.py", "configs/demo/pretrain.py", pretrained)
-    _run("evaluate.py", "configs/demo/pretrain.py", workdir / "evaluate", f"--checkpoint={pretrained}")
+    stage("train.py", "configs/demo/pretrain.py", pretrained)
+    stage("evaluate.py", "configs/demo/pretrain.py", workdir / "evaluate", f"--checkpoint={pretrained}")
     for seed in SEEDS:
         seeds = (f"--config.seed={seed}", f"--config.data.subset_seed={seed}")
-        _run("train.py", "configs/demo/finetune.py:few", workdir / f"few-{seed}", f"--config.init_from={pretrained}", *seeds)
-        _run("train.py", "configs/demo/finetune.py:scratch", workdir / f"scratch-{seed}", *seeds)
-    _run("train.py", "configs/demo/finetune.py:full", workdir / "full", f"--config.init_from={pretrained}")
+        stage("train.py", "configs/demo/finetune.py:few", workdir / f"few-{seed}", f"--config.init_from={pretrained}", *seeds)
+        stage("train.py", "configs/demo/finetune.py:scratch", workdir / f"scratch-{seed}", *seeds)
+    stage("train.py", "configs/demo/finetune.py:full", workdir / "full", f"--config.init_from={pretrained}")
 
     rows = results_rows(workdir)
     page = workdir / "report.html"
@@ -114,11 +110,3 @@ def write_report(page: Path, workdir: Path, rows: list[tuple[str, ...]]) -> None
             records_section(list(runs.values())),
         ],
     )
-
-
-def _run(program: str, config: str, workdir: Path, *flags: str) -> None:
-    command = [program, f"--config={config}", f"--workdir={workdir}", *flags]
-    print(f"\n$ python {' '.join(command)}", flush=True)
-    code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
-    if code != app.DONE:
-        raise UserError(f"The stage in {workdir} ended with exit code {code}. `make demo` goes on from there.")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mixer_jax.checkpoints.manager import load_weights
+from mixer_jax.checkpoints.surgery import TOKEN_KERNEL
+from mixer_jax.checkpoints.weights import load_weights, tree_of
 from mixer_jax.config import UserError
 from mixer_jax.data.augment import train_transform
 from mixer_jax.data.loader import train_batches
@@ -53,12 +54,13 @@ def predictions(run: Run, shown: int, mistakes: int) -> Predictions:
     name = next((name for name, evaluator in run.config.evals.items() if evaluator.kind == "classification"), None)
     if name is None:
         raise UserError("the run has no evaluator of kind classification")
-    params, meta = _weights(run)
+    weights = load_weights(str(run.workdir))
+    params = tree_of(weights.arrays)
     examples = open_examples(run.config)[name]["data"]
     order = np.random.default_rng(0).permutation(len(examples.source))  # a source may be sorted by class
     source = Subset(examples.source, order)
     predict = jax.jit(make_predict(make_model(run.config.model, run.config.num_classes)))
-    found = Predictions(name, meta["step"], [], [], 0)
+    found = Predictions(name, weights.step, [], [], 0)
     for batch in examples._replace(source=source, batch_size=EVAL_BATCH).batches(_one_device()):
         classes = np.argmax(predict(params, batch["image"])[0], axis=-1)
         images, labels, real = jax.device_get((batch["image"], batch["labels"], batch["mask"] > 0))
@@ -81,10 +83,10 @@ def token_mixing_units(run: Run) -> np.ndarray:
 
     Raises UserError when the model has none, or when its patches do not form a square.
     """
-    params, _ = _weights(run)
-    if "MixerBlock_0" not in params:
+    arrays = load_weights(str(run.workdir)).arrays
+    if TOKEN_KERNEL not in arrays:
         raise UserError("the model has no token-mixing block")
-    kernel = np.asarray(params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"], np.float64)  # [S, D_S]
+    kernel = arrays[TOKEN_KERNEL].astype(np.float64)  # [S, D_S]
     side = round(kernel.shape[0] ** 0.5)
     if side**2 != kernel.shape[0]:
         raise UserError(f"{kernel.shape[0]} patches do not form a square")
@@ -113,10 +115,6 @@ def pair_units(units: np.ndarray) -> list[tuple[int, ...]]:
             left.remove(partner)
         pairs.append((first,) if partner is None else (first, partner))
     return pairs
-
-
-def _weights(run: Run) -> tuple[dict, dict]:
-    return load_weights(str(run.workdir), _one_device())
 
 
 def _one_device() -> jax.sharding.Mesh:

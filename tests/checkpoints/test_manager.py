@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax.checkpoints.manager import Checkpoints, load_weights
+from mixer_jax.checkpoints.digest import named_arrays
+from mixer_jax.checkpoints.manager import Checkpoints, load_run
 from mixer_jax.config import UserError
 from mixer_jax.parallel import make_mesh, state_sharding
 
@@ -113,12 +114,13 @@ def test_a_damaged_step_is_set_aside_and_the_one_before_restored(tmp_path: Path,
 def test_reading_weights_passes_over_a_damaged_step_and_changes_nothing(tmp_path: Path, damage):
     save(tmp_path, 1, 2)
     damage(tmp_path / "checkpoints/2")
-    params, meta = load_weights(str(tmp_path), make_mesh(1))
+    arrays, meta = load_run(str(tmp_path))
     assert meta["step"] == 1
-    assert_same(params, items(1)["params"])
+    assert_same(arrays, named_arrays(items(1)["params"]))
+    assert all(isinstance(x, np.ndarray) for x in arrays.values())
     assert (tmp_path / "checkpoints/2").exists()
     with pytest.raises(UserError, match="step 2"):
-        load_weights(str(tmp_path / "checkpoints/2"), make_mesh(1))
+        load_run(str(tmp_path / "checkpoints/2"))
 
 
 def test_a_run_whose_every_step_is_damaged_does_not_start_over(tmp_path: Path):
@@ -150,8 +152,6 @@ def test_a_checkpoint_of_another_model_is_refused_with_what_differs_and_left_alo
     )
     with pytest.raises(UserError, match=message):
         Checkpoints(tmp_path, keep=3).restore_latest(wanted)
-    with pytest.raises(UserError, match=message):
-        load_weights(str(tmp_path), make_mesh(1), wanted["params"])
     assert restore(tmp_path)[1]["step"] == 1
 
 
@@ -159,4 +159,4 @@ def test_a_checkpoint_of_another_model_is_refused_with_what_differs_and_left_alo
 def test_a_place_without_a_checkpoint_is_refused(tmp_path: Path, place: str):
     save(tmp_path, 1)
     with pytest.raises(UserError, match="neither a run's folder"):
-        load_weights(str(tmp_path / place), make_mesh(1))
+        load_run(str(tmp_path / place))

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from mixer_jax.checkpoints.manager import load_weights
+from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.config import UserError
 from mixer_jax.data.augment import train_transform
 from mixer_jax.data.loader import train_batches
 from mixer_jax.data.sources import open_source
-from mixer_jax.parallel import make_mesh
 from mixer_jax.report.runs import read_run
 from mixer_jax.report.samples import pair_units, predictions, spatial_frequency, token_mixing_units, training_images
 
@@ -58,8 +57,7 @@ def test_a_run_without_a_test_set_says_what_it_lacks(tmp_path, write_run):
 
 def test_units_are_the_columns_of_the_first_token_mixing_kernel(whole_run):
     units = token_mixing_units(read_run(whole_run))
-    params, _ = load_weights(str(whole_run), make_mesh(1))
-    kernel = np.asarray(params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"])
+    kernel = load_weights(str(whole_run)).arrays["MixerBlock_0/token_mixing/Dense_0/kernel"]
     assert units.shape == (6, 4, 4)
     np.testing.assert_array_equal(units[2], [kernel[row : row + 4, 2] for row in (0, 4, 8, 12)])
 

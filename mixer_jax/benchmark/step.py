@@ -1,4 +1,4 @@
-"""How fast this machine trains and feeds a model: `python -m mixer_jax bench`.
+"""How fast this machine trains and feeds a model: `python -m mixer_jax bench step`.
 
 Both figures are of one process, taken in one run, so that their ratio says which of the two holds a run up. Medians, because
 machines are noisy. Nothing is written.
@@ -19,7 +19,7 @@ from mixer_jax.data.sources import open_source
 from mixer_jax.training.program import make_program
 
 
-def benchmark(config: ConfigDict, num_steps: int) -> dict:
+def benchmark_step(config: ConfigDict, num_steps: int) -> dict:
     """Images/s of the training step on a batch that is already there, and of the input on its own, over `num_steps` each."""
     validate(config)
     source = open_source(config.data)

@@ -1,0 +1,101 @@
+"""The Mixers that the authors released, and whether a file is one of them: `python -m mixer_jax weights list | verify FILE`.
+
+Which files there are, and how large: the model listing of google-research/vision_transformer. No digests of them were published.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mixer_jax.checkpoints.digest import params_sha256
+from mixer_jax.checkpoints.weights import Weights, describe, load_weights
+from mixer_jax.config import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Released:
+    """One file, of images of 224 x 224 pixels."""
+
+    name: str
+    variant: str
+    num_classes: int
+    mebibytes: float
+    data: str
+
+    @property
+    def url(self) -> str:
+        return f"https://storage.googleapis.com/mixer_models/{self.name}.npz"
+
+
+FROM_SCRATCH = "ImageNet-1k, from scratch"
+ON_21K = "ImageNet-21k"
+RELEASED = (
+    Released("imagenet1k/Mixer-B_16", "B/16", 1000, 228.47, FROM_SCRATCH),
+    Released("imagenet1k/Mixer-L_16", "L/16", 1000, 794.29, FROM_SCRATCH),
+    Released("imagenet21k/Mixer-B_16", "B/16", 21_843, 289.61, ON_21K),
+    Released("imagenet21k/Mixer-L_16", "L/16", 21_843, 875.78, ON_21K),
+)
+
+# Accuracy, file names and the authors' word (pull request 651 of timm) agree: no 21k model fine-tuned on 1k was ever released.
+TRAP_OF_NAMES = (
+    "timm's mixer_b16_224.goog_in21k_ft_in1k and mixer_l16_224.goog_in21k_ft_in1k hold the imagenet1k weights, trained from "
+    "scratch: nothing of them saw ImageNet-21k. timm's mixer_b16_224.miil_* have the same shapes, but other weights, which want "
+    "pixels in [0, 1]."
+)
+
+
+def list_released() -> str:
+    """A table of the files, and the trap in timm's names for them."""
+    lines = [f"{'name':24} {'classes':>7} {'MiB':>7}  {'trained on':26} URL"]
+    lines += [f"{row.name:24} {row.num_classes:7} {row.mebibytes:7.2f}  {row.data:26} {row.url}" for row in RELEASED]
+    return "\n".join([*lines, "", TRAP_OF_NAMES])
+
+
+def verify(place: str, sha256: str = "") -> str:
+    """What a file or run holds, in lines, after checking that it is whole: structure, shapes, types, finite values, digest.
+
+    Raises UserError when it is not, or when its file has not the SHA-256 that is asked for.
+    """
+    if sha256 and (found := _file_sha256(place)) != sha256.lower():
+        raise UserError(f"{place} has SHA-256 {found}, and not {sha256.lower()}: it is another file, or damaged.")
+    weights = load_weights(place)
+    model = weights.model  # refuses what does not fit
+    for name, x in weights.arrays.items():
+        if not np.all(np.isfinite(x)):
+            raise UserError(f"{place}: {name} holds {np.sum(~np.isfinite(x))} values that are not finite.")
+    parameters = sum(x.size for x in weights.arrays.values())
+    steps = json.loads(describe(weights)["preprocessing"])
+    lines = [
+        f"{place}: {model}",
+        f"  layout         {weights.layout}; {len(weights.arrays)} arrays, {parameters:,} parameters",
+        f"  preprocessing  {', '.join(f'{name} {value}' for name, value in steps.items())}",
+        f"  params SHA-256 {params_sha256(weights.arrays)}"
+        + (", as its metadata says" if "params_sha256" in weights.metadata else ""),
+    ]
+    if Path(place).is_file():
+        lines.append(f"  file SHA-256   {_file_sha256(place)}" + (", as asked for" if sha256 else ""))
+    return "\n".join([*lines, *_which(weights)])
+
+
+def _which(weights: Weights) -> list[str]:
+    """The released file that holds such a model, and how the sizes compare."""
+    model = weights.model
+    if model.family != "mixer":
+        return []
+    for row in RELEASED:
+        if (model.fields, model.num_classes, model.image_size) == ({"variant": row.variant}, row.num_classes, 224):
+            said = f"  released as    {row.name}, {row.data}: a file of {row.mebibytes} MiB"
+            if weights.layout == "released" and Path(weights.place).is_file():
+                said += f"; this one has {Path(weights.place).stat().st_size / 2**20:.2f}"
+            return [said] + ([f"  note           {TRAP_OF_NAMES}"] if row.data == FROM_SCRATCH else [])
+    return ["  released as    none of the four"]
+
+
+def _file_sha256(place: str) -> str:
+    if not Path(place).is_file():
+        raise UserError(f"{place} is no file on this machine: a digest of the file needs one.")
+    with Path(place).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

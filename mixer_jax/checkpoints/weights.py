@@ -1,0 +1,172 @@
+"""Parameters from anywhere and to anywhere: runs of ours, released .npz files, timm's safetensors; told apart by what they hold.
+
+Not here: the bytes of files (files.py), the names in them (layouts.py), making parameters fit another model (surgery.py).
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from mixer_jax.checkpoints.digest import named_arrays, params_sha256
+from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
+from mixer_jax.checkpoints.layouts import Arrays, find_layout, get_layout
+from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run
+from mixer_jax.config import UserError
+from mixer_jax.models.recognise import Recognised, recognise
+from mixer_jax.models.registry import make_model
+from mixer_jax.records import read_json
+
+SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the layout that files of the kind are written in
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Parameters on the host."""
+
+    arrays: Arrays  # by the paths of our own trees
+    place: str  # where they were read
+    layout: str  # "run", or one of layouts.py
+    step: int  # of the run they come from; 0 when that is not known
+    metadata: dict[str, str]  # what the file says of itself
+
+    @property
+    def model(self) -> Recognised:
+        """Raises UserError when this is no model of ours, with everything that keeps it from being the nearest."""
+        model = recognise(kinds_of(self.arrays))
+        if model is None:
+            raise UserError(f"{self.place}: these are not the parameters of a Mixer, ViT or BiT of ours.")
+        lines = differences(expected_kinds(model), kinds_of(self.arrays))
+        if lines:
+            raise UserError(f"{self.place} looks like {model}, but does not fit it:\n  " + "\n  ".join(lines))
+        return model
+
+
+def load_weights(place: str) -> Weights:
+    """From a run's folder (its newest sound step; averaged parameters where it has them), one of its checkpoints/STEP, a .npz
+    or .safetensors file, or SCHEME://BUCKET/FILE when the library of that scheme is installed.
+
+    Raises UserError when there is nothing, when it is damaged, hostile, or in no layout that we know.
+    """
+    if Path(place).suffix in SUFFIXES or "://" in place or Path(place).is_file():
+        with local_copy(place) as path:
+            arrays, metadata = read_arrays(path)
+        layout = find_layout(arrays)
+        if layout is None:
+            some = ", ".join(sorted(arrays)[:3])
+            raise UserError(
+                f"{place} is in no layout of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {some}, ..."
+            )
+        try:
+            arrays = layout.to_ours(arrays)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
+        if metadata.get("params_sha256", digest := params_sha256(arrays)) != digest:
+            raise UserError(f"{place}: its parameters are not those that it was written with (metadata: params_sha256).")
+        return Weights(arrays, place, layout.name, int(metadata.get("step", 0)), metadata)
+    arrays, meta = load_run(place)
+    return Weights(arrays, place, "run", meta["step"], _preprocessing_of_run(Path(place)))
+
+
+def _preprocessing_of_run(place: Path) -> dict[str, str]:
+    """Metadata: what the run's own evaluator does to images; {} when there is none."""
+    config = read_json(place / "config.json") or read_json(place.absolute().parents[1] / "config.json")
+    for evaluator in config["evals"].values() if config else ():
+        if evaluator["kind"] == "classification":
+            return {
+                "preprocessing": json.dumps(preprocessing(config["image_size"], evaluator["resize"], evaluator["resize_size"]))
+            }
+    return {}
+
+
+def preprocessing(image_size: int, resize: str = "small", resize_size: int = 0) -> dict:
+    """How images become the model's input; the defaults are those of the paper (supplement C) and of config.classification."""
+    return {
+        "resize": resize,  # small: shorter side to resize_size; square: both sides
+        "resize_size": resize_size or round(image_size * 256 / 224),
+        "interpolation": "bilinear",
+        "central_crop": image_size,
+        "channels": "RGB",
+        "value_range": [-1, 1],
+    }
+
+
+def save_weights(weights: Weights, place: str, layout: str | None = None) -> None:
+    """To a .npz or .safetensors file in `layout` (None: the usual of its kind), or as the only checkpoint of a new run's folder.
+
+    Raises UserError when the place is taken or the family has no such layout.
+    """
+    suffix = Path(place).suffix
+    if suffix in SUFFIXES:
+        table = get_layout(layout or SUFFIXES[suffix], weights.model.family)
+        write_arrays(place, table.to_theirs(weights.arrays), describe(weights))
+        return
+    if suffix or layout:
+        raise UserError(f"--to={place}: a file must end in {' or '.join(SUFFIXES)}; without an ending it is a run's folder.")
+    if Path(place).exists():
+        raise UserError(f"{place} exists already: choose a new folder.")
+    checkpoints = Checkpoints(place, keep=2)
+    checkpoints.save(weights.step, {"params": tree_of(weights.arrays)}, describe(weights) | {"step": weights.step})
+    checkpoints.finish()
+
+
+def convert(source: str, target: str, layout: str | None = None) -> Weights:
+    """Writes what `source` holds to `target`, reads it again and prints how far the two are apart. Returns what was read.
+
+    Raises UserError as load_weights and save_weights do, and when the source is no whole model.
+    """
+    before = load_weights(source)
+    model = before.model
+    save_weights(before, target, layout)
+    after = load_weights(target)
+    same = params_sha256(before.arrays) == params_sha256(after.arrays)
+    apart = np.max(np.abs(np.subtract(*fixed_logits(before, after))))
+    print(f"{source} ({before.layout}) -> {target} ({after.layout}): {model}")
+    print(f"  parameters {'identical, bit for bit' if same else 'DIFFER'}: SHA-256 {params_sha256(after.arrays)}")
+    print(f"  largest difference of logits on two fixed random images: {apart:.3g}")
+    return after
+
+
+def fixed_logits(*weights: Weights) -> list[np.ndarray]:
+    """float32 [2, K] for each of several parameters of one model, on two random images that are always the same."""
+    model = weights[0].model
+    shape = (2, model.image_size, model.image_size, 3)
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    apply = jax.jit(make_model(model.config(), model.num_classes).apply)
+    return [np.asarray(apply({"params": tree_of(each.arrays)}, images)[0]) for each in weights]
+
+
+def describe(weights: Weights) -> dict[str, str]:
+    """What a file that we write says of itself: source, digest, model, preprocessing and versions."""
+    model = weights.model
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
+    return {
+        "source": weights.place,
+        "source_layout": weights.layout,
+        "step": str(weights.step),
+        "params_sha256": params_sha256(weights.arrays),
+        "model": str(model),
+        "config": json.dumps(model.flags()),
+        "preprocessing": weights.metadata.get("preprocessing", json.dumps(preprocessing(model.image_size))),
+        "versions": json.dumps(versions),
+    }
+
+
+def kinds_of(arrays: Arrays) -> dict[str, tuple]:
+    return {name: (x.dtype.name, tuple(x.shape)) for name, x in arrays.items()}
+
+
+def expected_kinds(model: Recognised) -> dict[str, tuple]:
+    """{path: (dtype, shape)} of the parameters of a model. Allocates nothing."""
+    images = jax.ShapeDtypeStruct((1, model.image_size, model.image_size, 3), np.float32)
+    shapes = jax.eval_shape(make_model(model.config(), model.num_classes).init, jax.random.key(0), images)["params"]
+    return kinds_of(named_arrays(shapes))
+
+
+def tree_of(arrays: Arrays) -> dict:
+    """{"stem/kernel": x} -> {"stem": {"kernel": x}}."""
+    return traverse_util.unflatten_dict(arrays, sep="/")

@@ -1,0 +1,57 @@
+"""The four released Mixers by name, and what verifying a file finds."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints.models import SMALL, random_weights
+
+from mixer_jax.checkpoints.files import write_arrays
+from mixer_jax.checkpoints.released import RELEASED, list_released, verify
+from mixer_jax.checkpoints.weights import expected_kinds, save_weights
+from mixer_jax.config import UserError
+from mixer_jax.models.recognise import Recognised
+
+
+def test_the_list_names_four_files_with_their_place_and_the_trap_in_other_names_for_them():
+    said = list_released()
+    for row in RELEASED:
+        assert f"https://storage.googleapis.com/mixer_models/{row.name}.npz" in said and f"{row.mebibytes:.2f}" in said
+    assert len(RELEASED) == 4 and "goog_in21k_ft_in1k" in said and "from scratch" in said
+
+
+@pytest.mark.parametrize("row", RELEASED, ids=lambda row: row.name)
+def test_the_size_of_each_file_is_that_of_its_model(row):
+    """An .npz keeps arrays as they are: 4 bytes a number, and for each array some 300 of names and headers."""
+    kinds = expected_kinds(Recognised("mixer", {"variant": row.variant}, row.num_classes, 224))
+    numbers = sum(4 * np.prod(shape, dtype=np.int64) for _, shape in kinds.values())
+    assert 0 < row.mebibytes * 2**20 - numbers < 500 * len(kinds)
+
+
+def test_a_sound_file_is_described_and_a_wrong_digest_refused(tmp_path: Path):
+    file = tmp_path / "a.npz"
+    save_weights(random_weights(SMALL["mixer"]), str(file))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    said = verify(str(file), digest.upper())
+    assert str(SMALL["mixer"]) in said and digest in said and "as its metadata says" in said
+    assert "channels RGB, value_range [-1, 1]" in said and "none of the four" in said
+    with pytest.raises(UserError, match="has SHA-256"):
+        verify(str(file), "0" * 64)
+
+
+def test_a_file_of_a_released_model_is_named_with_its_trap(tmp_path: Path):
+    model = Recognised("mixer", {"variant": "B/16"}, 1000, 224)
+    write_arrays(str(tmp_path / "b.npz"), {n: np.zeros(shape, np.float32) for n, (_, shape) in expected_kinds(model).items()}, {})
+    said = verify(str(tmp_path / "b.npz"))
+    assert "imagenet1k/Mixer-B_16, ImageNet-1k, from scratch: a file of 228.47 MiB; this one has 228.4" in said
+    assert "goog_in21k_ft_in1k" in said
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_found(tmp_path: Path, value):
+    arrays = random_weights(SMALL["resnet"]).arrays
+    arrays["block3/unit02/b/group_norm/gamma"][1] = value
+    write_arrays(str(tmp_path / "a.safetensors"), {f"resnet/{name}": x for name, x in arrays.items()}, {})
+    with pytest.raises(UserError, match=r"block3/unit02/b/group_norm/gamma holds 1 values that are not finite"):
+        verify(str(tmp_path / "a.safetensors"))

@@ -1,0 +1,131 @@
+"""Weights from every form to every other, without a bit lost, and with what they are in the file."""
+
+import json
+import re
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from checkpoints.models import SMALL, random_weights
+from safetensors import safe_open
+
+from mixer_jax.checkpoints.digest import params_sha256
+from mixer_jax.checkpoints.files import read_arrays, write_arrays
+from mixer_jax.checkpoints.layouts import get_layout
+from mixer_jax.checkpoints.weights import convert, fixed_logits, load_weights, save_weights
+from mixer_jax.config import UserError
+
+FAMILIES = ["mixer", "vit", "resnet"]
+
+
+def assert_same(left: dict, right: dict) -> None:
+    assert left.keys() == right.keys()
+    for name, x in left.items():
+        assert x.dtype == right[name].dtype
+        np.testing.assert_array_equal(x, right[name])
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_a_way_through_every_form_ends_with_the_same_bits(tmp_path: Path, model: str):
+    weights = random_weights(SMALL[model])
+    ways = {"a.npz": None, "b.safetensors": "timm", "run": None, "c.npz": "timm", "d.safetensors": "released"}
+    if weights.model.family == "mixer":
+        ways["e.npz"] = "internal"
+    for name, layout in ways.items():
+        save_weights(weights, str(tmp_path / name), layout)
+        after = load_weights(str(tmp_path / name))
+        assert_same(after.arrays, weights.arrays)
+        assert after.step == 3 and after.layout == ("run" if name == "run" else layout or "released")
+        weights = after
+    # the released .npz holds what it held at first, under the same names
+    save_weights(weights, str(tmp_path / "again.npz"))
+    assert_same(read_arrays(str(tmp_path / "again.npz"))[0], read_arrays(str(tmp_path / "a.npz"))[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_convert_prints_how_far_both_sides_are_apart(tmp_path: Path, capsys, family: str):
+    source, target = str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors")
+    save_weights(random_weights(SMALL[family]), source)
+    after = convert(source, target)
+    said = capsys.readouterr().out
+    assert f"{source} (released) -> {target} (timm): {SMALL[family]}" in said
+    assert "identical, bit for bit" in said and params_sha256(after.arrays) in said
+    assert re.search(r"largest difference of logits .*: 0\n", said)
+    logits = fixed_logits(after)[0]
+    assert logits.shape == (2, 7) and np.ptp(logits, axis=0).min() > 0  # the two images are told apart
+
+
+def test_a_file_says_where_it_comes_from_and_how_to_use_it(tmp_path: Path):
+    weights = random_weights(SMALL["mixer"])
+    save_weights(weights, str(tmp_path / "a.npz"))
+    save_weights(load_weights(str(tmp_path / "a.npz")), str(tmp_path / "b.safetensors"))
+    with safe_open(tmp_path / "b.safetensors", framework="np") as file:
+        metadata = file.metadata()
+    assert metadata["format"] == "pt"  # what PyTorch's loaders of safetensors ask for
+    assert metadata["source"] == str(tmp_path / "a.npz") and metadata["source_layout"] == "released" and metadata["step"] == "3"
+    assert metadata["params_sha256"] == params_sha256(weights.arrays)
+    assert metadata["model"] == str(SMALL["mixer"]) and json.loads(metadata["config"]) == SMALL["mixer"].flags()
+    assert json.loads(metadata["preprocessing"])["value_range"] == [-1, 1]
+    assert json.loads(metadata["versions"]).keys() == {"jax", "flax", "numpy"}
+
+
+def test_parameters_that_are_not_those_of_the_metadata_are_refused(tmp_path: Path):
+    weights = random_weights(SMALL["mixer"])
+    file = str(tmp_path / "a.npz")
+    save_weights(weights, file)
+    arrays, metadata = read_arrays(file)
+    arrays["head/bias"][2] += 1e-6
+    write_arrays(str(tmp_path / "b.npz"), arrays, metadata)
+    with pytest.raises(UserError, match=r"b\.npz.*not those that it was written with"):
+        load_weights(str(tmp_path / "b.npz"))
+
+
+def test_a_bucket_is_read_through_the_library_of_its_scheme(tmp_path: Path):
+    weights = random_weights(SMALL["mixer"])
+    save_weights(weights, str(tmp_path / "a.npz"))
+    fsspec.filesystem("memory").pipe("/bucket/a.npz", (tmp_path / "a.npz").read_bytes())
+    assert_same(load_weights("memory://bucket/a.npz").arrays, weights.arrays)
+    with pytest.raises(UserError, match=r"pip install gcsfs"):
+        load_weights("gs://mixer_models/imagenet1k/Mixer-B_16.npz")
+
+
+@pytest.mark.parametrize(("place", "layout", "message"), [
+    ("a.pt", None, r"must end in \.npz or \.safetensors"), ("taken.npz", None, "exists"), ("taken", None, "exists already"),
+    ("new/a.npz", None, "no folder"), ("a.npz", "timn", "choose one of released, internal, timm"), ("run", "timm", "must end in"),
+])  # fmt: skip
+def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_lost(tmp_path: Path, place, layout, message):
+    (tmp_path / "taken.npz").write_bytes(b"precious")
+    (tmp_path / "taken").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=message):
+        save_weights(random_weights(SMALL["mixer"]), str(tmp_path / place), layout)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "taken.npz").read_bytes() == b"precious"
+
+
+def test_a_part_of_a_model_or_no_model_is_not_converted(tmp_path: Path):
+    arrays = random_weights(SMALL["mixer"]).arrays
+    del arrays["MixerBlock_1/LayerNorm_0/scale"]
+    write_arrays(str(tmp_path / "part.npz"), arrays, {})
+    with pytest.raises(UserError, match=r"(?s)looks like Mixer-S/4.*missing   MixerBlock_1/LayerNorm_0/scale"):
+        convert(str(tmp_path / "part.npz"), str(tmp_path / "b.npz"))
+    write_arrays(str(tmp_path / "other.npz"), {"features.0.weight": np.zeros(3)}, {})
+    with pytest.raises(UserError, match=r"no layout of Mixer, ViT or BiT that we know: its 1 arrays are features\.0\.weight"):
+        load_weights(str(tmp_path / "other.npz"))
+    assert not (tmp_path / "b.npz").exists()
+
+
+def test_a_whole_run_is_converted_with_its_averaged_parameters(tiny_run: Path, tmp_path: Path):
+    convert(str(tiny_run), str(tmp_path / "a.npz"))
+    results = json.loads((tiny_run / "results.json").read_text())
+    weights = load_weights(str(tmp_path / "a.npz"))
+    assert params_sha256(weights.arrays) == results["params_sha256"] and weights.step == results["step"]
+    steps = json.loads(weights.metadata["preprocessing"])  # those of the run's own evaluator, not those of the paper
+    assert (steps["resize"], steps["resize_size"], steps["central_crop"]) == ("small", 8, 8)
+
+
+def test_the_arrays_of_a_released_file_are_those_of_the_model():
+    """Names and axes need no table: this is what our own trees are."""
+    for family in ("mixer", "vit"):
+        arrays = random_weights(SMALL[family]).arrays
+        assert_same(get_layout("released", family).to_theirs(arrays), arrays)
