@@ -9,13 +9,20 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from mixer_jax import app, parallel
-from mixer_jax.benchmark import benchmark
+from mixer_jax import app
+from mixer_jax.benchmark.step import benchmark_step
+from mixer_jax.benchmark.surgery import benchmark_surgery
 from mixer_jax.checkpoints.digest import params_sha256
-from mixer_jax.checkpoints.manager import load_weights
+from mixer_jax.checkpoints.released import list_released, verify
+from mixer_jax.checkpoints.weights import SUFFIXES, describe, load_weights, tree_of
+from mixer_jax.checkpoints.weights import convert as convert_weights
 from mixer_jax.config import UserError
+from mixer_jax.export import FORMATS, export_program
+from mixer_jax.models.registry import make_model
 from mixer_jax.report.demo import run_demo
 from mixer_jax.report.page import report_runs
+
+WEIGHTS = "a run's folder, its checkpoints/STEP, a .npz or .safetensors file, or SCHEME://BUCKET/FILE"
 
 
 def read_config(place: str) -> ConfigDict:
@@ -37,12 +44,41 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def digest(arguments: argparse.Namespace) -> None:
-    params, _ = load_weights(arguments.run, parallel.make_mesh(1))
-    print(params_sha256(parallel.to_host(params)))
+    print(params_sha256(load_weights(arguments.weights).arrays))
 
 
-def bench(arguments: argparse.Namespace) -> None:
-    print(json.dumps(benchmark(read_config(arguments.config), arguments.steps)))
+def convert(arguments: argparse.Namespace) -> None:
+    convert_weights(arguments.source, arguments.target, arguments.layout)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    out = arguments.out or f"{Path(arguments.weights).resolve().stem}.{arguments.format}"
+    if f".{arguments.format}" in SUFFIXES:
+        convert_weights(arguments.weights, out)
+        return
+    weights = load_weights(arguments.weights)
+    model = make_model(weights.model.config(), weights.model.num_classes)
+    image_size = weights.model.image_size
+    difference = export_program(model, tree_of(weights.arrays), image_size, out, arguments.format, describe(weights))
+    print(f"{arguments.weights} -> {out}: {weights.model}")
+    print(f"  largest difference of logits, loaded without this package: {difference:.3g}")
+
+
+def list_weights(arguments: argparse.Namespace) -> None:
+    print(list_released())
+
+
+def verify_weights(arguments: argparse.Namespace) -> None:
+    print(verify(arguments.weights, arguments.sha256))
+
+
+def bench_step(arguments: argparse.Namespace) -> None:
+    print(json.dumps(benchmark_step(read_config(arguments.config), arguments.steps)))
+
+
+def bench_surgery(arguments: argparse.Namespace) -> None:
+    figures = benchmark_surgery(Path(arguments.run), Path(arguments.workdir).absolute(), arguments.steps)
+    print(json.dumps(figures, indent=2))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,13 +95,42 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(tool=report)
 
     command = commands.add_parser("digest", help="SHA-256 of a checkpoint's parameters, as in results.json")
-    command.add_argument("run", metavar="RUN_OR_STEP", help="a run's folder or its checkpoints/STEP")
+    command.add_argument("weights", help=WEIGHTS)
     command.set_defaults(tool=digest)
 
-    command = commands.add_parser("bench", help="speed of the training step and of its input here, as JSON")
+    command = commands.add_parser("convert", help="weights from one form to another; both are then compared")
+    command.add_argument("--from", required=True, dest="source", metavar="A", help=WEIGHTS)
+    command.add_argument(
+        "--to", required=True, dest="target", metavar="B", help="FILE.npz, FILE.safetensors or a new run's folder"
+    )
+    command.add_argument("--layout", help="names in the file: released (usual in .npz), timm (in .safetensors) or internal")
+    command.set_defaults(tool=convert)
+
+    command = commands.add_parser("export", help="one file for inference: a program, or weights in the form others read")
+    command.add_argument("weights", help=WEIGHTS)
+    command.add_argument("--format", required=True, choices=[*FORMATS, *(suffix[1:] for suffix in SUFFIXES)])
+    command.add_argument("--out", help="the file; NAME.FORMAT here when not given")
+    command.set_defaults(tool=export)
+
+    command = commands.add_parser("weights", help="the released weights: which there are, and whether a file is sound")
+    command = command.add_subparsers(required=True)
+    command.add_parser("list", help="the four released Mixers").set_defaults(tool=list_weights)
+    command = command.add_parser("verify", help="structure, shapes, finite values and digest of a file, and which model it is")
+    command.add_argument("weights", help=WEIGHTS)
+    command.add_argument("--sha256", default="", help="that the file must have, when you know it")
+    command.set_defaults(tool=verify_weights)
+
+    benches = commands.add_parser("bench", help="figures of this machine and of the demo's models, as JSON")
+    benches = benches.add_subparsers(required=True)
+    command = benches.add_parser("step", help="speed of the training step and of its input")
     command.add_argument("--config", default="configs/demo/pretrain.py", help="FILE.py or FILE.py:ARG")
     command.add_argument("--steps", type=int, default=20, help="steps to time, each of both")
-    command.set_defaults(tool=bench)
+    command.set_defaults(tool=bench_step)
+    command = benches.add_parser("surgery", help="accuracy after a change of resolution, before and after fine-tuning")
+    command.add_argument("--run", default="runs/demo/full", help="a run of the demo's fine-tuning")
+    command.add_argument("--workdir", default="runs/surgery", help="folder of its files and runs")
+    command.add_argument("--steps", type=int, default=100, help="of fine-tuning")
+    command.set_defaults(tool=bench_surgery)
     return tools
 
 

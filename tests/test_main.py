@@ -47,7 +47,7 @@ def test_report_makes_one_page_of_any_run(tiny_run: Path, tmp_path: Path, call):
 
 
 def test_bench_prints_both_speeds_as_json(call):
-    code, out, _ = call("bench", "--config=tests/tiny_config.py", "--steps=2")
+    code, out, _ = call("bench", "step", "--config=tests/tiny_config.py", "--steps=2")
     figures = json.loads(out)
     assert code == DONE
     assert figures["step_images_per_sec"] > 0 and figures["input_images_per_sec"] > 0
