@@ -1,5 +1,6 @@
 """The tools beside training, and every command of the README."""
 
+import inspect
 import json
 import re
 import runpy
@@ -14,6 +15,7 @@ from conftest import ROOT
 from mixer_jax.__main__ import main, parser, read_config
 from mixer_jax.app import DONE, TO_MEND
 from mixer_jax.config import UserError, flatten
+from mixer_jax.export import load_stablehlo
 
 README = (ROOT / "README.md").read_text()
 
@@ -70,7 +72,7 @@ def readme_commands() -> list[list[str]]:
 def test_a_command_of_the_readme_can_be_typed(command: list[str]):
     program = command[0].removeprefix(".venv/bin/")
     if program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(command[1:]) <= set(targets)
     elif command[1] in ("train.py", "evaluate.py"):
         known = subprocess.run(
@@ -88,7 +90,27 @@ def test_a_command_of_the_readme_can_be_typed(command: list[str]):
     elif command[1:3] == ["-m", "mixer_jax"]:
         parser().parse_args([word for word in command[3:] if not word.startswith("[")])
     else:
-        assert command[:3] == ["python3", "-m", "venv"] or command[0].endswith("tfds")
+        assert command[:3] == ["python3", "-m", "venv"] or command[0].endswith("tfds") or (ROOT / command[-1]).is_file()
+
+
+def test_the_readme_shows_how_to_load_what_is_exported():
+    assert inspect.getsource(load_stablehlo) in README
+
+
+def test_weights_are_converted_verified_and_exported(tiny_run: Path, tmp_path: Path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call("convert", f"--from={tiny_run}", "--to=w.npz")
+    assert code == DONE and "identical, bit for bit" in out
+    code, out, _ = call("weights", "verify", "w.npz")
+    assert code == DONE and "Mixer-S/2" in out and "none of the four" in out
+    code, out, _ = call("weights", "list")
+    assert code == DONE and "imagenet21k/Mixer-L_16" in out
+    code, out, _ = call("export", "w.npz", "--format=safetensors")
+    assert code == DONE and (tmp_path / "w.safetensors").exists()
+    code, out, _ = call("export", "w.npz", "--format=stablehlo", "--out=program")
+    assert code == DONE and "loaded without this package: 0" in out and (tmp_path / "program").exists()
+    code, _, err = call("convert", "--from=w.npz", "--to=w.safetensors")
+    assert code == TO_MEND and "exists already" in err
 
 
 def test_the_readme_shows_every_room():

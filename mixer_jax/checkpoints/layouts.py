@@ -1,7 +1,7 @@
 """The names and axes under which other code stores the parameters of our models; from theirs to ours and back, bit for bit.
 
-Our own trees are those of the released .npz files (paper of Mixer and of ViT; BiT without its leading "resnet/"), so "released"
-changes next to nothing. The layouts are tables: a row says which arrays of ours are which array of theirs, and how to turn them.
+Our own trees are those of the released .npz files (BiT's without the leading "resnet/"). The other layouts are tables: a row says
+which arrays of ours are which array of theirs, and how to turn them.
 
     released       vision_transformer and big_transfer, .npz
     internal       older Mixer files of the authors' own: Mixer/encoderblock_0/token_mixing_phase_0/kernel1, ...
@@ -33,31 +33,29 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one family lies in files of one kind.
-
-    `rows(blocks)` is the table for a model with these blocks: (i,) or (stage, unit), counted from 0, which the patterns
-    `our_block` and `their_block` find in names that count from `our_first` and `their_first`.
-    """
+    """How one family lies in files of one kind: by a table, or with our own names below a prefix."""
 
     name: str
     family: str
     sign: str  # a name that every such file has, and no other layout
-    rows: Callable[[list[tuple[int, ...]]], Iterable[Row]]
-    our_block: str
-    their_block: str
-    our_first: int = 0
-    their_first: int = 0
-    spellings: tuple[tuple[str, str], ...] = ()  # (pattern, the usual): other spellings of names that files are found with
+    rows: Callable[[list[tuple[int, ...]]], Iterable[Row]] | None = None  # of a model with these blocks, counted from 0
+    their_block: str = ""  # pattern that finds the numbers of a block in their names, which count from 0
+    prefix: str = ""
+    spellings: tuple[str, str] = ("", "")  # pattern and the usual: other spellings of names that files are found with
 
     def to_ours(self, arrays: Arrays) -> Arrays:
         """Raises UserError for an array that this layout does not have, or whose axes are not those of its place."""
-        arrays = {self._usual(name): array for name, array in arrays.items()}
-        rows = {row.theirs: row for row in self.rows(_blocks(self.their_block, arrays, self.their_first))}
-        unknown = sorted(arrays.keys() - rows.keys())
-        if unknown:
-            raise UserError(f"These arrays have no place in a {self.family} of the {self.name} layout: {', '.join(unknown)}.")
+        usual = {re.sub(*self.spellings, name): array for name, array in arrays.items()}
+        if self.rows is None:
+            rows = {name: same(name.removeprefix(self.prefix), name) for name in usual if name.startswith(self.prefix)}
+        else:
+            rows = {row.theirs: row for row in self.rows(_blocks(self.their_block, 0, usual))}
+        unknown = sorted(usual.keys() - rows.keys())
+        if unknown or len(usual) < len(arrays):
+            some = ", ".join(unknown) or "two spellings of one"
+            raise UserError(f"These arrays have no place in a {self.family} of the {self.name} layout: {some}.")
         ours = {}
-        for theirs, array in arrays.items():
+        for theirs, array in usual.items():
             try:
                 ours |= zip(rows[theirs].ours, map(np.ascontiguousarray, rows[theirs].split(array)), strict=True)
             except ValueError as error:
@@ -66,13 +64,23 @@ class Layout:
 
     def to_theirs(self, arrays: Arrays) -> Arrays:
         """The inverse."""
-        rows = [row for row in self.rows(_blocks(self.our_block, arrays, self.our_first)) if row.ours[0] in arrays]
+        if self.rows is None:
+            return {self.prefix + name: x for name, x in arrays.items()}
+        rows = [row for row in self.rows(_blocks(*OUR_BLOCKS[self.family], arrays)) if row.ours[0] in arrays]
         return {row.theirs: np.ascontiguousarray(row.join(*(arrays[name] for name in row.ours))) for row in rows}
 
-    def _usual(self, name: str) -> str:
-        for pattern, usual in self.spellings:
-            name = re.sub(pattern, usual, name)
-        return name
+
+OUR_BLOCKS = {  # pattern, and the number of the first
+    "mixer": (r"MixerBlock_(\d+)/", 0),
+    "vit": (r"Transformer/encoderblock_(\d+)/", 0),
+    "resnet": (r"block(\d+)/unit(\d+)/", 1),
+}
+
+
+def _blocks(pattern: str, first: int, names: Iterable[str]) -> list[tuple[int, ...]]:
+    """(i,) or (stage, unit) of every block, counted from 0."""
+    found = {tuple(int(number) - first for number in match.groups()) for name in names if (match := re.match(pattern, name))}
+    return sorted(found)
 
 
 def find_layout(names: Iterable[str]) -> Layout | None:
@@ -88,11 +96,6 @@ def get_layout(name: str, family: str) -> Layout:
             return layout
     known = [layout.name for layout in LAYOUTS if layout.family == family]
     raise UserError(f"There is no layout {name!r} for a {family}: choose one of {', '.join(known)}.")
-
-
-def _blocks(pattern: str, names: Iterable[str], first: int) -> list[tuple[int, ...]]:
-    found = {tuple(int(number) - first for number in match.groups()) for name in names if (match := re.match(pattern, name))}
-    return sorted(found)
 
 
 # How an array of theirs is turned into one of ours, and back.
@@ -128,16 +131,6 @@ def squeezed(ours: str, theirs: str) -> Row:
 # The tables.
 
 
-def mixer_released(blocks: list) -> Iterator[Row]:
-    dense_arrays = [f"{mlp}/Dense_{i}/{array}" for mlp in ("token_mixing", "channel_mixing") for i in (0, 1) for array in PAIR]
-    norm_arrays = [f"LayerNorm_{i}/{array}" for i in (0, 1) for array in NORM]
-    names = [f"MixerBlock_{i}/{name}" for (i,) in blocks for name in dense_arrays + norm_arrays]
-    names += [f"{name}/{array}" for name in ("stem", "head") for array in PAIR] + [
-        f"pre_head_layer_norm/{array}" for array in NORM
-    ]
-    return (same(name, name) for name in names)
-
-
 PAIR, NORM = ("kernel", "bias"), ("scale", "bias")
 
 
@@ -168,16 +161,6 @@ def mixer_timm(blocks: list) -> Iterator[Row]:
             yield from dense(f"{ours}/channel_mixing/Dense_{k}", f"{theirs}.mlp_channels.fc{k + 1}")
     yield from norm("pre_head_layer_norm", "norm")
     yield from dense("head", "head")
-
-
-def vit_released(blocks: list) -> Iterator[Row]:
-    attention = [f"MultiHeadDotProductAttention_1/{part}/{array}" for part in ("query", "key", "value", "out") for array in PAIR]
-    mlp = [f"MlpBlock_3/Dense_{i}/{array}" for i in (0, 1) for array in PAIR]
-    norms = [f"LayerNorm_{i}/{array}" for i in (0, 2) for array in NORM]
-    names = [f"Transformer/encoderblock_{i}/{name}" for (i,) in blocks for name in attention + mlp + norms]
-    names += [f"{name}/{array}" for name in ("embedding", "pre_logits", "head") for array in PAIR]
-    names += ["cls", "Transformer/posembed_input/pos_embedding", *(f"Transformer/encoder_norm/{array}" for array in NORM)]
-    return (same(name, name) for name in names)
 
 
 def vit_timm(blocks: list) -> Iterator[Row]:
@@ -261,16 +244,6 @@ def vit_transformers(blocks: list) -> Iterator[Row]:
     yield from dense("head", "classifier")
 
 
-def resnet_released(blocks: list) -> Iterator[Row]:
-    norm_arrays = [f"group_norm/{array}" for array in ("gamma", "beta")]
-    names = ["root_block/standardized_conv2d/kernel", *norm_arrays, *(f"head/conv2d/{array}" for array in PAIR)]
-    for stage, unit in blocks:
-        place = f"block{stage + 1}/unit{unit + 1:02d}"
-        names += [f"{place}/{part}/{array}" for part in "abc" for array in ["standardized_conv2d/kernel", *norm_arrays]]
-        names.append(f"{place}/a/proj/standardized_conv2d/kernel")
-    return (same(name, f"resnet/{name}") for name in names)
-
-
 def resnet_timm(blocks: list) -> Iterator[Row]:
     yield from conv("root_block/standardized_conv2d", "stem.conv", bias=False)
     for stage, unit in blocks:
@@ -297,23 +270,19 @@ def resnet_transformers(blocks: list) -> Iterator[Row]:
     yield same("head/conv2d/bias", "classifier.1.bias")
 
 
-MIXER, VIT, RESNET = r"MixerBlock_(\d+)/", r"Transformer/encoderblock_(\d+)/", r"block(\d+)/unit(\d+)/"
 # Flax before Linen counted all modules of a block together; some BiT files count their convolutions.
-PRE_LINEN = ((r"/LayerNorm_[23]/", "/LayerNorm_1/"),)
-COUNTED = ((r"/standardized_conv2d_\d+/", "/standardized_conv2d/"),)
+PRE_LINEN = (r"/LayerNorm_[23]/", "/LayerNorm_1/")
+COUNTED = (r"/standardized_conv2d_\d+/", "/standardized_conv2d/")
+BLOCK, UNIT = r"blocks\.(\d+)\.", r"stages\.(\d+)\.blocks\.(\d+)\."  # of timm
+LAYER, HF_UNIT = r"vit\.encoder\.layer\.(\d+)\.", r"bit\.encoder\.stages\.(\d+)\.layers\.(\d+)\."  # of transformers
 LAYOUTS = (
-    Layout("released", "mixer", "pre_head_layer_norm/scale", mixer_released, MIXER, MIXER),
-    Layout(
-        "internal", "mixer", "Mixer/encoder_norm/scale", mixer_internal, MIXER, r"Mixer/encoderblock_(\d+)/", spellings=PRE_LINEN
-    ),
-    Layout("timm", "mixer", "blocks.0.mlp_tokens.fc1.weight", mixer_timm, MIXER, r"blocks\.(\d+)\."),
-    Layout("released", "vit", "Transformer/encoder_norm/scale", vit_released, VIT, VIT),
-    Layout("timm", "vit", "blocks.0.attn.qkv.weight", vit_timm, VIT, r"blocks\.(\d+)\."),
-    Layout("transformers", "vit", "vit.layernorm.weight", vit_transformers, VIT, r"vit\.encoder\.layer\.(\d+)\."),
-    Layout("released", "resnet", "resnet/group_norm/gamma", resnet_released, RESNET, f"resnet/{RESNET}", 1, 1, COUNTED),
-    Layout("timm", "resnet", "stages.0.blocks.0.conv1.weight", resnet_timm, RESNET, r"stages\.(\d+)\.blocks\.(\d+)\.", 1, 0),
-    Layout(
-        "transformers", "resnet", "bit.norm.weight", resnet_transformers, RESNET,
-        r"bit\.encoder\.stages\.(\d+)\.layers\.(\d+)\.", 1, 0,
-    ),
-)  # fmt: skip
+    Layout("released", "mixer", "pre_head_layer_norm/scale"),
+    Layout("internal", "mixer", "Mixer/encoder_norm/scale", mixer_internal, r"Mixer/encoderblock_(\d+)/", spellings=PRE_LINEN),
+    Layout("timm", "mixer", "blocks.0.mlp_tokens.fc1.weight", mixer_timm, BLOCK),
+    Layout("released", "vit", "Transformer/encoder_norm/scale"),
+    Layout("timm", "vit", "blocks.0.attn.qkv.weight", vit_timm, BLOCK),
+    Layout("transformers", "vit", "vit.layernorm.weight", vit_transformers, LAYER),
+    Layout("released", "resnet", "resnet/group_norm/gamma", prefix="resnet/", spellings=COUNTED),
+    Layout("timm", "resnet", "stages.0.blocks.0.conv1.weight", resnet_timm, UNIT),
+    Layout("transformers", "resnet", "bit.norm.weight", resnet_transformers, HF_UNIT),
+)

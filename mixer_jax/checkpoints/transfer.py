@@ -83,4 +83,7 @@ def _explain(expected: dict[str, tuple], weights: Weights) -> str:
         return ""
     ask, find = asked.flags(), found.flags()
     flags = " ".join(f"--config.{name}={find[name]}" for name in find if find[name] != ask[name] and find[name] is not None)
-    return f"It holds {found}; the config asks for {asked}. To take the weights as they are: {flags}"
+    said = f"It holds {found}; the config asks for {asked}. To take the weights as they are: {flags}."
+    if found.family == "mixer" and asked.image_size != found.image_size:
+        said += f" For surgery to {asked.image_size} px, model.tile_size={found.image_size} makes tiles and 0 interpolates."
+    return said

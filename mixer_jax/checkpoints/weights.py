@@ -103,7 +103,12 @@ def save_weights(weights: Weights, place: str, layout: str | None = None) -> Non
     suffix = Path(place).suffix
     if suffix in SUFFIXES:
         table = get_layout(layout or SUFFIXES[suffix], weights.model.family)
-        write_arrays(place, table.to_theirs(weights.arrays), describe(weights))
+        theirs = table.to_theirs(weights.arrays)
+        if kinds_of(table.to_ours(theirs)) != kinds_of(weights.arrays):
+            raise UserError(
+                f"The {table.name} layout does not say how many heads a ViT has, and {weights.model} has an unusual number."
+            )
+        write_arrays(place, theirs, describe(weights))
         return
     if suffix or layout:
         raise UserError(f"--to={place}: a file must end in {' or '.join(SUFFIXES)}; without an ending it is a run's folder.")
@@ -117,16 +122,17 @@ def save_weights(weights: Weights, place: str, layout: str | None = None) -> Non
 def convert(source: str, target: str, layout: str | None = None) -> Weights:
     """Writes what `source` holds to `target`, reads it again and prints how far the two are apart. Returns what was read.
 
-    Raises UserError as load_weights and save_weights do, and when the source is no whole model.
+    Raises UserError as load_weights and save_weights do, and when the source is no whole model or what is read is not the same.
     """
     before = load_weights(source)
     model = before.model
     save_weights(before, target, layout)
     after = load_weights(target)
-    same = params_sha256(before.arrays) == params_sha256(after.arrays)
+    if params_sha256(before.arrays) != params_sha256(after.arrays):
+        raise UserError(f"{target} does not hold the parameters that were written to it: the disk or its memory is at fault.")
     apart = np.max(np.abs(np.subtract(*fixed_logits(before, after))))
     print(f"{source} ({before.layout}) -> {target} ({after.layout}): {model}")
-    print(f"  parameters {'identical, bit for bit' if same else 'DIFFER'}: SHA-256 {params_sha256(after.arrays)}")
+    print(f"  parameters identical, bit for bit: SHA-256 {params_sha256(after.arrays)}")
     print(f"  largest difference of logits on two fixed random images: {apart:.3g}")
     return after
 

@@ -85,6 +85,14 @@ def test_an_array_without_a_place_and_one_with_other_axes_are_named():
         layout.to_ours(theirs | {"stem.proj.weight": np.zeros((24, 48))})
 
 
+def test_two_spellings_of_one_name_are_refused():
+    layout = get_layout("internal", "mixer")
+    internal = layout.to_theirs(random_weights(SMALL["mixer"]).arrays)
+    twice = internal | {"Mixer/encoderblock_0/LayerNorm_2/bias": np.zeros(24, np.float32)}
+    with pytest.raises(UserError, match="two spellings of one"):
+        layout.to_ours(twice)
+
+
 def test_a_layout_that_a_family_does_not_have_is_refused_with_those_it_has():
     with pytest.raises(UserError, match="choose one of released, timm, transformers"):
         get_layout("internal", "vit")

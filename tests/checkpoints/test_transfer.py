@@ -116,7 +116,7 @@ MUTANTS = {  # what was done to the parameters, and what the refusal says
     "classes": (of_another(num_classes=9), r"with 9 classes.*--config\.num_classes=9.*differs   head/bias"),
     "no head": (of_another(num_classes=None), r"missing   head/bias"),
     "a bias missing": (lambda a: without(a, B1), r"missing   MixerBlock_0/LayerNorm_1/bias"),
-    "renamed": (lambda a: rename(a, "LayerNorm_1", "LayerNorm_7"), r"no place .* MixerBlock_0/LayerNorm_7/bias"),
+    "renamed": (lambda a: rename(a, "LayerNorm_1", "LayerNorm_7"), rf"missing   {B1}.*extra     MixerBlock_0/LayerNorm_7/bias"),
     "transposed": (lambda a: reshaped(a, C0, np.transpose), rf"differs   {C0}.*\(40, 24\).*\(24, 40\)"),
     "half precision": (lambda a: {name: x.astype(np.float16) for name, x in a.items()}, r"differs   .*float16.*float32"),
     "one array in float64": (lambda a: reshaped(a, "stem/bias", np.float64), r"differs   stem/bias.*float64.*float32"),

@@ -15,6 +15,7 @@ from mixer_jax.checkpoints.files import read_arrays, write_arrays
 from mixer_jax.checkpoints.layouts import get_layout
 from mixer_jax.checkpoints.weights import convert, fixed_logits, load_weights, save_weights
 from mixer_jax.config import UserError
+from mixer_jax.models.recognise import Recognised
 
 FAMILIES = ["mixer", "vit", "resnet"]
 
@@ -101,6 +102,15 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_lost(tmp_path:
     with pytest.raises(UserError, match=message):
         save_weights(random_weights(SMALL["mixer"]), str(tmp_path / place), layout)
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "taken.npz").read_bytes() == b"precious"
+
+
+def test_a_vit_whose_heads_a_layout_cannot_tell_is_not_written_in_it(tmp_path: Path):
+    unusual = Recognised("vit", SMALL["vit"].fields | {"num_heads": 4}, 7, 12)
+    save_weights(random_weights(unusual), str(tmp_path / "a.npz"))
+    for layout in ("timm", "transformers"):
+        with pytest.raises(UserError, match=r"how many heads.*num_heads=4.*unusual"):
+            save_weights(random_weights(unusual), str(tmp_path / "a.safetensors"), layout)
+    assert load_weights(str(tmp_path / "a.npz")).model == unusual
 
 
 def test_a_part_of_a_model_or_no_model_is_not_converted(tmp_path: Path):
