@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint: `python evaluate.py --config=configs/FILE.py[:ARG] --checkpoint=RUN_OR_STEP --workdir=OUT`.
+"""Evaluates a checkpoint: `python evaluate.py --config=configs/FILE.py[:ARG] --checkpoint=WEIGHTS --workdir=OUT`.
 
 Runs every evaluator of the config (config.evals) once and writes OUT/results.json, in the form that training writes it too.
 """

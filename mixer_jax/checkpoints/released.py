@@ -5,7 +5,6 @@ Which files there are, and how large: the model listing of google-research/visio
 
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +66,10 @@ def verify(place: str, sha256: str = "") -> str:
         if not np.all(np.isfinite(x)):
             raise UserError(f"{place}: {name} holds {np.sum(~np.isfinite(x))} values that are not finite.")
     parameters = sum(x.size for x in weights.arrays.values())
-    steps = json.loads(describe(weights)["preprocessing"])
     lines = [
         f"{place}: {model}",
         f"  layout         {weights.layout}; {len(weights.arrays)} arrays, {parameters:,} parameters",
-        f"  preprocessing  {', '.join(f'{name} {value}' for name, value in steps.items())}",
+        f"  preprocessing  {describe(weights)['preprocessing']}",
         f"  params SHA-256 {params_sha256(weights.arrays)}"
         + (", as its metadata says" if "params_sha256" in weights.metadata else ""),
     ]

@@ -8,7 +8,7 @@ from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.checkpoints.layouts import Arrays
 from mixer_jax.checkpoints.manager import differences, kinds
 from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
-from mixer_jax.checkpoints.weights import Weights, kinds_of, load_weights
+from mixer_jax.checkpoints.weights import Weights, load_weights
 from mixer_jax.config import UserError
 from mixer_jax.models.recognise import recognise
 from mixer_jax.parallel import from_host, path_name
@@ -26,7 +26,7 @@ def fit(weights: Weights, shapes: dict) -> Arrays:
     arrays, said = fit_resolution(weights.arrays, expected)
     if said:
         print(f"{weights.place}: {said}.")
-    lines = differences(expected, kinds_of(arrays))
+    lines = differences(expected, kinds(arrays))
     if lines:
         raise UserError(f"{weights.place} does not fit this model. {_explain(expected, weights)}\n  " + "\n  ".join(lines))
     return arrays
@@ -78,7 +78,7 @@ def read_classes(file: str) -> list[int]:
 
 def _explain(expected: dict[str, tuple], weights: Weights) -> str:
     """What the weights are, what the config asks for, and the options that would make it ask for the former."""
-    asked, found = recognise(expected), recognise(kinds_of(weights.arrays))
+    asked, found = recognise(expected), recognise(kinds(weights.arrays))
     if found is None or asked is None or asked == found:
         return ""
     ask, find = asked.flags(), found.flags()

@@ -6,16 +6,17 @@ Not here: the bytes of files (files.py), the names in them (layouts.py), making 
 import dataclasses
 import importlib.metadata
 import json
+import re
 from pathlib import Path
 
 import jax
 import numpy as np
 from flax import traverse_util
 
-from mixer_jax.checkpoints.digest import named_arrays, params_sha256
+from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
 from mixer_jax.checkpoints.layouts import Arrays, find_layout, get_layout
-from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run
+from mixer_jax.checkpoints.manager import Checkpoints, differences, kinds, load_run
 from mixer_jax.config import UserError
 from mixer_jax.models.recognise import Recognised, recognise
 from mixer_jax.models.registry import make_model
@@ -37,10 +38,10 @@ class Weights:
     @property
     def model(self) -> Recognised:
         """Raises UserError when this is no model of ours, with everything that keeps it from being the nearest."""
-        model = recognise(kinds_of(self.arrays))
+        model = recognise(kinds(self.arrays))
         if model is None:
             raise UserError(f"{self.place}: these are not the parameters of a Mixer, ViT or BiT of ours.")
-        lines = differences(expected_kinds(model), kinds_of(self.arrays))
+        lines = differences(expected_kinds(model), kinds(self.arrays))
         if lines:
             raise UserError(f"{self.place} looks like {model}, but does not fit it:\n  " + "\n  ".join(lines))
         return model
@@ -67,7 +68,8 @@ def load_weights(place: str) -> Weights:
             raise UserError(f"{place}: {error}") from error
         if metadata.get("params_sha256", digest := params_sha256(arrays)) != digest:
             raise UserError(f"{place}: its parameters are not those that it was written with (metadata: params_sha256).")
-        return Weights(arrays, place, layout.name, int(metadata.get("step", 0)), metadata)
+        step = metadata.get("step", "")
+        return Weights(arrays, place, layout.name, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else 0, metadata)
     arrays, meta = load_run(place)
     return Weights(arrays, place, "run", meta["step"], _preprocessing_of_run(Path(place)))
 
@@ -104,7 +106,7 @@ def save_weights(weights: Weights, place: str, layout: str | None = None) -> Non
     if suffix in SUFFIXES:
         table = get_layout(layout or SUFFIXES[suffix], weights.model.family)
         theirs = table.to_theirs(weights.arrays)
-        if kinds_of(table.to_ours(theirs)) != kinds_of(weights.arrays):
+        if kinds(table.to_ours(theirs)) != kinds(weights.arrays):
             raise UserError(
                 f"The {table.name} layout does not say how many heads a ViT has, and {weights.model} has an unusual number."
             )
@@ -157,20 +159,25 @@ def describe(weights: Weights) -> dict[str, str]:
         "params_sha256": params_sha256(weights.arrays),
         "model": str(model),
         "config": json.dumps(model.flags()),
-        "preprocessing": weights.metadata.get("preprocessing", json.dumps(preprocessing(model.image_size))),
+        "preprocessing": json.dumps(_recorded(weights.metadata, "preprocessing") or preprocessing(model.image_size)),
         "versions": json.dumps(versions),
     }
 
 
-def kinds_of(arrays: Arrays) -> dict[str, tuple]:
-    return {name: (x.dtype.name, tuple(x.shape)) for name, x in arrays.items()}
+def _recorded(metadata: dict[str, str], name: str) -> dict:
+    """A table that a file says of itself; {} when it does not say, or something else."""
+    try:
+        table = json.loads(metadata[name])
+    except (KeyError, ValueError, RecursionError):
+        return {}
+    return table if isinstance(table, dict) else {}
 
 
 def expected_kinds(model: Recognised) -> dict[str, tuple]:
     """{path: (dtype, shape)} of the parameters of a model. Allocates nothing."""
     images = jax.ShapeDtypeStruct((1, model.image_size, model.image_size, 3), np.float32)
     shapes = jax.eval_shape(make_model(model.config(), model.num_classes).init, jax.random.key(0), images)["params"]
-    return kinds_of(named_arrays(shapes))
+    return kinds(shapes)
 
 
 def tree_of(arrays: Arrays) -> dict:

@@ -35,7 +35,7 @@ def test_a_sound_file_is_described_and_a_wrong_digest_refused(tmp_path: Path):
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     said = verify(str(file), digest.upper())
     assert str(SMALL["mixer"]) in said and digest in said and "as its metadata says" in said
-    assert "channels RGB, value_range [-1, 1]" in said and "none of the four" in said
+    assert '"channels": "RGB", "value_range": [-1, 1]' in said and "none of the four" in said
     with pytest.raises(UserError, match="has SHA-256"):
         verify(str(file), "0" * 64)
 

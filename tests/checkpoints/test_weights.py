@@ -13,7 +13,7 @@ from safetensors import safe_open
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import read_arrays, write_arrays
 from mixer_jax.checkpoints.layouts import get_layout
-from mixer_jax.checkpoints.weights import convert, fixed_logits, load_weights, save_weights
+from mixer_jax.checkpoints.weights import convert, describe, fixed_logits, load_weights, save_weights
 from mixer_jax.config import UserError
 from mixer_jax.models.recognise import Recognised
 
@@ -80,6 +80,14 @@ def test_parameters_that_are_not_those_of_the_metadata_are_refused(tmp_path: Pat
     write_arrays(str(tmp_path / "b.npz"), arrays, metadata)
     with pytest.raises(UserError, match=r"b\.npz.*not those that it was written with"):
         load_weights(str(tmp_path / "b.npz"))
+
+
+@pytest.mark.parametrize("metadata", [{"step": "many", "preprocessing": "{"}, {"step": "9" * 9999, "preprocessing": "[" * 99_999}, {}])
+def test_what_a_file_says_of_itself_is_not_trusted_to_make_sense(tmp_path: Path, metadata: dict):
+    file = str(tmp_path / "a.safetensors")
+    write_arrays(file, random_weights(SMALL["mixer"]).arrays, metadata)
+    weights = load_weights(file)
+    assert weights.step == 0 and json.loads(describe(weights)["preprocessing"])["central_crop"] == 12
 
 
 def test_a_bucket_is_read_through_the_library_of_its_scheme(tmp_path: Path):
