@@ -82,7 +82,9 @@ def test_parameters_that_are_not_those_of_the_metadata_are_refused(tmp_path: Pat
         load_weights(str(tmp_path / "b.npz"))
 
 
-@pytest.mark.parametrize("metadata", [{"step": "many", "preprocessing": "{"}, {"step": "9" * 9999, "preprocessing": "[" * 99_999}, {}])
+@pytest.mark.parametrize(
+    "metadata", [{"step": "many", "preprocessing": "{"}, {"step": "9" * 9999, "preprocessing": "[" * 99_999}, {}]
+)
 def test_what_a_file_says_of_itself_is_not_trusted_to_make_sense(tmp_path: Path, metadata: dict):
     file = str(tmp_path / "a.safetensors")
     write_arrays(file, random_weights(SMALL["mixer"]).arrays, metadata)

@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import torch
 from interop.drawn import draw, images
-from interop.torchvision_standin import install
+from interop.torchvision_standin import standing_in
 
-install()
-import timm
+with standing_in():
+    import timm
 
 FORMS = {"tanh": functools.partial(torch.nn.GELU, approximate="tanh"), "exact": torch.nn.GELU}
 

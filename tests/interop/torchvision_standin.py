@@ -5,6 +5,7 @@ But torchvision is compiled against one build of torch, and not every build has 
 one is an error that says so.
 """
 
+import contextlib
 import enum
 import importlib.machinery
 import importlib.util
@@ -43,13 +44,16 @@ MODULES = {
 }
 
 
-def install() -> bool:
-    """Puts the stand-in where `import torchvision` finds it, unless there is one; whether it did. Call before importing timm.
+@contextlib.contextmanager
+def standing_in():
+    """In its context, `import torchvision` finds the stand-in, unless there is a real one. For importing timm.
 
+    Afterwards it is gone again, since transformers asks whether there is a torchvision, and would use it.
     `torchvision.models` stays missing: timm does without.
     """
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is not None:
-        return False
+    if importlib.util.find_spec("torchvision") is not None:
+        yield
+        return
     for name, contents in MODULES.items():
         module = types.ModuleType(name, __doc__)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)  # or find_spec(name) raises
@@ -59,4 +63,8 @@ def install() -> bool:
         parent, _, child = name.rpartition(".")
         if parent:
             setattr(sys.modules[parent], child, module)
-    return True
+    try:
+        yield
+    finally:
+        for name in MODULES:
+            del sys.modules[name]
