@@ -95,7 +95,9 @@ def default_config() -> ConfigDict:
     config.model.channels_mlp_dim = 0  # mixer, vit: D_C
     config.model.tokens_mlp_dim = 0  # mixer: D_S
     config.model.num_heads = 0  # vit: attention heads
-    config.model.tile_size = 0  # mixer: pixels; with image_size K times this, D_S is K^2 times as large (supplement C); 0: never
+    config.model.tile_size = (
+        0  # pixels; with image_size K times this, a Mixer's D_S is K^2 times as large (supplement C); 0: never
+    )
     config.model.pooling = "token"  # vit: the head reads a class token (token) or the mean over patches (mean)
     config.model.pre_logits_dim = 0  # vit: width of a tanh layer before the head; 0: none
     config.model.dropout = 0.0  # mixer, vit: probability, after both dense layers of each MLP; vit: see models/vit.py too

@@ -118,6 +118,13 @@ def test_a_run_that_asks_for_randaugment_is_refused_and_told_how_to_go_without()
         train_transform(config.augment, config.image_size)
 
 
+@pytest.mark.parametrize(("family", "variant"), [("vit", "B/16"), ("resnet", "R50x1")])
+def test_the_fine_tuning_recipe_is_open_to_the_papers_baselines(family: str, variant: str):
+    config = read("finetune", "cifar10")
+    config.model.family, config.model.variant, config.image_size = family, variant, 448
+    make_program(config, total_steps=10, warmup_steps=1).state_shapes(make_mesh(1))
+
+
 def test_a_config_file_that_sets_an_unknown_option_fails_at_once():
     with pytest.raises(KeyError):
         dataset("digits", "train", shuffel=True)

@@ -54,24 +54,26 @@ def load_weights(place: str) -> Weights:
     Raises UserError when there is nothing, when it is damaged, hostile, or in no layout that we know.
     """
     if Path(place).suffix in SUFFIXES or "://" in place or Path(place).is_file():
-        with local_copy(place) as path:
-            arrays, metadata = read_arrays(path)
-        layout = find_layout(arrays)
-        if layout is None:
-            some = ", ".join(sorted(arrays)[:3])
-            raise UserError(
-                f"{place} is in no layout of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {some}, ..."
-            )
-        try:
-            arrays = layout.to_ours(arrays)
-        except UserError as error:
-            raise UserError(f"{place}: {error}") from error
-        if metadata.get("params_sha256", digest := params_sha256(arrays)) != digest:
-            raise UserError(f"{place}: its parameters are not those that it was written with (metadata: params_sha256).")
-        step = metadata.get("step", "")
-        return Weights(arrays, place, layout.name, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else 0, metadata)
+        return _load_file(place)
     arrays, meta = load_run(place)
     return Weights(arrays, place, "run", meta["step"], _preprocessing_of_run(Path(place)))
+
+
+def _load_file(place: str) -> Weights:
+    with local_copy(place) as path:
+        arrays, metadata = read_arrays(path)
+    layout = find_layout(arrays)
+    if layout is None:
+        some = ", ".join(sorted(arrays)[:3])
+        raise UserError(f"{place} is in no layout of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {some}, ...")
+    try:
+        arrays = layout.to_ours(arrays)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+    if metadata.get("params_sha256", digest := params_sha256(arrays)) != digest:
+        raise UserError(f"{place}: its parameters are not those that it was written with (metadata: params_sha256).")
+    step = metadata.get("step", "")
+    return Weights(arrays, place, layout.name, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else 0, metadata)
 
 
 def _preprocessing_of_run(place: Path) -> dict[str, str]:

@@ -78,10 +78,10 @@ def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
     return resnet.ResNet(num_classes=num_classes, size=size, **_common(config))
 
 
-_EVERY = ("hidden_dim", "dtype", "remat", "head_bias_init")
+_EVERY = ("hidden_dim", "dtype", "remat", "head_bias_init", "tile_size")  # the last means nothing to a ViT or a ResNet
 _ON_TOKENS = (*_EVERY, "num_blocks", "channels_mlp_dim", "dropout", "stoch_depth", "stoch_depth_rescale")
 FAMILIES = {
-    "mixer": Family(make_mixer, (*_ON_TOKENS, "tokens_mlp_dim", "tile_size")),
+    "mixer": Family(make_mixer, (*_ON_TOKENS, "tokens_mlp_dim")),
     "vit": Family(make_vit, (*_ON_TOKENS, "num_heads", "pooling", "pre_logits_dim")),
     "resnet": Family(make_resnet, _EVERY),
 }

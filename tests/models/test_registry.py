@@ -62,6 +62,9 @@ def test_an_option_reaches_the_model_alone_or_the_family_refuses_it_with_those_i
             make_model(config, 10)
         return
     changed = make_model(config, 10)
+    if option == "tile_size" and family != "mixer":  # in one recipe for all, and without a meaning for these
+        assert changed == plain
+        return
     fields = [field.name for field in dataclasses.fields(plain) if field.name not in ("parent", "name")]
     differing = {name for name in fields if getattr(plain, name) != getattr(changed, name)}
     if differing == {"size"}:
