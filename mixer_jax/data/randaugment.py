@@ -1,0 +1,220 @@
+"""RandAugment (Cubuk et al., arXiv 1909.13719): a few operations, drawn uniformly, all at one magnitude.
+
+The paper (section 3, Table 4) names layers and magnitude m, but no implementation. The operations, and what m means to each, are
+those of its authors' code, big_vision's pp/archive/autoaugment.py (from TPU EfficientNet): m / 10 of the value in `OPERATIONS`,
+also beyond m = 10; what is drawn is always applied; a fair coin decides signs; what comes from outside the image is grey 128; a
+pixel that moves is not mixed with its neighbours. uint8 [h, w, 3] stays so, and no operation writes into its input.
+
+Two differences from that code. Its operations are called equivalents of Pillow's; where it rounds otherwise, Pillow is followed:
+luminance, its mean (Contrast) and the smoothed image (Sharpness) are rounded to the nearest level. And its Solarize compares with
+256 m / 10 as uint8, which overflows (big_vision issue 110): at m = 15 it acts as at 128, at 10 and 20 it inverts everything.
+Here the number means what it says: from m = 10 on no pixel reaches it, and Solarize changes nothing, as in timm.
+"""
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+GREY = 128
+LEVELS = np.arange(256)
+LUMINANCE = np.float32([19595, 38470, 7471])  # ITU-R 601, in 1 / 65536: Pillow's, and exact in float32
+
+
+def randaugment(image: np.ndarray, rng: np.random.Generator, layers: int, magnitude: float) -> np.ndarray:
+    """Applies `layers` operations one after the other, each any of the sixteen with equal chance: uint8 [h, w, 3] -> the same."""
+    for drawn in rng.integers(len(OPERATIONS), size=layers):
+        operation, arguments = ROWS[drawn]
+        image = operation(image, *arguments(magnitude, rng))
+    return image
+
+
+# Grey levels, each by itself: look-up tables.
+
+
+def invert(image: np.ndarray) -> np.ndarray:
+    return cv2.bitwise_not(image)
+
+
+def posterize(image: np.ndarray, bits: int) -> np.ndarray:
+    """Keeps the `bits` highest bits; but at least one (below m = 2.5) and at most eight (above 20), as TensorFlow's shifts do."""
+    return _look_up(image, LEVELS & (0xFF00 >> min(max(bits, 1), 8)))
+
+
+def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
+    """Inverts levels from the threshold up."""
+    return _look_up(image, np.where(threshold <= LEVELS, 255 - LEVELS, LEVELS))
+
+
+def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
+    """Brightens levels below 128."""
+    return _look_up(image, np.where(LEVELS < 128, LEVELS + addition, LEVELS))
+
+
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Away from black for a factor above 1, towards it below."""
+    return _look_up(image, factor * LEVELS)
+
+
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Away from, or towards, the image's mean luminance."""
+    mean = int(_luminance(image).mean() + 0.5)
+    return _look_up(image, mean + factor * (LEVELS - mean))
+
+
+def autocontrast(image: np.ndarray) -> np.ndarray:
+    """Stretches each channel to 0 ... 255; a constant one stays."""
+    return _look_up(image, *(_stretched(histogram) for histogram in _histograms(image)))
+
+
+def equalize(image: np.ndarray) -> np.ndarray:
+    """Makes each channel's levels about equally frequent."""
+    return _look_up(image, *(_equalized(histogram) for histogram in _histograms(image)))
+
+
+def _stretched(histogram: np.ndarray) -> np.ndarray:
+    lowest, highest = np.flatnonzero(histogram)[[0, -1]]
+    scale = 255 / (highest - lowest) if highest > lowest else 0
+    return LEVELS * scale - lowest * scale if scale else LEVELS
+
+
+def _equalized(histogram: np.ndarray) -> np.ndarray:
+    """A level becomes the number of pixels below it, in steps of a 255th of those below the highest."""
+    step = (histogram.sum() - histogram[np.flatnonzero(histogram)[-1]]) // 255
+    return (np.cumsum(histogram) - histogram + step // 2) // step if step else LEVELS
+
+
+def _histograms(image: np.ndarray) -> list[np.ndarray]:
+    """Pixels of each level, int64 [256] for each channel."""
+    return [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64) for channel in range(3)]
+
+
+def _look_up(image: np.ndarray, *tables: np.ndarray) -> np.ndarray:
+    """Replaces every level by a table's entry, clipped and truncated: one table [256], or one for each channel."""
+    return cv2.LUT(image, np.clip(np.stack(tables, -1), 0, 255).astype(np.uint8)[None])
+
+
+# The image and a plainer one, mixed or pushed apart.
+
+
+def color(image: np.ndarray, factor: float) -> np.ndarray:
+    """Away from, or towards, the grey image."""
+    return _blend(cv2.cvtColor(_luminance(image), cv2.COLOR_GRAY2RGB), image, factor)
+
+
+def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Away from, or towards, a smoothed image; the outermost pixels stay."""
+    smooth = cv2.filter2D(image, -1, SMOOTHING)
+    for edge in np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]:
+        smooth[edge] = image[edge]
+    return _blend(smooth, image, factor)
+
+
+SMOOTHING = np.float32([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
+
+
+def _blend(plain: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
+    """plain + factor (image - plain), clipped and truncated: addWeighted rounds, so almost a half is taken off before."""
+    return cv2.addWeighted(image, factor, plain, 1 - factor, -0.49)
+
+
+def _luminance(image: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] -> [h, w], rounded. OpenCV's own has other weights by a 65536th, which a factor would bring to light."""
+    return ((image.astype(np.float32) @ LUMINANCE + 32768) * np.float32(1 / 65536)).astype(np.uint8)
+
+
+# Pixels in other places.
+
+
+def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
+    """About the centre."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x, y = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
+    return _move(image, (cos, -sin, x - cos * x + sin * y), (sin, cos, y - sin * x - cos * y))
+
+
+def shear_x(image: np.ndarray, level: float) -> np.ndarray:
+    """Each row by `level` pixels more than the one above; the first stays."""
+    return _move(image, (1, level, 0), (0, 1, 0))
+
+
+def shear_y(image: np.ndarray, level: float) -> np.ndarray:
+    return _move(image, (1, 0, 0), (level, 1, 0))
+
+
+def translate_x(image: np.ndarray, pixels: float) -> np.ndarray:
+    return _move(image, (1, 0, pixels), (0, 1, 0))
+
+
+def translate_y(image: np.ndarray, pixels: float) -> np.ndarray:
+    return _move(image, (1, 0, 0), (0, 1, pixels))
+
+
+def cutout(image: np.ndarray, half: int, y: float, x: float) -> np.ndarray:
+    """Greys a square of side 2 x `half` whose centre lies at shares y, x of the image's sides, and may stick out."""
+    row, column = int(y * image.shape[0]), int(x * image.shape[1])
+    image = image.copy()
+    image[max(0, row - half) : row + half, max(0, column - half) : column + half] = GREY
+    return image
+
+
+def _move(image: np.ndarray, to_x: tuple[float, ...], to_y: tuple[float, ...]) -> np.ndarray:
+    """Pixel (x, y) of the result is the image's pixel nearest to (to_x . (x, y, 1), to_y . (x, y, 1)), halves rounded up.
+
+    Not cv2.warpAffine: it rounds in fixed point, and takes the neighbour of the nearest pixel once in some hundred. The millionth
+    keeps exact halves, of which a shear is full, from falling either way.
+    """
+    height, width = image.shape[:2]
+    x, y = np.arange(width), np.arange(height)[:, None]
+    places = np.empty((height, width, 2), np.int16)
+    for axis, (by_x, by_y, shift) in enumerate((to_x, to_y)):
+        places[..., axis] = np.floor(by_x * x + (by_y * y + shift + 0.5 + 1e-6))
+    return cv2.remap(image, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(GREY,) * 3)
+
+
+# What an operation is called with at magnitude m: (m, generator) -> arguments after the image.
+
+Arguments = Callable[[float, np.random.Generator], tuple]
+
+
+def _none(magnitude: float, rng: np.random.Generator) -> tuple:
+    return ()
+
+
+def _whole(at_10: float) -> Arguments:
+    return lambda magnitude, rng: (int(magnitude / 10 * at_10),)
+
+
+def _signed(at_10: float) -> Arguments:
+    return lambda magnitude, rng: (magnitude / 10 * at_10 * (1 if rng.random() < 0.5 else -1),)
+
+
+def _factor(magnitude: float, rng: np.random.Generator) -> tuple:
+    return (magnitude / 10 * 1.8 + 0.1,)
+
+
+def _whole_and_place(at_10: float) -> Arguments:
+    return lambda magnitude, rng: (int(magnitude / 10 * at_10), *rng.random(2))
+
+
+# distort_image_with_randaugment of big_vision's pp/archive/autoaugment.py: operations in its order, with the values at m = 10.
+OPERATIONS: dict[str, tuple[Callable[..., np.ndarray], Arguments]] = {
+    "AutoContrast": (autocontrast, _none),
+    "Equalize": (equalize, _none),
+    "Invert": (invert, _none),
+    "Rotate": (rotate, _signed(30)),  # degrees
+    "Posterize": (posterize, _whole(4)),  # bits kept: fewer at a lower magnitude
+    "Solarize": (solarize, _whole(256)),  # level
+    "Color": (color, _factor),  # 1.9
+    "Contrast": (contrast, _factor),
+    "Brightness": (brightness, _factor),
+    "Sharpness": (sharpness, _factor),
+    "ShearX": (shear_x, _signed(0.3)),  # pixels a pixel
+    "ShearY": (shear_y, _signed(0.3)),
+    "TranslateX": (translate_x, _signed(100)),  # pixels, whatever the image's size
+    "TranslateY": (translate_y, _signed(100)),
+    "Cutout": (cutout, _whole_and_place(40)),  # pixels, half a side
+    "SolarizeAdd": (solarize_add, _whole(110)),  # levels
+}
+ROWS = tuple(OPERATIONS.values())
