@@ -19,7 +19,8 @@ Figures to expect are the paper's Table 3 for ImageNet; for the others it gives 
 run this config at size.
 
 Not in the paper: warm-up lengths, softmax loss and momentum 0.9 (from the authors' code); training crops (the paper only says
-that inception crops did not help: here the whole image is resized, and flipped).
+that inception crops did not help: here the whole image is resized, and flipped; --config.augment.crop=random cuts a random square
+out of an image resized to 8/7 of it, as BiT does).
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,7 @@ These are the paper's figures (after fine-tuning at 224, mean of three). big_vis
 pre-training itself, in 2 h 11 min on a TPU v3-128. We have not trained this config.
 
 Not in the paper, from its authors' released configuration: sigmoid loss, head bias -ln(1000), end of the decay at 1e-5, decay of
-kernels only. RandAugment is recorded and not built yet: a run stops and says so.
+kernels only, RandAugment's operations (mixer_jax/data/randaugment.py).
 """
 
 import math

@@ -12,7 +12,7 @@ the run (as in big_vision). 300 epochs are about 1.04 million steps.
 The figures are the paper's, after fine-tuning on ImageNet (configs/finetune.py:imagenet). We have not trained this config.
 
 Not in the paper, from the authors' code for sister models: sigmoid loss, head bias -10, end of the decay at 1e-5, decay of
-kernels only. RandAugment is recorded and not built yet: a run stops and says so.
+kernels only, RandAugment's operations (mixer_jax/data/randaugment.py).
 """
 
 from ml_collections import ConfigDict

@@ -113,10 +113,12 @@ def default_config() -> ConfigDict:
     config.loader.prefetch = 256  # decoded examples kept ready, a host
 
     config.augment = ConfigDict()
-    config.augment.crop = "inception"  # inception: random area and aspect; resize: the whole image
-    config.augment.crop_min_area = 0.05  # least share of the image's area that a crop keeps
-    config.augment.crop_min_aspect = 3 / 4  # least width / height of a crop
-    config.augment.crop_max_aspect = 4 / 3
+    config.augment.crop = "inception"  # inception: random area and aspect; random: square of the resized image; resize: the whole
+    config.augment.crop_min_area = 0.05  # inception: least share of the image's area that a crop keeps
+    config.augment.crop_min_aspect = 0.75  # inception: least width / height of a crop
+    config.augment.crop_max_aspect = 1.33
+    config.augment.resize = "square"  # random: both sides to resize_size (as BiT); small: the shorter side
+    config.augment.resize_size = 0  # random: pixels, before the square of image_size; 0: image_size x 256/224, rounded
     config.augment.flip = True  # left-right, with probability 1/2
     config.augment.randaugment_layers = 0  # operations an image; 0: none
     config.augment.randaugment_magnitude = 0  # m of Table 4
@@ -163,7 +165,8 @@ CHOICES = {
     "init_head": ("new", "restore", "subset"),
     "model.pooling": ("token", "mean"),
     "model.dtype": ("float32", "bfloat16"),
-    "augment.crop": ("inception", "resize"),
+    "augment.crop": ("inception", "random", "resize"),
+    "augment.resize": ("square", "small"),
     "loss.kind": ("sigmoid", "softmax"),
     "optimizer.name": ("adam", "sgd"),
     "optimizer.momentum_dtype": ("float32", "bfloat16"),
@@ -196,7 +199,22 @@ def validate(config: ConfigDict) -> None:
         config.loss.kind == "softmax" or config.loss.label_smoothing == 0,
         "loss.label_smoothing", config.loss.label_smoothing, "0 with loss.kind=sigmoid",
     )  # fmt: skip
-    augment = config.augment
+    _require(
+        config.init_head == "new" or bool(config.init_from),
+        "init_from", config.init_from, f"a run's folder or a file of weights, because init_head={config.init_head}",
+    )  # fmt: skip
+    _require(
+        (config.init_head == "subset") == bool(config.init_classes),
+        "init_classes", config.init_classes, "a file of class numbers with init_head=subset, and empty otherwise",
+    )  # fmt: skip
+    _validate_augment(config.augment, config.image_size)
+    _validate_durations(config)
+    _validate_patterns(config.optimizer)
+    for name, evaluator in config.evals.items():
+        _validate_evaluator(f"evals.{name}", evaluator)
+
+
+def _validate_augment(augment: ConfigDict, image_size: int) -> None:
     _require(0 < augment.crop_min_area <= 1, "augment.crop_min_area", augment.crop_min_area, "in (0, 1]")
     _require(
         0 < augment.crop_min_aspect <= augment.crop_max_aspect,
@@ -207,17 +225,13 @@ def validate(config: ConfigDict) -> None:
         "augment.randaugment_magnitude", augment.randaugment_magnitude, "above 0 when randaugment_layers is",
     )  # fmt: skip
     _require(
-        config.init_head == "new" or bool(config.init_from),
-        "init_from", config.init_from, f"a run's folder or a file of weights, because init_head={config.init_head}",
+        augment.resize_size == 0 or augment.crop == "random",
+        "augment.resize_size", augment.resize_size, f"0 with augment.crop={augment.crop}",
     )  # fmt: skip
     _require(
-        (config.init_head == "subset") == bool(config.init_classes),
-        "init_classes", config.init_classes, "a file of class numbers with init_head=subset, and empty otherwise",
+        augment.resize_size == 0 or augment.resize_size >= image_size,
+        "augment.resize_size", augment.resize_size, f"at least image_size={image_size}, which is cut out of it",
     )  # fmt: skip
-    _validate_durations(config)
-    _validate_patterns(config.optimizer)
-    for name, evaluator in config.evals.items():
-        _validate_evaluator(f"evals.{name}", evaluator)
 
 
 def _validate_durations(config: ConfigDict) -> None:

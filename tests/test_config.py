@@ -60,7 +60,9 @@ CONTRADICTIONS = [
     ("data.source", "", "tfds:imagenet2012"),
     ("loader.threads", 0, "at least 1"),
     ("loader.prefetch", 0, "at least 1"),
-    ("augment.crop", "center", "inception, resize"),
+    ("augment.crop", "center", "inception, random, resize"),
+    ("augment.resize", "both", "square, small"),
+    ("augment.resize_size", 256, "0 with augment.crop=inception"),
     ("augment.crop_min_area", 0.0, r"in \(0, 1\]"),
     ("augment.crop_min_area", 1.1, r"in \(0, 1\]"),
     ("augment.crop_min_aspect", 2.0, "crop_max_aspect"),
@@ -97,6 +99,8 @@ CONTRADICTIONS = [
 # Several changes at once: those, the field that is named, and the word
 CONTRADICTORY_PAIRS = [
     ({"augment.randaugment_layers": 2, "augment.randaugment_magnitude": 0}, "augment.randaugment_magnitude", "above 0"),
+    ({"augment.crop": "random", "augment.resize_size": 223}, "augment.resize_size", "at least image_size=224"),
+    ({"augment.crop": "random", "augment.resize_size": -1}, "augment.resize_size", "at least image_size=224"),
     ({"init_head": "restore", "init_from": ""}, "init_from", "a run's folder"),
     ({"batch_size": 6, "accumulation_steps": 4}, "accumulation_steps", "divisor of batch_size=6"),
 ]

@@ -294,7 +294,7 @@ def write_folder(directory: Path, images_per_class: int) -> None:
         (["--config.total.epochs=1"], "exactly one of steps, epochs, examples must be set"),
         (["--config.data.source=tfds:imagenet2012"], "imagenet2012 is not prepared"),
         (["--config.model.variant=S/3"], "multiples of 3"),
-        (["--config.augment.randaugment_layers=2", "--config.augment.randaugment_magnitude=9"], "not built yet"),
+        (["--config.augment.crop=random", "--config.augment.resize_size=7"], "at least image_size=8"),
         (["surplus"], "Unknown arguments ['surplus']"),
     ],
 )

@@ -1,55 +1,88 @@
 """What happens to an image between the source and the batch: random in training, fixed in evaluation.
 
-A transform is a function (image uint8 [h, w, 3], generator) -> uint8 [size, size, 3]. RandAugment's place is between the flip and
-the batch in `train_transform`.
+A transform is a function (image uint8 [h, w, 3], generator) -> uint8 [size, size, 3]. Not here: the operations of RandAugment
+(randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
 """
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError
 from mixer_jax.data import images
+from mixer_jax.data.randaugment import randaugment
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def train_transform(config: ConfigDict, image_size: int) -> Transform:
-    """Crop and flip of `config.augment` (arXiv 2105.01601, section 3).
+    """Crop, flip and RandAugment of `config.augment`, in this order (arXiv 2105.01601, section 3 and Table 4).
 
-    Raises UserError for RandAugment, which Table 4 asks for on ImageNet and ImageNet-21k and which is not built yet.
+    What a crop leaves out is not resized, and only the resized image is flipped. Raises UserError for a size that does not fit.
     """
-    if config.randaugment_layers:
-        raise UserError(
-            f"This config asks for RandAugment({config.randaugment_layers}, {config.randaugment_magnitude}), which is not built "
-            "yet. To run without it, which is not the paper's recipe, add --config.augment.randaugment_layers=0."
-        )
+    crop = CROPS[config.crop](config, image_size)
+    layers, magnitude = config.randaugment_layers, config.randaugment_magnitude
 
     def transform(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if config.crop == "inception":
-            image = inception_crop(image, rng, config.crop_min_area, config.crop_min_aspect, config.crop_max_aspect)
-        image = images.resize(image, image_size, image_size)
+        image = crop(image, rng)
         if config.flip and rng.random() < 0.5:
-            image = image[:, ::-1]
-        return image
+            image = cv2.flip(image, 1)
+        return randaugment(image, rng, layers, magnitude)
 
     return transform
 
 
 def eval_transform(resize: str, resize_size: int, image_size: int) -> Transform:
     """Resize (shorter side, or both sides: the two variants of supplement C), then the central square. Uses no randomness."""
-    resize_size = resize_size or round(image_size * 256 / 224)
-    if resize_size < image_size:
-        raise UserError(f"resize_size is {resize_size}: it must be at least image_size={image_size}, which is cut out of it.")
+    resized = _resizer(resize, resize_size, image_size)
 
     def transform(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         del rng
-        small = resize == "small"
-        image = images.resize_small(image, resize_size) if small else images.resize(image, resize_size, resize_size)
-        return images.central_crop(image, image_size)
+        return images.central_crop(resized(image), image_size)
 
     return transform
+
+
+def _resizer(resize: str, resize_size: int, image_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Before a square of image_size is cut out: shorter side ("small") or both sides ("square") to resize_size pixels."""
+    size = resize_size or round(image_size * 256 / 224)
+    if size < image_size:
+        raise UserError(f"resize_size is {size}: it must be at least image_size={image_size}, which is cut out of it.")
+    return {
+        "small": lambda image: images.resize_small(image, size),
+        "square": lambda image: images.resize(image, size, size),
+    }[resize]
+
+
+# The training crops: config -> a transform to [image_size, image_size, 3].
+
+
+def _inception(config: ConfigDict, image_size: int) -> Transform:
+    def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        part = inception_crop(image, rng, config.crop_min_area, config.crop_min_aspect, config.crop_max_aspect)
+        return images.resize(part, image_size, image_size)
+
+    return crop
+
+
+def _random(config: ConfigDict, image_size: int) -> Transform:
+    resized = _resizer(config.resize, config.resize_size, image_size)
+    return lambda image, rng: random_crop(resized(image), rng, image_size)
+
+
+def _whole(config: ConfigDict, image_size: int) -> Transform:
+    return lambda image, rng: images.resize(image, image_size, image_size)
+
+
+CROPS = {"inception": _inception, "random": _random, "resize": _whole}
+
+
+def random_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """Any square of `size` pixels with equal chance, as BiT fine-tunes (arXiv 1912.11370). A view."""
+    top, left = (int(rng.integers(side - size + 1)) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
 
 
 def inception_crop(
@@ -58,18 +91,20 @@ def inception_crop(
     """A random part of the image (Szegedy et al., arXiv 1409.4842), as TensorFlow's sample_distorted_bounding_box draws it.
 
     Aspect (width / height) uniform in its range, height uniform among those for which the area is at least `min_area` of the
-    image and the part fits; after 100 vain draws the whole image. [h, w, 3] -> [h', w', 3], a view.
+    image and the part fits, one more where rounding to pixels leaves too small an area; after 100 vain draws the whole image.
+    The place is uniform among all; TensorFlow never takes the last row and column. [h, w, 3] -> [h', w', 3], a view.
     """
     height, width = image.shape[:2]
+    least = min_area * height * width
     for _ in range(100):
         aspect = rng.uniform(min_aspect, max_aspect)
-        lowest = round((min_area * height * width / aspect) ** 0.5)
         highest = min(round((height * width / aspect) ** 0.5), height, int((width + 0.5) / aspect))
-        if lowest > highest:
-            continue
+        lowest = min(round((least / aspect) ** 0.5), highest)
         crop_height = int(rng.integers(lowest, highest + 1))
+        if crop_height * round(crop_height * aspect) < least:
+            crop_height += 1
         crop_width = round(crop_height * aspect)
-        if 0 < crop_width <= width and min_area * height * width <= crop_height * crop_width:
+        if crop_height <= height and 0 < crop_width <= width and least <= crop_height * crop_width:
             top = int(rng.integers(height - crop_height + 1))
             left = int(rng.integers(width - crop_width + 1))
             return image[top : top + crop_height, left : left + crop_width]

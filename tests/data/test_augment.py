@@ -6,7 +6,8 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError, default_config
 from mixer_jax.data import images
-from mixer_jax.data.augment import eval_transform, inception_crop, train_transform
+from mixer_jax.data.augment import eval_transform, inception_crop, random_crop, train_transform
+from mixer_jax.data.randaugment import randaugment
 
 
 def coordinates(height: int, width: int) -> np.ndarray:
@@ -41,18 +42,39 @@ def test_a_crop_keeps_the_least_area_and_an_aspect_in_range_within_the_rounding_
     assert np.all(whole | (width <= height * aspects[1] + 0.5))
 
 
-def test_aspect_and_height_of_crops_are_uniform_where_they_may_be():
-    """Means over draws against those of the definition, integrated on a grid: a square image of side 1."""
-    aspect = np.linspace(1, 4, 1001)
-    lowest, highest = np.sqrt(0.05 / aspect), np.minimum(1, 1 / aspect)
-    height = np.linspace(lowest, highest, 1001)  # uniform, for each aspect
-    expected = {"aspect": aspect.mean(), "height": height.mean(), "width": (height * aspect).mean()}
-    expected |= {"area": (height**2 * aspect).mean(), "small": (height**2 * aspect < 0.15).mean()}
+def expected_crops(height: int, width: int, area: float, aspects: tuple[float, float]) -> dict[str, np.ndarray]:
+    """The definition integrated on a grid, rounding to pixels aside: areas (as shares) and log aspects with their weights.
 
-    _, _, h, w = crops(240, 240, 8000, 0.05, (1, 4)).T / 240
-    actual = {"aspect": (w / h).mean(), "height": h.mean(), "width": w.mean(), "area": (h * w).mean()}
-    actual |= {"small": (h * w < 0.15).mean()}
-    assert actual == pytest.approx(expected, rel=0.025)
+    Aspect uniform; height uniform between that of the least area and the largest that fits; again where there is none.
+    """
+    aspect = np.linspace(*aspects, 1001)[:, None]
+    lowest = np.sqrt(area * height * width / aspect)
+    highest = np.minimum(height, width / aspect)
+    tall = lowest + (np.arange(1000) + 0.5) / 1000 * (highest - lowest)
+    weight = np.broadcast_to(lowest <= highest, tall.shape).ravel().astype(float)
+    share = tall**2 * aspect / (height * width)
+    return {"area": share.ravel(), "aspect": np.broadcast_to(aspect, tall.shape).ravel(), "weight": weight / weight.sum()}
+
+
+@pytest.mark.parametrize(
+    ("size", "area", "aspects"),
+    [
+        ((200, 200), 0.05, (0.75, 1.33)),  # what configs have
+        ((150, 200), 0.05, (0.75, 1.33)),
+        ((250, 120), 0.05, (0.75, 1.33)),
+        ((240, 240), 0.05, (1, 4)),
+        ((240, 250), 0.6, (0.5, 3)),  # some aspects do not fit
+    ],
+)
+def test_area_and_aspect_of_crops_are_distributed_as_defined(size, area, aspects):
+    """Kolmogorov and Smirnov's distance of 4000 draws; what pixels add to it is about half a percent."""
+    expected = expected_crops(*size, area, aspects)
+    _, _, h, w = crops(*size, 4000, area, aspects).T
+    for name, drawn in (("area", h * w / np.prod(size)), ("aspect", w / h)):
+        order = np.argsort(expected[name])
+        below = np.interp(np.sort(drawn), expected[name][order], np.cumsum(expected["weight"][order]))
+        distance = np.abs(below - (np.arange(len(drawn)) + 0.5) / len(drawn)).max()
+        assert distance < 0.035, name
 
 
 def test_crops_lie_anywhere_in_the_image_with_equal_chance():
@@ -68,13 +90,16 @@ def test_where_no_crop_fits_the_whole_image_is_taken():
     assert inception_crop(image, np.random.default_rng(0), 0.5, 3 / 4, 4 / 3) is image
 
 
-@pytest.mark.parametrize("changes", [{}, {"crop": "resize"}, {"flip": False}])
-def test_a_training_image_depends_on_its_generator_alone(changes):
+@pytest.mark.parametrize(
+    ("changes", "fewest", "most"),
+    [({}, 20, 20), ({"crop": "resize"}, 2, 2), ({"crop": "random"}, 10, 18), ({"flip": False}, 20, 20)],
+)
+def test_a_training_image_depends_on_its_generator_alone(changes, fewest, most):
     transform, image = train_transform(augment_config(**changes), 16), coordinates(40, 60)
     results = [transform(image, np.random.default_rng(seed)) for seed in (0, 0, *range(1, 20))]
     assert {(x.shape, x.dtype.name) for x in results} == {((16, 16, 3), "uint8")}
     np.testing.assert_array_equal(results[0], results[1])
-    assert len({x.tobytes() for x in results}) == (2 if changes == {"crop": "resize"} else 20)
+    assert fewest <= len({x.tobytes() for x in results}) <= most
     np.testing.assert_array_equal(image, coordinates(40, 60))
 
 
@@ -95,9 +120,47 @@ def test_without_crop_and_flip_training_sees_the_resized_image():
     np.testing.assert_array_equal(seen, images.resize(image, 16, 16))
 
 
-def test_randaugment_is_refused_as_long_as_it_is_not_built():
-    with pytest.raises(UserError, match=r"RandAugment\(2, 15\).*--config\.augment\.randaugment_layers=0"):
-        train_transform(augment_config(randaugment_layers=2, randaugment_magnitude=15), 224)
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("crop", ["inception", "random", "resize"])
+def test_training_crops_then_flips_then_applies_randaugment(crop: str, flip: bool):
+    image, size = coordinates(90, 120), 48
+    plain = train_transform(augment_config(crop=crop, flip=flip), size)
+    whole = train_transform(augment_config(crop=crop, flip=flip, randaugment_layers=2, randaugment_magnitude=15), size)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        expected = randaugment(plain(image, rng), rng, 2, 15)  # goes on with the generator where crop and flip have left it
+        np.testing.assert_array_equal(whole(image, np.random.default_rng(seed)), expected)
+
+
+@pytest.mark.parametrize(
+    ("resize", "resize_size", "resized"),
+    [("square", 0, (64, 64)), ("square", 70, (70, 70)), ("small", 0, (64, 96)), ("small", 70, (70, 105))],
+)
+def test_a_random_crop_is_a_square_of_the_resized_image(resize: str, resize_size: int, resized: tuple[int, int]):
+    image = coordinates(80, 120)
+    transform = train_transform(augment_config(crop="random", flip=False, resize=resize, resize_size=resize_size), 56)
+    large = images.resize_small(image, resized[0]) if resize == "small" else images.resize(image, *resized)
+    assert large.shape == (*resized, 3)
+    windows = np.lib.stride_tricks.sliding_window_view(large, (56, 56, 3))
+    found = {window.tobytes() for window in windows.reshape(-1, 56, 56, 3)}
+    assert {transform(image, np.random.default_rng(seed)).tobytes() for seed in range(50)} <= found
+
+
+@pytest.mark.parametrize("size", [(10, 10), (10, 14), (13, 10), (12, 15)])
+def test_a_random_crop_lies_anywhere_with_equal_chance(size: tuple[int, int]):
+    image, rng = coordinates(*size), np.random.default_rng(0)
+    places = np.zeros((size[0] - 9, size[1] - 9), int)
+    for _ in range(200 * places.size):
+        part = random_crop(image, rng, 10)
+        assert part.shape == (10, 10, 3)
+        places[tuple(part[0, 0, :2])] += 1
+    freedom = places.size - 1
+    assert ((places - 200) ** 2 / 200).sum() <= freedom + 3 * (2 * freedom) ** 0.5  # chi-square, three deviations
+
+
+def test_a_random_crop_larger_than_what_was_resized_is_refused():
+    with pytest.raises(UserError, match=r"resize_size is 223.*image_size=224"):
+        train_transform(augment_config(crop="random", resize_size=223), 224)
 
 
 @pytest.mark.parametrize(
