@@ -167,10 +167,8 @@ def _move(image: np.ndarray, to_x: tuple[float, ...], to_y: tuple[float, ...]) -
     """
     height, width = image.shape[:2]
     x, y = np.arange(width), np.arange(height)[:, None]
-    places = np.empty((height, width, 2), np.int16)
-    for axis, (by_x, by_y, shift) in enumerate((to_x, to_y)):
-        places[..., axis] = np.floor(by_x * x + (by_y * y + shift + 0.5 + 1e-6))
-    return cv2.remap(image, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(GREY,) * 3)
+    places = [np.floor(by_x * x + (by_y * y + shift + 0.5 + 1e-6)).astype(np.int16) for by_x, by_y, shift in (to_x, to_y)]
+    return cv2.remap(image, cv2.merge(places), None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(GREY,) * 3)
 
 
 # What an operation is called with at magnitude m: (m, generator) -> arguments after the image.
