@@ -4,12 +4,14 @@ import argparse
 import json
 import runpy
 import sys
+import tempfile
 from pathlib import Path
 
 from absl import logging
 from ml_collections import ConfigDict
 
 from mixer_jax import app
+from mixer_jax.benchmark.input import benchmark_input, write_photographs
 from mixer_jax.benchmark.step import benchmark_step
 from mixer_jax.benchmark.surgery import benchmark_surgery
 from mixer_jax.checkpoints.digest import params_sha256
@@ -76,6 +78,18 @@ def bench_step(arguments: argparse.Namespace) -> None:
     print(json.dumps(benchmark_step(read_config(arguments.config), arguments.steps)))
 
 
+def bench_input(arguments: argparse.Namespace) -> None:
+    config = read_config(arguments.config)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.source == "photographs":
+            write_photographs(Path(folder), 64)
+            config.data.update(source=f"folder:{folder}", split="")
+        elif arguments.source:
+            config.data.source = arguments.source
+        figures = benchmark_input(config, arguments.images, arguments.device, arguments.devices)
+    print(json.dumps(figures, indent=2))
+
+
 def bench_surgery(arguments: argparse.Namespace) -> None:
     figures = benchmark_surgery(Path(arguments.run), Path(arguments.workdir).absolute(), arguments.steps)
     print(json.dumps(figures, indent=2))
@@ -126,6 +140,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--config", default="configs/demo/pretrain.py", help="FILE.py or FILE.py:ARG")
     command.add_argument("--steps", type=int, default=20, help="steps to time, each of both")
     command.set_defaults(tool=bench_step)
+    command = benches.add_parser("input", help="speed of every stage between the source and the device, and whether it is enough")
+    command.add_argument("--config", default="configs/demo/pretrain.py", help="FILE.py or FILE.py:ARG")
+    command.add_argument("--source", default="", help="in place of the config's; photographs: 500 x 375 JPEGs")
+    command.add_argument("--images", type=int, default=512, help="images to time")
+    command.add_argument("--device", default="TPU v3", help="that the host is to feed")
+    command.add_argument("--devices", type=int, default=8, help="how many hang on this host (of a TPU v3: cores)")
+    command.set_defaults(tool=bench_input)
     command = benches.add_parser("surgery", help="accuracy after a change of resolution, before and after fine-tuning")
     command.add_argument("--run", default="runs/demo/full", help="a run of the demo's fine-tuning")
     command.add_argument("--workdir", default="runs/surgery", help="folder of its files and runs")

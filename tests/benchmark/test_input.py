@@ -1,0 +1,46 @@
+"""The benchmark of the input: stages of the pipeline that there is, and a verdict that follows from them."""
+
+from pathlib import Path
+
+import pytest
+
+from mixer_jax.benchmark import input as benchmark
+from mixer_jax.config import UserError
+from mixer_jax.data.images import decode
+from mixer_jax.data.sources import FolderSource
+
+
+def test_photographs_are_of_imagenets_usual_size(tmp_path: Path):
+    benchmark.write_photographs(tmp_path, 3)
+    source = FolderSource(str(tmp_path), "")
+    assert len(source) == 3 and source.num_classes == 2
+    assert {decode(source[i].image).shape for i in range(3)} == {(375, 500, 3)}
+
+
+def test_every_stage_of_the_pipeline_is_timed(tmp_path: Path, tiny_config):
+    benchmark.write_photographs(tmp_path, 4)
+    tiny_config.augment.flip = True
+    seconds = benchmark.stage_seconds(FolderSource(str(tmp_path), ""), tiny_config, 4)
+    assert {"read", "decode", "crop and resize"} <= seconds.keys()
+    assert all(each > 0 for each in seconds.values())
+    assert max(seconds, key=seconds.get) == "decode"  # of 500 x 375 pixels, for 8 x 8
+
+
+def test_what_a_device_takes_is_its_peak_over_the_operations_of_a_step(tiny_config):
+    tiny_config.model.update(variant="B/16", num_blocks=0, hidden_dim=0, tokens_mlp_dim=0, channels_mlp_dim=0)
+    tiny_config.image_size = 224
+    wanted = benchmark.wanted_images_per_sec(tiny_config, "TPU v3", 8)
+    forward = 2 * 12.6e9  # operations: two for each of the 12.60 G multiply-adds (Table 1's sizes)
+    assert wanted == pytest.approx(8 * benchmark.UTILISATION * 61.5e12 / (3 * forward), rel=0.05)
+
+
+def test_the_verdict_counts_cores_and_names_the_slowest_stage():
+    seconds = {"decode": 0.003, "flip": 0.001}
+    assert "for which 2.0 of 4 cores do" in benchmark.verdict(seconds, 500, 4, "B/16", "8 x TPU v3")
+    slow = benchmark.verdict(seconds, 5000, 4, "B/16", "8 x TPU v3")
+    assert slow.startswith("Not fast enough") and "needs 20 cores" in slow and "75% of their time goes to: decode" in slow
+
+
+def test_a_device_that_is_not_in_the_table_is_refused(tiny_config):
+    with pytest.raises(UserError, match="choose one of TPU v2"):
+        benchmark.benchmark_input(tiny_config, 4, "abacus", 1)
