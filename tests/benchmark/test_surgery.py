@@ -8,6 +8,7 @@ import pytest
 from checkpoints.models import SMALL, random_weights
 
 from mixer_jax import app
+from mixer_jax.benchmark import surgery
 from mixer_jax.benchmark.surgery import benchmark_surgery, tiles_error
 from mixer_jax.checkpoints.weights import load_weights, save_weights
 
@@ -25,6 +26,7 @@ def stages(monkeypatch) -> list[tuple]:
         (workdir / "results.json").write_text(json.dumps({"evals": {"test": {"top1": top1}}}))
 
     monkeypatch.setattr(app, "stage", stage)
+    monkeypatch.setattr(surgery, "tiles_error", lambda weights, k: weights.model.image_size / k)  # of a B/16: slow
     return started
 
 
@@ -43,8 +45,7 @@ def test_every_method_is_evaluated_and_fine_tuned_at_every_side(tmp_path: Path, 
     tiles = next(flags for _, *flags in stages if "--config.model.tokens_mlp_dim=48" in flags)
     assert "--config.image_size=24" in tiles and "--config.evals.test.resize_size=24" in tiles
     assert all("--config.total.steps=7" in flags for program, *flags in stages if program == "train.py")
-    assert all(error < 1e-5 for error in figures["tiles_relative_error"].values())
-    assert len(figures["tiles_relative_error"]) == 2
+    assert list(figures["tiles_relative_error"].values()) == [12 / 2, 224 / 2]
 
 
 def test_token_mixing_at_random_leaves_the_rest_as_it_was(tmp_path: Path, stages):
