@@ -24,7 +24,7 @@ from mixer_jax.data.sources import open_source
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.training import loop
-from mixer_jax.training.bad_share import BadShare
+from mixer_jax.training.bad_share import BadShare, TooManyBadError
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.program import make_program
 from mixer_jax.training.state import from_items, to_items
@@ -113,11 +113,14 @@ def train(config: ConfigDict, workdir: str) -> int:
     missed = plan.evaluations_due(first_step)
     if missed and not parallel.writers_word(metrics.evaluated(first_step)):  # stopped between saving and evaluating
         evaluate(first_step, state, missed)
-    state, step = loop.train(
-        state, train_step, batches, mesh, plan, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
-        rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch),
-        bad_share=bad_share,
-    )  # fmt: skip
+    try:
+        state, step = loop.train(
+            state, train_step, batches, mesh, plan, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
+            rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch), bad_share=bad_share,
+        )  # fmt: skip
+    except (loop.DivergedError, TooManyBadError):  # every host is here; what it saved last may still be on its way
+        checkpoints.finish()
+        raise
 
     # The end: what was saved is on disk, then every evaluator.
     with stopwatch("checkpoint"):
