@@ -18,11 +18,13 @@ from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import init_from
 from mixer_jax.config import UserError, steps_of, validate
 from mixer_jax.data.augment import train_transform
+from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import train_batches
 from mixer_jax.data.sources import open_source
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.training import loop
+from mixer_jax.training.bad_share import BadShare, TooManyBadError
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.program import make_program
 from mixer_jax.training.state import from_items, to_items
@@ -62,9 +64,11 @@ def train(config: ConfigDict, workdir: str) -> int:
     # The state, from the first place that has one.
     checkpoints = Checkpoints(workdir.path, config.checkpoint.keep)
     data = {"examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
+    substituted = 0
     if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):
         items, meta = restored
         check_same_data(meta["data"], data)
+        substituted = meta["data"]["substituted"]
         state = from_items(items)
     else:
         params = program.init_params(mesh)
@@ -80,8 +84,10 @@ def train(config: ConfigDict, workdir: str) -> int:
     # The compiled step, the stream of batches from there on, and the evaluators.
     with stopwatch("compile"):
         train_step, flops = program.compile_step(mesh, source.max_labels)
+    bad_records = BadRecords(source, config.loader.max_pixels)
+    bad_share = BadShare(len(source), config.batch_size, config.loader.max_bad_share, bad_records.first, substituted)
     batches = train_batches(
-        source, transform, seed=config.seed, batch_size=config.batch_size, rows=rows,
+        source, transform, seed=config.seed, batch_size=config.batch_size, rows=rows, bad=bad_records,
         steps=range(first_step, plan.total), threads=config.loader.threads, prefetch=config.loader.prefetch,
     )  # fmt: skip
     evaluators = make_evaluators(
@@ -96,7 +102,8 @@ def train(config: ConfigDict, workdir: str) -> int:
     )
 
     def save(step, state):
-        checkpoints.save(step, to_items(state), {"step": step, "data": data | {"next_position": step * config.batch_size}})
+        place = {"next_position": step * config.batch_size, "substituted": bad_share.count}
+        checkpoints.save(step, to_items(state), {"step": step, "data": data | place})
 
     def evaluate(step, state, names):
         results = run_evaluators({name: evaluators[name] for name in names}, state.eval_params, step)
@@ -106,10 +113,14 @@ def train(config: ConfigDict, workdir: str) -> int:
     missed = plan.evaluations_due(first_step)
     if missed and not parallel.writers_word(metrics.evaluated(first_step)):  # stopped between saving and evaluating
         evaluate(first_step, state, missed)
-    state, step = loop.train(
-        state, train_step, batches, mesh, plan, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
-        rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch),
-    )  # fmt: skip
+    try:
+        state, step = loop.train(
+            state, train_step, batches, mesh, plan, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
+            rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch), bad_share=bad_share,
+        )  # fmt: skip
+    except (loop.DivergedError, TooManyBadError):  # every host is here; what it saved last may still be on its way
+        checkpoints.finish()
+        raise
 
     # The end: what was saved is on disk, then every evaluator.
     with stopwatch("checkpoint"):

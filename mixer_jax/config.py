@@ -111,6 +111,8 @@ def default_config() -> ConfigDict:
     config.loader = ConfigDict()
     config.loader.threads = 16  # decoding threads a host
     config.loader.prefetch = 256  # decoded examples kept ready, a host
+    config.loader.max_pixels = 2**26  # height x width; a file whose header says more is bad (2^26: 192 MiB decoded, a thread)
+    config.loader.max_bad_share = 0.01  # of the training records; with more bad images than that, the run stops
 
     config.augment = ConfigDict()
     config.augment.crop = "inception"  # inception: random area and aspect; random: square of the resized image; resize: the whole
@@ -159,7 +161,7 @@ def default_config() -> ConfigDict:
 
 # Options that change neither the parameters nor their meaning, only how a run is watched, stored or spread over machines:
 # a run may be taken up again with other values of these (records.Workdir.refuse_other_run).
-MAY_CHANGE_ON_RESUME = r"(log_every_steps|(checkpoint|evals|loader|parallel)\..*)"
+MAY_CHANGE_ON_RESUME = r"(log_every_steps|(checkpoint|evals|parallel)\..*|loader\.(threads|prefetch|max_bad_share))"
 
 CHOICES = {
     "init_head": ("new", "restore", "subset"),
@@ -172,10 +174,10 @@ CHOICES = {
     "optimizer.momentum_dtype": ("float32", "bfloat16"),
     "schedule.decay": ("linear", "cosine", "constant"),
 }
-PROBABILITIES = ("model.dropout", "model.stoch_depth", "loss.label_smoothing", "ema_decay")
+PROBABILITIES = ("model.dropout", "model.stoch_depth", "loss.label_smoothing", "ema_decay", "loader.max_bad_share")
 AT_LEAST = {
     "batch_size": 1, "accumulation_steps": 1, "image_size": 1, "num_classes": 1, "parallel.fsdp": 1, "log_every_steps": 1,
-    "checkpoint.keep": 2, "loader.threads": 1, "loader.prefetch": 1, "seed": 0, "augment.mixup": 0,
+    "checkpoint.keep": 2, "loader.threads": 1, "loader.prefetch": 1, "loader.max_pixels": 1, "seed": 0, "augment.mixup": 0,
     "augment.randaugment_layers": 0, "optimizer.learning_rate": 0, "optimizer.weight_decay": 0, "optimizer.clip_norm": 0,
     "schedule.end_learning_rate": 0, "model.num_blocks": 0, "model.hidden_dim": 0, "model.channels_mlp_dim": 0,
     "model.tokens_mlp_dim": 0, "model.tile_size": 0, "model.num_heads": 0, "model.pre_logits_dim": 0,

@@ -1,8 +1,10 @@
 """Whole runs of train.py: what is written, going on after kills and signals, fine-tuning, and several processes."""
 
+import gc
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 from checkpoints.models import random_weights
 from conftest import ROOT
+from data.bad_images import write_corpus
 from tensorboard_events import read_scalars
 
 import evaluate
@@ -23,6 +26,7 @@ import train
 from mixer_jax.app import DONE, STOPPED, TO_MEND
 from mixer_jax.checkpoints.weights import save_weights
 from mixer_jax.config import UserError
+from mixer_jax.data.loader import EpochOrder
 from mixer_jax.models.recognise import Recognised
 from mixer_jax.records import read_metrics
 
@@ -274,6 +278,40 @@ def test_training_data_that_changed_are_refused(tmp_path: Path, tiny_config):
     tiny_config.log_every_steps = 1
     with pytest.raises(UserError, match="examples: 30 then, 40 now"):
         train.train(tiny_config, str(tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> tuple[str, set[int]]:
+    """A source of 1000 training images of 10 classes, and the 52 records that are bad."""
+    root = tmp_path_factory.mktemp("corpus")
+    return f"folder:{root}", set(write_corpus(root / "train", classes=10))
+
+
+def test_too_many_bad_images_stop_the_run_and_with_a_higher_share_it_goes_on_and_counts_on(corpus, tmp_path, tiny_config, capfd):
+    source, bad = corpus
+    tiny_config.data.source, tiny_config.evals, tiny_config.log_every_steps = source, {}, 1
+    with pytest.raises(UserError, match=r"(?s)By step \d+, 1\d of \d+ .*max_bad_share allows 1\.00%.*\.jpg, is ") as error:
+        train.train(tiny_config, str(tmp_path / "run"))
+    stopped_at = int(re.search(r"By step (\d+)", str(error.value))[1])
+    del error  # its traceback holds the run, and that the folder
+    gc.collect()
+    assert steps_on_disk(tmp_path / "run")[-1] == (stopped_at - 1) // 5 * 5  # nothing that was saved is lost
+    tiny_config.loader.max_bad_share = 0.06
+    assert train.train(tiny_config, str(tmp_path / "run")) == DONE
+    assert train.train(tiny_config, str(tmp_path / "unbroken")) == DONE
+    assert reproducible_rows(tmp_path / "run") == reproducible_rows(tmp_path / "unbroken")
+    order = EpochOrder(1000, tiny_config.seed)
+    substituted = np.cumsum([order(position)[1] in bad for position in range(16 * 30)])[15::16]
+    assert [row["substituted"] for row in read_metrics(tmp_path / "run") if "loss" in row] == substituted.tolist()
+    assert capfd.readouterr().err.count("another takes its place") >= substituted[-1]
+
+
+def test_two_processes_stop_at_the_same_step_when_too_many_images_are_bad(corpus, tmp_path):
+    flags = (f"--config.data.source={corpus[0]}", "--config.loader.max_bad_share=0.002")
+    outputs = [finish(process, TO_MEND) for process in start_two(tmp_path, *flags)]
+    said = [re.findall(r"error: (By step \d+, \d+ of \d+ training images could not be read)", output) for output in outputs]
+    assert said[0] and said[0] == said[1], outputs
+    assert all("Traceback" not in output for output in outputs)
 
 
 def write_folder(directory: Path, images_per_class: int) -> None:

@@ -4,6 +4,7 @@ Stages are timed one after the other in one thread, in CPU time, on the same ima
 machine that does other things too. The whole pipeline is timed by the clock, with one thread and with one for each core.
 """
 
+import functools
 import os
 import statistics
 import time
@@ -20,6 +21,7 @@ from mixer_jax import parallel
 from mixer_jax.config import UserError, validate
 from mixer_jax.data import images
 from mixer_jax.data.augment import inception_crop, train_transform
+from mixer_jax.data.bad_records import BadRecords, decode
 from mixer_jax.data.loader import train_batches
 from mixer_jax.data.sources import Source, open_source
 from mixer_jax.models.registry import make_model
@@ -60,10 +62,11 @@ def benchmark_input(config: ConfigDict, num_images: int, device: str, devices: i
 def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[str, float]:
     """CPU seconds an image of each stage, in order; a stage is what the pipeline takes with it less what it takes without."""
     records = [source[i % len(source)] for i in range(num_images)]
+    decoded_record = functools.partial(decode, max_pixels=config.loader.max_pixels, strict=True)
     seconds = {"read": statistics.median([_cpu_seconds(source.__getitem__, i % len(source)) for i in range(num_images)])}
     if isinstance(records[0].image, bytes):
-        seconds["decode"] = statistics.median([_cpu_seconds(images.decode, record.image) for record in records])
-    decoded = [images.decode(record.image) if isinstance(record.image, bytes) else record.image for record in records]
+        seconds["decode"] = statistics.median([_cpu_seconds(decoded_record, record) for record in records])
+    decoded = [decoded_record(record).image for record in records]
 
     before = 0.0
     for stage, options in {
@@ -124,7 +127,7 @@ def _pipeline_images_per_sec(source: Source, config: ConfigDict, threads: int) -
     batch = 64
     batches = train_batches(
         source, train_transform(config.augment, config.image_size), seed=config.seed, batch_size=batch, rows=np.arange(batch),
-        steps=range(10**6), threads=threads, prefetch=batch,
+        steps=range(10**6), threads=threads, prefetch=batch, bad=BadRecords(source, config.loader.max_pixels),
     )  # fmt: skip
     for _ in range(4):
         next(batches)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from mixer_jax import parallel
 from mixer_jax.config import validate
 from mixer_jax.data.augment import train_transform
+from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import train_batches
 from mixer_jax.data.sources import open_source
 from mixer_jax.training.program import make_program
@@ -33,6 +34,7 @@ def benchmark_step(config: ConfigDict, num_steps: int) -> dict:
         steps=range(num_steps + 1),
         threads=config.loader.threads,
         prefetch=config.loader.prefetch,
+        bad=BadRecords(source, config.loader.max_pixels),
     )
     batch = parallel.to_global(next(batches), mesh)
     input_seconds = _median_seconds(lambda: next(batches), num_steps)

@@ -5,7 +5,10 @@ p = s x batch_size + r; position p is place p mod N of epoch p div N; each epoch
 record and never held in memory. The augmentation of a record depends on (seed, epoch, record) alone. So a run's place in its data
 is its step and nothing more: it is taken up exactly on any number of hosts, threads or devices.
 
-Grain reads ahead in threads.
+An image that cannot be read has a substitute in training (bad_records.py). In evaluation nothing can take its place, because a
+figure is over all examples: there it is an error that names the file. A run has then been saved, and goes on once it is mended.
+
+Grain reads ahead in threads. After an error its place is in doubt, so nothing here goes on after one.
 """
 
 from collections.abc import Iterator
@@ -17,12 +20,16 @@ from grain.experimental import index_shuffle
 from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.augment import Transform
-from mixer_jax.data.sources import Source
+from mixer_jax.data.bad_records import BadRecords, decode
+from mixer_jax.data.sources import Record, Source
 
-ORDER_STREAM, AUGMENT_STREAM = 0, 1  # keep the two uses of a run's seed apart
+ORDER_STREAM, AUGMENT_STREAM = 0, 1  # keep the uses of a run's seed apart; bad_records.py has 2
 
 Batch = dict[str, np.ndarray]
-"""image: uint8 [rows, H, W, 3]; labels: int32 [rows, M], classes, padded with -1; mask: float32 [rows], 0 for padding rows."""
+"""image: uint8 [rows, H, W, 3]; labels: int32 [rows, M], classes, padded with -1; mask: float32 [rows], 0 for padding rows.
+
+In training also substituted: int32 [rows], 1 where another record stands for a bad one.
+"""
 
 
 class EpochOrder:
@@ -51,44 +58,54 @@ def train_batches(
     steps: range,
     threads: int,
     prefetch: int,
+    bad: BadRecords,
 ) -> Iterator[Batch]:
-    """The batches of `steps`, of each the `rows` that this host holds (parallel.local_rows)."""
+    """The batches of `steps`, of each the `rows` that this host holds (parallel.local_rows).
+
+    A substitute is augmented as the record in whose place it stands would be: it differs from its own turn in the same epoch.
+    """
     order = EpochOrder(len(source), seed)
 
     def example(local: int) -> Batch:
         step, row = divmod(local, len(rows))
         epoch, record = order(step * batch_size + int(rows[row]))
         rng = np.random.default_rng(np.random.SeedSequence([seed, AUGMENT_STREAM, epoch, record]))
-        return _example(source, record, transform, rng)
+        found, decoded = bad.read(seed, epoch, record)
+        return _example(source, found, decoded, transform, rng) | {"substituted": np.int32(found != record)}
 
     items = grain.MapDataset.range(steps.start * len(rows), steps.stop * len(rows))
     return _read(items.map(example), len(rows), threads, prefetch)
 
 
 def eval_batches(
-    source: Source, transform: Transform, *, batch_size: int, rows: np.ndarray, threads: int, prefetch: int
+    source: Source, transform: Transform, *, batch_size: int, rows: np.ndarray, threads: int, prefetch: int, max_pixels: int
 ) -> Iterator[Batch]:
-    """Every record exactly once over all hosts, in the source's order; the last batch is filled up with rows of mask 0."""
+    """Every record exactly once over all hosts, in the source's order; the last batch is filled up with rows of mask 0.
+
+    Raises UserError naming a record whose image cannot be read; mere warnings of the decoder do not count (images.decode).
+    """
     num_batches = -(-len(source) // batch_size)
 
     def example(local: int) -> Batch:
         step, row = divmod(local, len(rows))
         record = step * batch_size + int(rows[row])
         if record < len(source):
-            return _example(source, record, transform, np.random.default_rng(0))
-        padding = _example(source, 0, transform, np.random.default_rng(0))
+            return evaluated(record)
+        padding = evaluated(0)
         return {"image": np.zeros_like(padding["image"]), "labels": padding["labels"], "mask": np.float32(0)}
+
+    def evaluated(record: int) -> Batch:
+        try:
+            decoded = decode(source[record], max_pixels, strict=False)
+        except images.BadImageError as error:
+            raise UserError(f"{source.describe(record)} is {error}. Mend or remove it.") from error
+        return _example(source, record, decoded, transform, np.random.default_rng(0))
 
     return _read(grain.MapDataset.range(num_batches * len(rows)).map(example), len(rows), threads, prefetch)
 
 
-def _example(source: Source, record: int, transform: Transform, rng: np.random.Generator) -> Batch:
-    image, labels = source[record]
-    if isinstance(image, bytes):
-        try:
-            image = images.decode(image)
-        except UserError as error:
-            raise UserError(f"{source.describe(record)} is {error}. Mend or remove it.") from error
+def _example(source: Source, record: int, decoded: Record, transform: Transform, rng: np.random.Generator) -> Batch:
+    image, labels = decoded
     if len(labels) > source.max_labels:
         raise UserError(f"{source.describe(record)} has {len(labels)} labels: set data.max_labels to at least that.")
     padded = np.full(source.max_labels, -1, np.int32)

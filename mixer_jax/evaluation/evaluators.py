@@ -44,10 +44,11 @@ class Examples(NamedTuple):
     batch_size: int
     threads: int
     prefetch: int
+    max_pixels: int
 
     def batches(self, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
         rows = local_rows(mesh, self.batch_size)
-        options = {"threads": self.threads, "prefetch": self.prefetch}
+        options = {"threads": self.threads, "prefetch": self.prefetch, "max_pixels": self.max_pixels}
         for batch in eval_batches(self.source, self.transform, batch_size=self.batch_size, rows=rows, **options):
             yield to_global(batch, mesh)
 
@@ -60,7 +61,7 @@ def open_examples(config: ConfigDict) -> dict[str, dict[str, Examples]]:
             raise UserError(f"config.evals.{name}.kind is {evaluator.kind!r}: it must be one of {', '.join(DATA_FIELDS)}.")
         transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size)
         batch_size = evaluator.batch_size or config.batch_size
-        loading = (transform, batch_size, config.loader.threads, config.loader.prefetch)
+        loading = (transform, batch_size, config.loader.threads, config.loader.prefetch, config.loader.max_pixels)
         fields = DATA_FIELDS[evaluator.kind]
         opened[name] = {field: Examples(open_source(evaluator[field]), *loading) for field in fields}
         if evaluator.kind == "classification" and opened[name]["data"].source.num_classes != config.num_classes:

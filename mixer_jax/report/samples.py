@@ -13,6 +13,7 @@ from mixer_jax.checkpoints.surgery import TOKEN_KERNEL
 from mixer_jax.checkpoints.weights import load_weights, tree_of
 from mixer_jax.config import UserError
 from mixer_jax.data.augment import train_transform
+from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import train_batches
 from mixer_jax.data.sources import Source, Subset, open_source
 from mixer_jax.evaluation.evaluators import open_examples
@@ -40,6 +41,7 @@ def training_images(run: Run, count: int) -> list[Picture]:
     batches = train_batches(
         source, train_transform(config.augment, config.image_size), seed=config.seed, batch_size=config.batch_size,
         rows=np.arange(min(count, config.batch_size)), steps=range(1), threads=config.loader.threads, prefetch=count,
+        bad=BadRecords(source, config.loader.max_pixels),
     )  # fmt: skip
     batch = next(iter(batches))
     names = (_class_names(source, labels) for labels in batch["labels"])

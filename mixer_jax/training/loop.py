@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from mixer_jax.config import UserError
 from mixer_jax.parallel import to_global
 from mixer_jax.records import Metrics, Progress, Stopwatch
+from mixer_jax.training.bad_share import BadShare
 from mixer_jax.training.preemption import StopRequest
 from mixer_jax.training.state import TrainState
 
@@ -82,10 +83,12 @@ def train(
     evaluate: Callable[[int, TrainState, list[str]], None],
     metrics: Metrics,
     rate: Rate,
+    bad_share: BadShare,
 ) -> tuple[TrainState, int]:
     """Runs steps first_step + 1 .. plan.total; returns the state and the step reached, which is less when asked to stop.
 
-    Raises DivergedError as soon as a number is not finite; what is on disk then is finite.
+    Raises DivergedError as soon as a number is not finite, TooManyBadError as soon as too many images could not be read: on every
+    host at the same step. What is on disk then is sound.
     """
     stopwatch = rate.stopwatch
     progress = Progress(plan.total, first_step)
@@ -100,6 +103,7 @@ def train(
                 f"Step {step} is not finite ({', '.join(bad)}). No checkpoint holds it; earlier ones are kept. Lower "
                 "optimizer.learning_rate, lengthen schedule.warmup or lower optimizer.clip_norm, and use a new --workdir."
             )
+        numbers["substituted"] = bad_share.add(step, int(numbers["substituted"]))
         if step % plan.log_every == 0:
             numbers |= rate.since_restart(step)
             metrics.write(step, numbers)

@@ -65,6 +65,7 @@ class Program:
             "image": rows((config.batch_size, config.image_size, config.image_size, 3), jnp.uint8),
             "labels": rows((config.batch_size, max_labels), jnp.int32),
             "mask": rows((config.batch_size,), jnp.float32),
+            "substituted": rows((config.batch_size,), jnp.int32),
         }
         step = make_train_step(self.model, self.tx, self.schedule, config)
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(shapes), replicated(mesh)))

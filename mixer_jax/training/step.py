@@ -23,7 +23,7 @@ Metrics = dict[str, jax.Array]
 def make_train_step(
     model: nn.Module, tx: optax.GradientTransformation, schedule: optax.Schedule, config: ConfigDict
 ) -> Callable[[TrainState, dict], tuple[TrainState, Metrics]]:
-    """(state, batch of uint8 image [B, H, W, 3] and int32 labels [B, M]) -> (next state, scalar metrics in float32)."""
+    """(state, batch of uint8 image [B, H, W, 3], int32 labels [B, M] and substituted [B]) -> (next state, float32 metrics)."""
     loss_of = make_loss(config.loss.kind, config.loss.label_smoothing)
 
     def loss_fn(params: dict, images: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
@@ -49,6 +49,7 @@ def make_train_step(
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
             "param_norm": optax.tree.norm(params),
+            "substituted": jnp.sum(batch["substituted"]),
         }
         metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
         return TrainState(state.step + 1, params, ema, opt_state), metrics

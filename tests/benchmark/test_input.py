@@ -6,7 +6,7 @@ import pytest
 
 from mixer_jax.benchmark import input as benchmark
 from mixer_jax.config import UserError
-from mixer_jax.data.images import decode
+from mixer_jax.data.bad_records import decode
 from mixer_jax.data.sources import FolderSource
 
 
@@ -14,7 +14,7 @@ def test_photographs_are_of_imagenets_usual_size(tmp_path: Path):
     benchmark.write_photographs(tmp_path, 3)
     source = FolderSource(str(tmp_path), "")
     assert len(source) == 3 and source.num_classes == 2
-    assert {decode(source[i].image).shape for i in range(3)} == {(375, 500, 3)}
+    assert {decode(source[i], 2**20, strict=True).image.shape for i in range(3)} == {(375, 500, 3)}
 
 
 def test_every_stage_of_the_pipeline_is_timed(tmp_path: Path, tiny_config):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mixer_jax.config import UserError
+from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import EpochOrder, eval_batches, train_batches
 from mixer_jax.data.sources import FolderSource, Record
 
@@ -60,7 +61,7 @@ def train_stream(*, length=13, seed=0, batch_size=8, steps=range(7), hosts=1, th
     def read(rows):
         source = Numbers(length, max_labels)
         options = {"seed": seed, "batch_size": batch_size, "steps": steps, "threads": threads, "prefetch": 16}
-        return list(train_batches(source, scribble, rows=rows, **options))
+        return list(train_batches(source, scribble, rows=rows, bad=BadRecords(source, 2**26), **options))
 
     return read(rows) if rows is not None else join([read(rows) for rows in hosts_rows(batch_size, hosts)])
 
@@ -140,17 +141,17 @@ def test_the_augmentation_of_a_record_depends_on_seed_epoch_and_record_alone():
 def test_labels_are_padded_and_arrays_have_the_promised_types():
     batch = train_stream(max_labels=3)[0]
     assert {name: (x.dtype.name, x.shape) for name, x in batch.items()} == {
-        "image": ("uint8", (8, 2, 2, 3)), "labels": ("int32", (8, 3)), "mask": ("float32", (8,)),
+        "image": ("uint8", (8, 2, 2, 3)), "labels": ("int32", (8, 3)), "mask": ("float32", (8,)), "substituted": ("int32", (8,)),
     }  # fmt: skip
     for record, labels in zip(records([batch]), batch["labels"], strict=True):
         assert labels.tolist() == [*range(record % 4), -1, -1, -1][:3]
-    assert np.all(batch["mask"] == 1)
+    assert np.all(batch["mask"] == 1) and not batch["substituted"].any()
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 @pytest.mark.parametrize(("length", "batch_size"), [(13, 8), (13, 4), (16, 8), (3, 8), (1, 4), (25, 12)])
 def test_an_evaluation_reads_every_record_once_in_order_and_the_rest_is_masked(length, batch_size, hosts):
-    options = {"batch_size": batch_size, "threads": 2, "prefetch": 8}
+    options = {"batch_size": batch_size, "threads": 2, "prefetch": 8, "max_pixels": 2**26}
     parts = [list(eval_batches(Numbers(length), unchanged, rows=rows, **options)) for rows in hosts_rows(batch_size, hosts)]
     assert {len(part) for part in parts} == {-(-length // batch_size)}  # as many on each host
     stream = join(parts)
@@ -161,22 +162,18 @@ def test_an_evaluation_reads_every_record_once_in_order_and_the_rest_is_masked(l
     assert not np.concatenate([batch["image"] for batch in stream])[mask == 0].any()
 
 
-@pytest.mark.parametrize("batches", ["train", "eval"])
-def test_a_damaged_file_is_named(tmp_path, batches):
+def test_an_evaluation_ends_at_a_damaged_file_and_names_it(tmp_path):
     (tmp_path / "ant").mkdir()
     for i in range(4):
         cv2.imwrite(str(tmp_path / f"ant/{i}.jpg"), np.full((8, 8, 3), 9, np.uint8))
     (tmp_path / "ant/2.jpg").write_bytes(b"\xff\xd8 and no more")
-    source, options = FolderSource(str(tmp_path), ""), {"rows": np.arange(4), "batch_size": 4, "threads": 2, "prefetch": 4}
-    with pytest.raises(UserError, match=r"ant/2\.jpg is a damaged JPEG\. Mend or remove it"):
-        if batches == "train":
-            next(train_batches(source, unchanged, seed=0, steps=range(1), **options))
-        else:
-            next(eval_batches(source, unchanged, **options))
+    options = {"rows": np.arange(4), "batch_size": 4, "threads": 2, "prefetch": 4, "max_pixels": 2**26}
+    with pytest.raises(UserError, match=r"ant/2\.jpg is a damaged JPEG \(no header\)\. Mend or remove it"):
+        next(eval_batches(FolderSource(str(tmp_path), ""), unchanged, **options))
 
 
 def test_more_labels_than_declared_are_refused_with_the_option_to_raise():
     source = Numbers(4, max_labels=3)
     source.max_labels, source.labels = 2, lambda index: (0, 1, 2)
     with pytest.raises(UserError, match=r"number 0 has 3 labels: set data\.max_labels"):
-        next(eval_batches(source, unchanged, rows=np.arange(4), batch_size=4, threads=1, prefetch=1))
+        next(eval_batches(source, unchanged, rows=np.arange(4), batch_size=4, threads=1, prefetch=1, max_pixels=1))

@@ -4,6 +4,7 @@ import pytest
 from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.config import UserError
 from mixer_jax.data.augment import train_transform
+from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import train_batches
 from mixer_jax.data.sources import open_source
 from mixer_jax.report.runs import read_run
@@ -18,9 +19,8 @@ def test_training_images_are_the_first_rows_of_the_runs_own_first_batch(run_fold
     run = read_run(run_folder)
     source = open_source(run.config.data)
     transform = train_transform(run.config.augment, run.config.image_size)
-    batch = next(
-        train_batches(source, transform, seed=0, batch_size=16, rows=np.arange(16), steps=range(3), threads=1, prefetch=1)
-    )
+    options = {"steps": range(3), "threads": 1, "prefetch": 1, "bad": BadRecords(source, 2**26)}
+    batch = next(train_batches(source, transform, seed=0, batch_size=16, rows=np.arange(16), **options))
     pictures = training_images(run, 5)
     assert len(pictures) == 5 and len(training_images(run, 99)) == 16
     np.testing.assert_array_equal([picture.image for picture in pictures], batch["image"][:5])

@@ -9,17 +9,22 @@ import pytest
 
 from mixer_jax.parallel import make_mesh
 from mixer_jax.records import Stopwatch
+from mixer_jax.training.bad_share import BadShare, TooManyBadError
 from mixer_jax.training.loop import DivergedError, Plan, Rate, train
 
 
 class Log(list):
     """Everything that happens, in order; stands for the metrics too."""
 
+    def __init__(self):
+        self.substituted = []
+
     def write(self, step, values):
+        self.substituted.append(values["substituted"])
         self.append(("metrics", step, values["loss"]))
 
 
-def run(plan: Plan, *, first_step: int = 0, loss_at=lambda step: 1.0, at_step=lambda step: None):
+def run(plan: Plan, *, first_step: int = 0, loss_at=lambda step: 1.0, at_step=lambda step: None, bad: int = 0):
     """Trains a state that is its own step number; returns what happened, and what the loop returned."""
     log = Log()
 
@@ -27,7 +32,11 @@ def run(plan: Plan, *, first_step: int = 0, loss_at=lambda step: 1.0, at_step=la
         assert int(batch["step"][0]) == state  # the data of this step and no other
         at_step(state + 1)
         log.append(("step", state + 1))
-        return state + 1, {"loss": jnp.float32(loss_at(state + 1)), "learning_rate": jnp.float32(0.1)}
+        return state + 1, {
+            "loss": jnp.float32(loss_at(state + 1)),
+            "learning_rate": jnp.float32(0.1),
+            "substituted": jnp.float32(bad),
+        }
 
     batches = ({"step": np.full(8, i)} for i in range(first_step, plan.total))
     result = train(
@@ -37,6 +46,7 @@ def run(plan: Plan, *, first_step: int = 0, loss_at=lambda step: 1.0, at_step=la
         evaluate=lambda step, state, names: log.append(("evaluate", step, state, tuple(names))),
         metrics=log,
         rate=Rate(8, 8, 1e9, None, Stopwatch()),
+        bad_share=BadShare(80, 8, 0.25, lambda count: ["ant.jpg is bad"][:count]),
     )  # fmt: skip
     return log, result
 
@@ -82,6 +92,19 @@ def test_between_checkpoints_divergence_is_noticed_one_step_later():
     with pytest.raises(DivergedError, match="Step 3 "):
         run(plan, loss_at=lambda s: np.nan if s == 3 else 1.0, at_step=begun.append)
     assert max(begun) == 4
+
+
+def test_too_many_bad_images_stop_it_one_step_later_and_what_was_saved_stays():
+    plan = Plan(total=10, log_every=1, checkpoint_every=3, evaluate_every={})
+    begun = []
+    with pytest.raises(TooManyBadError, match=r"(?s)By step 7, 21 of 56 .*ant\.jpg"):  # 20 of each 80 are allowed
+        run(plan, bad=3, at_step=begun.append)
+    assert max(begun) == 8
+
+
+def test_bad_images_are_counted_from_the_beginning_in_the_metrics():
+    log, _ = run(Plan(total=10, log_every=5, checkpoint_every=0, evaluate_every={}), bad=2)
+    assert log.substituted == [10, 20]
 
 
 def test_asked_to_stop_it_saves_the_step_it_is_at_and_evaluates_nothing():

@@ -37,6 +37,7 @@ def test_a_step_on_a_mesh_is_the_plain_function_and_keeps_every_array_in_its_pla
         "image": rng.integers(0, 256, (config.batch_size, 8, 8, 3), np.uint8),
         "labels": rng.integers(0, 10, (config.batch_size, 1)).astype(np.int32),
         "mask": np.ones(config.batch_size, np.float32),
+        "substituted": np.zeros(config.batch_size, np.int32),
     }
     plain = jax.jit(make_train_step(program.model, program.tx, program.schedule, config))
     expected = plain(program.new_state(jax.tree.map(jnp.asarray, new)), batch)

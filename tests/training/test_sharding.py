@@ -21,6 +21,7 @@ def losses(config: ConfigDict, num_devices: int, fsdp: int, num_steps: int = 5) 
             "image": rng.integers(256, size=(config.batch_size, config.image_size, config.image_size, 3), dtype=np.uint8),
             "labels": rng.integers(10, size=(config.batch_size, 1), dtype=np.int32),
             "mask": np.ones(config.batch_size, np.float32),
+            "substituted": np.zeros(config.batch_size, np.int32),
         }
         state, metrics = step(state, to_global(batch, mesh))
         values.append(float(metrics["loss"]))

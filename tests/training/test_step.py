@@ -15,7 +15,7 @@ from mixer_jax.models.registry import make_model
 from mixer_jax.training.program import make_program
 from mixer_jax.training.step import accumulate, make_train_step
 
-METRICS = {"loss", "learning_rate", "grad_norm", "update_norm", "param_norm"}
+METRICS = {"loss", "learning_rate", "grad_norm", "update_norm", "param_norm", "substituted"}
 
 
 def plain_step(config: ConfigDict):
@@ -38,7 +38,8 @@ def random_batch(config: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
     size = config.image_size
     images = rng.integers(0, 256, (config.batch_size, size, size, 3), np.uint8)
     labels = rng.integers(0, config.num_classes, (config.batch_size, 1)).astype(np.int32)
-    return {"image": images, "labels": labels, "mask": np.ones(config.batch_size, np.float32)}
+    rows = {"mask": np.ones(config.batch_size, np.float32), "substituted": (np.arange(config.batch_size) < 3).astype(np.int32)}
+    return {"image": images, "labels": labels} | rows
 
 
 def without_randomness(config: ConfigDict) -> ConfigDict:
@@ -73,6 +74,7 @@ def test_metrics_are_finite_float32_scalars_and_mean_what_they_say(three_steps):
         assert float(values["param_norm"]) == pytest.approx(np.linalg.norm(after), rel=1e-5)
         assert float(values["update_norm"]) == pytest.approx(np.linalg.norm(after - before), rel=1e-4, abs=1e-6)
         assert float(values["learning_rate"]) == pytest.approx(config.optimizer.learning_rate * i / 3)  # warm-up of 3 steps
+        assert float(values["substituted"]) == 3
     assert [int(state.step) for state in states] == [0, 1, 2, 3]
 
 

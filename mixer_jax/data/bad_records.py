@@ -1,0 +1,66 @@
+"""What happens in training to a record whose image cannot be read: another takes its place, and it is listed.
+
+Which other one is a pure function of (seed, epoch, record), so the stream of batches is the same on any number of hosts and
+threads and after any restart. Not here: which images are bad (images.py), and how many are too many (training/bad_share.py).
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+from tqdm import tqdm
+
+from mixer_jax.config import UserError
+from mixer_jax.data import images
+from mixer_jax.data.sources import Record, Source
+
+SUBSTITUTE_STREAM = 2  # of a run's seed; loader.py has the others
+MOST_SUBSTITUTES = 100  # tried for one record; with half of all records bad, none of them is good once in 10^30
+
+
+class BadRecords:
+    """Bad records that this process has met, each listed once on standard error. Its methods may be called by many threads."""
+
+    def __init__(self, source: Source, max_pixels: int):
+        self._source, self._max_pixels = source, max_pixels
+        self._lock, self._met = threading.Lock(), {}
+
+    def read(self, seed: int, epoch: int, record: int) -> tuple[int, Record]:
+        """(its number, a record with its own labels), decoded: the one asked for or, if that is bad, another.
+
+        Raises UserError when MOST_SUBSTITUTES are bad too.
+        """
+        for candidate in self._candidates(seed, epoch, record):
+            try:
+                return candidate, decode(self._source[candidate], self._max_pixels, strict=True)
+            except images.BadImageError as error:
+                self._list(candidate, error)
+        raise UserError(
+            f"{MOST_SUBSTITUTES} records that were to take the place of record {record} are bad too. Mend the data.\n"
+            + "\n".join(self.first(3))
+        )
+
+    def first(self, count: int) -> list[str]:
+        """The first `count` that were met: index, source and what is wrong."""
+        with self._lock:
+            return list(self._met.values())[:count]
+
+    def _candidates(self, seed: int, epoch: int, record: int) -> Iterator[int]:
+        yield record
+        rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSTITUTE_STREAM, epoch, record]))
+        yield from (int(other) for other in rng.integers(len(self._source), size=MOST_SUBSTITUTES))
+
+    def _list(self, record: int, error: images.BadImageError) -> None:
+        with self._lock:
+            if record in self._met:
+                return
+            self._met[record] = f"record {record}, {self._source.describe(record)}, is {error}"
+            line = f"{self._met[record]}; another takes its place\n"
+            tqdm.write(line, end="", file=sys.stderr)  # in one piece: libpng and libjpeg write there too, past Python
+
+
+def decode(record: Record, max_pixels: int, *, strict: bool) -> Record:
+    """With the image as pixels, if it is not that already. Raises images.BadImageError."""
+    image, labels = record
+    return Record(images.decode(image, max_pixels, strict=strict) if isinstance(image, bytes) else image, labels)
