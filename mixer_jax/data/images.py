@@ -33,6 +33,26 @@ def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
     return image
 
 
+def dimensions(data: bytes) -> tuple[int, int]:
+    """(height, width) that a JPEG or PNG file claims, without decoding it. Raises UserError as `decode` does."""
+    if data[:2] == JPEG:
+        try:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        except ValueError as error:
+            raise UserError(f"a damaged JPEG ({error})") from error
+        return height, width
+    if data[:4] == PNG and len(data) >= 24:
+        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    raise UserError(f"neither JPEG nor PNG (its first bytes are {data[:4]!r})")
+
+
+def resize_large(image: np.ndarray, size: int) -> np.ndarray:
+    """Longer side to `size` pixels, smaller than it was, the aspect kept; each pixel is the mean of the area."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    return cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+
+
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """[h, w, 3] -> [height, width, 3], bilinear between the four nearest pixels, as the paper's code resizes its crops."""
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
