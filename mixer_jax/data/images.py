@@ -36,14 +36,26 @@ def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
 def dimensions(data: bytes) -> tuple[int, int]:
     """(height, width) that a JPEG or PNG file claims, without decoding it. Raises UserError as `decode` does."""
     if data[:2] == JPEG:
-        try:
-            height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-        except ValueError as error:
-            raise UserError(f"a damaged JPEG ({error})") from error
-        return height, width
+        return _jpeg_dimensions(data)
     if data[:4] == PNG and len(data) >= 24:
         return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
     raise UserError(f"neither JPEG nor PNG (its first bytes are {data[:4]!r})")
+
+
+def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
+    """From the frame header, of any kind and subsampling; simplejpeg's own refuses rare ones that decode well."""
+    place = 2
+    while place + 9 <= len(data):
+        marker = data[place + 1]
+        if data[place] != 0xFF:  # stray bytes, which decoders skip too
+            place = data.find(b"\xff", place) % (len(data) + 1)
+        elif marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # padding, or a marker without a length
+            place += 1 if marker == 0xFF else 2
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[place + 5 : place + 7], "big"), int.from_bytes(data[place + 7 : place + 9], "big")
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    raise UserError("a damaged JPEG: it has no frame header")
 
 
 def resize_large(image: np.ndarray, size: int) -> np.ndarray:

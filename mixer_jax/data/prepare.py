@@ -174,7 +174,7 @@ def _make_shard(recipe: Recipe, inputs: Inputs, target: Path, pieces: list[np.nd
         name = inputs.name(image)
         try:
             if not all(0 <= label < len(inputs.class_names) for label in labels):
-                raise UserError(f"its labels {labels} are not all below {len(inputs.class_names)}, the number of classes")
+                raise UserError(f"labels {labels} that are not all below {len(inputs.class_names)}, the number of classes")
             kept = checked_image(data, recipe.max_side, recipe.quality)
         except UserError as error:
             left_out.append([name, str(error)])
@@ -198,14 +198,11 @@ def checked_image(data: bytes, max_side: int, quality: int) -> bytes:
     height, width = images.dimensions(data)
     if height * width > MAX_PIXELS:
         raise UserError(f"{width} x {height} pixels, over {MAX_PIXELS}")
-    try:
-        image = images.decode(data)
-    except UserError as error:
-        raise UserError(f"it is {error}") from error
+    image = images.decode(data)
     if not max_side or max(height, width) <= max_side:
         return data
     smaller = images.resize_large(image, max_side)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(smaller), quality=quality, colorspace="RGB", colorsubsamp="444")
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(smaller), quality=quality, colorspace="RGB", colorsubsampling="444")
 
 
 def manifest_content(recipe: Recipe, class_names: tuple[str, ...], made: dict, target: Path, shards: list[Shard]) -> dict:

@@ -20,6 +20,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from mixer_jax.config import UserError
 from mixer_jax.data.manifest import MANIFEST, Manifest, Shard
 
+MAX_OPEN_FILES = 2**20
 _HEAD = struct.Struct("<HH")
 
 
@@ -115,7 +116,10 @@ def read_labels(reader: ArrayRecordReader) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _allow_open_files(count: int) -> None:
-    """Every shard stays open: raises the process's limit of open files if it may."""
+    """Every shard stays open: raises the process's limit of open files as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count + 1024:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count + 1024, hard) if hard > 0 else count + 1024, hard))
+    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if count > most - 256 and soft != resource.RLIM_INFINITY:
+        raise UserError(f"{count} shards, and only {most} files may be open: raise `ulimit -n`, or use more --records-per-shard.")

@@ -133,3 +133,31 @@ def test_resizing_by_the_shorter_side_keeps_the_aspect(height, width, size, expe
 @pytest.mark.parametrize(("size", "top", "left"), [(16, 0, 4), (8, 4, 8), (15, 0, 4), (1, 7, 11)])
 def test_the_central_crop_is_in_the_centre(size, top, left):
     np.testing.assert_array_equal(images.central_crop(RAMP, size), RAMP[top : top + size, left : left + size])
+
+
+@pytest.mark.parametrize("subsampling", ["444", "422", "420", "440", "411"])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_the_size_of_a_jpeg_is_read_from_its_header(subsampling, progressive):
+    image = np.zeros((37, 53, 3), np.uint8)
+    factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{subsampling}")
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+    assert images.dimensions(cv2.imencode(".jpg", image, options)[1].tobytes()) == (37, 53)
+
+
+def test_stray_bytes_between_the_parts_of_a_jpeg_are_skipped():
+    data = encode(RAMP, ".jpg")
+    place = data.index(b"\xff\xdb")
+    stray = data[:place] + b"stray" + data[place:]
+    assert images.dimensions(stray) == RAMP.shape[:2] == images.decode(stray).shape[:2]
+
+
+def test_the_size_of_a_png_is_read_from_its_header():
+    assert images.dimensions(cv2.imencode(".png", np.zeros((37, 53, 3), np.uint8))[1].tobytes()) == (37, 53)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8" + b"\xff" * 99, b"\xff\xd8" + bytes(99), b"\x89PNG"]
+)
+def test_what_has_no_size_is_refused(data):
+    with pytest.raises(UserError, match=r"damaged JPEG|neither"):
+        images.dimensions(data)
