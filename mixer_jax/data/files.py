@@ -38,8 +38,12 @@ class FolderFiles:
         if not root.is_dir():
             raise UserError(f"There is no folder {root}.")
         self._root, self.names, self.sizes, self.ignored = root, [], array("q"), 0
+        seen = set()
         for folder, folders, files in os.walk(root, followlinks=True):
             folders.sort()
+            if (real := os.path.realpath(folder)) in seen:
+                raise UserError(f"{folder} is reached twice, through a link: remove the link, its images would count twice.")
+            seen.add(real)
             for file in sorted(files):
                 name = os.path.relpath(os.path.join(folder, file), root)
                 if not name.isprintable():

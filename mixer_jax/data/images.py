@@ -48,7 +48,7 @@ def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
     while place + 9 <= len(data):
         marker = data[place + 1]
         if data[place] != 0xFF:  # stray bytes, which decoders skip too
-            place = data.find(b"\xff", place) % (len(data) + 1)
+            place = data.find(b"\xff", place) % (len(data) + 1)  # not found: the end
         elif marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # padding, or a marker without a length
             place += 1 if marker == 0xFF else 2
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):

@@ -14,6 +14,7 @@ Listing costs a pass over names and headers; images are then read by place, as m
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from glob import glob
@@ -49,12 +50,10 @@ class Recipe:
     def command(self) -> str:
         """That makes the same shards, without --to."""
         changed = {name: value for name, value in asdict(self).items() if value != getattr(Recipe, name, None) or name == "split"}
-        words = [f"--{'from' if name == 'source' else name.replace('_', '-')}" + _value(value) for name, value in changed.items()]
-        return " ".join(["python -m mixer_jax prepare", *words])
-
-
-def _value(value: str | int | bool) -> str:
-    return "" if value is True else f" '{value}'" if any(sign in str(value) for sign in " *?[{'") else f" {value}"
+        words = ["python", "-m", "mixer_jax", "prepare"]
+        for name, value in changed.items():
+            words += [f"--{'from' if name == 'source' else name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        return shlex.join(words)
 
 
 class Inputs(Protocol):

@@ -12,6 +12,7 @@ or shifted shard differs there. A change of bytes in place does not; ArrayRecord
 
 import hashlib
 import os
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -60,21 +61,22 @@ class Manifest:
         self.directory, file = directory, directory / MANIFEST
         if not file.is_file():
             raise UserError(_no_manifest(directory))
+        self.content = content = read_json(file)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise UserError(f"{file} is no manifest of format {FORMAT}, which this version of mixer_jax reads. Copy it again.")
         try:
-            self.content = content = read_json(file)
-            if content["format"] != FORMAT:
-                raise UserError(f"{file} has format {content['format']!r}: this version of mixer_jax reads format {FORMAT}.")
             self.class_names = tuple(str(name) for name in content["class_names"])
             self.max_labels = int(content["max_labels"])
             self.shards = [Shard(**row) for row in content["shards"]]
-            self.command = f"{content['made']['command']} --to {directory.parent}"
+            self.command = f"{content['made']['command']} --to {shlex.quote(str(directory.parent))}"
             names = [shard_name(content["split"], i, len(self.shards)) for i in range(len(self.shards))]
-            sound = [shard.name for shard in self.shards] == names and bool(names) and "/" not in names[0]
-            sound &= sum(shard.records for shard in self.shards) == content["records"]
-            sound &= len(self.class_names) == content["classes"] == len(content["images_of_class"])
-        except (KeyError, TypeError) as error:
+            consistent = [shard.name for shard in self.shards] == names and bool(names) and "/" not in names[0]
+            consistent &= all(shard.records >= 0 for shard in self.shards) and self.max_labels >= 1
+            consistent &= sum(shard.records for shard in self.shards) == content["records"]
+            consistent &= len(self.class_names) == content["classes"] == len(content["images_of_class"])
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file} is damaged ({error!r}). Copy it again, or prepare anew in another folder.") from error
-        if not sound:
+        if not consistent:
             raise UserError(f"{file} contradicts itself: its counts or the names of its shards were changed. Copy it again.")
 
     def check(self, how: str, show_progress: bool = True) -> None:
@@ -187,7 +189,7 @@ def split_folders(directory: Path) -> list[Path]:
 
 def _no_manifest(directory: Path) -> str:
     if plan := read_json(directory / UNFINISHED / PLAN):
-        command = f"{plan['command']} --to {directory.parent}"
+        command = f"{plan['command']} --to {shlex.quote(str(directory.parent))}"
         return f"{directory} is not prepared to its end. Run its command again, it goes on: {command}"
     splits = sorted(file.parent.name for file in directory.parent.glob(f"*/{MANIFEST}"))
     known = f"There are the splits {', '.join(splits)}." if splits else "Make it: python -m mixer_jax prepare --help"

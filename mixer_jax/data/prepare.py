@@ -154,6 +154,9 @@ def _make_all(
                 bad += shard.left_out
                 done += len(pieces[number])
                 progress.update(done)
+        except OSError as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise UserError(f"{error}. Mend it and run the command again, it goes on.") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

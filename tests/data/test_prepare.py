@@ -283,6 +283,7 @@ def test_a_class_whose_images_are_all_bad_is_refused(tmp_path):
 KILLED = """
 import os, sys, threading
 from pathlib import Path
+from mixer_jax.data import shards
 from mixer_jax.data.inputs import Recipe
 from mixer_jax.data.prepare import prepare
 
@@ -290,9 +291,9 @@ source, to, moments = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 lock = threading.Lock()
 
 def die_at(moment):
-    "kill -9 of this process just before or after the n-th file is renamed or forced to the disk, or a folder removed."
+    "kill -9 of this process just before or after the n-th image is written, or file is renamed, forced to the disk or removed."
     kind, when, number = moment.split(":")
-    module, name = {"replace": (os, "replace"), "fsync": (os, "fsync"), "unlink": (os, "unlink")}[kind]
+    module, name = (shards if kind == "pack" else os), kind
     real, count = getattr(module, name), [0]
     def counted(*arguments, **options):
         with lock:
@@ -327,7 +328,15 @@ for number, moment in enumerate(moments):
     print(moment, *status, len(rows), kept)
 """
 MOMENTS = [f"replace:{when}:{number}" for when in ("before", "after") for number in range(1, 13)]
-MOMENTS += ["fsync:before:1", "fsync:after:3", "fsync:before:5", "unlink:before:1", "unlink:after:2"]
+MOMENTS += [
+    "fsync:before:1",
+    "fsync:after:3",
+    "fsync:before:5",
+    "unlink:before:1",
+    "unlink:after:2",
+    "pack:after:2",
+    "pack:before:9",
+]
 
 
 def test_a_killed_preparation_goes_on_and_ends_bitwise_the_same(tmp_path):
@@ -380,6 +389,40 @@ def test_an_unfinished_split_is_refused_with_its_command(tmp_path):
         make(source, tmp_path / "to")
     with pytest.raises(UserError, match=r"not prepared to its end.*python -m mixer_jax prepare --from folder:.*--to "):
         open_source(dataset(f"records:{tmp_path / 'to'}"))
+
+
+def test_a_link_that_leads_back_is_refused(tmp_path):
+    source = tree(tmp_path)
+    (tmp_path / "tree" / CLASSES[0] / "again").symlink_to(tmp_path / "tree")
+    with pytest.raises(UserError, match="reached twice, through a link"):
+        make(source, tmp_path / "to")
+
+
+def test_a_full_disk_is_said_in_words_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    source = tree(tmp_path)
+    make(source, tmp_path / "whole", records_per_shard=4)
+    real, calls = prepare_module.os.replace, []
+
+    def replace(*arguments):
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module.os, "replace", replace)
+        with pytest.raises(UserError, match=r"No space left on device.*run the command again"):
+            make(source, tmp_path / "to", records_per_shard=4)
+    make(source, tmp_path / "to", records_per_shard=4)
+    assert miniature.folder_bytes(tmp_path / "to") == miniature.folder_bytes(tmp_path / "whole")
+
+
+def test_a_name_with_spaces_is_quoted_in_the_command(tmp_path):
+    assert (
+        Recipe("folder:my photos", "train", skip_bad=True)
+        .command()
+        .endswith("prepare --from 'folder:my photos' --split train --skip-bad")
+    )
 
 
 def test_two_preparations_of_one_folder_do_not_meet(tmp_path):

@@ -220,7 +220,7 @@ def lead_out(content):
         (lambda content: content["class_names"].pop(), "contradicts itself"),
         (lambda content: content.pop("shards"), "is damaged.*shards"),
         (lambda content: content["shards"][0].pop("sha256"), "is damaged"),
-        (lambda content: content.update(format=2), "format 2.*reads format 1"),
+        (lambda content: content.update(format=2), "no manifest of format 1"),
     ],
 )
 def test_a_manifest_that_was_changed_is_refused(copy, change, message):
@@ -230,6 +230,32 @@ def test_a_manifest_that_was_changed_is_refused(copy, change, message):
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         opened(copy)
+
+
+def places(content, path=()):
+    """Paths of all values of a manifest; of long lists the first two."""
+    pairs = content.items() if isinstance(content, dict) else list(enumerate(content))[:2] if isinstance(content, list) else ()
+    for key, value in pairs:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def test_a_manifest_with_any_value_changed_is_refused_in_words_or_means_the_same(copy):
+    file = copy / "train/manifest.json"
+    whole = file.read_text()
+    refused = 0
+    for path in places(json.loads(whole)):
+        for value in (None, "x", -1, 0.5, [], {}, "../x"):
+            content = inner = json.loads(whole)
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            file.write_text(json.dumps(content))
+            try:
+                assert len(opened(copy, verify="ends")) == NUM_IMAGES
+            except UserError:
+                refused += 1
+    assert refused > 100
 
 
 @pytest.mark.parametrize(
