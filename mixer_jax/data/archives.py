@@ -1,8 +1,9 @@
 """What lies in a tar or zip and where, so that members are read by place, by many threads, and nothing is ever extracted.
 
 Names of members are labels to us, never paths: nothing is written under them. An archive is still refused as a whole, before any
-image is read, when it holds what no data set holds: links, devices, sparse or encrypted members, absolute names or `..`, the same
-name twice, an image over MAX_IMAGE_BYTES, a zip member that grows MAX_RATIO-fold, more than MAX_MEMBERS, or an end too soon.
+image is read, when it holds what no data set holds: links, devices, sparse or encrypted members, absolute names or `..`, a zip
+member that grows MAX_RATIO-fold, more than MAX_MEMBERS, or an end too soon; inputs.py adds the same name twice and an image over
+MAX_IMAGE_BYTES.
 
 Tars are read by a parser of our own: Python's `tarfile` reads names of any length into memory and follows links. It knows ustar,
 GNU long names and the path and size of pax headers, which is what tar programs write for regular files.
@@ -163,7 +164,7 @@ def _text(name: bytes, where: str) -> str:
 
 def zip_members(archive: zipfile.ZipFile, where: str) -> list[zipfile.ZipInfo]:
     """The files of a zip, in its order."""
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = [member for member in archive.infolist() if not member.filename.endswith("/")]
     if len(members) > MAX_MEMBERS:
         raise UserError(f"{where} has more than {MAX_MEMBERS} members.")
     for member in members:
@@ -173,6 +174,8 @@ def zip_members(archive: zipfile.ZipFile, where: str) -> list[zipfile.ZipInfo]:
             raise UserError(f"{where} holds a link or device ({member.filename!r}): only plain files are read. Pack it anew.")
         if member.flag_bits & 1:
             raise UserError(f"{where} is encrypted ({member.filename!r}). Pack it anew without a password.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(f"{where} is packed in an unusual way ({member.filename!r}). Pack it anew, as usual.")
         if member.file_size > MAX_RATIO * max(member.compress_size, 1024):
             raise UserError(f"{where}: {member.filename!r} grows {MAX_RATIO}-fold or more: a zip bomb, not a data set's archive.")
     packed = os.path.getsize(where)

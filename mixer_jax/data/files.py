@@ -4,6 +4,7 @@ Only .jpg, .jpeg and .png count as images, in any case; other files are left alo
 """
 
 import os
+import struct
 import zipfile
 import zlib
 from array import array
@@ -14,6 +15,9 @@ from typing import Protocol
 from mixer_jax.config import UserError
 from mixer_jax.data import archives
 from mixer_jax.data.sources import FolderSource
+
+# What zipfile raises on damaged or lying archives: it does not check all that it reads.
+ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, OverflowError, struct.error)
 
 
 class Files(Protocol):
@@ -104,9 +108,10 @@ class ZipFiles:
     """Members of a zip."""
 
     def __init__(self, file: Path, under: str):
+        existing(file)
         try:
-            self._zip = zipfile.ZipFile(existing(file))
-        except zipfile.BadZipFile as error:
+            self._zip = zipfile.ZipFile(file)
+        except ZIP_FAULTS as error:
             raise UserError(f"{file} is no zip, or ends too soon ({error}): copy it again.") from error
         members = archives.zip_members(self._zip, str(file))
         self._file = file
@@ -120,7 +125,7 @@ class ZipFiles:
             try:
                 with self._zip.open(self._members[number]) as member:
                     yield number, member.read(self.sizes[number])
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            except ZIP_FAULTS as error:
                 raise UserError(f"{self._file} is damaged at {self.names[number]} ({error}): copy it again.") from error
 
 

@@ -6,8 +6,9 @@ missing, has another size, is in no row or has another digest is refused by name
 `full` hashes every shard with SHA-256, in parallel, and keeps a receipt in the user's cache folder: a shard is hashed again only
 when its inode, size or times have changed. The first start reads all bytes once (and so warms the page cache), later ones none.
 
-`ends` is for sets too large for that: 128 KiB of each shard. Every image's position stands at the end, so that a swapped, rebuilt
-or shifted shard differs there. A change of bytes in place does not; ArrayRecord's own checksums find it when that image is read.
+`ends` is for sets too large for that, and for mounts whose inodes or times do not last: 128 KiB of each shard. Every image's
+position stands at the end, so that a swapped, rebuilt or shifted shard differs there. A change of bytes in place does not;
+ArrayRecord's own checksums find it when that image is read.
 """
 
 import hashlib

@@ -1,6 +1,7 @@
 """What a tar or zip holds is listed as it is, and a hostile or damaged one is refused; nothing is ever written."""
 
 import io
+import random
 import struct
 import sys
 import tarfile
@@ -239,3 +240,29 @@ def test_a_zip_member_that_lies_about_its_size_gives_no_more_than_it_says(tmp_pa
         assert all(len(data) <= 10 for data in contents(ZipFiles(file, "")).values())
     except UserError as error:
         assert "damaged" in str(error)
+
+
+def test_no_damage_to_a_tar_or_zip_does_more_than_a_refusal(tmp_path):
+    rng = random.Random(0)
+    images = {"n1/a.jpg": miniature.jpeg(0), LONG: b"long", "n2/b.jpg": miniature.png(1)}
+    tars = [miniature.tar_bytes(images, form) for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)]
+    zipped = miniature.make_zip(tmp_path / "whole.zip", images).read_bytes()
+    file = tmp_path / "x"
+    for trial in range(1500):
+        content = bytearray((tars[0].rstrip(b"\0") + END, tars[1].rstrip(b"\0") + END, zipped)[trial % 3])
+        for _ in range(rng.choice((1, 3, 30))):
+            content[rng.randrange(len(content))] = rng.choice((0, 255, 48, 55, rng.randrange(256)))
+        if trial % 3 < 2:
+            for place in range(0, len(content) - 511, 512):  # right checksums, so that the damage is believed
+                if content[place + 257 : place + 262] == b"ustar":
+                    content[place + 148 : place + 156] = b" " * 8
+                    content[place + 148 : place + 156] = b"%06o\0 " % sum(content[place : place + 512])
+        file.write_bytes(content)
+        try:
+            if trial % 3 == 2:
+                contents(ZipFiles(file, ""))
+            else:
+                assert all(member.offset + member.size <= len(content) for member in tar_members(file))
+        except UserError:
+            pass
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["whole.zip", "x"]
