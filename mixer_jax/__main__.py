@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import runpy
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 from absl import logging
@@ -19,6 +21,9 @@ from mixer_jax.checkpoints.released import list_released, verify
 from mixer_jax.checkpoints.weights import SUFFIXES, describe, load_weights, tree_of
 from mixer_jax.checkpoints.weights import convert as convert_weights
 from mixer_jax.config import UserError
+from mixer_jax.data.inputs import Recipe
+from mixer_jax.data.manifest import Manifest, split_folders
+from mixer_jax.data.prepare import prepare as prepare_shards
 from mixer_jax.export import FORMATS, export_program
 from mixer_jax.models.registry import make_model
 from mixer_jax.report.demo import run_demo
@@ -51,6 +56,20 @@ def digest(arguments: argparse.Namespace) -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     convert_weights(arguments.source, arguments.target, arguments.layout)
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    if arguments.verify:
+        splits = split_folders(Path(arguments.verify))
+        for manifest in map(Manifest, splits):
+            manifest.check("whole")
+            print(f"{manifest.directory}: {len(manifest.shards)} shards are whole")
+        return
+    if not arguments.to:
+        raise UserError("--to DIR is missing: the folder to make, whose sub-folder SPLIT holds the shards.")
+    options = {field.name: getattr(arguments, field.name) for field in fields(Recipe)}
+    manifest = prepare_shards(Recipe(**options), Path(arguments.to), arguments.threads)
+    print(manifest.summary())
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -120,6 +139,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--layout", help="names in the file: released (usual in .npz), timm (in .safetensors) or internal")
     command.set_defaults(tool=convert)
 
+    command = commands.add_parser(
+        "prepare", help="images from anywhere -> shards for records:DIR; run again, it goes on or mends"
+    )
+    add_recipe(command).set_defaults(tool=prepare)
+
     command = commands.add_parser("export", help="one file for inference: a program, or weights in the form others read")
     command.add_argument("weights", help=WEIGHTS)
     command.add_argument("--format", required=True, choices=[*FORMATS, *(suffix[1:] for suffix in SUFFIXES)])
@@ -134,6 +158,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--sha256", default="", help="that the file must have, when you know it")
     command.set_defaults(tool=verify_weights)
 
+    add_benches(commands)
+    return tools
+
+
+def add_benches(commands: argparse._SubParsersAction) -> None:
+    """`bench WHAT`."""
     benches = commands.add_parser("bench", help="figures of this machine and of the demo's models, as JSON")
     benches = benches.add_subparsers(required=True)
     command = benches.add_parser("step", help="speed of the training step and of its input")
@@ -152,7 +182,30 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workdir", default="runs/surgery", help="folder of its files and runs")
     command.add_argument("--steps", type=int, default=100, help="of fine-tuning")
     command.set_defaults(tool=bench_surgery)
-    return tools
+
+
+def add_recipe(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The options of `prepare`: those of data.inputs.Recipe."""
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--from", dest="source", metavar="KIND:PATH", help="folder:, tars:, tar:, zip:, webdataset: or tfds:")
+    what.add_argument("--verify", metavar="DIR", help="only compare all bytes of DIR, or of its splits, with the manifest")
+    command.add_argument("--to", metavar="DIR", help="makes DIR/SPLIT")
+    command.add_argument("--split", default="train", help="name of the split to make; of tfds: also the one to read")
+    command.add_argument(
+        "--classes", default="", metavar="FILE", help="names in order, a line each, or another split's manifest.json"
+    )
+    command.add_argument("--labels", default="", metavar="FILE", help="NAME CLASS ... lines, or ImageNet's development kit")
+    command.add_argument("--synsets", default="", metavar="FILE", help="meta.mat, when --labels has ImageNet's numbers")
+    command.add_argument("--under", default="", metavar="FOLDER", help="only what lies in this folder of the source")
+    command.add_argument("--data-dir", default="", metavar="DIR", help="of tfds: where prepared data lies")
+    command.add_argument("--max-side", type=int, default=0, metavar="N", help="pixels: larger images are made smaller; 0: never")
+    command.add_argument("--quality", type=int, default=Recipe.quality, metavar="Q", help="of JPEGs made smaller")
+    command.add_argument("--records-per-shard", type=int, default=Recipe.records_per_shard, metavar="N")
+    command.add_argument("--seed", type=int, default=0, help="of the order")
+    command.add_argument("--skip-bad", action="store_true", help="leave images out that do not decode; the manifest lists them")
+    command.add_argument("--allow-empty-classes", action="store_true", help="classes may have no image")
+    command.add_argument("--threads", type=int, default=os.cpu_count(), help="shards made at once; each is held in memory")
+    return command
 
 
 def main() -> int:

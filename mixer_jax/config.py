@@ -22,10 +22,11 @@ def dataset(source: str = "", split: str = "train", **changes) -> ConfigDict:
     """Where labelled images come from (mixer_jax/data/sources.py)."""
     config = ConfigDict(
         {
-            "source": source,  # digits | glyphs | folder:DIR | tfds:NAME[/CONFIG][:VERSION]
-            "split": split,  # as the source names it; TFDS slices such as train[:99%] too
+            "source": source,  # digits | glyphs | folder:DIR | tfds:NAME[/CONFIG][:VERSION] | records:DIR
+            "split": split,  # as the source names it; slices such as train[:99%] too (tfds, records)
             "data_dir": "",  # tfds: where prepared data lies; empty: the library's default folder
             "max_labels": 1,  # tfds: the most classes one record has
+            "verify": "full",  # records: full: SHA-256 of shards that are new or changed; ends: of 128 KiB of each (manifest.py)
             "num_examples": 0,  # glyphs: how many images the split has
             "examples_per_class": 0,  # keep this many of each class (chosen by subset_seed); 0: keep all
             "subset_seed": 0,
@@ -161,10 +162,11 @@ def default_config() -> ConfigDict:
 
 # Options that change neither the parameters nor their meaning, only how a run is watched, stored or spread over machines:
 # a run may be taken up again with other values of these (records.Workdir.refuse_other_run).
-MAY_CHANGE_ON_RESUME = r"(log_every_steps|(checkpoint|evals|parallel)\..*|loader\.(threads|prefetch|max_bad_share))"
+MAY_CHANGE_ON_RESUME = r"(log_every_steps|data\.verify|(checkpoint|evals|parallel)\..*|loader\.(threads|prefetch|max_bad_share))"
 
 CHOICES = {
     "init_head": ("new", "restore", "subset"),
+    "data.verify": ("full", "ends"),
     "model.pooling": ("token", "mean"),
     "model.dtype": ("float32", "bfloat16"),
     "augment.crop": ("inception", "random", "resize"),

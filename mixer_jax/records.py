@@ -140,8 +140,8 @@ class Metrics:
 class Progress:
     """One line that shows how far a run is, its rate and the time left. Silent when standard error is not a terminal."""
 
-    def __init__(self, total_steps: int, first_step: int):
-        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    def __init__(self, total_steps: int, first_step: int, unit: str = "step"):
+        self._bar = tqdm(total=total_steps, initial=first_step, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
     def update(self, step: int, text: str | None = None) -> None:
         self._bar.update(step - self._bar.n)

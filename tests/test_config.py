@@ -199,7 +199,8 @@ def test_a_length_of_training_in_steps(length, batch_size, num_examples, steps):
 def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_what_a_run_computes():
     names = list(flatten(sound_config()))
     free = {name.split(".")[0] for name in names if re.fullmatch(MAY_CHANGE_ON_RESUME, name)}
-    assert free == {"log_every_steps", "checkpoint", "evals", "loader", "parallel"}
+    assert free == {"log_every_steps", "data", "checkpoint", "evals", "loader", "parallel"}
+    assert [name for name in names if name.startswith("data.") and re.fullmatch(MAY_CHANGE_ON_RESUME, name)] == ["data.verify"]
     leaves = {part for name in names for part in name.split(".")}
     for alternative in re.findall(r"[a-z_]+", MAY_CHANGE_ON_RESUME):
         assert alternative in leaves

@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_images
 
 from mixer_jax.config import UserError, classification, dataset, duration, steps_of, validate
 from mixer_jax.data.augment import train_transform
+from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import train_batches
 from mixer_jax.data.sources import open_source
 from mixer_jax.parallel import make_mesh, to_global
@@ -144,9 +145,10 @@ def test_pre_training_with_randaugment_mixup_dropout_and_stochastic_depth_runs_o
     program = make_program(config, total_steps=3, warmup_steps=0)
     state = program.init_state(mesh, program.init_params(mesh))
     step, _ = program.compile_step(mesh, max_labels=1)
+    source = open_source(config.data)
     batches = train_batches(
-        open_source(config.data), train_transform(augment, config.image_size), seed=0, batch_size=4, rows=np.arange(4),
-        steps=range(3), threads=2, prefetch=8,
+        source, train_transform(augment, config.image_size), seed=0, batch_size=4, rows=np.arange(4),
+        steps=range(3), threads=2, prefetch=8, bad=BadRecords(source, config.loader.max_pixels),
     )  # fmt: skip
     losses = []
     for batch in batches:

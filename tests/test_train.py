@@ -25,8 +25,10 @@ import evaluate
 import train
 from mixer_jax.app import DONE, STOPPED, TO_MEND
 from mixer_jax.checkpoints.weights import save_weights
-from mixer_jax.config import UserError
+from mixer_jax.config import UserError, classification, dataset
+from mixer_jax.data.inputs import Recipe
 from mixer_jax.data.loader import EpochOrder
+from mixer_jax.data.prepare import prepare
 from mixer_jax.models.recognise import Recognised
 from mixer_jax.records import read_metrics
 
@@ -312,6 +314,25 @@ def test_two_processes_stop_at_the_same_step_when_too_many_images_are_bad(corpus
     said = [re.findall(r"error: (By step \d+, \d+ of \d+ training images could not be read)", output) for output in outputs]
     assert said[0] and said[0] == said[1], outputs
     assert all("Traceback" not in output for output in outputs)
+
+
+def test_a_run_trains_on_prepared_shards_and_an_altered_one_is_named_before_the_run_leaves_anything(
+    tmp_path, tiny_config, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_folder(tmp_path / "data", images_per_class=3)
+    prepare(Recipe(f"folder:{tmp_path / 'data/train'}", "train", records_per_shard=8), tmp_path / "shards", threads=2)
+    prepared = dataset(f"records:{tmp_path / 'shards'}", "train")
+    tiny_config.data, tiny_config.evals = prepared, {"test": classification(prepared, resize_size=8)}
+    tiny_config.total.steps = 2
+    assert train.train(tiny_config, str(tmp_path / "run")) == DONE
+    shard = tmp_path / "shards/train/train-00002-of-00004.array_record"
+    content = bytearray(shard.read_bytes())
+    content[200] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match=r"train-00002-of-00004\.array_record is altered"):
+        train.train(tiny_config, str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 def write_folder(directory: Path, images_per_class: int) -> None:

@@ -109,6 +109,13 @@ def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
     return image
 
 
+def resize_large(image: np.ndarray, size: int) -> np.ndarray:
+    """Longer side to `size` pixels, smaller than it was, the aspect kept; each pixel is the mean of the area."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    return cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+
+
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """[h, w, 3] -> [height, width, 3], bilinear between the four nearest pixels, as the paper's code resizes its crops."""
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

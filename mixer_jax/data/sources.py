@@ -6,9 +6,11 @@ A source is named in a config by a URI (`config.data.source`):
     glyphs                             letters and digits drawn from fonts, as many as asked for (glyphs.py)
     folder:DIR                         DIR/SPLIT/CLASS/*.jpg, or DIR/CLASS/*.jpg with an empty split
     tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files; TensorFlow is not used to read it
+    records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py)
 """
 
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,6 +21,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.glyphs import Glyphs
+from mixer_jax.data.shards import ShardReader
 
 
 class Record(NamedTuple):
@@ -194,6 +197,44 @@ class TfdsSource:
         return f"{self._name} record {index}"
 
 
+class RecordsSource:
+    """`records:DIR`: DIR/SPLIT as `prepare` made it; SPLIT may be a slice, such as train[:65000], train[-1000:] or train[99%:].
+
+    `prepare` shuffles, so a slice is a random sample. Percents are rounded to the nearest record.
+    """
+
+    SLICE = re.compile(r"([^\[\]]*)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
+
+    def __init__(self, directory: str, split: str, verify: str):
+        parts = self.SLICE.fullmatch(split)
+        if not parts:
+            raise UserError(f"data.split is {split!r}: it must be NAME or a slice NAME[FROM:TO], in records or percents.")
+        name, start, stop = parts.groups()
+        self._shards = ShardReader(Path(directory).expanduser() / name, verify)
+        manifest = self._shards.manifest
+        self.class_names, self.num_classes, self.max_labels = manifest.class_names, len(manifest.class_names), manifest.max_labels
+        self._range = range(len(self._shards))[self._place(start) : self._place(stop)]
+
+    def _place(self, text: str | None) -> int | None:
+        if text is None or not text.endswith("%"):
+            return text if text is None else int(text)
+        return round(int(text[:-1]) * len(self._shards) / 100)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __getitem__(self, index: int) -> Record:
+        _, labels, image = self._shards.read(self._range[index])
+        return Record(image, labels)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self._shards.labels(self._range[index])
+
+    def describe(self, index: int) -> str:
+        name, _, _ = self._shards.read(self._range[index])
+        return f"{self._shards.describe(self._range[index])} ({name})"
+
+
 class Subset:
     """Some records of another source, in a given order."""
 
@@ -247,8 +288,10 @@ def open_source(config: ConfigDict) -> Source:
         source = FolderSource(rest, config.split)
     elif kind == "tfds":
         source = TfdsSource(rest, config.split, config.data_dir, config.max_labels)
+    elif kind == "records":
+        source = RecordsSource(rest, config.split, config.verify)
     else:
-        raise UserError(f"data.source is {config.source!r}: it must be digits, glyphs, folder:DIR or tfds:NAME.")
+        raise UserError(f"data.source is {config.source!r}: it must be digits, glyphs, folder:DIR, tfds:NAME or records:DIR.")
     if len(source) == 0:
         raise UserError(f"data.source {config.source} has no record in split {config.split!r}.")
     if config.examples_per_class:

@@ -1,0 +1,201 @@
+"""What lies in a tar or zip and where, so that members are read by place, by many threads, and nothing is ever extracted.
+
+Names of members are labels to us, never paths: nothing is written under them. An archive is still refused as a whole, before any
+image is read, when it holds what no data set holds: links, devices, sparse or encrypted members, absolute names or `..`, a zip
+member that grows MAX_RATIO-fold, more than MAX_MEMBERS, or an end too soon; inputs.py adds the same name twice and an image over
+MAX_IMAGE_BYTES.
+
+Tars are read by a parser of our own: Python's `tarfile` reads names of any length into memory and follows links. It knows ustar,
+GNU long names and the path and size of pax headers, which is what tar programs write for regular files.
+"""
+
+import gzip
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mixer_jax.config import UserError
+
+MAX_MEMBERS = 20_000_000  # ImageNet-21k has 14 197 122 images
+MAX_IMAGE_BYTES = 64 * 2**20
+MAX_NAME_BYTES = 4096
+MAX_HEADER_BYTES = 64 * 2**10  # of a pax header
+MAX_RATIO = 100  # images are compressed already
+MAX_DEVKIT_BYTES = 64 * 2**20
+BLOCK = 512
+
+ReadAt = Callable[[int, int], bytes]  # (number of bytes, offset), as os.pread without the file
+
+
+class Member(NamedTuple):
+    name: str
+    offset: int  # of its bytes in the file
+    size: int
+
+
+def check_name(name: str, where: str) -> str:
+    """The name without a leading `./`. Raises UserError if it could lead anywhere else than down."""
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", name) or not name.isprintable():
+        raise UserError(f"{where} has a member {name!r}, which leads out of its folder: this is not a data set's archive.")
+    return name.removeprefix("./")
+
+
+def tar_members(file: Path) -> Iterator[Member]:
+    """The regular files of an uncompressed tar, in its order."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        yield from members_within(lambda size, at: os.pread(descriptor, size, at), 0, os.fstat(descriptor).st_size, str(file))
+    finally:
+        os.close(descriptor)
+
+
+def nested_tar_members(file: Path) -> Iterator[Member]:
+    """The regular files of the tars in a tar, named TAR/NAME: how ImageNet's training images come, a tar for each class."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+
+        def read(size: int, at: int) -> bytes:
+            return os.pread(descriptor, size, at)
+
+        for outer in members_within(read, 0, os.fstat(descriptor).st_size, str(file)):
+            if not outer.name.endswith(".tar"):
+                raise UserError(f"{file} holds {outer.name}, which is no tar: a tar of images is given as tar:{file}.")
+            where = f"{file}, in it {outer.name},"
+            for inner in members_within(read, outer.offset, outer.offset + outer.size, where):
+                yield inner._replace(name=f"{outer.name.removesuffix('.tar')}/{inner.name}")
+    finally:
+        os.close(descriptor)
+
+
+def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[Member]:
+    """The regular files of the tar that lies in [start, end)."""
+    place, count, name, size = start, 0, None, None
+    while True:
+        header = read(BLOCK, place) if place + BLOCK <= end else b""
+        if len(header) < BLOCK:
+            raise UserError(
+                f"{where} ends too soon (byte {place - start} of a tar): copy it again, and compare its size or digest."
+            )
+        if header == bytes(BLOCK):
+            return
+        member, kind = _parse(header, place, where)
+        place = member.offset + -(-member.size // BLOCK) * BLOCK
+        if kind in (b"L", b"x", b"g"):  # a header for the next member, or for all
+            if member.size > MAX_HEADER_BYTES:
+                raise UserError(f"{where} has a header of {member.size} bytes: this is not a data set's archive.")
+            extension = read(member.size, member.offset)
+            if kind == b"L":
+                name = _text(extension.rstrip(b"\0"), where)
+            elif kind == b"x":
+                name, size = _pax(extension, name, size, where)
+            continue
+        member = member._replace(name=member.name if name is None else name, size=member.size if size is None else size)
+        place = member.offset + -(-member.size // BLOCK) * BLOCK
+        name = size = None
+        if kind == b"5" or (kind == b"\0" and member.name.endswith("/")):
+            check_name(member.name, where)
+            continue
+        if kind not in (b"0", b"\0", b"7"):
+            what = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"6": "pipe"}.get(
+                kind, "special member"
+            )
+            raise UserError(f"{where} holds a {what} ({member.name!r}): only plain files are read. Pack it anew without.")
+        if member.offset + member.size > end:
+            raise UserError(f"{where} ends within {member.name!r} of {member.size} bytes: copy it again, and compare its size.")
+        count += 1
+        if count > MAX_MEMBERS:
+            raise UserError(f"{where} has more than {MAX_MEMBERS} members.")
+        yield member._replace(name=check_name(member.name, where))
+
+
+def _parse(header: bytes, place: int, where: str) -> tuple[Member, bytes]:
+    """(member, type) of a header block."""
+    try:
+        if int(header[148:156].strip(b" \0"), 8) != sum(header) - sum(header[148:156]) + 8 * 32:
+            raise ValueError("a wrong checksum")
+        field = header[124:136]
+        size = int.from_bytes(field[1:], "big") if field[0] == 0x80 else int(field.strip(b" \0") or b"0", 8)
+        if size < 0:
+            raise ValueError("a negative size")
+    except ValueError as error:
+        hint = "it is compressed: unpack it first (gunzip)" if header[:2] == b"\x1f\x8b" else "copy it again"
+        raise UserError(f"{where} is no tar, or damaged at byte {place} ({error}): {hint}.") from error
+    name = header[:100].split(b"\0")[0]
+    if header[257:262] == b"ustar" and header[257:265] != b"ustar  \0" and header[345]:
+        name = header[345:500].split(b"\0")[0] + b"/" + name
+    return Member(_text(name, where), place + BLOCK, size), header[156:157]
+
+
+def _pax(extension: bytes, name: str | None, size: int | None, where: str) -> tuple[str | None, int | None]:
+    """The path and size that a pax header gives to the next member."""
+    while extension:
+        try:
+            length = int(extension.split(b" ", 1)[0])
+            key, _, value = extension[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
+            if key.startswith(b"GNU.sparse") or not 3 < length <= len(extension):
+                raise ValueError(key)
+            if key == b"path":
+                name = _text(value, where)
+            elif key == b"size":
+                size = int(value)
+                if size < 0:
+                    raise ValueError(key)
+        except (ValueError, IndexError) as error:
+            raise UserError(
+                f"{where} has a header that is damaged or of no data set ({error}): copy or pack it again."
+            ) from error
+        extension = extension[length:]
+    return name, size
+
+
+def _text(name: bytes, where: str) -> str:
+    if len(name) > MAX_NAME_BYTES:
+        raise UserError(f"{where} has a name of {len(name)} bytes: this is not a data set's archive.")
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} has a name that is not UTF-8: {name[:100]!r}. Pack it anew.") from error
+
+
+def zip_members(archive: zipfile.ZipFile, where: str) -> list[zipfile.ZipInfo]:
+    """The files of a zip, in its order."""
+    members = [member for member in archive.infolist() if not member.filename.endswith("/")]
+    if len(members) > MAX_MEMBERS:
+        raise UserError(f"{where} has more than {MAX_MEMBERS} members.")
+    for member in members:
+        check_name(member.filename, where)
+        mode = member.external_attr >> 16
+        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise UserError(f"{where} holds a link or device ({member.filename!r}): only plain files are read. Pack it anew.")
+        if member.flag_bits & 1:
+            raise UserError(f"{where} is encrypted ({member.filename!r}). Pack it anew without a password.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(f"{where} is packed in an unusual way ({member.filename!r}). Pack it anew, as usual.")
+        if member.file_size > MAX_RATIO * max(member.compress_size, 1024):
+            raise UserError(f"{where}: {member.filename!r} grows {MAX_RATIO}-fold or more: a zip bomb, not a data set's archive.")
+    packed = os.path.getsize(where)
+    if sum(member.file_size for member in members) > MAX_RATIO * packed or sum(m.compress_size for m in members) > packed:
+        raise UserError(f"{where}: its members overlap or grow {MAX_RATIO}-fold: a zip bomb, not a data set's archive.")
+    return members
+
+
+def small_tar_gz(file: Path) -> dict[str, bytes]:
+    """The files of a small compressed tar, such as ImageNet's development kit, by name. Unpacked in memory, up to a cap."""
+    try:
+        with gzip.open(file) as opened:
+            content = opened.read(MAX_DEVKIT_BYTES + 1)
+    except (OSError, EOFError) as error:
+        raise UserError(f"{file} is damaged: {error}. Copy it again.") from error
+    if len(content) > MAX_DEVKIT_BYTES:
+        raise UserError(f"{file} unpacks to more than {MAX_DEVKIT_BYTES} bytes: it is not the development kit.")
+
+    def read(size: int, at: int) -> bytes:
+        return content[at : at + size]
+
+    members = list(members_within(read, 0, len(content), str(file)))
+    return {member.name: read(member.size, member.offset) for member in members}

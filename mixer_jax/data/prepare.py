@@ -1,0 +1,233 @@
+"""`python -m mixer_jax prepare`: labelled images from anywhere -> shards and their manifest (manifest.py, shards.py).
+
+Which image goes where: images are put in the order of a keyed hash of their names and cut into shards of equal length. So every
+shard, and every slice of the split, is a random sample of the classes; the order depends on neither the archive's nor the file
+system's; and a shard can be made alone, by any thread, in any order.
+
+A shard is the unit of work and of resuming: written under a temporary name, down to the disk, hashed, renamed, and last its row
+is written to .preparing/; when all rows are there they become the manifest, and .preparing/ goes. After a kill the same command
+makes what has no row. On a finished split it makes those shards anew that are missing or altered. The files hold no date, machine
+or number of threads: however often it was killed, the folder ends bitwise the same.
+
+Images are read in the order of the source, forwards, and held until their shard is written: memory is about the bytes of a shard
+for each thread. Threads do, as reading, hashing, decoding and writing release the interpreter's lock.
+
+Bytes are kept as they are, CMYK JPEGs and PNGs named .JPEG included: decoding goes by content. With `--max-side N` an image with
+a side longer than N is decoded (to RGB), made smaller by averaging areas, the aspect kept, and written as a JPEG of `--quality`,
+with full colour resolution; its EXIF, colour profile and format are lost, its name stays. Every image is decoded once as a check.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from mixer_jax.config import UserError
+from mixer_jax.data import images
+from mixer_jax.data.inputs import Inputs, Recipe, open_inputs
+from mixer_jax.data.manifest import FORMAT, MANIFEST, PLAN, UNFINISHED, Manifest, Shard, ends_sha256, sha256, shard_name, sound
+from mixer_jax.data.shards import open_shard, read_labels, write_shard
+from mixer_jax.records import Progress, read_json, write_json
+
+MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded
+SHOWN = 5  # bad images in a message
+
+
+def prepare(recipe: Recipe, directory: Path, threads: int) -> Manifest:
+    """Makes, completes or mends directory/SPLIT. Raises UserError for what the user must mend first."""
+    check_recipe(recipe, threads)
+    inputs = open_inputs(recipe)
+    check_classes(inputs.class_names, inputs.images_of_class(), recipe)
+    target = directory.expanduser() / recipe.split
+    work = target / UNFINISHED
+    with _alone(target):
+        made = {
+            "command": recipe.command(), "inputs_sha256": inputs.sha256(), "images": len(inputs), "ignored_files": inputs.ignored,
+            "max_side": recipe.max_side, "quality": recipe.quality, "seed": recipe.seed,
+            "records_per_shard": recipe.records_per_shard,
+        }  # fmt: skip
+        finished = _begin(target, made)
+        order = shuffled(inputs, recipe.seed)
+        pieces = np.array_split(order, -(-len(order) // recipe.records_per_shard))
+        shards = _make_all(recipe, inputs, target, pieces, finished, threads)
+        write_json(target / MANIFEST, manifest_content(recipe, inputs.class_names, made, target, shards))
+        shutil.rmtree(work)
+        manifest = Manifest(target)
+        manifest.check("ends", show_progress=False)  # mostly for a shard too many
+        manifest.write_receipts()
+    return manifest
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Holds the folder, which is made if need be, until the process ends."""
+    target.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"Another process is preparing {target}. Wait for it, or stop it.") from error
+    finally:
+        os.close(descriptor)
+
+
+def check_recipe(recipe: Recipe, threads: int) -> None:
+    if not recipe.split or not recipe.split.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"--split {recipe.split!r}: it must be a name of letters, digits, - and _, such as train.")
+    for option, value, least in (
+        ("--records-per-shard", recipe.records_per_shard, 1), ("--threads", threads, 1), ("--max-side", recipe.max_side, 0),
+        ("--seed", recipe.seed, 0),
+    ):  # fmt: skip
+        if value < least:
+            raise UserError(f"{option} {value}: it must be at least {least}.")
+    if not 1 <= recipe.quality <= 100:
+        raise UserError(f"--quality {recipe.quality}: it must be from 1 to 100.")
+    if recipe.quality != Recipe.quality and not recipe.max_side:
+        raise UserError("--quality is that of images made smaller: give --max-side too. Without it all bytes are kept.")
+
+
+def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | None, recipe: Recipe) -> None:
+    if images_of_class is None or recipe.allow_empty_classes:
+        return
+    empty = [name for name, count in zip(class_names, images_of_class, strict=True) if count == 0]
+    if empty:
+        raise UserError(
+            f"{len(empty)} of {len(class_names)} classes have no image, the first is {empty[0]!r}. Add images, "
+            f"take it out of --classes, or keep it: {recipe.command()} --allow-empty-classes"
+        )
+
+
+def shuffled(inputs: Inputs, seed: int) -> np.ndarray:
+    """[N] the numbers of the images in the order of a hash of their names."""
+    key = seed.to_bytes(8, "little")
+    hashes = (hashlib.blake2b(inputs.name(i).encode(), digest_size=8, key=key).digest() for i in range(len(inputs)))
+    return np.argsort(np.frombuffer(b"".join(hashes), "<u8"), kind="stable")
+
+
+def _begin(target: Path, made: dict) -> dict[int, Shard]:
+    """The finished shards by number. Raises UserError when the folder holds another split."""
+    work = target / UNFINISHED
+    if (target / MANIFEST).exists():
+        manifest = Manifest(target)
+        _refuse_other(target, manifest.content["made"], made)
+        rows = dict(enumerate(manifest.shards))
+    else:
+        _refuse_other(target, read_json(work / PLAN), made)
+        rows = {int(file.stem.removeprefix("shard-")): Shard(**read_json(file)) for file in work.glob("shard-*.json")}
+    work.mkdir(exist_ok=True)
+    write_json(work / PLAN, made)
+    good = sound(target, list(rows.values()))
+    return {number: shard for number, shard in rows.items() if shard.name in good}
+
+
+def _refuse_other(target: Path, there: dict, made: dict) -> None:
+    different = [name for name in made if name != "command" and there.get(name) != made[name]]
+    if there and different:
+        raise UserError(
+            f"{target} holds another split (other {', '.join(different)}), made by: {there.get('command')}. "
+            f"Choose another --to or --split, or remove it: rm -r {target}"
+        )
+
+
+def _make_all(
+    recipe: Recipe, inputs: Inputs, target: Path, pieces: list[np.ndarray], finished: dict[int, Shard], threads: int
+) -> list[Shard]:
+    """All shards in order. All bad images are found before the first is complained of, unless --skip-bad leaves them out."""
+    progress, bad = Progress(sum(map(len, pieces)), 0, unit="image"), []
+    done = sum(len(pieces[number]) for number in finished)
+    progress.update(done)
+    with ThreadPoolExecutor(threads) as pool:
+        todo = [number for number in range(len(pieces)) if number not in finished]
+        jobs = {pool.submit(_make_shard, recipe, inputs, target, pieces, number): number for number in todo}
+        try:
+            for job in as_completed(jobs):
+                number, shard = jobs[job], job.result()
+                finished[number] = shard
+                bad += shard.left_out
+                done += len(pieces[number])
+                progress.update(done)
+        except OSError as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise UserError(f"{error}. Mend it and run the command again, it goes on.") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            progress.close()
+    if bad and not recipe.skip_bad:
+        shown = "".join(f"\n  {name}: {why}" for name, why in sorted(bad)[:SHOWN])
+        more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        command = f"{recipe.command()} --skip-bad --to {target.parent}"
+        raise UserError(f"{len(bad)} bad images:{shown}{more}\nMend them, or leave them out: {command}")
+    return [finished[number] for number in range(len(pieces))]
+
+
+def _make_shard(recipe: Recipe, inputs: Inputs, target: Path, pieces: list[np.ndarray], number: int) -> Shard:
+    """Writes a shard and its row; with bad images and without --skip-bad neither."""
+    records, left_out, reencoded = {}, [], 0
+    for image, data, labels in inputs.read(sorted(pieces[number].tolist())):
+        name = inputs.name(image)
+        try:
+            if not all(0 <= label < len(inputs.class_names) for label in labels):
+                raise UserError(f"labels {labels} that are not all below {len(inputs.class_names)}, the number of classes")
+            kept = checked_image(data, recipe.max_side, recipe.quality)
+        except UserError as error:
+            left_out.append([name, str(error)])
+            continue
+        reencoded += kept is not data
+        records[image] = (name, labels, kept)
+    name = shard_name(recipe.split, number, len(pieces))
+    if left_out and not recipe.skip_bad:
+        return Shard(name, 0, 0, "", "", 0, left_out)
+    temporary = target / UNFINISHED / name
+    write_shard(temporary, [records[image] for image in pieces[number].tolist() if image in records])
+    digests = sha256(temporary), ends_sha256(temporary)
+    shard = Shard(name, temporary.stat().st_size, len(records), *digests, reencoded, sorted(left_out))
+    os.replace(temporary, target / name)
+    write_json(target / UNFINISHED / f"shard-{number:06d}.json", shard._asdict())
+    return shard
+
+
+def checked_image(data: bytes, max_side: int, quality: int) -> bytes:
+    """The bytes to keep: `data` itself, or a smaller JPEG. Raises UserError for what does not decode or is too large to."""
+    image = images.decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse
+    if not max_side or max(image.shape) <= max_side:
+        return data
+    smaller = images.resize_large(image, max_side)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(smaller), quality=quality, colorspace="RGB", colorsubsampling="444")
+
+
+def manifest_content(recipe: Recipe, class_names: tuple[str, ...], made: dict, target: Path, shards: list[Shard]) -> dict:
+    """manifest.json. Raises UserError when no image is left, or none of a class."""
+    images_of_class, most, single = np.zeros(len(class_names), np.int64), 0, True
+    for shard in shards:
+        counts, labels = read_labels(open_shard(target / shard.name))
+        images_of_class += np.bincount(labels, minlength=len(class_names))
+        most = max(most, int(counts.max(initial=0)))
+        single = single and bool(np.all(counts == 1))
+    records = sum(shard.records for shard in shards)
+    if not records:
+        raise UserError(f"{recipe.source} has no sound image left for {target}: mend its images, or prepare another source.")
+    check_classes(class_names, images_of_class, recipe)
+    return {
+        "format": FORMAT,
+        "split": recipe.split,
+        "made": made,
+        "records": records,
+        "left_out": sum(len(shard.left_out) for shard in shards),
+        "reencoded": sum(shard.reencoded for shard in shards),
+        "label_kind": "single" if single else "multi",
+        "max_labels": max(1, most),
+        "classes": len(class_names),
+        "class_names": list(class_names),
+        "images_of_class": images_of_class.tolist(),
+        "shards": [shard._asdict() for shard in shards],
+    }
