@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -189,7 +190,7 @@ def small_tar_gz(file: Path) -> dict[str, bytes]:
     try:
         with gzip.open(file) as opened:
             content = opened.read(MAX_DEVKIT_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} is damaged: {error}. Copy it again.") from error
     if len(content) > MAX_DEVKIT_BYTES:
         raise UserError(f"{file} unpacks to more than {MAX_DEVKIT_BYTES} bytes: it is not the development kit.")

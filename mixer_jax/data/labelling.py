@@ -22,6 +22,7 @@ from mixer_jax.config import UserError
 from mixer_jax.data.archives import small_tar_gz
 
 Labels = list[tuple[int, ...]]
+MAX_CLASSES = 1_000_000  # JFT-3B has 30 000
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
 
@@ -64,9 +65,9 @@ def by_file(names: list[str], file: str, synsets: str, classes: tuple[str, ...])
         kit = {Path(name).name: content for name, content in small_tar_gz(Path(file)).items()}
         if not {GROUND_TRUTH, META} <= set(kit):
             raise UserError(f"{file} holds no {GROUND_TRUTH} and {META}: it must be ILSVRC2012_devkit_t12.tar.gz.")
-        rows = [line.split() for line in kit[GROUND_TRUTH].decode().splitlines()]
+        rows = [line.split() for line in kit[GROUND_TRUTH].decode(errors="replace").splitlines()]
         return _by_ground_truth(names, rows, synsets_of_mat(kit[META]), file, classes)
-    rows = [line.replace(",", " ").split() for line in read_text(file).splitlines() if line.strip()]
+    rows = [row for line in read_text(file).splitlines() if (row := line.replace(",", " ").split())]
     if rows and all(len(row) == 1 for row in rows):
         if not synsets:
             raise UserError(f"{file} has one number a line: give also --synsets meta.mat, of the same development kit.")
@@ -81,7 +82,7 @@ def _by_ground_truth(
     if len(rows) != len(names):
         raise UserError(f"{file} has {len(rows)} labels for {len(names)} images: they must be of one set, and whole.")
     for number, row in enumerate(rows):
-        if len(row) != 1 or not row[0].isdigit() or not 1 <= int(row[0]) <= len(synsets):
+        if len(row) != 1 or not _is_number(row[0]) or not 1 <= int(row[0]) <= len(synsets):
             raise UserError(f"{file} line {number + 1} is {' '.join(row)!r}: it must be a number from 1 to {len(synsets)}.")
     label_of = dict(zip(sorted(names), [[synsets[int(row[0]) - 1]] for row in rows], strict=True))
     return resolve([label_of[name] for name in names], classes, file)
@@ -109,8 +110,11 @@ def resolve(words: list[list[str]], classes: tuple[str, ...], where: str) -> tup
     """Class names or numbers -> (class names, sorted labels of each image)."""
     if not classes:
         seen = {word for row in words for word in row}
-        if all(word.isdecimal() for word in seen):
-            classes = tuple(str(label) for label in range(max(map(int, seen), default=-1) + 1))
+        if all(map(_is_number, seen)):
+            most = max(map(int, seen), default=-1)
+            if most >= MAX_CLASSES:
+                raise UserError(f"{where} has the label {most}: without --classes numbers must be below {MAX_CLASSES}.")
+            classes = tuple(str(label) for label in range(most + 1))
         else:
             classes = tuple(sorted(seen))
     number_of = {name: label for label, name in enumerate(classes)}
@@ -125,15 +129,22 @@ def resolve(words: list[list[str]], classes: tuple[str, ...], where: str) -> tup
 def _label(word: str, number_of: dict[str, int], where: str) -> int:
     if word in number_of:
         return number_of[word]
-    if word.isdecimal() and int(word) < len(number_of):
+    if _is_number(word) and int(word) < len(number_of):
         return int(word)
     raise UserError(
         f"{where} has the label {word!r}: it must be one of the {len(number_of)} classes or a number below. Mend one."
     )
 
 
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) < 10
+
+
 def synsets_of_mat(content: bytes) -> list[str]:
-    """The WordNet ids of ILSVRC2012_IDs 1, 2, ... from the development kit's meta.mat."""
+    """The WordNet ids of ILSVRC2012_IDs 1, 2, ... from the development kit's meta.mat.
+
+    SciPy believes the sizes that such a file claims: it must be ImageNet's own.
+    """
     from scipy.io import loadmat  # heavy, and only this needs it
 
     try:

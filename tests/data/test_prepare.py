@@ -452,7 +452,7 @@ def file_of(root: Path, text: str) -> str:
         ("tree", {"classes_text": "n01440764"}, "'n02084071' is not in --classes"),
         ("tree", {"classes_text": "\n".join([*CLASSES, "n9"])}, "1 of 4 classes have no image, the first is 'n9'"),
         ("tree", {"labels_text": "1\n2\n"}, "give also --synsets meta.mat"),
-        ("tree", {"labels_text": "a.jpg 1"}, "has no line for n01440764/n01440764_0.JPEG"),
+        ("tree", {"labels_text": "a.jpg 1\n,\n"}, "has no line for n01440764/n01440764_0.JPEG"),
         ("tree", {"labels_text": "a.jpg 1\na.jpg 2"}, "more than one line for a.jpg"),
         (
             "tree",
@@ -477,6 +477,30 @@ def test_a_label_out_of_range_is_named(tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\nc")
     with pytest.raises(UserError, match="has the label '3': it must be one of the 3 classes or a number below"):
         make(tree(tmp_path), tmp_path / "to", labels=labels, classes=str(tmp_path / "classes.txt"))
+
+
+def test_a_huge_number_of_a_class_makes_no_huge_list(tmp_path):
+    labels = file_of(tmp_path, "".join(f"{name} {10**8}\n" for name in TRAIN))
+    with pytest.raises(UserError, match="has the label 100000000: without --classes numbers must be below"):
+        make(tree(tmp_path), tmp_path / "to", labels=labels)
+
+
+def test_a_damaged_development_kit_is_refused(tmp_path):
+    tar = miniature.make_tar(tmp_path / "val.tar", VALIDATION)
+    kit = Path(development_kit(tmp_path)["labels"])
+    content = bytearray(kit.read_bytes())
+    content[len(content) // 2] ^= 255
+    for damaged in (content, content[:100], b"no gzip"):
+        kit.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"devkit_t12\.tar\.gz is damaged"):
+            make(f"tar:{tar}", tmp_path / "to", "validation", labels=str(kit))
+
+
+def test_a_development_kit_that_unpacks_without_end_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("mixer_jax.data.archives.MAX_DEVKIT_BYTES", 1000)
+    tar = miniature.make_tar(tmp_path / "val.tar", VALIDATION)
+    with pytest.raises(UserError, match="unpacks to more than 1000 bytes"):
+        make(f"tar:{tar}", tmp_path / "to", "validation", **development_kit(tmp_path))
 
 
 def test_ground_truth_of_another_set_is_refused(tmp_path):
