@@ -328,7 +328,15 @@ for number, moment in enumerate(moments):
     print(moment, *status, len(rows), kept)
 """
 MOMENTS = [f"replace:{when}:{number}" for when in ("before", "after") for number in range(1, 9)]
-MOMENTS += ["fsync:before:1", "fsync:after:2", "fsync:before:3", "unlink:before:1", "unlink:after:2", "pack:after:2", "pack:before:9"]
+MOMENTS += [
+    "fsync:before:1",
+    "fsync:after:2",
+    "fsync:before:3",
+    "unlink:before:1",
+    "unlink:after:2",
+    "pack:after:2",
+    "pack:before:9",
+]
 
 
 def test_a_killed_preparation_goes_on_and_ends_bitwise_the_same(tmp_path):
