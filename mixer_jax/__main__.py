@@ -21,11 +21,11 @@ from mixer_jax.checkpoints.released import list_released, verify
 from mixer_jax.checkpoints.weights import SUFFIXES, describe, load_weights, tree_of
 from mixer_jax.checkpoints.weights import convert as convert_weights
 from mixer_jax.config import UserError
-from mixer_jax.data.inputs import Recipe
 from mixer_jax.data.manifest import Manifest, split_folders
-from mixer_jax.data.prepare import prepare as prepare_shards
 from mixer_jax.export import FORMATS, export_program
 from mixer_jax.models.registry import make_model
+from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.prepare import prepare as prepare_shards
 from mixer_jax.report.demo import run_demo
 from mixer_jax.report.page import report_runs
 
@@ -185,7 +185,7 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
 
 
 def add_recipe(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The options of `prepare`: those of data.inputs.Recipe."""
+    """The options of `prepare`: those of preparation.inputs.Recipe."""
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--from", dest="source", metavar="KIND:PATH", help="folder:, tars:, tar:, zip:, webdataset: or tfds:")
     what.add_argument("--verify", metavar="DIR", help="only compare all bytes of DIR, or of its splits, with the manifest")

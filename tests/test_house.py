@@ -11,7 +11,7 @@ LAYERS = [
     {"config", "records"},
     {"app", "parallel"},
     {"models", "data"},
-    {"checkpoints"},  # weights belong to a model: what they are called and how they are changed depends on which
+    {"checkpoints", "preparation"},  # weights belong to a model: what they are called and how they are changed depends on which
     {"training", "evaluation"},
     {"report", "benchmark", "export"},
     {"__main__", "train", "evaluate"},

@@ -1,4 +1,4 @@
-"""Our own shards: one split as ArrayRecord files. What a split is and that it is whole: manifest.py. Making them: prepare.py.
+"""Our own shards: one split as ArrayRecord files. What a split is and that it is whole: manifest.py. Making them: preparation/.
 
     DIR/SPLIT/SPLIT-00003-of-00626.array_record
 

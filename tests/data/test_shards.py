@@ -4,23 +4,20 @@ import json
 import os
 import random
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import miniature
+from preparation import miniature
 
 from mixer_jax.config import UserError, dataset
 from mixer_jax.data import manifest as manifest_module
-from mixer_jax.data.inputs import Recipe
 from mixer_jax.data.loader import eval_batches
-from mixer_jax.data.prepare import prepare
 from mixer_jax.data.shards import ShardReader, pack, unpack
 from mixer_jax.data.sources import open_source
+from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.prepare import prepare
 
 NUM_IMAGES, PER_SHARD = 30, 4
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mixer_jax.config import UserError
-from mixer_jax.data import archives
 from mixer_jax.data.sources import FolderSource
+from mixer_jax.preparation import archives
 
 # What zipfile raises on damaged or lying archives: it does not check all that it reads.
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, OverflowError, struct.error)

@@ -31,9 +31,9 @@ import simplejpeg
 
 from mixer_jax.config import UserError
 from mixer_jax.data import images
-from mixer_jax.data.inputs import Inputs, Recipe, open_inputs
 from mixer_jax.data.manifest import FORMAT, MANIFEST, PLAN, UNFINISHED, Manifest, Shard, ends_sha256, sha256, shard_name, sound
 from mixer_jax.data.shards import open_shard, read_labels, write_shard
+from mixer_jax.preparation.inputs import Inputs, Recipe, open_inputs
 from mixer_jax.records import Progress, read_json, write_json
 
 MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded

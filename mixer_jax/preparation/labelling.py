@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from mixer_jax.config import UserError
-from mixer_jax.data.archives import small_tar_gz
+from mixer_jax.preparation.archives import small_tar_gz
 
 Labels = list[tuple[int, ...]]
 MAX_CLASSES = 1_000_000  # JFT-3B has 30 000

@@ -3,20 +3,17 @@
 import io
 import random
 import struct
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import miniature
+from preparation import miniature
 
 from mixer_jax.config import UserError
-from mixer_jax.data import archives
-from mixer_jax.data.archives import nested_tar_members, tar_members, zip_members
-from mixer_jax.data.files import TarFiles, ZipFiles
+from mixer_jax.preparation import archives
+from mixer_jax.preparation.archives import nested_tar_members, tar_members, zip_members
+from mixer_jax.preparation.files import TarFiles, ZipFiles
 
 LONG = "a/" * 60 + "x" * 150 + ".jpg"  # longer than the header's field
 

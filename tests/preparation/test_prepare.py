@@ -10,22 +10,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import miniature
 from conftest import ROOT
 from miniature import CLASSES
+from preparation import miniature
 
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE, TO_MEND
 from mixer_jax.config import UserError, dataset
 from mixer_jax.data import images
-from mixer_jax.data import prepare as prepare_module
-from mixer_jax.data.inputs import Recipe
 from mixer_jax.data.manifest import Manifest
-from mixer_jax.data.prepare import prepare
 from mixer_jax.data.shards import ShardReader
 from mixer_jax.data.sources import open_source
+from mixer_jax.preparation import prepare as prepare_module
+from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.prepare import prepare
 
 TRAIN = miniature.train_images()
 
@@ -127,7 +125,7 @@ def ground_truth(root: Path) -> dict:
 
 
 def ground_truth_and_mat(root: Path) -> dict:
-    from mixer_jax.data.archives import small_tar_gz
+    from mixer_jax.preparation.archives import small_tar_gz
 
     kit = small_tar_gz(Path(development_kit(root)["labels"]))
     (root / "meta.mat").write_bytes(kit["ILSVRC2012_devkit_t12/data/meta.mat"])
@@ -284,8 +282,8 @@ KILLED = """
 import os, sys, threading
 from pathlib import Path
 from mixer_jax.data import shards
-from mixer_jax.data.inputs import Recipe
-from mixer_jax.data.prepare import prepare
+from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.prepare import prepare
 
 source, to, moments = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 lock = threading.Lock()
@@ -497,7 +495,7 @@ def test_a_damaged_development_kit_is_refused(tmp_path):
 
 
 def test_a_development_kit_that_unpacks_without_end_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("mixer_jax.data.archives.MAX_DEVKIT_BYTES", 1000)
+    monkeypatch.setattr("mixer_jax.preparation.archives.MAX_DEVKIT_BYTES", 1000)
     tar = miniature.make_tar(tmp_path / "val.tar", VALIDATION)
     with pytest.raises(UserError, match="unpacks to more than 1000 bytes"):
         make(f"tar:{tar}", tmp_path / "to", "validation", **development_kit(tmp_path))
@@ -524,7 +522,7 @@ def doubled(tar: bytes) -> bytes:
 
 
 def test_an_image_that_is_too_large_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("mixer_jax.data.archives.MAX_IMAGE_BYTES", 100)
+    monkeypatch.setattr("mixer_jax.preparation.archives.MAX_IMAGE_BYTES", 100)
     with pytest.raises(UserError, match="is larger than 100 bytes"):
         make(tree(tmp_path), tmp_path / "to")
 
