@@ -1,6 +1,7 @@
 """One image on the host: decode, resize, crop. uint8 RGB in, uint8 RGB out; [-1, 1] comes later, on the device.
 
-What comes out of which file, and that TensorFlow's decode_image(channels=3, expand_animations=False) does the same:
+What comes out of which file, beside TensorFlow's decode_image(channels=3, expand_animations=False) (by its source and
+documentation, not run here):
 
     JPEG    grey, YCbCr, RGB                 RGB; an EXIF rotation is ignored                             same
             CMYK, YCCK                       RGB = (255 - C)(255 - K) / 255, ...; no colour profile       same
@@ -33,7 +34,7 @@ cv2.setNumThreads(0)  # the loader's threads already use every core
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 MAX_ASPECT = 1000  # a strip of few pixels is gigantic once its shorter side is resized to 256, as in evaluation
 
-# What libjpeg warns of although every pixel is sound, as in some files of ImageNet: stray bytes before the headers (markers APPn,
+# What libjpeg warns of although every pixel is sound, as in many files: stray bytes before the headers (markers APPn,
 # COM, DQT, SOF, DRI), one or two before the end, a wrong version; and what simplejpeg cannot read but OpenCV can.
 HARMLESS = re.compile(
     r"extraneous bytes before marker 0x(e.|fe|db|c[012]|dd)|: [12] extraneous bytes before marker 0xd9"
