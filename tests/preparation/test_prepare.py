@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
-from miniature import CLASSES
 from preparation import miniature
+from preparation.miniature import CLASSES
 
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE, TO_MEND
