@@ -1,7 +1,7 @@
 """One image on the host: decode, resize, crop. uint8 RGB in, uint8 RGB out; [-1, 1] comes later, on the device.
 
-What comes out of which file, beside TensorFlow's decode_image(channels=3, expand_animations=False) (by its source and
-documentation, not run here):
+What comes out of which file, and, as far as we know it without having run it here, what TensorFlow's
+decode_image(channels=3, expand_animations=False) makes of the same:
 
     JPEG    grey, YCbCr, RGB                 RGB; an EXIF rotation is ignored                             same
             CMYK, YCCK                       RGB = (255 - C)(255 - K) / 255, ...; no colour profile       same
