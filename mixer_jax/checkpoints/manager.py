@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.config import UserError
+from mixer_jax.records import read_json
 
 CHECKPOINTS = "checkpoints"
 
@@ -77,7 +78,7 @@ class Checkpoints:
 
 
 def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
-    """({path: host array}, meta) of a run's parameters: the averaged ones where it keeps them.
+    """({path: host array}, meta and the run's config) of a run's parameters: the averaged ones where it keeps them.
 
     `path` is a run's folder (its newest sound step) or its checkpoints/STEP. Every process reads all of it. Raises UserError when
     there is no checkpoint or it is damaged.
@@ -90,7 +91,7 @@ def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
                 meta = _read_meta(manager, step)
                 name = "ema" if "ema" in meta["arrays"] else "params"
                 restored, meta = _restore(manager, step, {name: _on_host(meta["arrays"][name])})
-                return named_arrays(restored[name]), meta
+                return named_arrays(restored[name]), meta | {"config": read_json(workdir / "config.json")}
             except DamagedError as error:
                 errors.append(f"step {step}: {error}")
     raise UserError(f"No readable checkpoint in {path}. " + ("; ".join(errors) or "No step has been saved there."))

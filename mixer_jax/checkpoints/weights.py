@@ -4,6 +4,7 @@ Not here: the bytes of files (files.py), the names in them (layouts.py), making 
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import re
@@ -20,7 +21,6 @@ from mixer_jax.checkpoints.manager import Checkpoints, differences, kinds, load_
 from mixer_jax.config import UserError
 from mixer_jax.models.recognise import Recognised, recognise
 from mixer_jax.models.registry import make_model
-from mixer_jax.records import read_json
 
 SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the layout that files of the kind are written in
 
@@ -35,7 +35,7 @@ class Weights:
     step: int  # of the run they come from; 0 when that is not known
     metadata: dict[str, str]  # what the file says of itself
 
-    @property
+    @functools.cached_property
     def model(self) -> Recognised:
         """Raises UserError when this is no model of ours, with everything that keeps it from being the nearest."""
         model = recognise(kinds(self.arrays))
@@ -56,7 +56,7 @@ def load_weights(place: str) -> Weights:
     if Path(place).suffix in SUFFIXES or "://" in place or Path(place).is_file():
         return _load_file(place)
     arrays, meta = load_run(place)
-    return Weights(arrays, place, "run", meta["step"], _preprocessing_of_run(Path(place)))
+    return Weights(arrays, place, "run", meta["step"], _metadata_of_run(meta))
 
 
 def _load_file(place: str) -> Weights:
@@ -70,20 +70,20 @@ def _load_file(place: str) -> Weights:
         arrays = layout.to_ours(arrays)
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
-    if metadata.get("params_sha256", digest := params_sha256(arrays)) != digest:
+    if "params_sha256" in metadata and metadata["params_sha256"] != params_sha256(arrays):
         raise UserError(f"{place}: its parameters are not those that it was written with (metadata: params_sha256).")
     step = metadata.get("step", "")
     return Weights(arrays, place, layout.name, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else 0, metadata)
 
 
-def _preprocessing_of_run(place: Path) -> dict[str, str]:
-    """Metadata: what the run's own evaluator does to images; {} when there is none."""
-    config = read_json(place / "config.json") or read_json(place.absolute().parents[1] / "config.json")
-    for evaluator in config["evals"].values() if config else ():
+def _metadata_of_run(meta: dict) -> dict[str, str]:
+    """How images are prepared: as `describe` wrote it, or as the run's own evaluator does; {} when neither is there."""
+    if "preprocessing" in meta:
+        return {"preprocessing": meta["preprocessing"]}
+    for evaluator in meta["config"].get("evals", {}).values():
         if evaluator["kind"] == "classification":
-            return {
-                "preprocessing": json.dumps(preprocessing(config["image_size"], evaluator["resize"], evaluator["resize_size"]))
-            }
+            steps = preprocessing(meta["config"]["image_size"], evaluator["resize"], evaluator["resize_size"])
+            return {"preprocessing": json.dumps(steps)}
     return {}
 
 
@@ -129,14 +129,14 @@ def convert(source: str, target: str, layout: str | None = None) -> Weights:
     Raises UserError as load_weights and save_weights do, and when the source is no whole model or what is read is not the same.
     """
     before = load_weights(source)
-    model = before.model
     save_weights(before, target, layout)
     after = load_weights(target)
-    if params_sha256(before.arrays) != params_sha256(after.arrays):
+    digest = params_sha256(after.arrays)
+    if params_sha256(before.arrays) != digest:
         raise UserError(f"{target} does not hold the parameters that were written to it: the disk or its memory is at fault.")
     apart = np.max(np.abs(np.subtract(*fixed_logits(before, after))))
-    print(f"{source} ({before.layout}) -> {target} ({after.layout}): {model}")
-    print(f"  parameters identical, bit for bit: SHA-256 {params_sha256(after.arrays)}")
+    print(f"{source} ({before.layout}) -> {target} ({after.layout}): {before.model}")
+    print(f"  parameters identical, bit for bit: SHA-256 {digest}")
     print(f"  largest difference of logits on two fixed random images: {apart:.3g}")
     return after
 

@@ -142,6 +142,10 @@ def test_a_whole_run_is_converted_with_its_averaged_parameters(tiny_run: Path, t
     assert params_sha256(weights.arrays) == results["params_sha256"] and weights.step == results["step"]
     steps = json.loads(weights.metadata["preprocessing"])  # those of the run's own evaluator, not those of the paper
     assert (steps["resize"], steps["resize_size"], steps["central_crop"]) == ("small", 8, 8)
+    (tmp_path / "config.json").write_text('{"evals": {}}')  # of some other run
+    convert(str(tmp_path / "a.npz"), str(tmp_path / "runs/converted"))
+    convert(str(tmp_path / "runs/converted"), str(tmp_path / "b.safetensors"))  # it goes with the weights, also through a run
+    assert json.loads(load_weights(str(tmp_path / "b.safetensors")).metadata["preprocessing"]) == steps
 
 
 def test_the_arrays_of_a_released_file_are_those_of_the_model():
