@@ -67,6 +67,11 @@ def test_a_file_says_what_it_is_and_stays_small(file: Path):
             assert body <= limit, f"{node.name} has {body} lines"
 
 
+def test_a_file_of_tests_stays_small_too():
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in (ROOT / "tests").rglob("*.py")}
+    assert not {name: length for name, length in lengths.items() if length > 400}
+
+
 def test_tensorflow_is_never_imported():
     for file in SOURCES:
         for node in ast.walk(ast.parse(file.read_text())):

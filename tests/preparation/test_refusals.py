@@ -1,0 +1,145 @@
+"""What cannot be prepared is refused in words, and bad images are all named at once."""
+
+from pathlib import Path
+
+import pytest
+from preparation import miniature
+from preparation.miniature import CLASSES
+from preparation.preparing import TRAIN, VALIDATION, by_class, development_kit, make, tree
+
+from mixer_jax.config import UserError
+from mixer_jax.data.manifest import Manifest
+
+
+def huge_png() -> bytes:
+    content = bytearray(miniature.png(0))
+    content[16:24] = (30_000).to_bytes(4, "big") * 2
+    return bytes(content)
+
+
+BAD = {
+    f"{CLASSES[0]}/cut.JPEG": (miniature.jpeg(0, 64, 64)[:200], "damaged JPEG"),
+    f"{CLASSES[1]}/text.JPEG": (b"<html>not found</html>", "neither JPEG nor PNG"),
+    f"{CLASSES[1]}/empty.JPEG": (b"", "empty"),
+    f"{CLASSES[2]}/gif.png": (b"GIF89a" + bytes(100), "neither JPEG nor PNG"),
+    f"{CLASSES[2]}/huge.png": (huge_png(), "30000 x 30000 pixels"),
+}
+
+
+def test_bad_images_are_all_named_at_once_or_left_out_and_listed(tmp_path, capsys):
+    source = f"folder:{miniature.make_tree(tmp_path / 'tree', TRAIN | {name: data for name, (data, _) in BAD.items()})}"
+    with pytest.raises(UserError, match="5 bad images:") as error:
+        make(source, tmp_path / "to", records_per_shard=3)
+    for name, (_, why) in BAD.items():
+        assert any(name in line and why in line for line in str(error.value).splitlines())
+    assert "--skip-bad" in str(error.value)
+    assert make(source, tmp_path / "to", records_per_shard=3, skip_bad=True) == by_class(TRAIN)
+    manifest = Manifest(tmp_path / "to/train")
+    assert manifest.content["left_out"] == 5
+    assert {name for shard in manifest.shards for name, _ in shard.left_out} == set(BAD)
+    assert "5 bad images left out" in manifest.summary()
+
+
+def test_a_class_whose_images_are_all_bad_is_refused(tmp_path):
+    source = f"folder:{miniature.make_tree(tmp_path / 'tree', TRAIN | {'n99/x.jpg': b'bad'})}"
+    with pytest.raises(UserError, match="1 of 4 classes have no image, the first is 'n99'"):
+        make(source, tmp_path / "to", skip_bad=True)
+
+
+def file_of(root: Path, text: str) -> str:
+    (root / "file.txt").write_text(text)
+    return str(root / "file.txt")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("tree", {"split": "a/b"}, "--split 'a/b'"),
+        ("tree", {"quality": 50}, "give --max-side too"),
+        ("tree", {"records_per_shard": 0}, "--records-per-shard 0"),
+        ("nothing:x", {}, "must be folder:..., tars:..., tar:..., zip:..., webdataset:..., tfds:..."),
+        ("folder:nowhere", {}, "no folder nowhere"),
+        ("tar:nowhere.tar", {}, "no file nowhere.tar"),
+        ("zip:nowhere.zip", {}, "no file nowhere.zip"),
+        ("webdataset:nowhere/*", {}, "No file matches"),
+        ("tree", {"under": CLASSES[0]}, "lies in no folder.*--labels"),
+        ("tree", {"classes": "nowhere.txt"}, "no file nowhere.txt"),
+        ("tree", {"classes_text": "a\nb\na"}, "each once: mend 'a'"),
+        ("tree", {"classes_text": "n01440764"}, "'n02084071' is not in --classes"),
+        ("tree", {"classes_text": "\n".join([*CLASSES, "n9"])}, "1 of 4 classes have no image, the first is 'n9'"),
+        ("tree", {"labels_text": "1\n2\n"}, "give also --synsets meta.mat"),
+        ("tree", {"labels_text": "a.jpg 1\n,\n"}, "has no line for n01440764/n01440764_0.JPEG"),
+        ("tree", {"labels_text": "a.jpg 1\na.jpg 2"}, "more than one line for a.jpg"),
+        (
+            "tree",
+            {"labels_text": "".join(f"{name} {i}\n" for i, name in enumerate([*TRAIN, "b.jpg"]))},
+            "no image is named b.jpg",
+        ),
+        ("tree", {"labels_text": "".join(f"{name} 3\n" for name in TRAIN)}, "3 of 4 classes have no image, the first is '0'"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused_in_words(tmp_path, source, options, message):
+    source = tree(tmp_path) if source == "tree" else source
+    options = {
+        key.removesuffix("_text"): file_of(tmp_path, value) if key.endswith("_text") else value for key, value in options.items()
+    }
+    with pytest.raises(UserError, match=message):
+        make(source, tmp_path / "to", **options)
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_label_out_of_range_is_named(tmp_path):
+    labels = file_of(tmp_path, "".join(f"{name} {3 if name == 'n02084071/n02084071_2.JPEG' else 0}\n" for name in TRAIN))
+    (tmp_path / "classes.txt").write_text("a\nb\nc")
+    with pytest.raises(UserError, match="has the label '3': it must be one of the 3 classes or a number below"):
+        make(tree(tmp_path), tmp_path / "to", labels=labels, classes=str(tmp_path / "classes.txt"))
+
+
+def test_a_huge_number_of_a_class_makes_no_huge_list(tmp_path):
+    labels = file_of(tmp_path, "".join(f"{name} {10**8}\n" for name in TRAIN))
+    with pytest.raises(UserError, match="has the label 100000000: without --classes numbers must be below"):
+        make(tree(tmp_path), tmp_path / "to", labels=labels)
+
+
+def test_a_damaged_development_kit_is_refused(tmp_path):
+    tar = miniature.make_tar(tmp_path / "val.tar", VALIDATION)
+    kit = Path(development_kit(tmp_path)["labels"])
+    content = bytearray(kit.read_bytes())
+    content[len(content) // 2] ^= 255
+    for damaged in (content, content[:100], b"no gzip"):
+        kit.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"devkit_t12\.tar\.gz is damaged"):
+            make(f"tar:{tar}", tmp_path / "to", "validation", labels=str(kit))
+
+
+def test_a_development_kit_that_unpacks_without_end_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("mixer_jax.preparation.archives.MAX_DEVKIT_BYTES", 1000)
+    tar = miniature.make_tar(tmp_path / "val.tar", VALIDATION)
+    with pytest.raises(UserError, match="unpacks to more than 1000 bytes"):
+        make(f"tar:{tar}", tmp_path / "to", "validation", **development_kit(tmp_path))
+
+
+def test_ground_truth_of_another_set_is_refused(tmp_path):
+    tar = miniature.make_tar(tmp_path / "val.tar", dict(list(VALIDATION.items())[:-1]))
+    with pytest.raises(UserError, match="6 labels for 5 images"):
+        make(f"tar:{tar}", tmp_path / "to", "validation", **development_kit(tmp_path))
+
+
+def test_an_image_that_is_twice_in_an_archive_is_refused(tmp_path):
+    one = miniature.tar_bytes({"n1/a.jpg": miniature.jpeg(0)})
+    (tmp_path / "x.tar").write_bytes(doubled(one))
+    with pytest.raises(UserError, match=r"holds 'n1/a\.jpg' twice"):
+        make(f"tar:{tmp_path / 'x.tar'}", tmp_path / "to")
+
+
+def doubled(tar: bytes) -> bytes:
+    """The same member once more, as `tar -r` appends it."""
+    size = int(tar[124:135], 8)
+    member = tar[: 512 + -(-size // 512) * 512]
+    return member + member + bytes(1024)
+
+
+def test_an_image_that_is_too_large_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("mixer_jax.preparation.archives.MAX_IMAGE_BYTES", 100)
+    with pytest.raises(UserError, match="is larger than 100 bytes"):
+        make(tree(tmp_path), tmp_path / "to")

@@ -1,0 +1,192 @@
+"""A preparation that was killed, damaged or is asked for again: it goes on, mends, or says what is in its way."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from preparation import miniature
+from preparation.miniature import CLASSES
+from preparation.preparing import TRAIN, make, tar_of_tars, tree
+
+from mixer_jax.__main__ import main
+from mixer_jax.app import DONE, TO_MEND
+from mixer_jax.config import UserError, dataset
+from mixer_jax.data.sources import open_source
+from mixer_jax.preparation import prepare as prepare_module
+from mixer_jax.preparation.inputs import Recipe
+
+KILLED = """
+import os, sys, threading
+from pathlib import Path
+from mixer_jax.data import shards
+from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.prepare import prepare
+
+source, to, moments = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+lock = threading.Lock()
+
+def die_at(moment):
+    "kill -9 of this process just before or after the n-th image is written, or file is renamed, forced to the disk or removed."
+    kind, when, number = moment.split(":")
+    module, name = (shards if kind == "pack" else os), kind
+    real, count = getattr(module, name), [0]
+    def counted(*arguments, **options):
+        with lock:
+            count[0] += 1
+            last = count[0] == int(number)
+        if last and when == "before":
+            os.kill(os.getpid(), 9)
+        result = real(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), 9)
+        return result
+    setattr(module, name, counted)
+
+def child(work):
+    process = os.fork()
+    if process == 0:
+        work()
+        os._exit(0)
+    return os.waitpid(process, 0)[1]
+
+for number, moment in enumerate(moments):
+    folder = to / str(number)
+    def run(killed):
+        if killed:
+            die_at(moment)
+        prepare(Recipe(source, "train", records_per_shard=5), folder, 3)
+    status = [child(lambda: run(True))]
+    done = {file.name: file.stat().st_mtime_ns for file in folder.glob("train/*.array_record")}
+    rows = {file.stem for file in folder.glob("train/.preparing/shard-*.json")}
+    status.append(child(lambda: run(False)))
+    kept = sum(file.stat().st_mtime_ns == done.get(file.name) for file in folder.glob("train/*.array_record"))
+    print(moment, *status, len(rows), kept)
+"""
+MOMENTS = [f"replace:{when}:{number}" for when in ("before", "after") for number in range(1, 9)]
+MOMENTS += [
+    "fsync:before:1",
+    "fsync:after:2",
+    "fsync:before:3",
+    "unlink:before:1",
+    "unlink:after:2",
+    "pack:after:2",
+    "pack:before:9",
+]
+
+
+def test_a_killed_preparation_goes_on_and_ends_bitwise_the_same(tmp_path):
+    source = tar_of_tars(tmp_path)
+    make(source, tmp_path / "whole", records_per_shard=5)
+    command = [sys.executable, "-c", KILLED, source, str(tmp_path / "killed"), *MOMENTS]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    whole = miniature.folder_bytes(tmp_path / "whole")
+    lines = [line.split() for line in out.splitlines()]
+    assert [line[0] for line in lines] == MOMENTS
+    for number, (moment, killed, resumed, rows, kept) in enumerate(lines):
+        assert (killed, resumed) == ("9", "0"), moment
+        assert miniature.folder_bytes(tmp_path / "killed" / str(number)) == whole, moment
+        assert int(kept) >= int(rows), f"{moment}: {rows} shards had their row, {kept} were kept"
+
+
+@pytest.mark.parametrize("damage", ["missing", "altered", "truncated"])
+def test_the_same_command_mends_a_finished_split_and_leaves_the_whole_shards(tmp_path, damage):
+    source = tree(tmp_path)
+    make(source, tmp_path / "to", records_per_shard=3)
+    before = miniature.folder_bytes(tmp_path / "to")
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "to/train").glob("*.array_record")}
+    victim = sorted(times)[2]
+    if damage == "missing":
+        victim.unlink()
+    else:
+        content = bytearray(victim.read_bytes())
+        content[300] ^= 1
+        victim.write_bytes(content if damage == "altered" else content[:-1])
+    with pytest.raises(UserError, match=victim.name):
+        open_source(dataset(f"records:{tmp_path / 'to'}"))
+    make(source, tmp_path / "to", records_per_shard=3)
+    assert miniature.folder_bytes(tmp_path / "to") == before
+    assert {file for file in times if file.stat().st_mtime_ns != times[file]} == {victim}
+
+
+def test_a_folder_with_another_split_is_refused_and_left_as_it_is(tmp_path):
+    source = tree(tmp_path)
+    make(source, tmp_path / "to")
+    before = miniature.folder_bytes(tmp_path / "to")
+    (tmp_path / "tree" / CLASSES[0] / "new.jpg").write_bytes(miniature.jpeg(99))
+    with pytest.raises(UserError, match=r"holds another split .*inputs_sha256.*Choose another --to"):
+        make(source, tmp_path / "to")
+    assert miniature.folder_bytes(tmp_path / "to") == before
+
+
+def test_an_unfinished_split_is_refused_with_its_command(tmp_path):
+    source = f"folder:{miniature.make_tree(tmp_path / 'tree', TRAIN | {'n99/x.jpg': b'bad'})}"
+    with pytest.raises(UserError, match="1 bad images"):
+        make(source, tmp_path / "to")
+    with pytest.raises(UserError, match=r"not prepared to its end.*python -m mixer_jax prepare --from folder:.*--to "):
+        open_source(dataset(f"records:{tmp_path / 'to'}"))
+
+
+def test_a_link_that_leads_back_is_refused(tmp_path):
+    source = tree(tmp_path)
+    (tmp_path / "tree" / CLASSES[0] / "again").symlink_to(tmp_path / "tree")
+    with pytest.raises(UserError, match="reached twice, through a link"):
+        make(source, tmp_path / "to")
+
+
+def test_a_full_disk_is_said_in_words_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    source = tree(tmp_path)
+    make(source, tmp_path / "whole", records_per_shard=4)
+    real, calls = prepare_module.os.replace, []
+
+    def replace(*arguments):
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module.os, "replace", replace)
+        with pytest.raises(UserError, match=r"No space left on device.*run the command again"):
+            make(source, tmp_path / "to", records_per_shard=4)
+    make(source, tmp_path / "to", records_per_shard=4)
+    assert miniature.folder_bytes(tmp_path / "to") == miniature.folder_bytes(tmp_path / "whole")
+
+
+def test_a_name_with_spaces_is_quoted_in_the_command(tmp_path):
+    assert (
+        Recipe("folder:my photos", "train", skip_bad=True)
+        .command()
+        .endswith("prepare --from 'folder:my photos' --split train --skip-bad")
+    )
+
+
+def test_two_preparations_of_one_folder_do_not_meet(tmp_path):
+    with prepare_module._alone(tmp_path / "to/train"), pytest.raises(UserError, match="Another process is preparing"):
+        make(tree(tmp_path), tmp_path / "to")
+
+
+def test_the_command_prepares_verifies_and_mends(tmp_path, monkeypatch, capsys):
+    def call(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["mixer_jax", "prepare", *words])
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    command = ["--from", tree(tmp_path), "--to", str(tmp_path / "to"), "--records-per-shard=4"]
+    code, out = call(*command)
+    assert code == DONE and "15 images of 3 classes in 4 shards" in out
+    code, out = call("--verify", str(tmp_path / "to"))
+    assert code == DONE and "to/train: 4 shards are whole" in out
+    made = json.loads((tmp_path / "to/train/manifest.json").read_text())["made"]["command"]
+    os.unlink(tmp_path / "to/train/train-00001-of-00004.array_record")
+    code, out = call("--verify", str(tmp_path / "to"))
+    assert code == TO_MEND and "train-00001-of-00004.array_record is missing" in out and f"{made} --to {tmp_path / 'to'}" in out
+    assert call(*made.split()[4:], "--to", str(tmp_path / "to"))[0] == DONE
+    assert call("--verify", str(tmp_path / "to/train"))[0] == DONE
+    assert call("--from", tree(tmp_path)) == (
+        TO_MEND,
+        "error: --to DIR is missing: the folder to make, whose sub-folder SPLIT holds the shards.\n",
+    )
