@@ -43,7 +43,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     validate(config)
     source = open_source(config.data)
     if source.num_classes != config.num_classes:
-        raise UserError(f"{config.data.source} has {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
+        raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
     transform = train_transform(config.augment, config.image_size)
     examples = open_examples(config)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))

@@ -26,7 +26,7 @@ import train
 from mixer_jax.app import DONE, STOPPED, TO_MEND
 from mixer_jax.checkpoints.weights import save_weights
 from mixer_jax.config import UserError, classification, dataset
-from mixer_jax.data.loader import EpochOrder
+from mixer_jax.data.order import EpochOrder
 from mixer_jax.models.recognise import Recognised
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
