@@ -94,6 +94,10 @@ class Manifest:
             more = f" (and {len(faults) - 1} more shards)" if len(faults) > 1 else ""
             raise UserError(f"{faults[0]}{more}. Copy it again, or make it anew; whole shards are kept: {self.command}")
 
+    def identity(self) -> str:
+        """Of all the bytes of the shards."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()[:16]
+
     def summary(self) -> str:
         content = self.content
         text = f"{self.directory}: {content['records']} images of {content['classes']} classes in {len(self.shards)} shards"

@@ -9,6 +9,7 @@ A source is named in a config by a URI (`config.data.source`):
     records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py)
 """
 
+import hashlib
 import itertools
 import os
 import re
@@ -50,6 +51,9 @@ class Source(Protocol):
     def describe(self, index: int) -> str:
         """Where a record comes from, for error messages."""
 
+    def identity(self) -> str:
+        """Another one when records or their order change, as far as names and manifests tell: a run goes on with its own data."""
+
 
 class DigitsSource:
     """`digits`: of the set's 1797 records, in its order, split "test" is every fifth (359), "train" the other 1438.
@@ -85,6 +89,9 @@ class DigitsSource:
     def describe(self, index: int) -> str:
         return f"digits {self._split} record {index}"
 
+    def identity(self) -> str:
+        return "digits"
+
 
 class GlyphsSource:
     """`glyphs`: see glyphs.py."""
@@ -110,6 +117,9 @@ class GlyphsSource:
 
     def describe(self, index: int) -> str:
         return f"glyphs record {index}"
+
+    def identity(self) -> str:
+        return "glyphs"
 
 
 class FolderSource:
@@ -148,6 +158,9 @@ class FolderSource:
     def describe(self, index: int) -> str:
         return str(self._root / self._files[index])
 
+    def identity(self) -> str:
+        return hashlib.sha256("\n".join(self._files).encode()).hexdigest()[:16]
+
 
 class TfdsSource:
     """`tfds:NAME`: features "image" and "label" (one class) or "labels" (a set) of a dataset prepared as ArrayRecord."""
@@ -167,6 +180,7 @@ class TfdsSource:
                 f"{name} is not prepared in {builder.data_path}. Prepare it with `tfds build {name} --file_format=array_record` "
                 "(which may need TensorFlow), or set data.data_dir to where it lies."
             )
+        self._full_name = builder.info.full_name  # with config and version
         features = builder.info.features
         self._label_key = next((key for key in ("label", "labels") if key in features), None)
         if "image" not in features or self._label_key is None:
@@ -199,6 +213,9 @@ class TfdsSource:
 
     def describe(self, index: int) -> str:
         return f"{self._name} record {index}"
+
+    def identity(self) -> str:
+        return self._full_name
 
 
 class RecordsSource:
@@ -238,6 +255,9 @@ class RecordsSource:
         name, _, _ = self._shards.read(self._range[index])
         return f"{self._shards.describe(self._range[index])} ({name})"
 
+    def identity(self) -> str:
+        return self._shards.manifest.identity()
+
 
 class Subset:
     """Some records of another source, in a given order."""
@@ -257,6 +277,9 @@ class Subset:
 
     def describe(self, index: int) -> str:
         return self._source.describe(int(self._indices[index]))
+
+    def identity(self) -> str:
+        return self._source.identity()
 
 
 class Mixture:
@@ -297,6 +320,9 @@ class Mixture:
     def describe(self, index: int) -> str:
         part, place = self._find(index)
         return self.parts[part].describe(place)
+
+    def identity(self) -> str:
+        return " + ".join(part.identity() for part in self.parts)
 
     def peers(self, index: int) -> range:
         """The records of the same part."""
