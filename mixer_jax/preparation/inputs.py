@@ -24,7 +24,8 @@ from typing import Protocol
 import numpy as np
 
 from mixer_jax.config import UserError
-from mixer_jax.data.sources import FolderSource, TfdsSource
+from mixer_jax.data.sources import FolderSource
+from mixer_jax.data.tfds import TfdsSource
 from mixer_jax.preparation import archives, labelling
 from mixer_jax.preparation.files import Files, FolderFiles, TarFiles, ZipFiles, existing, is_image
 

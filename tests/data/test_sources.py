@@ -202,8 +202,8 @@ def test_a_dataset_that_tfds_prepared_as_tfrecord_is_refused_with_the_command_th
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": ""}, "digits, glyphs, folder:DIR, tfds:NAME or records:DIR"),
-        ({"source": "imagenet"}, "digits, glyphs, folder:DIR, tfds:NAME or records:DIR"),
+        ({"source": ""}, "digits, glyphs, folder:DIR, tfds:NAME, vtab:TASK or records:DIR"),
+        ({"source": "imagenet"}, "digits, glyphs, folder:DIR, tfds:NAME, vtab:TASK or records:DIR"),
         ({"source": "digits", "split": "validation"}, "no split 'validation': it has train, test"),
         ({"source": "digits", "examples_per_class": 200}, "class '[0-9]' has only 1[0-9][0-9] records"),
     ],
