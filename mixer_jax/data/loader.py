@@ -108,6 +108,11 @@ def _example(source: Source, record: int, decoded: Record, transform: Transform,
     image, labels = decoded
     if len(labels) > source.max_labels:
         raise UserError(f"{source.describe(record)} has {len(labels)} labels: set data.max_labels to at least that.")
+    if not all(0 <= label < source.num_classes for label in labels):
+        raise UserError(
+            f"{source.describe(record)} has the labels {labels}, and its source {source.num_classes} classes, from 0 on. Mend "
+            "the data, or choose another split: one without labels often has -1."
+        )
     padded = np.full(source.max_labels, -1, np.int32)
     padded[: len(labels)] = labels
     return {"image": np.ascontiguousarray(transform(image, rng)), "labels": padded, "mask": np.float32(1)}

@@ -64,7 +64,7 @@ class Examples:
             ) from error
         except (ValueError, KeyError) as error:
             known = ", ".join(f"{split} ({info.num_examples} examples)" for split, info in builder.info.splits.items())
-            raise UserError(f"{name} has no split {split!r}: it has {known}, and non-empty slices of these.") from error
+            raise UserError(f"{name} has nothing in a split {split!r}: it has {known}, and slices of these.") from error
         all_features = builder.info.features
         self._features = tfds.features.FeaturesDict(
             {

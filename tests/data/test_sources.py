@@ -173,9 +173,10 @@ def test_a_tfds_record_may_have_a_set_of_labels_also_an_empty_one(tfds_dir):
     [
         ("not_there", "train", "knows no dataset 'not_there'"),
         ("mnist", "train", r"mnist is not prepared in .*tfds build mnist --file_format=array_record"),
-        ("tiny", "validation", "no split 'validation': it has t"),
-        ("tiny", "train[", r"no split 'train\['"),
-        ("tiny", "train[:0]", "no record|no split"),
+        ("tiny", "validation", r"nothing in a split 'validation': it has train \(10 examples\), test \(3 examples\)"),
+        ("tiny", "train[", r"nothing in a split 'train\['"),
+        ("tiny", "train[:0]", r"nothing in a split 'train\[:0\]'"),
+        ("tiny", "train[:11]", r"nothing in a split 'train\[:11\]': it has train \(10 examples\)"),
         ("tiny:2.0.0", "train", r"2\.0\.0"),
         ("tiny/other", "train", "other"),
         ("mnist:9.9.9", "train", r"9\.9\.9"),

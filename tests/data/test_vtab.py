@@ -35,9 +35,10 @@ SIZES = {
 # The authors' rule for where the 200 come from: a percentage of a split at which their validation set begins; the share of the
 # test set. (arXiv 1910.04867; task_adaptation/data)
 VAL200_FROM = {
-    "caltech101": ("train", 90), "cifar100": ("train", 90), "pets": ("train", 80), "svhn": ("train", 90), "eurosat": ("train", 60),
-    "resisc45": ("train", 60), "clevr_count": ("train", 90), "clevr_distance": ("train", 90), "dsprites_location": ("train", 80),
-    "dsprites_orientation": ("train", 80), "smallnorb_azimuth": ("test", 0), "smallnorb_elevation": ("test", 0),
+    "caltech101": ("train", 90), "cifar100": ("train", 90), "pets": ("train", 80), "svhn": ("train", 90),
+    "eurosat": ("train", 60), "resisc45": ("train", 60), "clevr_count": ("train", 90), "clevr_distance": ("train", 90),
+    "dsprites_location": ("train", 80), "dsprites_orientation": ("train", 80), "smallnorb_azimuth": ("test", 0),
+    "smallnorb_elevation": ("test", 0),
 }  # fmt: skip
 TESTED = {
     "eurosat": 5400, "resisc45": 6300, "clevr_count": 15_000, "clevr_distance": 15_000, "dsprites_location": 73_728,
@@ -150,5 +151,5 @@ def test_the_config_of_a_task_is_valid_and_fits_its_data(data_dir, task):
 def test_a_task_that_vtab_has_not_is_refused_with_those_it_has():
     module = config_module()
     assert set(module["ROWS"]) == set(TASKS)
-    with pytest.raises(UserError, match="VTAB has no task 'mnist': the rows are caltech101, .*smallnorb_elevation"):
+    with pytest.raises(UserError, match=r"VTAB has no task 'mnist': the rows are caltech101, .*smallnorb_elevation"):
         module["get_config"]("mnist")
