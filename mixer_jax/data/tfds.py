@@ -58,9 +58,11 @@ class Examples:
         try:
             self._records = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
         except NotImplementedError as error:
+            copy = str(builder.data_path).removesuffix(f"/{builder.info.full_name}") + "-array_record"
             raise UserError(
-                f"{name} in {builder.data_path} is not in ArrayRecord files, which random access needs. Convert it with "
-                "`python -m tensorflow_datasets.scripts.convert_format`, or prepare it again with --file_format=array_record."
+                f"{name} in {builder.data_path} is not in ArrayRecord files, which random access needs. Convert it (with what "
+                f"requirements-prepare.txt has): tfds convert_format --dataset_version_dir={builder.data_path} "
+                f"--out_dir={copy}/{builder.info.full_name} --out_file_format=array_record; then set data.data_dir={copy}"
             ) from error
         except (ValueError, KeyError) as error:
             known = ", ".join(f"{split} ({info.num_examples} examples)" for split, info in builder.info.splits.items())
@@ -94,8 +96,9 @@ def open_builder(name: str, data_dir: str):
     except (AssertionError, ValueError) as error:  # a version or config that it has not, a name that is none
         raise UserError(f"TFDS cannot make {name!r}, which must be NAME[/CONFIG][:VERSION]: {error}") from error
     if not builder.info.splits:
+        where = f" --data_dir={data_dir}" if data_dir else ""
         raise UserError(
-            f"{name} is not prepared in {builder.data_path}. Prepare it with `tfds build {name} --file_format=array_record` "
-            "(which may need TensorFlow), or set data.data_dir to where it lies."
+            f"{name} is not prepared in {builder.data_path}. Set data.data_dir to where it lies, or prepare it (with what "
+            f"requirements-prepare.txt has): tfds build {name} --file_format=array_record{where}"
         )
     return builder

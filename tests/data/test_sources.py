@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from data import tfds_miniature
 
 from mixer_jax.config import UserError, dataset
 from mixer_jax.data import images
@@ -196,8 +197,19 @@ def test_a_dataset_that_tfds_prepared_as_tfrecord_is_refused_with_the_command_th
         (new / file.name.replace("array_record", "tfrecord")).write_bytes(file.read_bytes())
     info = json.loads((old / "dataset_info.json").read_text())
     (new / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
-    with pytest.raises(UserError, match=r"not in ArrayRecord files.*convert_format"):
+    with pytest.raises(
+        UserError, match=f"not in ArrayRecord files.*--out_dir={tmp_path}-array_record/tiny/1.0.0.*data_dir={tmp_path}-array"
+    ):
         open_source(dataset("tfds:tiny", "train", data_dir=str(tmp_path)))
+
+
+def test_imagenets_reassessed_labels_are_sets_some_of_them_empty(tmp_path):
+    sets = [[7], [], [3, 999], [0, 1, 2]]
+    tfds_miniature.make(tmp_path, "imagenet2012_real", {"validation": 50_000}, real_label=lambda number: sets[number % 4])
+    source = open_source(dataset("tfds:imagenet2012_real", "validation", data_dir=str(tmp_path), max_labels=3))
+    assert (len(source), source.num_classes, source.class_names[:2]) == (50_000, 1000, ("n01440764", "n01443537"))
+    seen = sorted(source.labels(index) for index in range(tfds_miniature.EXAMPLES))
+    assert seen == sorted(3 * [tuple(labels) for labels in sets])
 
 
 @pytest.mark.parametrize(
