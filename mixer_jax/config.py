@@ -22,9 +22,9 @@ def dataset(source: str = "", split: str = "train", **changes) -> ConfigDict:
     """Where labelled images come from (mixer_jax/data/sources.py)."""
     config = ConfigDict(
         {
-            "source": source,  # digits | glyphs | folder:DIR | tfds:NAME[/CONFIG][:VERSION] | records:DIR
+            "source": source,  # digits | glyphs | folder:DIR | tfds:NAME[/CONFIG][:VERSION] | vtab:TASK | records:DIR
             "split": split,  # as the source names it; slices such as train[:99%] too (tfds, records)
-            "data_dir": "",  # tfds: where prepared data lies; empty: the library's default folder
+            "data_dir": "",  # tfds, vtab: where prepared data lies; empty: the library's default folder
             "max_labels": 1,  # tfds: the most classes one record has
             "verify": "full",  # records: full: SHA-256 of shards that are new or changed; ends: of 128 KiB of each (manifest.py)
             "num_examples": 0,  # glyphs: how many images the split has

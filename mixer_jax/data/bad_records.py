@@ -1,7 +1,8 @@
 """What happens in training to a record whose image cannot be read: another takes its place, and it is listed.
 
 Which other one is a pure function of (seed, epoch, record), so the stream of batches is the same on any number of hosts and
-threads and after any restart. In a mixture it is one of the same part, so that the parts keep their shares. Not here: which images are bad (images.py), and how many are too many (training/bad_share.py).
+threads and after any restart. In a mixture it is one of the same part, so that the parts keep their shares. Not here: which
+images are bad (images.py), and how many are too many (training/bad_share.py).
 """
 
 import sys
@@ -13,7 +14,8 @@ from tqdm import tqdm
 
 from mixer_jax.config import UserError
 from mixer_jax.data import images
-from mixer_jax.data.sources import Mixture, Record, Source
+from mixer_jax.data.mixture import Mixture
+from mixer_jax.data.record import Record, Source
 
 SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others
 MOST_SUBSTITUTES = 100  # tried for one record; with half of all records bad, none of them is good once in 10^30

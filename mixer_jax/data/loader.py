@@ -1,8 +1,8 @@
 """From a source to batches: which record comes when, on which host, with which randomness.
 
 The stream of training batches is a pure function of (source, transform, seed, batch size). Row r of step s is position
-s x batch_size + r, and order.py says which record that is. The augmentation of a record depends on (seed, epoch, record) alone. So
-a run's place in its data is its step and nothing more: it is taken up exactly on any number of hosts, threads or devices.
+s x batch_size + r, and order.py says which record that is. The augmentation of a record depends on (seed, epoch, record) alone.
+So a run's place in its data is its step and nothing more: it is taken up exactly on any number of hosts, threads or devices.
 
 An image that cannot be read has a substitute in training (bad_records.py). In evaluation nothing can take its place, because a
 figure is over all examples: there it is an error that names the file. A run has then been saved, and goes on once it is mended.
@@ -91,6 +91,11 @@ def _example(source: Source, record: int, decoded: Record, transform: Transform,
     image, labels = decoded
     if len(labels) > source.max_labels:
         raise UserError(f"{source.describe(record)} has {len(labels)} labels: set data.max_labels to at least that.")
+    if not all(0 <= label < source.num_classes for label in labels):
+        raise UserError(
+            f"{source.describe(record)} has the labels {labels}, and its source {source.num_classes} classes, from 0 on. Mend "
+            "the data, or choose another split: one without labels often has -1."
+        )
     padded = np.full(source.max_labels, -1, np.int32)
     padded[: len(labels)] = labels
     return {"image": np.ascontiguousarray(transform(image, rng)), "labels": padded, "mask": np.float32(1)}

@@ -1,7 +1,7 @@
 """Position in the endless stream of training images -> (epoch, record): a pure function of the seed.
 
-An epoch has every record once, in a random permutation of its own, computed record by record and never held in memory. In every BLOCK positions of a mixture each part has its share exactly, in random
-places, and goes through its own epochs at its own pace.
+An epoch has every record once, in a random permutation of its own, computed record by record and never held in memory. In every
+BLOCK positions of a mixture each part has its share exactly, in random places, and goes through its own epochs at its own pace.
 """
 
 from bisect import bisect_right
@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 from grain.experimental import index_shuffle
 
-from mixer_jax.data.sources import BLOCK, Mixture, Source
+from mixer_jax.data.mixture import BLOCK, Mixture
+from mixer_jax.data.record import Source
 
 ORDER_STREAM, MIXTURE_STREAM = 0, 3  # of a run's seed; loader.py and bad_records.py have the others
 

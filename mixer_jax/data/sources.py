@@ -5,18 +5,16 @@ A source is named in a config by a URI (`config.data.source`):
     digits                             the UCI handwritten digits that scikit-learn carries: 1797 real images, 10 classes
     glyphs                             letters and digits drawn from fonts, as many as asked for (glyphs.py)
     folder:DIR                         DIR/SPLIT/CLASS/*.jpg, or DIR/CLASS/*.jpg with an empty split
-    tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files; TensorFlow is not used to read it
+    tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files, read without TensorFlow (tfds.py)
+    vtab:TASK                          a task of VTAB-1k, from datasets that TFDS prepared likewise (vtab.py)
     records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py)
 """
 
 import hashlib
-import itertools
 import os
 import re
-from bisect import bisect_right
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -24,35 +22,11 @@ from ml_collections import ConfigDict
 from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.glyphs import Glyphs
+from mixer_jax.data.mixture import Mixture
+from mixer_jax.data.record import Record, Source
 from mixer_jax.data.shards import ShardReader
-
-BLOCK = 2**16  # positions of a mixture's stream in which its parts have exactly their shares
-
-
-class Record(NamedTuple):
-    image: np.ndarray | bytes  # uint8 [h, w, 3], or an encoded JPEG or PNG
-    labels: tuple[int, ...]  # one class, or a set of them
-
-
-class Source(Protocol):
-    """Random access to a split. Records may be asked for by many threads at once."""
-
-    num_classes: int
-    class_names: tuple[str, ...]
-    max_labels: int  # the most labels a record has
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Record: ...
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        """The labels alone, where that is cheaper than the record."""
-
-    def describe(self, index: int) -> str:
-        """Where a record comes from, for error messages."""
-
-    def identity(self) -> str:
-        """Another one when records or their order change, as far as names and manifests tell: a run goes on with its own data."""
+from mixer_jax.data.tfds import TfdsSource
+from mixer_jax.data.vtab import VtabSource
 
 
 class DigitsSource:
@@ -162,62 +136,6 @@ class FolderSource:
         return hashlib.sha256("\n".join(self._files).encode()).hexdigest()[:16]
 
 
-class TfdsSource:
-    """`tfds:NAME`: features "image" and "label" (one class) or "labels" (a set) of a dataset prepared as ArrayRecord."""
-
-    def __init__(self, name: str, split: str, data_dir: str, max_labels: int):
-        import tensorflow_datasets as tfds  # heavy, and only some runs need it
-
-        self._name = f"tfds:{name} {split}"
-        try:
-            builder = tfds.builder(name, data_dir=data_dir or None)
-        except tfds.core.registered.DatasetNotFoundError as error:
-            raise UserError(f"TFDS knows no dataset {name!r}, and none of that name lies in its data folder.") from error
-        except (AssertionError, ValueError) as error:  # a version or config that it has not, a name that is none
-            raise UserError(f"TFDS cannot make {name!r}, which must be NAME[/CONFIG][:VERSION]: {error}") from error
-        if not builder.info.splits:
-            raise UserError(
-                f"{name} is not prepared in {builder.data_path}. Prepare it with `tfds build {name} --file_format=array_record` "
-                "(which may need TensorFlow), or set data.data_dir to where it lies."
-            )
-        self._full_name = builder.info.full_name  # with config and version
-        features = builder.info.features
-        self._label_key = next((key for key in ("label", "labels") if key in features), None)
-        if "image" not in features or self._label_key is None:
-            raise UserError(f"{name} has the features {', '.join(features)}: image classification needs image and label(s).")
-        try:
-            self._records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-        except NotImplementedError as error:
-            raise UserError(
-                f"{name} in {builder.data_path} is not in ArrayRecord files, which random access needs. Convert it with "
-                "`python -m tensorflow_datasets.scripts.convert_format`, or prepare it again with --file_format=array_record."
-            ) from error
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{name} has no split {split!r}: it has {', '.join(builder.info.splits)}.") from error
-        label_feature = getattr(features[self._label_key], "feature", features[self._label_key])
-        self.num_classes, self.class_names = label_feature.num_classes, tuple(label_feature.names)
-        self.max_labels = max_labels
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Record:
-        record = self._records[index]
-        return Record(record["image"], self._labels_of(record))
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return self._labels_of(self._records[index])
-
-    def _labels_of(self, record: dict) -> tuple[int, ...]:
-        return tuple(int(label) for label in np.atleast_1d(record[self._label_key]))
-
-    def describe(self, index: int) -> str:
-        return f"{self._name} record {index}"
-
-    def identity(self) -> str:
-        return self._full_name
-
-
 class RecordsSource:
     """`records:DIR`: DIR/SPLIT as `prepare` made it; SPLIT may be a slice, such as train[:65000], train[-1000:] or train[99%:].
 
@@ -282,61 +200,6 @@ class Subset:
         return self._source.identity()
 
 
-class Mixture:
-    """Several sources as one: their records one after the other, their classes joined by name. Which comes when: order.py.
-
-    Classes are numbered as they are met: a name of an earlier part has its number. Raises UserError for a name twice in one part,
-    and for a weight too small to have a slot among BLOCK, to which the shares are rounded.
-    """
-
-    def __init__(self, parts: dict[str, Source], weights: list[float]):
-        self.parts = list(parts.values())
-        self.starts = [0, *itertools.accumulate(map(len, self.parts))]
-        self.bounds = [0, *np.rint(np.cumsum(weights) * (BLOCK / sum(weights))).astype(int).tolist()]
-        numbers: dict[str, int] = {}  # name -> class
-        self._class_of = [[numbers.setdefault(name, len(numbers)) for name in part.class_names] for part in self.parts]
-        for name, classes, (first, after) in zip(parts, self._class_of, itertools.pairwise(self.bounds), strict=True):
-            if first == after:
-                raise UserError(f"data.parts.{name}.weight is less than one in {BLOCK} of all: raise it, or leave the part out.")
-            if len(set(classes)) < len(classes):
-                raise UserError(
-                    f"data.parts.{name} has two classes of one name: a mixture, which joins classes by name, needs two."
-                )
-        self.class_names, self.num_classes = tuple(numbers), len(numbers)
-        self.max_labels = max(part.max_labels for part in self.parts)
-
-    def __len__(self) -> int:
-        return self.starts[-1]
-
-    def __getitem__(self, index: int) -> Record:
-        part, place = self._find(index)
-        image, labels = self.parts[part][place]
-        return Record(image, self._joined(part, labels))
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        part, place = self._find(index)
-        return self._joined(part, self.parts[part].labels(place))
-
-    def describe(self, index: int) -> str:
-        part, place = self._find(index)
-        return self.parts[part].describe(place)
-
-    def identity(self) -> str:
-        return " + ".join(part.identity() for part in self.parts)
-
-    def peers(self, index: int) -> range:
-        """The records of the same part."""
-        part, _ = self._find(index)
-        return range(self.starts[part], self.starts[part + 1])
-
-    def _find(self, index: int) -> tuple[int, int]:
-        part = bisect_right(self.starts, index) - 1
-        return part, index - self.starts[part]
-
-    def _joined(self, part: int, labels: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(self._class_of[part][label] for label in labels)
-
-
 def per_class_subset(source: Source, examples_per_class: int, seed: int) -> Subset:
     """`examples_per_class` records of every class, drawn without replacement: a pure function of the source and the seed.
 
@@ -373,10 +236,13 @@ def open_source(config: ConfigDict) -> Source:
         source = FolderSource(rest, config.split)
     elif kind == "tfds":
         source = TfdsSource(rest, config.split, config.data_dir, config.max_labels)
+    elif kind == "vtab":
+        source = VtabSource(rest, config.split, config.data_dir)
     elif kind == "records":
         source = RecordsSource(rest, config.split, config.verify)
     else:
-        raise UserError(f"data.source is {config.source!r}: it must be digits, glyphs, folder:DIR, tfds:NAME or records:DIR.")
+        known = "digits, glyphs, folder:DIR, tfds:NAME, vtab:TASK or records:DIR"
+        raise UserError(f"data.source is {config.source!r}: it must be {known}.")
     if len(source) == 0:
         raise UserError(f"data.source {config.source} has no record in split {config.split!r}.")
     if config.examples_per_class:

@@ -150,3 +150,11 @@ def test_more_labels_than_declared_are_refused_with_the_option_to_raise():
     source.max_labels, source.labels = 2, lambda index: (0, 1, 2)
     with pytest.raises(UserError, match=r"number 0 has 3 labels: set data\.max_labels"):
         next(eval_batches(source, unchanged, rows=np.arange(4), batch_size=4, threads=1, prefetch=1, max_pixels=1))
+
+
+@pytest.mark.parametrize("labels", [(4,), (-1,), (0, 7)])
+def test_a_label_that_is_no_class_is_refused_whatever_the_source(labels):
+    source = Numbers(4, max_labels=3)
+    source.num_classes, source.labels = 4, lambda index: labels
+    with pytest.raises(UserError, match=r"number 0 has the labels \(.*\), and its source 4 classes, from 0 on"):
+        next(eval_batches(source, unchanged, rows=np.arange(4), batch_size=4, threads=1, prefetch=1, max_pixels=1))

@@ -9,8 +9,10 @@ import pytest
 from mixer_jax.config import UserError, dataset, default_config, mixture, validate
 from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import train_batches
+from mixer_jax.data.mixture import BLOCK, Mixture
 from mixer_jax.data.order import EpochOrder, MixtureOrder
-from mixer_jax.data.sources import BLOCK, Mixture, Record, open_source
+from mixer_jax.data.record import Record
+from mixer_jax.data.sources import open_source
 
 
 class Part:
