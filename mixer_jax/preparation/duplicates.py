@@ -4,24 +4,23 @@ Exact: the bytes of both files are the same (SHA-256). Near: at most MAX_DISTANC
 areas of the picture, 16 x 16, have nearly the same order of brightness (Spearman's correlation of at least MIN_CORRELATION).
 
 The hash is imagehash's pHash of 16 x 16: the signs, about their median, of the lowest frequencies of the picture in grey, 64 x 64
-pixels. It was chosen by comparing on 1000 photographs, one of each class of ImageNet: its bits are nearly independent, so that
-of the 499 500 pairs of different photographs the nearest differ in 86 bits, and a half, a quarter and a 30 % JPEG of the same
-in at most 20 of 99 %. Of equal length, block means (OpenCV's img_hash) had pairs that differ in 13 bits; PDQ did as well as pHash
-and has no wheels for Linux; pHash of 64 bits, in either library, does not tell crops from other pictures. The thumbnail is ours,
-from OpenCV: imagehash's own takes three times as long and does no better. The order of brightness is there because pictures
-with a frame or a single thing in a corner have like hashes: of 40 such pairs among quarters of those photographs it left one.
-`python -m mixer_jax bench duplicates` measures again.
+pixels. It was chosen by trying others on 1000 photographs, one of each class of ImageNet. Its bits are nearly independent: of the
+499 500 pairs of different photographs the nearest differ in 86, while of JPEGs of quality 30 and of pictures of half the size
+99 % differ in at most 10. Of equal length, block means (OpenCV's img_hash) had pairs that differ in 13; PDQ did as well as pHash,
+and has no wheels for Linux. With pHash of 64 bits, in either library, pictures cropped by 2 % are as far from their originals as
+other pictures. The thumbnail is ours, from OpenCV: imagehash's own takes three times as long and does no better. The order of
+brightness is there because pictures with a frame, or with a single thing in a corner, have like hashes.
 
 Such a hash bears a crop of 3 % at each side. So a reference has fourteen: of itself and of parts, as CROPS says, and of their
 mirror images. Not found are crops of more than about 12 %, or of 8 % at one side alone, turned pictures, collages, and a
-reference that is itself a crop of the image.
+reference that is itself a crop of the image. `python -m mixer_jax bench duplicates` measures this, also on photographs of yours.
 
-A thumbnail with next to nothing on it (MIN_DETAIL: a blank, a gradient, areas of colour) has a hash of noise, or that of all like
-it. Such an image, and such a reference, has none, and is compared by its bytes alone.
+A thumbnail with next to nothing on it (MIN_DETAIL: a blank, a gradient, areas of colour, an even pattern) has a hash of noise, or
+that of all like it. Such an image, and such a reference, has none, and is compared by its bytes alone.
 
-Each image is compared with each hash, 4e8 comparisons a second of a core: no index that is exact at such a distance would save
-much. Against ImageNet's validation set (50 000 images, 700 000 hashes) that is 2 ms an image, or 7 core-hours for ImageNet-21k
-(14 million), about three times what decoding takes.
+Each image is compared with each hash, 3.7e8 comparisons a second of a core: no index that is exact at such a distance would save
+much. Against ImageNet's validation set (50 000 images, 700 000 hashes) that is 1.9 ms an image, or 7 core-hours for ImageNet-21k
+(14 million images), about three times what decoding them takes.
 """
 
 import hashlib
@@ -81,10 +80,12 @@ def _stacked(fingerprints: list[Fingerprint]) -> Fingerprint:
 
 def _fingerprint(thumbnail: np.ndarray) -> Fingerprint | None:
     curvature = cv2.Laplacian(thumbnail, cv2.CV_16S, borderType=cv2.BORDER_REPLICATE)  # four neighbours less four times itself
-    if np.mean(np.abs(curvature) >= 4) < MIN_DETAIL:
+    areas = cv2.resize(thumbnail, (AREAS_SIDE, AREAS_SIDE), interpolation=cv2.INTER_AREA).ravel()
+    if np.mean(np.abs(curvature) >= 4) < MIN_DETAIL or areas.min() == areas.max():
         return None
-    bits = np.packbits(imagehash.phash(Image.fromarray(thumbnail), HASH_SIDE).hash).view(np.uint64)
-    return Fingerprint(bits, cv2.resize(thumbnail, (AREAS_SIDE, AREAS_SIDE), interpolation=cv2.INTER_AREA).ravel())
+    signs = imagehash.phash(Image.fromarray(thumbnail), HASH_SIDE).hash
+    signs[0, 0] = True  # that of the mean, as it nearly always is: at most 255 bits differ, which uint8 can count
+    return Fingerprint(np.packbits(signs).view(np.uint64), areas)
 
 
 def _thumbnail(grey: np.ndarray) -> np.ndarray:
@@ -124,6 +125,5 @@ class Index:
         return None
 
     def distances(self, wanted: Fingerprint) -> np.ndarray:
-        """The bits in which each fingerprint of a reference differs, uint16 [fingerprints]"""
-        different = (np.bitwise_count(words ^ word) for words, word in zip(self._words, wanted.bits, strict=True))
-        return sum(different, start=np.uint16(0))  # 256 does not fit into the counts' uint8
+        """The bits in which each fingerprint of a reference differs, uint8 [fingerprints]"""
+        return sum(np.bitwise_count(words ^ word) for words, word in zip(self._words, wanted.bits, strict=True))

@@ -199,8 +199,8 @@ def test_the_nearest_of_many_is_found_up_to_the_greatest_distance():
     bits = rng.integers(0, 2**64, (500, 3, 4), np.uint64)
     areas = rng.permutation(256).astype(np.uint8)
     index = Index([], [Fingerprint(each, np.tile(areas, (3, 1))) for each in bits])
-    for flipped in (0, 1, MAX_DISTANCE, MAX_DISTANCE + 1, 256):  # all 256: a negative, as far away as can be
-        mask = np.packbits(np.arange(256) < flipped).view(np.uint64)
+    for flipped in (0, 1, MAX_DISTANCE, MAX_DISTANCE + 1, 255):  # 255: a negative
+        mask = np.packbits(np.arange(256) >= 256 - flipped).view(np.uint64)
         for areas_order, alike in ((areas, True), (areas[::-1], False)):
             match = index.nearest(Fingerprint(bits[321, 1] ^ mask, areas_order))
             assert match == (("near", flipped, 321) if flipped <= MAX_DISTANCE and alike else None)
@@ -209,6 +209,12 @@ def test_the_nearest_of_many_is_found_up_to_the_greatest_distance():
 def test_an_image_of_next_to_nothing_has_no_fingerprint():
     ramp = np.tile(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], (240, 1, 3))
     halves = np.repeat((np.arange(240) < 100)[:, None, None], 320, axis=1).repeat(3, axis=2).astype(np.uint8) * 255
-    for plain in (np.zeros((50, 50, 3), np.uint8), ramp, halves):
+    squares = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    for plain in (np.zeros((50, 50, 3), np.uint8), ramp, halves, squares):
         assert fingerprint(plain) is None
     assert fingerprint(picture(0)) is not None and fingerprint(miniature.pixels(0)) is not None
+
+
+def test_no_two_fingerprints_differ_in_more_bits_than_are_counted():
+    pictures = [picture(0), 255 - picture(0), picture(1)]
+    assert all(fingerprint(each).bits.view(np.uint8)[0] & 128 for each in pictures)
