@@ -11,9 +11,10 @@ and has no wheels for Linux. With pHash of 64 bits, in either library, pictures 
 other pictures. The thumbnail is ours, from OpenCV: imagehash's own takes three times as long and does no better. The order of
 brightness is there because pictures with a frame, or with a single thing in a corner, have like hashes.
 
-Such a hash bears a crop of 3 % at each side. So a reference has fourteen: of itself and of parts, as CROPS says, and of their
-mirror images. Not found are crops of more than about 12 %, or of 8 % at one side alone, turned pictures, collages, and a
-reference that is itself a crop of the image. `python -m mixer_jax bench duplicates` measures this, also on photographs of yours.
+Such a hash bears a crop of 2 % at each side. So a reference has fourteen: of itself and of parts, as CROPS says, and of their
+mirror images. That finds crops of up to 5 % at any side. Not found are crops of 20 %, or of 10 % at two sides alone, pictures
+turned by 10 degrees, collages, and a reference that is itself a crop of the image. `python -m mixer_jax bench duplicates` measures
+this, also on photographs of yours.
 
 A thumbnail with next to nothing on it (MIN_DETAIL: a blank, a gradient, areas of colour, an even pattern) has a hash of noise, or
 that of all like it. Such an image, and such a reference, has none, and is compared by its bytes alone.
