@@ -13,6 +13,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mixer_jax import app
+from mixer_jax.benchmark.duplicates import benchmark_duplicates
 from mixer_jax.benchmark.input import benchmark_input, write_photographs
 from mixer_jax.benchmark.step import benchmark_step
 from mixer_jax.benchmark.surgery import benchmark_surgery
@@ -67,6 +68,7 @@ def prepare(arguments: argparse.Namespace) -> None:
         return
     if not arguments.to:
         raise UserError("--to DIR is missing: the folder to make, whose sub-folder SPLIT holds the shards.")
+    arguments.drop_near_duplicates_of = tuple(arguments.drop_near_duplicates_of)
     options = {field.name: getattr(arguments, field.name) for field in fields(Recipe)}
     manifest = prepare_shards(Recipe(**options), Path(arguments.to), arguments.threads)
     print(manifest.summary())
@@ -107,6 +109,10 @@ def bench_input(arguments: argparse.Namespace) -> None:
             config.data.source = arguments.source
         figures = benchmark_input(config, arguments.images, arguments.device, arguments.devices)
     print(json.dumps(figures, indent=2))
+
+
+def bench_duplicates(arguments: argparse.Namespace) -> None:
+    print(json.dumps(benchmark_duplicates(arguments.source, arguments.images, arguments.references), indent=2))
 
 
 def bench_surgery(arguments: argparse.Namespace) -> None:
@@ -177,6 +183,13 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--device", default="TPU v3", help="that the host is to feed")
     command.add_argument("--devices", type=int, default=8, help="how many hang on this host (of a TPU v3: cores)")
     command.set_defaults(tool=bench_input)
+    command = benches.add_parser(
+        "duplicates", help="which copies of an image prepare --drop-near-duplicates-of finds, and how fast"
+    )
+    command.add_argument("--source", default="", metavar="KIND:PATH", help="photographs to try, in place of those that ship")
+    command.add_argument("--images", type=int, default=100_000, help="to match, in the measurement of speed")
+    command.add_argument("--references", type=int, default=50_000, help="to match them with")
+    command.set_defaults(tool=bench_duplicates)
     command = benches.add_parser("surgery", help="accuracy after a change of resolution, before and after fine-tuning")
     command.add_argument("--run", default="runs/demo/full", help="a run of the demo's fine-tuning")
     command.add_argument("--workdir", default="runs/surgery", help="folder of its files and runs")
@@ -208,6 +221,10 @@ def add_recipe(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--quality", type=int, default=Recipe.quality, metavar="Q", help="of JPEGs made smaller")
     command.add_argument("--records-per-shard", type=int, default=Recipe.records_per_shard, metavar="N")
     command.add_argument("--seed", type=int, default=0, help="of the order")
+    command.add_argument(
+        "--drop-near-duplicates-of", nargs="+", action="extend", default=[], metavar="SOURCE",
+        help="leave out copies of these images, such as a test set: KIND:PATH as in --from, or records:DIR/SPLIT",
+    )  # fmt: skip
     command.add_argument("--skip-bad", action="store_true", help="leave images out that do not decode; the manifest lists them")
     command.add_argument("--allow-empty-classes", action="store_true", help="classes may have no image")
     command.add_argument("--threads", type=int, default=os.cpu_count(), help="shards made at once; each is held in memory")

@@ -23,6 +23,7 @@ from mixer_jax.records import Progress, read_json, write_json
 
 FORMAT = 1
 MANIFEST, UNFINISHED, PLAN = "manifest.json", ".preparing", "plan.json"
+DUPLICATES = "duplicates.tsv"
 END_BYTES = 64 * 1024
 
 
@@ -36,6 +37,7 @@ class Shard(NamedTuple):
     ends_sha256: str  # of the first and the last END_BYTES
     reencoded: int  # images whose bytes are not the source's
     left_out: list  # [name, what is wrong] of images of the source that are not here
+    duplicates: list | tuple = ()  # [name, exact or near, bits that differ, source, name there] of images that were dropped
 
 
 def shard_name(split: str, number: int, count: int) -> str:
@@ -102,7 +104,11 @@ class Manifest:
         content = self.content
         text = f"{self.directory}: {content['records']} images of {content['classes']} classes in {len(self.shards)} shards"
         kinds = {"left_out": "bad images left out", "reencoded": "images made smaller"}
-        return ", ".join([text, *(f"{content[kind]} {words}" for kind, words in kinds.items() if content[kind])])
+        parts = [text, *(f"{content[kind]} {words}" for kind, words in kinds.items() if content[kind])]
+        if sources := content["made"].get("references"):
+            exact, near = content["duplicates"]["exact"], content["duplicates"]["near"]
+            parts.append(f"{exact} exact and {near} near duplicates of {', '.join(sources)} dropped")
+        return ", ".join(parts) + (f" (see {self.directory / DUPLICATES})" if sources else "")
 
     def write_receipts(self) -> None:
         """For shards that have just been hashed, by whoever made them."""

@@ -32,6 +32,7 @@ from mixer_jax.preparation.cifar import CifarInputs
 from mixer_jax.preparation.files import Files, FolderFiles, TarFiles, ZipFiles, existing, is_image
 
 GZIP = b"\x1f\x8b"
+MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Recipe:
     quality: int = 95  # of those JPEGs
     records_per_shard: int = 2048
     seed: int = 0  # of the order
+    drop_near_duplicates_of: tuple[str, ...] = ()  # KIND:PATH of images that must not be among them: references.py
     skip_bad: bool = False
     allow_empty_classes: bool = False
 
@@ -57,7 +59,8 @@ class Recipe:
         changed = {name: value for name, value in asdict(self).items() if value != getattr(Recipe, name, None) or name == "split"}
         words = ["python", "-m", "mixer_jax", "prepare"]
         for name, value in changed.items():
-            words += [f"--{'from' if name == 'source' else name.replace('_', '-')}", *([] if value is True else [str(value)])]
+            values = () if value is True else value if isinstance(value, tuple) else (str(value),)
+            words += [f"--{'from' if name == 'source' else name.replace('_', '-')}", *values]
         return shlex.join(words)
 
 
@@ -163,21 +166,25 @@ def open_inputs(recipe: Recipe) -> Inputs:
     if kind in ("tar", "tars"):
         _refuse_compressed(path, kind, recipe)
     under = recipe.under.strip("/") + "/" if recipe.under else ""
-    if kind == "webdataset":
-        files, words = _webdataset(str(path), under)
+    files, words = list_files(kind, path, under)
+    if words is not None:
         class_names, labels = labelling.resolve(words, classes, str(path))
+    elif recipe.labels:
+        class_names, labels = labelling.by_file(files.names, recipe.labels, recipe.synsets, classes, recipe.split)
     else:
-        files = LISTERS[kind](path, under)
-        if recipe.labels:
-            class_names, labels = labelling.by_file(files.names, recipe.labels, recipe.synsets, classes, recipe.split)
-        else:
-            class_names, labels = labelling.by_folder(files.names, classes)
+        class_names, labels = labelling.by_folder(files.names, classes)
+    return ListedInputs(files, class_names, labels)
+
+
+def list_files(kind: str, path: Path, under: str) -> tuple[Files, list[list[str]] | None]:
+    """Images, each name once, and the words of their classes where they stand beside them."""
+    files, words = _webdataset(str(path), under) if kind == "webdataset" else (LISTERS[kind](path, under), None)
     if not files.names:
-        raise UserError(f"{recipe.source} holds no image ({', '.join(FolderSource.SUFFIXES)}) among its {files.ignored} files.")
+        raise UserError(f"{kind}:{path} holds no image ({', '.join(FolderSource.SUFFIXES)}) among its {files.ignored} files.")
     if len(set(files.names)) < len(files.names):
         twice = next(name for name, again in zip(sorted(files.names), sorted(files.names)[1:], strict=False) if name == again)
-        raise UserError(f"{recipe.source} holds {twice!r} twice: which one is meant? Pack it anew.")
-    return ListedInputs(files, class_names, labels)
+        raise UserError(f"{kind}:{path} holds {twice!r} twice: which one is meant? Pack it anew.")
+    return files, words
 
 
 def _refuse_compressed(path: Path, kind: str, recipe: Recipe) -> None:

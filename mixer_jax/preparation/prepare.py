@@ -14,7 +14,8 @@ for each thread. Threads do, as reading, hashing, decoding and writing release t
 
 Bytes are kept as they are, CMYK JPEGs and PNGs named .JPEG included: decoding goes by content. With `--max-side N` an image with
 a side longer than N is decoded (to RGB), made smaller by averaging areas, the aspect kept, and written as a JPEG of `--quality`,
-with full colour resolution; its EXIF, colour profile and format are lost, its name stays. Every image is decoded once as a check.
+with full colour resolution; its EXIF, colour profile and format are lost, its name stays. Every image is decoded once as a check,
+and with `--drop-near-duplicates-of` compared with those that must not be among them (references.py).
 """
 
 import fcntl
@@ -33,10 +34,10 @@ from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.manifest import FORMAT, MANIFEST, PLAN, UNFINISHED, Manifest, Shard, ends_sha256, sha256, shard_name, sound
 from mixer_jax.data.shards import open_shard, read_labels, write_shard
-from mixer_jax.preparation.inputs import Inputs, Recipe, open_inputs
+from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, Recipe, open_inputs
+from mixer_jax.preparation.references import References, write_list
 from mixer_jax.records import Progress, read_json, write_json
 
-MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded
 SHOWN = 5  # bad images in a message
 
 
@@ -46,17 +47,20 @@ def prepare(recipe: Recipe, directory: Path, threads: int) -> Manifest:
     inputs = open_inputs(recipe)
     check_classes(inputs.class_names, inputs.images_of_class(), recipe)
     target = directory.expanduser() / recipe.split
+    references = References(recipe, target)
     work = target / UNFINISHED
     with _alone(target):
         made = {
             "command": recipe.command(), "inputs_sha256": inputs.sha256(), "images": len(inputs), "ignored_files": inputs.ignored,
             "max_side": recipe.max_side, "quality": recipe.quality, "seed": recipe.seed,
-            "records_per_shard": recipe.records_per_shard,
+            "records_per_shard": recipe.records_per_shard, **references.describe(),
         }  # fmt: skip
         finished = _begin(target, made)
         order = shuffled(inputs, recipe.seed)
         pieces = np.array_split(order, -(-len(order) // recipe.records_per_shard))
-        shards = _make_all(recipe, inputs, target, pieces, finished, threads)
+        shards = _make_all(recipe, inputs, references, target, pieces, finished, threads)
+        if recipe.drop_near_duplicates_of:
+            write_list(target, shards)
         write_json(target / MANIFEST, manifest_content(recipe, inputs.class_names, made, target, shards))
         shutil.rmtree(work)
         manifest = Manifest(target)
@@ -129,7 +133,7 @@ def _begin(target: Path, made: dict) -> dict[int, Shard]:
 
 
 def _refuse_other(target: Path, there: dict, made: dict) -> None:
-    different = [name for name in made if name != "command" and there.get(name) != made[name]]
+    different = [name for name in there | made if name != "command" and there.get(name) != made.get(name)]
     if there and different:
         raise UserError(
             f"{target} holds another split (other {', '.join(different)}), made by: {there.get('command')}. "
@@ -138,15 +142,23 @@ def _refuse_other(target: Path, there: dict, made: dict) -> None:
 
 
 def _make_all(
-    recipe: Recipe, inputs: Inputs, target: Path, pieces: list[np.ndarray], finished: dict[int, Shard], threads: int
+    recipe: Recipe,
+    inputs: Inputs,
+    references: References,
+    target: Path,
+    pieces: list[np.ndarray],
+    finished: dict[int, Shard],
+    threads: int,
 ) -> list[Shard]:
     """All shards in order. All bad images are found before the first is complained of, unless --skip-bad leaves them out."""
+    todo = [number for number in range(len(pieces)) if number not in finished]
+    if todo:
+        references.hash(threads)
     progress, bad = Progress(sum(map(len, pieces)), 0, unit="image"), []
     done = sum(len(pieces[number]) for number in finished)
     progress.update(done)
     with ThreadPoolExecutor(threads) as pool:
-        todo = [number for number in range(len(pieces)) if number not in finished]
-        jobs = {pool.submit(_make_shard, recipe, inputs, target, pieces, number): number for number in todo}
+        jobs = {pool.submit(_make_shard, recipe, inputs, references, target, pieces, number): number for number in todo}
         try:
             for job in as_completed(jobs):
                 number, shard = jobs[job], job.result()
@@ -170,18 +182,24 @@ def _make_all(
     return [finished[number] for number in range(len(pieces))]
 
 
-def _make_shard(recipe: Recipe, inputs: Inputs, target: Path, pieces: list[np.ndarray], number: int) -> Shard:
+def _make_shard(
+    recipe: Recipe, inputs: Inputs, references: References, target: Path, pieces: list[np.ndarray], number: int
+) -> Shard:
     """Writes a shard and its row; with bad images and without --skip-bad neither."""
-    records, left_out, reencoded = {}, [], 0
+    records, left_out, duplicates, reencoded = {}, [], [], 0
     for image, data, labels in inputs.read(sorted(pieces[number].tolist())):
         name = inputs.name(image)
         try:
             if not all(0 <= label < len(inputs.class_names) for label in labels):
                 raise UserError(f"labels {labels} that are not all below {len(inputs.class_names)}, the number of classes")
-            kept = checked_image(data, recipe.max_side, recipe.quality)
+            pixels = images.decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse
         except UserError as error:
             left_out.append([name, str(error)])
             continue
+        if duplicate := references.find(name, data, pixels):
+            duplicates.append(duplicate)
+            continue
+        kept = kept_bytes(data, pixels, recipe.max_side, recipe.quality)
         reencoded += kept is not data
         records[image] = (name, labels, kept)
     name = shard_name(recipe.split, number, len(pieces))
@@ -190,15 +208,14 @@ def _make_shard(recipe: Recipe, inputs: Inputs, target: Path, pieces: list[np.nd
     temporary = target / UNFINISHED / name
     write_shard(temporary, [records[image] for image in pieces[number].tolist() if image in records])
     digests = sha256(temporary), ends_sha256(temporary)
-    shard = Shard(name, temporary.stat().st_size, len(records), *digests, reencoded, sorted(left_out))
+    shard = Shard(name, temporary.stat().st_size, len(records), *digests, reencoded, sorted(left_out), sorted(duplicates))
     os.replace(temporary, target / name)
     write_json(target / UNFINISHED / f"shard-{number:06d}.json", shard._asdict())
     return shard
 
 
-def checked_image(data: bytes, max_side: int, quality: int) -> bytes:
-    """The bytes to keep: `data` itself, or a smaller JPEG. Raises UserError for what does not decode or is too large to."""
-    image = images.decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse
+def kept_bytes(data: bytes, image: np.ndarray, max_side: int, quality: int) -> bytes:
+    """`data` itself, or of an image with a longer side than `max_side` a smaller JPEG."""
     if not max_side or max(image.shape) <= max_side:
         return data
     smaller = images.resize_large(image, max_side)
@@ -213,9 +230,12 @@ def manifest_content(recipe: Recipe, class_names: tuple[str, ...], made: dict, t
         images_of_class += np.bincount(labels, minlength=len(class_names))
         most = max(most, int(counts.max(initial=0)))
         single = single and bool(np.all(counts == 1))
-    records = sum(shard.records for shard in shards)
+    records, kinds = sum(shard.records for shard in shards), [row[1] for shard in shards for row in shard.duplicates]
     if not records:
-        raise UserError(f"{recipe.source} has no sound image left for {target}: mend its images, or prepare another source.")
+        raise UserError(
+            f"{recipe.source} has no sound image left for {target}, of {made['images']}, {len(kinds)} of which are duplicates: "
+            "mend its images, or prepare another source."
+        )
     check_classes(class_names, images_of_class, recipe)
     return {
         "format": FORMAT,
@@ -224,6 +244,7 @@ def manifest_content(recipe: Recipe, class_names: tuple[str, ...], made: dict, t
         "records": records,
         "left_out": sum(len(shard.left_out) for shard in shards),
         "reencoded": sum(shard.reencoded for shard in shards),
+        "duplicates": {kind: kinds.count(kind) for kind in ("exact", "near")},
         "label_kind": "single" if single else "multi",
         "max_labels": max(1, most),
         "classes": len(class_names),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -14,6 +15,7 @@ from preparation.preparing import TRAIN, make, tar_of_tars, tree
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE, TO_MEND
 from mixer_jax.config import UserError, dataset
+from mixer_jax.data.manifest import Manifest
 from mixer_jax.data.sources import open_source
 from mixer_jax.preparation import prepare as prepare_module
 from mixer_jax.preparation.inputs import Recipe
@@ -25,7 +27,7 @@ from mixer_jax.data import shards
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
 
-source, to, moments = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+source, to, references, moments = sys.argv[1], Path(sys.argv[2]), tuple(sys.argv[3].split()), sys.argv[4:]
 lock = threading.Lock()
 
 def die_at(moment):
@@ -57,7 +59,7 @@ for number, moment in enumerate(moments):
     def run(killed):
         if killed:
             die_at(moment)
-        prepare(Recipe(source, "train", records_per_shard=5), folder, 3)
+        prepare(Recipe(source, "train", records_per_shard=5, drop_near_duplicates_of=references), folder, 3)
     status = [child(lambda: run(True))]
     done = {file.name: file.stat().st_mtime_ns for file in folder.glob("train/*.array_record")}
     rows = {file.stem for file in folder.glob("train/.preparing/shard-*.json")}
@@ -77,14 +79,27 @@ MOMENTS += [
 ]
 
 
-def test_a_killed_preparation_goes_on_and_ends_bitwise_the_same(tmp_path):
-    source = tar_of_tars(tmp_path)
-    make(source, tmp_path / "whole", records_per_shard=5)
-    command = [sys.executable, "-c", KILLED, source, str(tmp_path / "killed"), *MOMENTS]
+def some_of_them(root: Path) -> str:
+    return f"folder:{miniature.make_tree(root / 'test', {name: data for name, data in TRAIN.items() if '_3' in name})}"
+
+
+@pytest.mark.parametrize(
+    ("references", "moments"),
+    [
+        (None, MOMENTS),
+        (some_of_them, ["pack:after:4", "replace:after:3", "replace:before:8", "replace:after:8", "replace:before:9"]),
+    ],
+    ids=["", "with duplicates"],
+)
+def test_a_killed_preparation_goes_on_and_ends_bitwise_the_same(tmp_path, references, moments):
+    source, references = tar_of_tars(tmp_path), [references(tmp_path)] if references else []
+    make(source, tmp_path / "whole", records_per_shard=5, drop_near_duplicates_of=tuple(references))
+    command = [sys.executable, "-c", KILLED, source, str(tmp_path / "killed"), " ".join(references), *moments]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     whole = miniature.folder_bytes(tmp_path / "whole")
     lines = [line.split() for line in out.splitlines()]
-    assert [line[0] for line in lines] == MOMENTS
+    assert [line[0] for line in lines] == moments
+    assert Manifest(tmp_path / "whole/train").content["duplicates"]["exact"] == 3 * len(references)
     for number, (moment, killed, resumed, rows, kept) in enumerate(lines):
         assert (killed, resumed) == ("9", "0"), moment
         assert miniature.folder_bytes(tmp_path / "killed" / str(number)) == whole, moment
