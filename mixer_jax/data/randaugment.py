@@ -173,7 +173,9 @@ def _move(image: np.ndarray, to_x: tuple[float, ...], to_y: tuple[float, ...]) -
 def _places(height: int, width: int, to_x: tuple[float, ...], to_y: tuple[float, ...]) -> np.ndarray:
     """Where each pixel comes from, int16 [height, width, 2]. The millionth keeps exact halves, of which a shear is full, up."""
     x, y = np.arange(width), np.arange(height)[:, None]
-    return cv2.merge([np.floor(by_x * x + (by_y * y + shift + 0.5 + 1e-6)).astype(np.int16) for by_x, by_y, shift in (to_x, to_y)])
+    return cv2.merge(
+        [np.floor(by_x * x + (by_y * y + shift + 0.5 + 1e-6)).astype(np.int16) for by_x, by_y, shift in (to_x, to_y)]
+    )
 
 
 # What an operation is called with at magnitude m: (m, generator) -> arguments after the image.
