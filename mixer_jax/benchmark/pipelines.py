@@ -42,11 +42,13 @@ def our_measure(source: Source, config: ConfigDict) -> Measure:
 def pipeline_speeds(augment: ConfigDict, measures: dict[str, Measure], cores: int) -> dict[str, dict[str, dict]]:
     """{pipeline: {whose: speed}}, medians over ROUNDS. The pipelines are `augment` without RandAugment and, if it has that, with.
 
-    A speed has "images_per_cpu_sec", with one thread, and "images_per_sec", by the clock, with {"1", str(cores)} threads.
+    A speed has "images_per_cpu_sec", with one thread, "images_per_sec", by the clock, with {"1", str(cores)} threads, and "speed_up",
+    the last over the first.
     """
-    pipelines = {"crop + flip": without_randaugment(augment)}
+    crop = "crop + flip" if augment.flip else "crop"
+    pipelines = {crop: without_randaugment(augment)}
     if augment.randaugment_layers:
-        pipelines["crop + flip + RandAugment"] = augment
+        pipelines[f"{crop} + RandAugment"] = augment
     threads = sorted({1, cores})
     asked = [(name, count, whose) for name in pipelines for count in threads for whose in measures]
     found = {each: [] for each in asked}
@@ -61,7 +63,11 @@ def pipeline_speeds(augment: ConfigDict, measures: dict[str, Measure], cores: in
 
     def speed(name: str, whose: str) -> dict:
         by_clock = {str(count): middle("images_per_sec", name, count, whose) for count in threads}
-        return {"images_per_cpu_sec": middle("images_per_cpu_sec", name, 1, whose), "images_per_sec": by_clock}
+        return {
+            "images_per_cpu_sec": middle("images_per_cpu_sec", name, 1, whose),
+            "images_per_sec": by_clock,
+            "speed_up": round(by_clock[str(cores)] / by_clock["1"], 2),
+        }
 
     return {name: {whose: speed(name, whose) for whose in measures} for name in pipelines}
 

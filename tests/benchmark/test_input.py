@@ -59,7 +59,7 @@ def test_a_device_that_is_not_in_the_table_is_refused(photographs, tiny_config):
 def test_what_the_stages_do_not_explain_is_threads_and_buffers(photographs, tiny_config, monkeypatch):
     stages = {"decode": 0.001, "to device": 0.001}
     monkeypatch.setattr(benchmark, "stage_seconds", lambda *_: dict(stages))
-    speed = {"images_per_cpu_sec": 500.0, "images_per_sec": {"1": 510.0, "2": 900.0}}
+    speed = {"images_per_cpu_sec": 500.0, "images_per_sec": {"1": 510.0, "2": 900.0}, "speed_up": 1.76}
     monkeypatch.setattr(benchmark, "pipeline_speeds", lambda *_: {"crop + flip": {"ours": speed}})
     figures = benchmark.benchmark_input(tiny_config, photographs, 4, "TPU v3", 8, {})
     assert figures["stage_cpu_ms_per_image"] == {
@@ -69,4 +69,4 @@ def test_what_the_stages_do_not_explain_is_threads_and_buffers(photographs, tiny
     }  # 2 ms without device
     lines = benchmark.as_text(figures).splitlines()
     assert lines[1].split() == ["decode", "1000", "1.000", "33%"] and lines[-1] == figures["verdict"]
-    assert ["ours", "500", "510", "900"] in [line.split() for line in lines]
+    assert ["ours", "500", "510", "900", "1.76"] in [line.split() for line in lines]

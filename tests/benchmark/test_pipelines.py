@@ -46,7 +46,7 @@ def test_those_compared_take_turns_at_the_same_work(tiny_config):
     assert [whose for whose, *_ in asked] == pipelines.ROUNDS * 4 * list(SPEEDS)
     assert asked[::2] == [("ours", *rest) for _, *rest in asked[1::2]]
     for speeds in found.values():
-        assert speeds["theirs"] == {"images_per_cpu_sec": 200, "images_per_sec": {"1": 200, "4": 800}}
+        assert speeds["theirs"] == {"images_per_cpu_sec": 200, "images_per_sec": {"1": 200, "4": 800}, "speed_up": 4}
         assert pipelines.ratios(speeds) == {"theirs": 1.5}
     assert len(found) == 2
 
