@@ -92,11 +92,11 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
     for i in (*range(WARM_UP), *range(num_images)):
         record = timed("read", source.__getitem__, i % len(source))
         image = timed("decode", lambda record: decode(record, config.loader.max_pixels, strict=True).image, record)
-        transforms["RandAugment"](image, np.random.default_rng(i))  # so that all of them find the image in the caches
+        transforms["flip"](image, np.random.default_rng(i))  # so that all of them find the image in the caches
         for stage, transform in transforms.items():
             last = timed(stage, lambda *of, by=transform: np.ascontiguousarray(by(*of)), image, np.random.default_rng(i))
-    seconds = {stage: mean(each[WARM_UP:]) for stage, each in taken.items()}
-    seconds["RandAugment"] -= seconds["flip"]
+    seconds = {stage: median(each[WARM_UP:]) for stage, each in taken.items()}
+    seconds["RandAugment"] = mean(taken["RandAugment"][WARM_UP:]) - seconds["flip"]  # some of its operations take long: no median
     seconds["flip"] -= seconds["crop and resize"]
     if not isinstance(record.image, bytes):
         del seconds["decode"]
