@@ -43,7 +43,7 @@ clean:
 	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-interop.txt
 	touch $@
 
-# The last TensorFlow that TensorFlow Addons, which big_vision's RandAugment calls, has a release for; none of the two runs on newer Pythons.
+# big_vision's RandAugment calls TensorFlow Addons, whose last release wants TensorFlow 2.15, which has none for a newer Python.
 .venv-peers/pins: requirements-peers.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "This one needs Python 3.11: make peers PYTHON=python3.11"'
 	$(PYTHON) -m venv --clear .venv-peers
