@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-interop lint format bench clean
+.PHONY: demo test test-interop lint format bench peers clean
 
 demo: .venv/pins           ## pre-train, fine-tune, evaluate on data that ship with it; a page with curves at the end
 	$(BIN)/python -m mixer_jax demo --workdir=runs/demo
@@ -22,11 +22,13 @@ format: .venv/pins
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/pins          ## speed of the training step and of the input on this machine, as JSON
+bench: .venv/pins          ## speed of the training step and of the input on this machine
 	$(BIN)/python -m mixer_jax bench step
 
+peers: .venv-peers/pins    ## a Python that runs big_vision's input pipeline, for `bench input --beside`
+
 clean:
-	rm -rf .venv .venv-interop runs
+	rm -rf .venv .venv-interop .venv-peers runs
 
 .venv/pins: requirements.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."'
@@ -39,4 +41,11 @@ clean:
 	$(PYTHON) -m venv --clear .venv-interop
 	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt $$(grep ^torch requirements-interop.txt)
 	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-interop.txt
+	touch $@
+
+# big_vision's RandAugment calls TensorFlow Addons, whose last release wants TensorFlow 2.15, which has none for a newer Python.
+.venv-peers/pins: requirements-peers.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "This one needs Python 3.11: make peers PYTHON=python3.11"'
+	$(PYTHON) -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-peers.txt
 	touch $@

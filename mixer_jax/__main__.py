@@ -6,6 +6,8 @@ import os
 import runpy
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,16 +15,19 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mixer_jax import app
+from mixer_jax.benchmark.beside import PYTHON, big_vision
 from mixer_jax.benchmark.duplicates import benchmark_duplicates
-from mixer_jax.benchmark.input import benchmark_input, write_photographs
+from mixer_jax.benchmark.input import as_text, benchmark_input
+from mixer_jax.benchmark.photographs import repeated, write_photographs
 from mixer_jax.benchmark.step import benchmark_step
 from mixer_jax.benchmark.surgery import benchmark_surgery
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.released import list_released, verify
 from mixer_jax.checkpoints.weights import SUFFIXES, describe, load_weights, tree_of
 from mixer_jax.checkpoints.weights import convert as convert_weights
-from mixer_jax.config import UserError
+from mixer_jax.config import UserError, validate
 from mixer_jax.data.manifest import Manifest, split_folders
+from mixer_jax.data.sources import Source, open_source
 from mixer_jax.export import FORMATS, export_program
 from mixer_jax.models.registry import make_model
 from mixer_jax.preparation.inputs import Recipe
@@ -96,28 +101,60 @@ def verify_weights(arguments: argparse.Namespace) -> None:
 
 
 def bench_step(arguments: argparse.Namespace) -> None:
-    print(json.dumps(benchmark_step(read_config(arguments.config), arguments.steps)))
+    print_figures(benchmark_step(read_config(arguments.config), arguments.steps), arguments.json)
 
 
 def bench_input(arguments: argparse.Namespace) -> None:
     config = read_config(arguments.config)
-    with tempfile.TemporaryDirectory() as folder:
-        if arguments.source == "photographs":
-            write_photographs(Path(folder), 64)
-            config.data.update(source=f"folder:{folder}", split="")
-        elif arguments.source:
-            config.data.source = arguments.source
-        figures = benchmark_input(config, arguments.images, arguments.device, arguments.devices)
-    print(json.dumps(figures, indent=2))
+    with ExitStack() as stack:
+        source = input_source(config, arguments, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        others = {}
+        if arguments.beside:
+            clone, python = Path(arguments.beside), arguments.beside_python
+            peer = big_vision(clone, python, source, arguments.images, config.image_size)
+            others["big_vision"] = stack.enter_context(peer)
+        figures = benchmark_input(config, source, arguments.images, arguments.device, arguments.devices, others)
+    print_figures({"source": arguments.source or config.data.source or "mixture"} | figures, arguments.json, as_text)
+
+
+def input_source(config: ConfigDict, arguments: argparse.Namespace, folder: Path) -> Source:
+    """What `bench input` reads; photographs are written into `folder`."""
+    if arguments.source == "photographs":
+        write_photographs(folder, 64)
+        config.data.update(source=f"folder:{folder}", split="")
+    elif arguments.source:
+        config.data.source = arguments.source
+    validate(config)
+    source = open_source(config.data)
+    return repeated(source, arguments.images) if arguments.source == "photographs" or arguments.beside else source
 
 
 def bench_duplicates(arguments: argparse.Namespace) -> None:
-    print(json.dumps(benchmark_duplicates(arguments.source, arguments.images, arguments.references), indent=2))
+    print_figures(benchmark_duplicates(arguments.source, arguments.images, arguments.references), arguments.json)
 
 
 def bench_surgery(arguments: argparse.Namespace) -> None:
     figures = benchmark_surgery(Path(arguments.run), Path(arguments.workdir).absolute(), arguments.steps)
-    print(json.dumps(figures, indent=2))
+    print_figures(figures, arguments.json)
+
+
+def print_figures(figures: dict, as_json: bool, as_text: Callable[[dict], str] | None = None) -> None:
+    """One line of JSON, or `as_text`, or a line for each."""
+    if as_json:
+        print(json.dumps(figures))
+    elif as_text:
+        print(as_text(figures))
+    else:
+        print("\n".join(figure_lines(figures)))
+
+
+def figure_lines(figures: dict, indent: str = "") -> Iterator[str]:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield f"{indent}{name}"
+            yield from figure_lines(value, indent + "  ")
+        else:
+            yield f"{indent}{name}".ljust(44) + str(value)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -170,7 +207,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_benches(commands: argparse._SubParsersAction) -> None:
     """`bench WHAT`."""
-    benches = commands.add_parser("bench", help="figures of this machine and of the demo's models, as JSON")
+    benches = commands.add_parser("bench", help="figures of this machine and of the demo's models")
     benches = benches.add_subparsers(required=True)
     command = benches.add_parser("step", help="speed of the training step and of its input")
     command.add_argument("--config", default="configs/demo/pretrain.py", help="FILE.py or FILE.py:ARG")
@@ -182,6 +219,8 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--images", type=int, default=512, help="images to time")
     command.add_argument("--device", default="TPU v3", help="that the host is to feed")
     command.add_argument("--devices", type=int, default=8, help="how many hang on this host (of a TPU v3: cores)")
+    command.add_argument("--beside", default="", metavar="DIR", help="big_vision's pipeline too: a clone of its repository")
+    command.add_argument("--beside-python", default=str(PYTHON), metavar="FILE", help="that runs it; `make peers` makes one")
     command.set_defaults(tool=bench_input)
     command = benches.add_parser(
         "duplicates", help="which copies of an image prepare --drop-near-duplicates-of finds, and how fast"
@@ -195,6 +234,8 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--workdir", default="runs/surgery", help="folder of its files and runs")
     command.add_argument("--steps", type=int, default=100, help="of fine-tuning")
     command.set_defaults(tool=bench_surgery)
+    for command in benches.choices.values():
+        command.add_argument("--json", action="store_true", help="one line of JSON, for programs")
 
 
 def add_recipe(command: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mixer_jax.__main__ import main, parser, read_config
+from mixer_jax.__main__ import main, parser, print_figures, read_config
 from mixer_jax.app import DONE, TO_MEND
+from mixer_jax.benchmark import pipelines
 from mixer_jax.config import UserError, flatten
 from mixer_jax.export import load_stablehlo
 
@@ -50,10 +51,24 @@ def test_report_makes_one_page_of_any_run(tiny_run: Path, tmp_path: Path, call):
 
 
 def test_bench_prints_both_speeds_as_json(call):
-    code, out, _ = call("bench", "step", "--config=tests/tiny_config.py", "--steps=2")
+    code, out, _ = call("bench", "step", "--config=tests/tiny_config.py", "--steps=2", "--json")
     figures = json.loads(out)
     assert code == DONE
     assert figures["step_images_per_sec"] > 0 and figures["input_images_per_sec"] > 0
+
+
+def test_figures_are_one_line_for_programs_and_one_each_for_people(capsys):
+    figures = {"speed": 1.5, "device": "cpu"}
+    print_figures(figures, as_json=True)
+    assert json.loads(capsys.readouterr().out) == figures
+    print_figures(figures, as_json=False)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["speed", "1.5"], ["device", "cpu"]]
+
+
+def test_bench_input_ends_with_its_verdict(call, monkeypatch):
+    monkeypatch.setattr(pipelines, "ROUND_SECONDS", 0.01)
+    code, out, _ = call("bench", "input", "--config=tests/tiny_config.py", "--source=photographs", "--images=4")
+    assert code == DONE and out.startswith("stage") and "ast enough: 8 x TPU v3 training S/2" in out.splitlines()[-1]
 
 
 def test_a_config_file_that_is_not_there_is_named():

@@ -1,89 +1,106 @@
 """Whether this host feeds a model fast enough, and if not, which stage is to blame: `python -m mixer_jax bench input`.
 
 Stages are timed one after the other in one thread, in CPU time, on the same images, so that they can be added and compared on a
-machine that does other things too. The whole pipeline is timed by the clock, with one thread and with one for each core.
+machine that does other things too. What the whole pipeline takes beyond them is threads and buffers. The whole is timed by the
+clock as well, with one thread and with one for each core (pipelines.py), beside big_vision's if that is asked for (beside.py).
 """
 
-import functools
 import os
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
+from statistics import mean, median
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import simplejpeg
 from ml_collections import ConfigDict
 
 from mixer_jax import parallel
-from mixer_jax.config import UserError, validate
-from mixer_jax.data import images
-from mixer_jax.data.augment import inception_crop, train_transform
-from mixer_jax.data.bad_records import BadRecords, decode
-from mixer_jax.data.loader import train_batches
-from mixer_jax.data.sources import Source, open_source
+from mixer_jax.benchmark.pipelines import Measure, our_measure, pipeline_speeds, ratios
+from mixer_jax.config import UserError
+from mixer_jax.data.augment import train_transform
+from mixer_jax.data.bad_records import decode
+from mixer_jax.data.sources import Source
 from mixer_jax.models.registry import make_model
 
-PIPELINE_SECONDS = 5.0
+WARM_UP = 8  # images that do not count
 BACKWARD = 2  # a backward pass costs about twice the forward one
 UTILISATION = 0.4  # of a chip's peak, that a training step is taken to reach: an estimate, and the figures say so
 
 
-def benchmark_input(config: ConfigDict, num_images: int, device: str, devices: int) -> dict:
-    """Images a CPU-second of each stage, images/s of the whole with one thread and all cores, and what `devices` would take.
+def benchmark_input(
+    config: ConfigDict, source: Source, num_images: int, device: str, devices: int, others: dict[str, Measure]
+) -> dict:
+    """CPU time of each stage, the speed of the whole beside that of `others`, and what `devices` would take.
 
-    `device` is a name of parallel.PEAK_FLOPS_PER_SEC; a host is judged that feeds `devices` of them. Raises UserError for
-    another, and as the source does.
+    `device` is a name of parallel.PEAK_FLOPS_PER_SEC; a host is judged that feeds `devices` of them. UserError for another.
     """
     if device not in parallel.PEAK_FLOPS_PER_SEC:
         raise UserError(f"--device={device}: choose one of {', '.join(parallel.PEAK_FLOPS_PER_SEC)}.")
-    validate(config)
-    source = open_source(config.data)
     cores = len(os.sched_getaffinity(0))
+    pipelines = pipeline_speeds(config.augment, {"ours": our_measure(source, config)} | others, cores)
     seconds = stage_seconds(source, config, num_images)
+    whole = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
+    seconds["threads and buffers"] = max(0.0, whole - sum(seconds.values()) + seconds["to device"])
     wanted = wanted_images_per_sec(config, device, devices)
-    one, all_cores = (_pipeline_images_per_sec(source, config, threads) for threads in (1, cores))
-    figures = {
-        "source": config.data.source,
+    return {
         "image_size": config.image_size,
         "cores": cores,
-        "stage_images_per_cpu_sec": {stage: round(1 / max(each, 1e-9), 1) for stage, each in seconds.items()},
-        "cpu_ms_per_image": round(1e3 * sum(seconds.values()), 3),
-        "pipeline_images_per_sec": {"1 thread": round(one, 1), f"{cores} threads": round(all_cores, 1)},
-        "speed_up": round(all_cores / one, 2),
+        "stage_cpu_ms_per_image": {stage: round(1e3 * each, 4) for stage, each in seconds.items()},
+        "pipelines": pipelines,
+        "ours_over_others": {name: ratios(speeds) for name, speeds in pipelines.items()},
         "wanted_images_per_sec": round(wanted, 1),
         "wanted_is_an_estimate": f"{devices} x {device} at {UTILISATION:.0%} of peak",
+        "verdict": verdict(seconds, wanted, cores, config.model.variant, f"{devices} x {device}"),
     }
-    return figures | {"verdict": verdict(seconds, wanted, cores, config.model.variant, f"{devices} x {device}")}
+
+
+def as_text(figures: dict) -> str:
+    """What `benchmark_input` found, for people."""
+    stages = figures["stage_cpu_ms_per_image"]
+    total = sum(stages.values())
+    lines = [f"{'stage':<28}{'images/CPU-s':>13}{'CPU ms/image':>14}{'share':>7}"]
+    for stage, each in (stages | {"all": total}).items():
+        lines.append(f"{stage:<28}{1e3 / each:>13.0f}{each:>14.3f}{each / total:>7.0%}")
+    for name, speeds in figures["pipelines"].items():
+        threads = list(speeds["ours"]["images_per_sec"])
+        clock = "".join(f"{f'{count} thread' + 's' * (count != '1'):>11}" for count in threads)
+        lines += ["", f"{name:<28}{'images/CPU-s':>13}   images/s by the clock:{clock}   times"]
+        for whose, speed in speeds.items():
+            clock = "".join(f"{each:>11.0f}" for each in speed["images_per_sec"].values())
+            lines.append(f"{whose:<28}{speed['images_per_cpu_sec']:>13.0f}{'':25}{clock}{speed['speed_up']:>8.2f}")
+        lines += [f"ours / {whose:<21}{each:>13.2f}" for whose, each in figures["ours_over_others"][name].items()]
+    return "\n".join([*lines, "", figures["verdict"]])
 
 
 def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[str, float]:
-    """CPU seconds an image of each stage, in order; a stage is what the pipeline takes with it less what it takes without."""
-    records = [source[i % len(source)] for i in range(num_images)]
-    decoded_record = functools.partial(decode, max_pixels=config.loader.max_pixels, strict=True)
-    seconds = {"read": statistics.median([_cpu_seconds(source.__getitem__, i % len(source)) for i in range(num_images)])}
-    if isinstance(records[0].image, bytes):
-        seconds["decode"] = statistics.median([_cpu_seconds(decoded_record, record) for record in records])
-    decoded = [decoded_record(record).image for record in records]
-
-    before = 0.0
-    for stage, options in {
-        "crop and resize": {"flip": False, "randaugment_layers": 0},
-        "flip": {"randaugment_layers": 0},
-        "RandAugment": {},
-    }.items():
+    """CPU seconds an image of each stage, in order; of an augmentation, what the transform takes with it less without it."""
+    options = {"crop and resize": {"flip": False, "randaugment_layers": 0}, "flip": {"randaugment_layers": 0}, "RandAugment": {}}
+    transforms = {}
+    for stage, changes in options.items():
         augment = config.augment.copy_and_resolve_references()
-        augment.update(options)
-        transform = train_transform(augment, config.image_size)
+        augment.update(changes)
+        transforms[stage] = train_transform(augment, config.image_size)
+    taken = {stage: [] for stage in ("read", "decode", *transforms)}
 
-        def example(i: int, transform=transform) -> np.ndarray:
-            return np.ascontiguousarray(transform(decoded[i], np.random.default_rng(i)))
+    def timed(stage: str, function: Callable, *arguments):
+        start = time.process_time()
+        result = function(*arguments)
+        taken[stage].append(time.process_time() - start)
+        return result
 
-        total = statistics.median([_cpu_seconds(example, i) for i in range(num_images)])
-        seconds[stage], before = max(0.0, total - before), total
-    return {stage: each for stage, each in (seconds | _batch_seconds(config, example(0))).items() if each > 0}
+    for i in (*range(WARM_UP), *range(num_images)):
+        record = timed("read", source.__getitem__, i % len(source))
+        image = timed("decode", lambda record: decode(record, config.loader.max_pixels, strict=True).image, record)
+        transforms["flip"](image, np.random.default_rng(i))  # so that all of them find the image in the caches
+        for stage, transform in transforms.items():
+            last = timed(stage, lambda *of, by=transform: np.ascontiguousarray(by(*of)), image, np.random.default_rng(i))
+    seconds = {stage: median(each[WARM_UP:]) for stage, each in taken.items()}
+    seconds["RandAugment"] = mean(taken["RandAugment"][WARM_UP:]) - seconds["flip"]  # some of its operations take long: no median
+    seconds["flip"] -= seconds["crop and resize"]
+    if not isinstance(record.image, bytes):
+        del seconds["decode"]
+    return {stage: each for stage, each in (seconds | _batch_seconds(config, last)).items() if each > 0}
 
 
 def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
@@ -95,8 +112,8 @@ def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
         jax.block_until_ready(parallel.to_global({"image": stacked}, mesh))
 
     return {
-        "batch": statistics.median([_cpu_seconds(np.stack, rows) for _ in range(9)]) / len(rows),
-        "to device": statistics.median([_cpu_seconds(to_device) for _ in range(9)]) / len(rows),
+        "batch": median([_cpu_seconds(np.stack, rows) for _ in range(9)]) / len(rows),
+        "to device": median([_cpu_seconds(to_device) for _ in range(9)]) / len(rows),
     }
 
 
@@ -120,36 +137,6 @@ def verdict(seconds: dict[str, float], wanted: float, cores: int, model: str, de
         f"Not fast enough: {devices} training {model} take {wanted:.0f} images/s, which needs {needed:.0f} cores like these, and "
         f"there are {cores}; {share:.0%} of their time goes to: {slowest}."
     )
-
-
-def _pipeline_images_per_sec(source: Source, config: ConfigDict, threads: int) -> float:
-    """By the clock, over PIPELINE_SECONDS after the buffers have filled."""
-    batch = 64
-    batches = train_batches(
-        source, train_transform(config.augment, config.image_size), seed=config.seed, batch_size=batch, rows=np.arange(batch),
-        steps=range(10**6), threads=threads, prefetch=batch, bad=BadRecords(source, config.loader.max_pixels),
-    )  # fmt: skip
-    for _ in range(4):
-        next(batches)
-    done, start = 0, time.perf_counter()
-    while time.perf_counter() < start + PIPELINE_SECONDS:
-        next(batches)
-        done += batch
-    return done / (time.perf_counter() - start)
-
-
-def write_photographs(folder: Path, count: int) -> None:
-    """`count` JPEG files of 500 x 375 pixels at quality 92, ImageNet's usual size, cut from scikit-learn's two photographs."""
-    from sklearn.datasets import load_sample_images  # heavy, and only this needs it
-
-    photographs = load_sample_images().images
-    rng = np.random.default_rng(0)
-    for i in range(count):
-        image = inception_crop(photographs[i % 2], rng, 0.5, 4 / 3, 4 / 3)
-        encoded = simplejpeg.encode_jpeg(images.resize(image, 375, 500), quality=92, colorsubsampling="420")
-        place = folder / f"class_{i % 2}" / f"{i}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(encoded)
 
 
 def _cpu_seconds(function: Callable, *arguments) -> float:

@@ -13,6 +13,7 @@ Here the number means what it says: from m = 10 on no pixel reaches it, and Sola
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -59,7 +60,7 @@ def brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Away from, or towards, the image's mean luminance."""
-    mean = int(_luminance(image).mean() + 0.5)
+    mean = int(cv2.sumElems(_luminance(image))[0] / (image.size / 3) + 0.5)
     return _look_up(image, mean + factor * (LEVELS - mean))
 
 
@@ -162,13 +163,19 @@ def cutout(image: np.ndarray, half: int, y: float, x: float) -> np.ndarray:
 def _move(image: np.ndarray, to_x: tuple[float, ...], to_y: tuple[float, ...]) -> np.ndarray:
     """Pixel (x, y) of the result is the image's pixel nearest to (to_x . (x, y, 1), to_y . (x, y, 1)), halves rounded up.
 
-    Not cv2.warpAffine: it rounds in fixed point, and takes the neighbour of the nearest pixel once in some hundred. The millionth
-    keeps exact halves, of which a shear is full, from falling either way.
+    Not cv2.warpAffine: it rounds in fixed point, and takes the neighbour of the nearest pixel once in some hundred.
     """
-    height, width = image.shape[:2]
+    places = _places(*image.shape[:2], to_x, to_y)
+    return cv2.remap(image, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(GREY,) * 3)
+
+
+@lru_cache(maxsize=32)  # a run has ten: five operations at one magnitude and size, with either sign
+def _places(height: int, width: int, to_x: tuple[float, ...], to_y: tuple[float, ...]) -> np.ndarray:
+    """Where each pixel comes from, int16 [height, width, 2]. The millionth keeps exact halves, of which a shear is full, up."""
     x, y = np.arange(width), np.arange(height)[:, None]
-    places = [np.floor(by_x * x + (by_y * y + shift + 0.5 + 1e-6)).astype(np.int16) for by_x, by_y, shift in (to_x, to_y)]
-    return cv2.remap(image, cv2.merge(places), None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(GREY,) * 3)
+    return cv2.merge(
+        [np.floor(by_x * x + (by_y * y + shift + 0.5 + 1e-6)).astype(np.int16) for by_x, by_y, shift in (to_x, to_y)]
+    )
 
 
 # What an operation is called with at magnitude m: (m, generator) -> arguments after the image.

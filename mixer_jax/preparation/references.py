@@ -1,8 +1,8 @@
 """Images that must not be among those prepared (`prepare --drop-near-duplicates-of`), such as a test set's: where they lie.
 
-What is a copy of one of them: duplicates.py. They are named as in `--from` (inputs.py), but for tfds: and cifar:, and their classes
-are not asked for; a split that `prepare` made is records:DIR/SPLIT. They are read and hashed whenever shards are to be made, also when a
-preparation goes on: 4 ms of CPU an image.
+What is a copy of one of them: duplicates.py. They are named as in `--from` (inputs.py), but for tfds: and cifar:, and their
+classes are not asked for; a split that `prepare` made is records:DIR/SPLIT. They are read and hashed whenever shards are to be
+made, also when a preparation goes on: some milliseconds of CPU an image.
 
 An image is dropped for what it and they are, whichever shard or thread it is in. A manifest's row lists what was dropped of its
 shard, and DIR/SPLIT/duplicates.tsv lists all, exact ones first, then near ones from the least to the greatest distance.

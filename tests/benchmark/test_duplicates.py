@@ -29,7 +29,7 @@ def test_a_pair_that_is_taken_for_copies_is_named(tmp_path, monkeypatch, capsys)
         (tmp_path / name).write_bytes(simplejpeg.encode_jpeg(image, quality=quality))
     monkeypatch.setattr(benchmark, "COPIES", {})
     monkeypatch.setattr(
-        sys, "argv", ["mixer_jax", "bench", "duplicates", f"--source=folder:{tmp_path}", "--images=3", "--references=2"]
+        sys, "argv", ["mixer_jax", "bench", "duplicates", f"--source=folder:{tmp_path}", "--images=3", "--references=2", "--json"]
     )
     assert main() == DONE
     found = json.loads(capsys.readouterr().out)["false_positives"]

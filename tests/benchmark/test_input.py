@@ -5,22 +5,32 @@ from pathlib import Path
 import pytest
 
 from mixer_jax.benchmark import input as benchmark
+from mixer_jax.benchmark.photographs import repeated, write_photographs
 from mixer_jax.config import UserError
 from mixer_jax.data.bad_records import decode
 from mixer_jax.data.sources import FolderSource
 
 
-def test_photographs_are_of_imagenets_usual_size(tmp_path: Path):
-    benchmark.write_photographs(tmp_path, 3)
-    source = FolderSource(str(tmp_path), "")
-    assert len(source) == 3 and source.num_classes == 2
-    assert {decode(source[i], 2**20, strict=True).image.shape for i in range(3)} == {(375, 500, 3)}
+@pytest.fixture
+def photographs(tmp_path: Path) -> FolderSource:
+    write_photographs(tmp_path, 4)
+    return FolderSource(str(tmp_path), "")
 
 
-def test_every_stage_of_the_pipeline_is_timed(tmp_path: Path, tiny_config):
-    benchmark.write_photographs(tmp_path, 4)
+def test_photographs_are_of_imagenets_usual_size(photographs):
+    assert len(photographs) == 4 and photographs.num_classes == 2
+    assert {decode(photographs[i], 2**20, strict=True).image.shape for i in range(4)} == {(375, 500, 3)}
+
+
+def test_a_few_photographs_stand_for_as_many_as_imagenet_has(photographs):
+    source = repeated(photographs, 3)
+    assert len(source) == 1_281_167
+    assert [source[i] for i in range(6)] == 2 * [photographs[i] for i in range(3)]
+
+
+def test_every_stage_of_the_pipeline_is_timed(photographs, tiny_config):
     tiny_config.augment.flip = True
-    seconds = benchmark.stage_seconds(FolderSource(str(tmp_path), ""), tiny_config, 4)
+    seconds = benchmark.stage_seconds(photographs, tiny_config, 4)
     assert {"read", "decode", "crop and resize"} <= seconds.keys()
     assert all(each > 0 for each in seconds.values())
     assert max(seconds, key=seconds.get) == "decode"  # of 500 x 375 pixels, for 8 x 8
@@ -41,6 +51,22 @@ def test_the_verdict_counts_cores_and_names_the_slowest_stage():
     assert slow.startswith("Not fast enough") and "needs 20 cores" in slow and "75% of their time goes to: decode" in slow
 
 
-def test_a_device_that_is_not_in_the_table_is_refused(tiny_config):
+def test_a_device_that_is_not_in_the_table_is_refused(photographs, tiny_config):
     with pytest.raises(UserError, match="choose one of TPU v2"):
-        benchmark.benchmark_input(tiny_config, 4, "abacus", 1)
+        benchmark.benchmark_input(tiny_config, photographs, 4, "abacus", 1, {})
+
+
+def test_what_the_stages_do_not_explain_is_threads_and_buffers(photographs, tiny_config, monkeypatch):
+    stages = {"decode": 0.001, "to device": 0.001}
+    monkeypatch.setattr(benchmark, "stage_seconds", lambda *_: dict(stages))
+    speed = {"images_per_cpu_sec": 500.0, "images_per_sec": {"1": 510.0, "2": 900.0}, "speed_up": 1.76}
+    monkeypatch.setattr(benchmark, "pipeline_speeds", lambda *_: {"crop + flip": {"ours": speed}})
+    figures = benchmark.benchmark_input(tiny_config, photographs, 4, "TPU v3", 8, {})
+    assert figures["stage_cpu_ms_per_image"] == {
+        "decode": 1.0,
+        "to device": 1.0,
+        "threads and buffers": 1.0,
+    }  # 2 ms without device
+    lines = benchmark.as_text(figures).splitlines()
+    assert lines[1].split() == ["decode", "1000", "1.000", "33%"] and lines[-1] == figures["verdict"]
+    assert ["ours", "500", "510", "900", "1.76"] in [line.split() for line in lines]
