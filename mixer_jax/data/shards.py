@@ -6,10 +6,10 @@ Each image is a record: `<HH` (bytes of its name, number of its labels), the lab
 bytes. One more record ends the shard, int32: the number of labels of each image, then all labels in a row. So labels are read
 without the images.
 
-Memory does not grow with the split. An open shard keeps the place of each of its images in memory, about 10 bytes an image, so
-that the shards open at once are bounded: INDEXED_IMAGES in all, and half the files that the process may have. Where
-a split has more, the least recently used one is closed and opened again when an image of it is wanted: two reads more, of the last
-125 KiB of the shard, and 0.1 ms of CPU. `python -m mixer_jax bench memory` measures both.
+Memory does not grow with the split. An open shard keeps the place of each of its images in memory, about 10 bytes an image. So
+shards are opened when they are read, and those that may be open at once are bounded: INDEXED_IMAGES in all, and half the files
+that the process may have. Where a split has more, the one used least recently is closed, and opened again when an image of it is
+wanted: two reads more, of 125 KiB together, and 0.1 ms of CPU. `python -m mixer_jax bench memory` measures it.
 """
 
 import os
@@ -71,66 +71,58 @@ class ShardReader:
         self._directory, self._split = directory, manifest.split
         counts = [shard.records for shard in manifest.shards]
         self._starts = np.cumsum([0, *counts]).tolist()
-        # Evicted while another thread reads it, a shard stays open until that thread lets go of it.
-        self._reader = lru_cache(maxsize=most_open(max(counts)))(self._open)
-        self._labels_of = lru_cache(maxsize=8)(self._read_labels)  # whoever asks for all labels asks in order
+        # One that is closed while another thread reads it stays open until that thread lets go of it.
+        self._opened = lru_cache(maxsize=most_open(max(counts)))(open_shard)
+        self._labels = lru_cache(maxsize=8)(read_labels)  # whoever asks for all labels asks in order
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def read(self, index: int) -> tuple[str, tuple[int, ...], bytes]:
         """(name, labels, image)"""
-        shard, place = self._find(index)
+        file, images, place = self._find(index)
         try:
-            return unpack(self._reader(shard).read([place])[0])
+            return unpack(self._opened(file, images).read([place])[0])
         except RuntimeError as error:  # ArrayRecord's own checksum
             raise UserError(f"{self.describe(index)} has changed on the disk since it was checked: {error}") from error
 
     def labels(self, index: int) -> tuple[int, ...]:
-        shard, place = self._find(index)
-        ends, labels = self._labels_of(shard)
+        file, images, place = self._find(index)
+        ends, labels = self._labels(file, images)
         return tuple(labels[ends[place] : ends[place + 1]].tolist())
 
     def describe(self, index: int) -> str:
-        shard, place = self._find(index)
-        return f"{self._file(shard)} record {place}"
+        file, _, place = self._find(index)
+        return f"{file} record {place}"
 
-    def _find(self, index: int) -> tuple[int, int]:
+    def _find(self, index: int) -> tuple[str, int, int]:
+        """(the shard's file, how many images it has, the image's place in it)"""
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard = bisect_right(self._starts, index) - 1
-        return shard, index - self._starts[shard]
-
-    def _file(self, shard: int) -> Path:
-        return self._directory / shard_name(self._split, shard, len(self._starts) - 1)
-
-    def _open(self, shard: int) -> ArrayRecordReader:
-        file, images = self._file(shard), self._starts[shard + 1] - self._starts[shard]
-        try:
-            reader = open_shard(file)
-        except RuntimeError as error:
-            raise UserError(f"{file} could be read when the run started and cannot be opened now: {error}") from error
-        if reader.num_records() != images + 1:
-            raise UserError(f"{file} does not hold the {images} images that {MANIFEST} gives it. Copy it again.")
-        return reader
-
-    def _read_labels(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
-        """([n + 1] where each image's labels begin and end, [all] labels)"""
-        counts, labels = read_labels(self._reader(shard))
-        return np.concatenate([[0], np.cumsum(counts)]), labels
+        start, stop = self._starts[shard : shard + 2]
+        return f"{self._directory}/{shard_name(self._split, shard, len(self._starts) - 1)}", stop - start, index - start
 
 
-def open_shard(file: Path) -> ArrayRecordReader:
-    """For reading here and there: by default a megabyte of the shard's end would be read for an index of some kilobytes."""
+def open_shard(file: str, images: int) -> ArrayRecordReader:
+    """Raises UserError when it cannot be opened or does not hold so many images."""
+    # By default a megabyte of the shard's end would be read, for an index of some kilobytes.
     options = "readahead_buffer_size:0,footer_prefetch_bytes:0"
-    return ArrayRecordReader(str(file), options=options, file_reader_buffer_size=32768)
+    reader = ArrayRecordReader(file, options=options, file_reader_buffer_size=32768)
+    try:
+        if not reader.ok():
+            reader.close()  # which says why
+    except RuntimeError as error:
+        raise UserError(f"{file} cannot be opened: {error}") from error
+    if reader.num_records() != images + 1:
+        raise UserError(f"{file} does not hold the {images} images that {MANIFEST} gives it. Copy it again.")
+    return reader
 
 
-def read_labels(reader: ArrayRecordReader) -> tuple[np.ndarray, np.ndarray]:
-    """([n] the number of labels of each image, [all] labels)"""
-    images = reader.num_records() - 1
-    numbers = np.frombuffer(reader.read([images])[0], "<i4")
-    return numbers[:images], numbers[images:]
+def read_labels(file: str, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """([images + 1] where each image's labels begin and end, [all] labels)"""
+    numbers = np.frombuffer(open_shard(file, images).read([images])[0], "<i4")
+    return np.concatenate([[0], np.cumsum(numbers[:images])]), numbers[images:]
 
 
 def most_open(images: int) -> int:
