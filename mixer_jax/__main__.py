@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax import app
 from mixer_jax.benchmark.input import benchmark_input, write_photographs
+from mixer_jax.benchmark.memory import benchmark_memory
 from mixer_jax.benchmark.step import benchmark_step
 from mixer_jax.benchmark.surgery import benchmark_surgery
 from mixer_jax.checkpoints.digest import params_sha256
@@ -109,6 +110,11 @@ def bench_input(arguments: argparse.Namespace) -> None:
     print(json.dumps(figures, indent=2))
 
 
+def bench_memory(arguments: argparse.Namespace) -> None:
+    for records in arguments.records:
+        print(json.dumps(benchmark_memory(records, arguments.seconds), indent=2), flush=True)
+
+
 def bench_surgery(arguments: argparse.Namespace) -> None:
     figures = benchmark_surgery(Path(arguments.run), Path(arguments.workdir).absolute(), arguments.steps)
     print(json.dumps(figures, indent=2))
@@ -177,6 +183,11 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--device", default="TPU v3", help="that the host is to feed")
     command.add_argument("--devices", type=int, default=8, help="how many hang on this host (of a TPU v3: cores)")
     command.set_defaults(tool=bench_input)
+    command = benches.add_parser("memory", help="start-up and memory of data sets of any size, made for it")
+    numbers = {"type": int, "nargs": "+", "metavar": "N", "default": [14_197_122, 300_000_000]}  # ImageNet-21k, JFT-300M
+    command.add_argument("--records", **numbers, help="how many images each has")
+    command.add_argument("--seconds", type=float, default=15, help="to read from each")
+    command.set_defaults(tool=bench_memory)
     command = benches.add_parser("surgery", help="accuracy after a change of resolution, before and after fine-tuning")
     command.add_argument("--run", default="runs/demo/full", help="a run of the demo's fine-tuning")
     command.add_argument("--workdir", default="runs/surgery", help="folder of its files and runs")
