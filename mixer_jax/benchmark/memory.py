@@ -36,9 +36,9 @@ def benchmark_memory(records: int, seconds: float, records_per_shard: int = Reci
     """Start-up, resident size and images/s with a split of `records`: opened by its receipts, and read for `seconds`; and
     start-up when the ends of all shards are hashed."""
     with tempfile.TemporaryDirectory() as folder:
-        shards = _alone(folder, make_split, Path(folder), records, records_per_shard)
-        figures = _alone(folder, measure, Path(folder), "full", seconds)
-        ends = _alone(folder, measure, Path(folder), "ends", 0.0)
+        shards = alone(folder, make_split, Path(folder), records, records_per_shard)
+        figures = alone(folder, measure, Path(folder), "full", seconds)
+        ends = alone(folder, measure, Path(folder), "ends", 0.0)
     return {"records": records, "shards": shards} | figures | {"start_up_seconds_hashing_ends": ends["start_up_seconds"]}
 
 
@@ -93,7 +93,7 @@ def measure(folder: Path, verify: str, seconds: float) -> dict:
         done += BATCH_SIZE
     mib = {"before": before, "opened": opened, "after_reading": resident_bytes(), "peak": resident_bytes("VmHWM")}
     return {
-        "start_up_seconds": round(start_up, 2),
+        "start_up_seconds": round(start_up, 3),
         "resident_mib": {name: count >> 20 for name, count in mib.items()},
         "budget_mib": (before + sum(input_bytes(config, 1.0, [source]).values())) >> 20,
         "images_read": done,
@@ -101,7 +101,7 @@ def measure(folder: Path, verify: str, seconds: float) -> dict:
     }
 
 
-def _alone(cache: str, function: Callable, *arguments):
+def alone(cache: str, function: Callable, *arguments):
     """function(*arguments) in a process of its own, which leaves nothing in the user's cache folder."""
     with ProcessPoolExecutor(1, get_context("spawn"), _keep_receipts_in, (cache,)) as process:
         return process.submit(function, *arguments).result()

@@ -36,9 +36,10 @@ def test_the_split_is_whole_and_has_as_many_images_as_asked_for(tmp_path: Path, 
     assert len(files) == (5 if most_links == 3 else 2)
 
 
-def test_a_process_of_its_own_reads_within_its_budget():
-    figures = memory.benchmark_memory(1000, seconds=0.3, records_per_shard=100)
-    assert figures["shards"] == 10 and figures["images_read"] >= memory.BATCH_SIZE
+def test_a_process_of_its_own_reads_within_its_budget(tmp_path: Path):
+    memory.make_split(tmp_path, 1000, 100)
+    figures = memory.alone(str(tmp_path / "cache"), memory.measure, tmp_path, "full", 0.3)
     resident = figures["resident_mib"]
     assert 0 < resident["before"] <= resident["opened"] <= resident["peak"] <= figures["budget_mib"]
-    assert 0 < figures["start_up_seconds"] < 10 and 0 < figures["start_up_seconds_hashing_ends"] < 10
+    assert 0 < figures["start_up_seconds"] < 10
+    assert figures["images_read"] >= memory.BATCH_SIZE and figures["images_per_sec"] > 0
