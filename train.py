@@ -44,7 +44,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     validate(config)
     source = open_source(config.data)
     if source.num_classes != config.num_classes:
-        raise UserError(f"{config.data.source} has {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
+        raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
     transform = train_transform(config.augment, config.image_size)
     examples = open_examples(config)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))
@@ -65,7 +65,7 @@ def train(config: ConfigDict, workdir: str) -> int:
 
     # The state, from the first place that has one.
     checkpoints = Checkpoints(workdir.path, config.checkpoint.keep)
-    data = {"examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
+    data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
     substituted = 0
     if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):
         items, meta = restored
@@ -138,7 +138,7 @@ def train(config: ConfigDict, workdir: str) -> int:
 
 def check_same_data(then: dict, now: dict) -> None:
     """Raises UserError when the data are not those that the run has read so far: its place in them would mean nothing."""
-    changed = [f"{name}: {then[name]} then, {now[name]} now" for name in now if then[name] != now[name]]
+    changed = [f"{name}: {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
     if changed:
         raise UserError(f"The training data have changed since the run's last checkpoint ({'; '.join(changed)}).")
 

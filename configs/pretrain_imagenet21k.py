@@ -2,8 +2,12 @@
 
     python train.py --config=configs/pretrain_imagenet21k.py:B/16 --workdir=DIR
 
-Data: `tfds:imagenet21k` prepared as ArrayRecord, 14 197 122 images of 21 843 classes; the last 51 200 are kept out to watch
-the run (as in big_vision). 300 epochs are about 1.04 million steps.
+Data: 14 197 122 images of 21 843 classes, as `tfds:imagenet21k`, which TFDS's public catalogue has not. For a release that
+image-net.org hands out (README, "From downloads to a run"), whose number of classes is another:
+
+    --config.data.source=records:DIR --config.evals.held_out.data.source=records:DIR --config.num_classes=NUMBER
+
+The last 51 200 images are kept out to watch the run (as in big_vision). 300 epochs are about 1.04 million steps.
 
 | row  | RandAugment m | mixup p | paper: ImageNet top-1 at 224, ReaL (Table 3) | paper: TPU-v3 core-days |
 | B/16 | 10            | 0.2     | 80.64, 85.80                                 | 0.15k, extrapolated     |

@@ -198,14 +198,20 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
 def add_recipe(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """The options of `prepare`: those of preparation.inputs.Recipe."""
     what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--from", dest="source", metavar="KIND:PATH", help="folder:, tars:, tar:, zip:, webdataset: or tfds:")
+    what.add_argument(
+        "--from", dest="source", metavar="KIND:PATH", help="folder:, tars:, tar:, zip:, webdataset:, cifar: or tfds:"
+    )
     what.add_argument("--verify", metavar="DIR", help="only compare all bytes of DIR, or of its splits, with the manifest")
     command.add_argument("--to", metavar="DIR", help="makes DIR/SPLIT")
-    command.add_argument("--split", default="train", help="name of the split to make; of tfds: also the one to read")
+    command.add_argument(
+        "--split", default="train", help="name of the split to make; of cifar:, tfds: and Flowers-102 also the one to read"
+    )
     command.add_argument(
         "--classes", default="", metavar="FILE", help="names in order, a line each, or another split's manifest.json"
     )
-    command.add_argument("--labels", default="", metavar="FILE", help="NAME CLASS ... lines, or ImageNet's development kit")
+    command.add_argument(
+        "--labels", default="", metavar="FILE", help="NAME CLASS ... lines, or a data set's own file (label_files.py)"
+    )
     command.add_argument("--synsets", default="", metavar="FILE", help="meta.mat, when --labels has ImageNet's numbers")
     command.add_argument("--under", default="", metavar="FOLDER", help="only what lies in this folder of the source")
     command.add_argument("--data-dir", default="", metavar="DIR", help="of tfds: where prepared data lies")

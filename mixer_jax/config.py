@@ -22,17 +22,29 @@ def dataset(source: str = "", split: str = "train", **changes) -> ConfigDict:
     """Where labelled images come from (mixer_jax/data/sources.py)."""
     config = ConfigDict(
         {
-            "source": source,  # digits | glyphs | folder:DIR | tfds:NAME[/CONFIG][:VERSION] | records:DIR
+            "source": source,  # digits | glyphs | folder:DIR | tfds:NAME[/CONFIG][:VERSION] | vtab:TASK | records:DIR
             "split": split,  # as the source names it; slices such as train[:99%] too (tfds, records)
-            "data_dir": "",  # tfds: where prepared data lies; empty: the library's default folder
+            "data_dir": "",  # tfds, vtab: where prepared data lies; empty: the library's default folder
             "max_labels": 1,  # tfds: the most classes one record has
             "verify": "full",  # records: full: SHA-256 of shards that are new or changed; ends: of 128 KiB of each (manifest.py)
             "num_examples": 0,  # glyphs: how many images the split has
             "examples_per_class": 0,  # keep this many of each class (chosen by subset_seed); 0: keep all
             "subset_seed": 0,
+            "weight": 1.0,  # in a mixture: its share of the images is its weight over the sum of all
+            "parts": ConfigDict(),  # of a mixture: name -> dataset(...); then source is empty
         }
     )
     return _changed(config, changes)
+
+
+def mixture(**parts: ConfigDict) -> ConfigDict:
+    """Several `dataset(...)`, each with a weight, as one, in the order of their names (data/order.py).
+
+    An epoch, as a length of training, is as many images as they have together.
+    """
+    config = dataset()
+    config.parts = parts
+    return config
 
 
 def classification(data: ConfigDict, **changes) -> ConfigDict:
@@ -162,7 +174,9 @@ def default_config() -> ConfigDict:
 
 # Options that change neither the parameters nor their meaning, only how a run is watched, stored or spread over machines:
 # a run may be taken up again with other values of these (records.Workdir.refuse_other_run).
-MAY_CHANGE_ON_RESUME = r"(log_every_steps|data\.verify|(checkpoint|evals|parallel)\..*|loader\.(threads|prefetch|max_bad_share))"
+MAY_CHANGE_ON_RESUME = (
+    r"(log_every_steps|data\.(.*\.)?verify|(checkpoint|evals|parallel)\..*|loader\.(threads|prefetch|max_bad_share))"
+)
 
 CHOICES = {
     "init_head": ("new", "restore", "subset"),
@@ -194,7 +208,7 @@ def validate(config: ConfigDict) -> None:
         _require(0 <= _get(config, field) < 1, field, _get(config, field), "in [0, 1)")
     for field, least in AT_LEAST.items():
         _require(_get(config, field) >= least, field, _get(config, field), f"at least {least}")
-    _require(bool(config.data.source), "data.source", config.data.source, "a source such as tfds:imagenet2012")
+    _validate_data("data", config.data)
     _require(
         config.batch_size % config.accumulation_steps == 0,
         "accumulation_steps", config.accumulation_steps, f"a divisor of batch_size={config.batch_size}",
@@ -216,6 +230,18 @@ def validate(config: ConfigDict) -> None:
     _validate_patterns(config.optimizer)
     for name, evaluator in config.evals.items():
         _validate_evaluator(f"evals.{name}", evaluator)
+
+
+def _validate_data(field: str, data: ConfigDict) -> None:
+    if not data.parts:
+        _require(bool(data.source), f"{field}.source", data.source, "a source such as tfds:imagenet2012")
+    else:
+        _require(not data.source, f"{field}.source", data.source, f"empty with {field}.parts")
+        _require(not data.examples_per_class, f"{field}.examples_per_class", data.examples_per_class, "0; its parts may have it")
+    for name, part in data.parts.items():
+        _require(not part.parts, f"{field}.parts.{name}.parts", part.parts, "empty: a mixture has no mixtures")
+        _require(part.weight > 0, f"{field}.parts.{name}.weight", part.weight, "above 0")
+        _validate_data(f"{field}.parts.{name}", part)
 
 
 def _validate_augment(augment: ConfigDict, image_size: int) -> None:
@@ -251,6 +277,8 @@ def _validate_durations(config: ConfigDict) -> None:
 
 def _validate_evaluator(field: str, evaluator: ConfigDict) -> None:
     _require_one_unit(f"{field}.every", evaluator.every)
+    for name in ("data",) if evaluator.kind == "classification" else ("train", "test"):
+        _validate_data(f"{field}.{name}", evaluator[name])
     _require(evaluator.resize in ("small", "square"), f"{field}.resize", evaluator.resize, "one of small, square")
     if evaluator.kind == "fewshot":
         _require(

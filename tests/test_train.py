@@ -26,7 +26,7 @@ import train
 from mixer_jax.app import DONE, STOPPED, TO_MEND
 from mixer_jax.checkpoints.weights import save_weights
 from mixer_jax.config import UserError, classification, dataset
-from mixer_jax.data.loader import EpochOrder
+from mixer_jax.data.order import EpochOrder
 from mixer_jax.models.recognise import Recognised
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
@@ -276,9 +276,12 @@ def test_training_data_that_changed_are_refused(tmp_path: Path, tiny_config):
     tiny_config.total.steps = 2
     write_folder(tmp_path / "data", images_per_class=3)
     assert train.train(tiny_config, str(tmp_path / "run")) == DONE
+    file = next((tmp_path / "data").rglob("*.png"))
+    file.rename(file.with_name("another.png"))
+    with pytest.raises(UserError, match=r"have changed .* \(source: \w+ then, \w+ now\)"):
+        train.train(tiny_config, str(tmp_path / "run"))
     write_folder(tmp_path / "data", images_per_class=4)
-    tiny_config.log_every_steps = 1
-    with pytest.raises(UserError, match="examples: 30 then, 40 now"):
+    with pytest.raises(UserError, match="examples: 30 then, 41 now"):
         train.train(tiny_config, str(tmp_path / "run"))
 
 

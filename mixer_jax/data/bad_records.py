@@ -1,7 +1,8 @@
 """What happens in training to a record whose image cannot be read: another takes its place, and it is listed.
 
 Which other one is a pure function of (seed, epoch, record), so the stream of batches is the same on any number of hosts and
-threads and after any restart. Not here: which images are bad (images.py), and how many are too many (training/bad_share.py).
+threads and after any restart. In a mixture it is one of the same part, so that the parts keep their shares. Not here: which
+images are bad (images.py), and how many are too many (training/bad_share.py).
 """
 
 import sys
@@ -13,9 +14,10 @@ from tqdm import tqdm
 
 from mixer_jax.config import UserError
 from mixer_jax.data import images
-from mixer_jax.data.sources import Record, Source
+from mixer_jax.data.mixture import Mixture
+from mixer_jax.data.record import Record, Source
 
-SUBSTITUTE_STREAM = 2  # of a run's seed; loader.py has the others
+SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others
 KEPT = 100  # messages; of what was met after them only the numbers are kept, as there may be millions
 MOST_SUBSTITUTES = 100  # tried for one record; with half of all records bad, none of them is good once in 10^30
 
@@ -50,7 +52,8 @@ class BadRecords:
     def _candidates(self, seed: int, epoch: int, record: int) -> Iterator[int]:
         yield record
         rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSTITUTE_STREAM, epoch, record]))
-        yield from (int(other) for other in rng.integers(len(self._source), size=MOST_SUBSTITUTES))
+        peers = self._source.peers(record) if isinstance(self._source, Mixture) else range(len(self._source))
+        yield from (int(other) for other in rng.integers(peers.start, peers.stop, size=MOST_SUBSTITUTES))
 
     def _list(self, record: int, error: images.BadImageError) -> None:
         with self._lock:

@@ -1,9 +1,8 @@
 """From a source to batches: which record comes when, on which host, with which randomness.
 
 The stream of training batches is a pure function of (source, transform, seed, batch size). Row r of step s is position
-p = s x batch_size + r; position p is place p mod N of epoch p div N; each epoch is its own random permutation, computed record by
-record and never held in memory. The augmentation of a record depends on (seed, epoch, record) alone. So a run's place in its data
-is its step and nothing more: it is taken up exactly on any number of hosts, threads or devices.
+s x batch_size + r, and order.py says which record that is. The augmentation of a record depends on (seed, epoch, record) alone.
+So a run's place in its data is its step and nothing more: it is taken up exactly on any number of hosts, threads or devices.
 
 An image that cannot be read has a substitute in training (bad_records.py). In evaluation nothing can take its place, because a
 figure is over all examples: there it is an error that names the file. A run has then been saved, and goes on once it is mended.
@@ -15,37 +14,21 @@ from collections.abc import Iterator
 
 import grain
 import numpy as np
-from grain.experimental import index_shuffle
 
 from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.augment import Transform
 from mixer_jax.data.bad_records import BadRecords, decode
+from mixer_jax.data.order import order_of
 from mixer_jax.data.sources import Record, Source
 
-ORDER_STREAM, AUGMENT_STREAM = 0, 1  # keep the uses of a run's seed apart; bad_records.py has 2
+AUGMENT_STREAM = 1  # of a run's seed; order.py and bad_records.py have the others
 
 Batch = dict[str, np.ndarray]
 """image: uint8 [rows, H, W, 3]; labels: int32 [rows, M], classes, padded with -1; mask: float32 [rows], 0 for padding rows.
 
 In training also substituted: int32 [rows], 1 where another record stands for a bad one.
 """
-
-
-class EpochOrder:
-    """Position in the endless stream -> (epoch, record), every record once an epoch."""
-
-    def __init__(self, num_examples: int, seed: int):
-        self._num_examples, self._seed = num_examples, seed
-        self._epoch_seeds: dict[int, int] = {}
-
-    def __call__(self, position: int) -> tuple[int, int]:
-        epoch, place = divmod(position, self._num_examples)
-        if epoch not in self._epoch_seeds:
-            sequence = np.random.SeedSequence([self._seed, ORDER_STREAM, epoch])
-            self._epoch_seeds[epoch] = int(sequence.generate_state(1)[0])
-        record = index_shuffle(place, max_index=self._num_examples - 1, seed=self._epoch_seeds[epoch], rounds=4)
-        return epoch, record
 
 
 def train_batches(
@@ -64,7 +47,7 @@ def train_batches(
 
     A substitute is augmented as the record in whose place it stands would be: it differs from its own turn in the same epoch.
     """
-    order = EpochOrder(len(source), seed)
+    order = order_of(source, seed)
 
     def example(local: int) -> Batch:
         step, row = divmod(local, len(rows))
@@ -108,6 +91,11 @@ def _example(source: Source, record: int, decoded: Record, transform: Transform,
     image, labels = decoded
     if len(labels) > source.max_labels:
         raise UserError(f"{source.describe(record)} has {len(labels)} labels: set data.max_labels to at least that.")
+    if not all(0 <= label < source.num_classes for label in labels):
+        raise UserError(
+            f"{source.describe(record)} has the labels {labels}, and its source {source.num_classes} classes, from 0 on. Mend "
+            "the data, or choose another split: one without labels often has -1."
+        )
     padded = np.full(source.max_labels, -1, np.int32)
     padded[: len(labels)] = labels
     return {"image": np.ascontiguousarray(transform(image, rng)), "labels": padded, "mask": np.float32(1)}

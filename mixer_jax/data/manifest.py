@@ -74,7 +74,7 @@ class Manifest:
             self.command = f"{content['made']['command']} --to {shlex.quote(str(directory.parent))}"
             names = [shard_name(self.split, i, len(self.shards)) for i in range(len(self.shards))]
             consistent = [shard.name for shard in self.shards] == names and bool(names) and "/" not in names[0]
-            consistent &= all(shard.records >= 0 for shard in self.shards) and self.max_labels >= 1
+            consistent &= all(shard.records >= 0 and isinstance(shard.sha256, str) for shard in self.shards) and self.max_labels >= 1
             consistent &= sum(shard.records for shard in self.shards) == content["records"]
             consistent &= len(self.class_names) == content["classes"] == len(content["images_of_class"])
         except (KeyError, TypeError, ValueError) as error:
@@ -96,6 +96,10 @@ class Manifest:
         if faults:
             more = f" (and {len(faults) - 1} more shards)" if len(faults) > 1 else ""
             raise UserError(f"{faults[0]}{more}. Copy it again, or make it anew; whole shards are kept: {self.command}")
+
+    def identity(self) -> str:
+        """Of all the bytes of the shards."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()[:16]
 
     def summary(self) -> str:
         content = self.content

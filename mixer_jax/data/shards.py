@@ -67,7 +67,7 @@ class ShardReader:
     def __init__(self, directory: Path, verify: str):
         manifest = Manifest(directory)
         manifest.check(verify)
-        self.class_names, self.max_labels = manifest.class_names, manifest.max_labels
+        self.class_names, self.max_labels, self.identity = manifest.class_names, manifest.max_labels, manifest.identity()
         self._directory, self._split = directory, manifest.split
         counts = [shard.records for shard in manifest.shards]
         self._starts = np.cumsum([0, *counts]).tolist()

@@ -5,15 +5,16 @@ A source is named in a config by a URI (`config.data.source`):
     digits                             the UCI handwritten digits that scikit-learn carries: 1797 real images, 10 classes
     glyphs                             letters and digits drawn from fonts, as many as asked for (glyphs.py)
     folder:DIR                         DIR/SPLIT/CLASS/*.jpg, or DIR/CLASS/*.jpg with an empty split
-    tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files; TensorFlow is not used to read it
+    tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files, read without TensorFlow (tfds.py)
+    vtab:TASK                          a task of VTAB-1k, from datasets that TFDS prepared likewise (vtab.py)
     records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py)
 """
 
+import hashlib
 import os
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,30 +22,11 @@ from ml_collections import ConfigDict
 from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.glyphs import Glyphs
+from mixer_jax.data.mixture import Mixture
+from mixer_jax.data.record import Record, Source
 from mixer_jax.data.shards import ShardReader
-
-
-class Record(NamedTuple):
-    image: np.ndarray | bytes  # uint8 [h, w, 3], or an encoded JPEG or PNG
-    labels: tuple[int, ...]  # one class, or a set of them
-
-
-class Source(Protocol):
-    """Random access to a split. Records may be asked for by many threads at once."""
-
-    num_classes: int
-    class_names: tuple[str, ...]
-    max_labels: int  # the most labels a record has
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Record: ...
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        """The labels alone, where that is cheaper than the record."""
-
-    def describe(self, index: int) -> str:
-        """Where a record comes from, for error messages."""
+from mixer_jax.data.tfds import TfdsSource
+from mixer_jax.data.vtab import VtabSource
 
 
 class DigitsSource:
@@ -81,6 +63,9 @@ class DigitsSource:
     def describe(self, index: int) -> str:
         return f"digits {self._split} record {index}"
 
+    def identity(self) -> str:
+        return "digits"
+
 
 class GlyphsSource:
     """`glyphs`: see glyphs.py."""
@@ -106,6 +91,9 @@ class GlyphsSource:
 
     def describe(self, index: int) -> str:
         return f"glyphs record {index}"
+
+    def identity(self) -> str:
+        return "glyphs"
 
 
 class FolderSource:
@@ -144,57 +132,8 @@ class FolderSource:
     def describe(self, index: int) -> str:
         return str(self._root / self._files[index])
 
-
-class TfdsSource:
-    """`tfds:NAME`: features "image" and "label" (one class) or "labels" (a set) of a dataset prepared as ArrayRecord."""
-
-    def __init__(self, name: str, split: str, data_dir: str, max_labels: int):
-        import tensorflow_datasets as tfds  # heavy, and only some runs need it
-
-        self._name = f"tfds:{name} {split}"
-        try:
-            builder = tfds.builder(name, data_dir=data_dir or None)
-        except tfds.core.registered.DatasetNotFoundError as error:
-            raise UserError(f"TFDS knows no dataset {name!r}, and none of that name lies in its data folder.") from error
-        except (AssertionError, ValueError) as error:  # a version or config that it has not, a name that is none
-            raise UserError(f"TFDS cannot make {name!r}, which must be NAME[/CONFIG][:VERSION]: {error}") from error
-        if not builder.info.splits:
-            raise UserError(
-                f"{name} is not prepared in {builder.data_path}. Prepare it with `tfds build {name} --file_format=array_record` "
-                "(which may need TensorFlow), or set data.data_dir to where it lies."
-            )
-        features = builder.info.features
-        self._label_key = next((key for key in ("label", "labels") if key in features), None)
-        if "image" not in features or self._label_key is None:
-            raise UserError(f"{name} has the features {', '.join(features)}: image classification needs image and label(s).")
-        try:
-            self._records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-        except NotImplementedError as error:
-            raise UserError(
-                f"{name} in {builder.data_path} is not in ArrayRecord files, which random access needs. Convert it with "
-                "`python -m tensorflow_datasets.scripts.convert_format`, or prepare it again with --file_format=array_record."
-            ) from error
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{name} has no split {split!r}: it has {', '.join(builder.info.splits)}.") from error
-        label_feature = getattr(features[self._label_key], "feature", features[self._label_key])
-        self.num_classes, self.class_names = label_feature.num_classes, tuple(label_feature.names)
-        self.max_labels = max_labels
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Record:
-        record = self._records[index]
-        return Record(record["image"], self._labels_of(record))
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return self._labels_of(self._records[index])
-
-    def _labels_of(self, record: dict) -> tuple[int, ...]:
-        return tuple(int(label) for label in np.atleast_1d(record[self._label_key]))
-
-    def describe(self, index: int) -> str:
-        return f"{self._name} record {index}"
+    def identity(self) -> str:
+        return hashlib.sha256("\n".join(self._files).encode()).hexdigest()[:16]
 
 
 class RecordsSource:
@@ -234,6 +173,9 @@ class RecordsSource:
         name, _, _ = self._shards.read(self._range[index])
         return f"{self._shards.describe(self._range[index])} ({name})"
 
+    def identity(self) -> str:
+        return self._shards.identity
+
 
 class Subset:
     """Some records of another source, in a given order."""
@@ -253,6 +195,9 @@ class Subset:
 
     def describe(self, index: int) -> str:
         return self._source.describe(int(self._indices[index]))
+
+    def identity(self) -> str:
+        return self._source.identity()
 
 
 def per_class_subset(source: Source, examples_per_class: int, seed: int) -> Subset:
@@ -278,7 +223,10 @@ def per_class_subset(source: Source, examples_per_class: int, seed: int) -> Subs
 
 
 def open_source(config: ConfigDict) -> Source:
-    """The source that a `config.dataset(...)` names. Raises UserError saying what is missing and what mends it."""
+    """What a `config.dataset(...)` or `mixture(...)` names. Raises UserError saying what is missing and what mends it."""
+    if config.parts:
+        parts = {name: open_source(part) for name, part in config.parts.items()}
+        return Mixture(parts, [part.weight for part in config.parts.values()])
     kind, _, rest = config.source.partition(":")
     if kind == "digits":
         source = DigitsSource(config.split)
@@ -288,10 +236,13 @@ def open_source(config: ConfigDict) -> Source:
         source = FolderSource(rest, config.split)
     elif kind == "tfds":
         source = TfdsSource(rest, config.split, config.data_dir, config.max_labels)
+    elif kind == "vtab":
+        source = VtabSource(rest, config.split, config.data_dir)
     elif kind == "records":
         source = RecordsSource(rest, config.split, config.verify)
     else:
-        raise UserError(f"data.source is {config.source!r}: it must be digits, glyphs, folder:DIR, tfds:NAME or records:DIR.")
+        known = "digits, glyphs, folder:DIR, tfds:NAME, vtab:TASK or records:DIR"
+        raise UserError(f"data.source is {config.source!r}: it must be {known}.")
     if len(source) == 0:
         raise UserError(f"data.source {config.source} has no record in split {config.split!r}.")
     if config.examples_per_class:

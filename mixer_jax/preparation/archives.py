@@ -26,7 +26,7 @@ MAX_IMAGE_BYTES = 64 * 2**20
 MAX_NAME_BYTES = 4096
 MAX_HEADER_BYTES = 64 * 2**10  # of a pax header
 MAX_RATIO = 100  # images are compressed already
-MAX_DEVKIT_BYTES = 64 * 2**20
+MAX_SMALL_BYTES = 256 * 2**20  # CIFAR has 184 MB
 BLOCK = 512
 
 ReadAt = Callable[[int, int], bytes]  # (number of bytes, offset), as os.pread without the file
@@ -186,14 +186,14 @@ def zip_members(archive: zipfile.ZipFile, where: str) -> list[zipfile.ZipInfo]:
 
 
 def small_tar_gz(file: Path) -> dict[str, bytes]:
-    """The files of a small compressed tar, such as ImageNet's development kit, by name. Unpacked in memory, up to a cap."""
+    """The files of a small compressed tar (ImageNet's development kit, CIFAR) by name. Unpacked in memory, up to a cap."""
     try:
         with gzip.open(file) as opened:
-            content = opened.read(MAX_DEVKIT_BYTES + 1)
+            content = opened.read(MAX_SMALL_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} is damaged: {error}. Copy it again.") from error
-    if len(content) > MAX_DEVKIT_BYTES:
-        raise UserError(f"{file} unpacks to more than {MAX_DEVKIT_BYTES} bytes: it is not the development kit.")
+    if len(content) > MAX_SMALL_BYTES:
+        raise UserError(f"{file} unpacks to more than {MAX_SMALL_BYTES} bytes: it is not what its name says.")
 
     def read(size: int, at: int) -> bytes:
         return content[at : at + size]

@@ -7,6 +7,7 @@
     tar:FILE             a tar of CLASS/*.jpg; with --labels, of images (ILSVRC2012_img_val.tar)
     zip:FILE             the same in a zip
     webdataset:PATTERN   tars of KEY.jpg with KEY.cls beside it: a class's number or name, or several for a set
+    cifar:FILE           cifar-10-binary.tar.gz or cifar-100-binary.tar.gz, its split --split (cifar.py)
     tfds:NAME            what TFDS prepared, its split --split
 
 Listing costs a pass over names and headers; images are then read by place, as many threads as there are at once.
@@ -16,7 +17,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from glob import glob
 from pathlib import Path
 from typing import Protocol
@@ -24,9 +25,13 @@ from typing import Protocol
 import numpy as np
 
 from mixer_jax.config import UserError
-from mixer_jax.data.sources import FolderSource, TfdsSource
+from mixer_jax.data.sources import FolderSource
+from mixer_jax.data.tfds import TfdsSource
 from mixer_jax.preparation import archives, labelling
+from mixer_jax.preparation.cifar import CifarInputs
 from mixer_jax.preparation.files import Files, FolderFiles, TarFiles, ZipFiles, existing, is_image
+
+GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -79,20 +84,32 @@ class Inputs(Protocol):
 class ListedInputs:
     """Files with labels known before they are read."""
 
-    def __init__(self, files: Files, class_names: tuple[str, ...], labels: labelling.Labels):
-        self._files, self.class_names, self._labels, self.ignored = files, class_names, labels, files.ignored
-        too_large = next((i for i, size in enumerate(files.sizes) if size > archives.MAX_IMAGE_BYTES), None)
+    def __init__(self, files: Files, class_names: tuple[str, ...], labels: list[tuple[int, ...] | None]):
+        """A file whose labels are None belongs to another split."""
+        self._files, self.class_names, self._labels = files, class_names, labels
+        self._chosen = [number for number, of_file in enumerate(labels) if of_file is not None] if None in labels else None
+        if self._chosen is not None:
+            self._labels = [labels[number] for number in self._chosen]
+        self.ignored = files.ignored + len(labels) - len(self._labels)
+        too_large = next((number for number, size in enumerate(self._sizes()) if size > archives.MAX_IMAGE_BYTES), None)
         if too_large is not None:
-            raise UserError(f"{files.names[too_large]} is larger than {archives.MAX_IMAGE_BYTES} bytes: remove it.")
+            raise UserError(f"{self.name(too_large)} is larger than {archives.MAX_IMAGE_BYTES} bytes: remove it.")
 
     def __len__(self) -> int:
-        return len(self._files.names)
+        return len(self._labels)
+
+    def _file(self, number: int) -> int:
+        return number if self._chosen is None else self._chosen[number]
+
+    def _sizes(self) -> Iterator[int]:
+        return (self._files.sizes[self._file(number)] for number in range(len(self)))
 
     def name(self, number: int) -> str:
-        return self._files.names[number]
+        return self._files.names[self._file(number)]
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
-        for number, data in self._files.read(numbers):
+        numbers = list(numbers)
+        for number, (_, data) in zip(numbers, self._files.read(map(self._file, numbers)), strict=True):
             yield number, data, self._labels[number]
 
     def images_of_class(self) -> np.ndarray:
@@ -101,8 +118,8 @@ class ListedInputs:
 
     def sha256(self) -> str:
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
-        for name, size, labels in zip(self._files.names, self._files.sizes, self._labels, strict=True):
-            digest.update(f"\n{name} {size} {labels}".encode())
+        for number, (size, labels) in enumerate(zip(self._sizes(), self._labels, strict=True)):
+            digest.update(f"\n{self.name(number)} {size} {labels}".encode())
         return digest.hexdigest()
 
 
@@ -136,13 +153,15 @@ class TfdsInputs:
 def open_inputs(recipe: Recipe) -> Inputs:
     """What a recipe's source holds. Raises UserError saying what was looked for, what is there and what mends it."""
     kind, _, place = recipe.source.partition(":")
-    if kind == "tfds":
+    if kind in ("cifar", "tfds"):
         if recipe.classes or recipe.labels or recipe.under:
-            raise UserError("tfds: has its own classes and labels: leave out --classes, --labels and --under.")
-        return TfdsInputs(place, recipe.split, recipe.data_dir)
+            raise UserError(f"{kind}: has its own classes and labels: leave out --classes, --labels and --under.")
+        return TfdsInputs(place, recipe.split, recipe.data_dir) if kind == "tfds" else CifarInputs(Path(place), recipe.split)
     if kind not in LISTERS:
-        raise UserError(f"--from {recipe.source}: it must be {', '.join(f'{name}:...' for name in [*LISTERS, 'tfds'])}.")
+        raise UserError(f"--from {recipe.source}: it must be {', '.join(f'{name}:...' for name in [*LISTERS, 'cifar', 'tfds'])}.")
     path, classes = Path(place).expanduser(), labelling.read_classes(recipe.classes)
+    if kind in ("tar", "tars"):
+        _refuse_compressed(path, kind, recipe)
     under = recipe.under.strip("/") + "/" if recipe.under else ""
     if kind == "webdataset":
         files, words = _webdataset(str(path), under)
@@ -150,7 +169,7 @@ def open_inputs(recipe: Recipe) -> Inputs:
     else:
         files = LISTERS[kind](path, under)
         if recipe.labels:
-            class_names, labels = labelling.by_file(files.names, recipe.labels, recipe.synsets, classes)
+            class_names, labels = labelling.by_file(files.names, recipe.labels, recipe.synsets, classes, recipe.split)
         else:
             class_names, labels = labelling.by_folder(files.names, classes)
     if not files.names:
@@ -159,6 +178,23 @@ def open_inputs(recipe: Recipe) -> Inputs:
         twice = next(name for name, again in zip(sorted(files.names), sorted(files.names)[1:], strict=False) if name == again)
         raise UserError(f"{recipe.source} holds {twice!r} twice: which one is meant? Pack it anew.")
     return ListedInputs(files, class_names, labels)
+
+
+def _refuse_compressed(path: Path, kind: str, recipe: Recipe) -> None:
+    """Members of a compressed tar have no place to be read from."""
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        if file.read(2) != GZIP:
+            return
+    named = path.suffix in (".gz", ".tgz")  # as gunzip wants it
+    tar = path.with_suffix("" if path.suffix == ".gz" else ".tar") if named else Path(f"{path}.tar")
+    packed, unpacked = shlex.quote(str(path)), shlex.quote(str(tar))
+    unpack = f"gunzip {packed}" if named else f"gunzip < {packed} > {unpacked}"
+    command = replace(recipe, source=f"{kind}:{tar}").command()
+    raise UserError(
+        f"{path} is compressed, and images are read by their place. Unpack it first:\n  {unpack}\n  {command} --to ..."
+    )
 
 
 def _folder(path: Path, under: str) -> FolderFiles:

@@ -6,6 +6,8 @@ A study with its own story and table, such as the demo, composes the same sectio
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from mixer_jax.config import UserError
 from mixer_jax.report.document import number, section, table, write_page
 from mixer_jax.report.runs import Run, last_step, read_run, spoken
@@ -47,7 +49,7 @@ def _results(runs: list[Run]) -> str:
     rows = [
         [
             run.label,
-            _data(run),
+            _data(run.config.data),
             number(last_step(run)),
             *(f"{100 * figures[name]:.1f}" if name in figures else "\u2013" for name in columns),
         ]
@@ -69,7 +71,8 @@ def _top1(run: Run) -> dict[str, float]:
     }
 
 
-def _data(run: Run) -> str:
-    data = run.config.data
+def _data(data: ConfigDict) -> str:
+    if data.parts:
+        return " + ".join(f"{part.weight:g} x ({_data(part)})" for part in data.parts.values())
     amount = f", {data.examples_per_class} a class" if data.examples_per_class else ""
     return f"{data.source}, {data.split}{amount}"

@@ -22,8 +22,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError
+from mixer_jax.data.mixture import Mixture
+from mixer_jax.data.record import Source
 from mixer_jax.data.shards import INDEXED_IMAGES
-from mixer_jax.data.sources import Source
 from mixer_jax.training.state import TrainState
 
 ORDINARY_PIXELS = 2**24  # of an image: a camera's photograph
@@ -72,7 +73,8 @@ def require_memory(
 def input_bytes(config: ConfigDict, share: float, sources: Iterable[Source]) -> dict[str, int]:
     """Of the training batches and, beside them, an evaluator's, on a host that reads `share` of each batch."""
     pixels, threads = config.image_size**2, config.loader.threads
-    decoded = [len(source) for source in sources if isinstance(source[0].image, bytes)]
+    parts = [part for source in sources for part in (source.parts if isinstance(source, Mixture) else [source])]
+    decoded = [len(part) for part in parts if isinstance(part[0].image, bytes)]
     evaluated = max((evaluator.batch_size or config.batch_size for evaluator in config.evals.values()), default=0)
     streams = 2 if config.evals else 1  # what is ready for training stays so during an evaluation
     image = 3 * min(config.loader.max_pixels, ORDINARY_PIXELS) if decoded else 0

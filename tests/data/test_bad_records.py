@@ -12,7 +12,8 @@ from data.bad_images import BAD, write_corpus
 from mixer_jax.config import UserError, default_config
 from mixer_jax.data.augment import train_transform
 from mixer_jax.data.bad_records import BadRecords
-from mixer_jax.data.loader import EpochOrder, eval_batches, train_batches
+from mixer_jax.data.loader import eval_batches, train_batches
+from mixer_jax.data.order import EpochOrder
 from mixer_jax.data.sources import FolderSource, Record
 
 CAP, BATCH, STEPS = 2**26, 40, 25  # an epoch

@@ -8,7 +8,8 @@ import pytest
 
 from mixer_jax.config import UserError
 from mixer_jax.data.bad_records import BadRecords
-from mixer_jax.data.loader import EpochOrder, eval_batches, train_batches
+from mixer_jax.data.loader import eval_batches, train_batches
+from mixer_jax.data.order import EpochOrder
 from mixer_jax.data.sources import FolderSource, Record
 
 
@@ -74,34 +75,6 @@ def fingerprints(stream: list[dict]) -> list[str]:
 
 def records(stream: list[dict]) -> np.ndarray:
     return np.concatenate([batch["image"][:, 0, 0, 0] for batch in stream])
-
-
-@pytest.mark.parametrize("length", [1, 2, 13, 16, 100, 255])
-@pytest.mark.parametrize("seed", [0, 1, 2**31])
-def test_every_epoch_has_every_record_once(length, seed):
-    order = EpochOrder(length, seed)
-    for epoch in range(4):
-        places = [order(epoch * length + place) for place in range(length)]
-        assert {found for found, _ in places} == {epoch}
-        assert sorted(record for _, record in places) == list(range(length))
-
-
-def test_no_two_epochs_or_seeds_have_the_same_order():
-    orders = [
-        tuple(EpochOrder(100, seed)(100 * epoch + place)[1] for place in range(100)) for seed in range(5) for epoch in range(5)
-    ]
-    assert len(set(orders)) == 25
-    assert tuple(range(100)) not in orders
-
-
-def test_a_record_may_be_anywhere_in_an_epoch_and_its_neighbour_anywhere_else():
-    order = EpochOrder(256, 0)
-    epochs = np.array([[order(256 * epoch + place)[1] for place in range(256)] for epoch in range(60)])
-    places = np.argsort(epochs, axis=1)  # [epoch, record]
-    np.testing.assert_allclose(places.mean(0), 127.5, atol=45)  # the deviation of a mean over 60 epochs is 9.5
-    here, next_door = places[:, :-1].ravel(), places[:, 1:].ravel()
-    assert abs(np.corrcoef(here, next_door)[0, 1]) < 0.05
-    assert np.mean(next_door - here == 1) < 0.01
 
 
 @pytest.mark.parametrize("how", [{"hosts": 2}, {"hosts": 4}, {"threads": 8}, {"hosts": 4, "threads": 3}])
@@ -176,4 +149,12 @@ def test_more_labels_than_declared_are_refused_with_the_option_to_raise():
     source = Numbers(4, max_labels=3)
     source.max_labels, source.labels = 2, lambda index: (0, 1, 2)
     with pytest.raises(UserError, match=r"number 0 has 3 labels: set data\.max_labels"):
+        next(eval_batches(source, unchanged, rows=np.arange(4), batch_size=4, threads=1, prefetch=1, max_pixels=1))
+
+
+@pytest.mark.parametrize("labels", [(4,), (-1,), (0, 7)])
+def test_a_label_that_is_no_class_is_refused_whatever_the_source(labels):
+    source = Numbers(4, max_labels=3)
+    source.num_classes, source.labels = 4, lambda index: labels
+    with pytest.raises(UserError, match=r"number 0 has the labels \(.*\), and its source 4 classes, from 0 on"):
         next(eval_batches(source, unchanged, rows=np.arange(4), batch_size=4, threads=1, prefetch=1, max_pixels=1))

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from data import tfds_miniature
 
 from mixer_jax.config import UserError, dataset
 from mixer_jax.data import images
@@ -173,9 +174,10 @@ def test_a_tfds_record_may_have_a_set_of_labels_also_an_empty_one(tfds_dir):
     [
         ("not_there", "train", "knows no dataset 'not_there'"),
         ("mnist", "train", r"mnist is not prepared in .*tfds build mnist --file_format=array_record"),
-        ("tiny", "validation", "no split 'validation': it has t"),
-        ("tiny", "train[", r"no split 'train\['"),
-        ("tiny", "train[:0]", "no record|no split"),
+        ("tiny", "validation", r"nothing in a split 'validation': it has train \(10 examples\), test \(3 examples\)"),
+        ("tiny", "train[", r"nothing in a split 'train\['"),
+        ("tiny", "train[:0]", r"nothing in a split 'train\[:0\]'"),
+        ("tiny", "train[:11]", r"nothing in a split 'train\[:11\]': it has train \(10 examples\)"),
         ("tiny:2.0.0", "train", r"2\.0\.0"),
         ("tiny/other", "train", "other"),
         ("mnist:9.9.9", "train", r"9\.9\.9"),
@@ -195,15 +197,26 @@ def test_a_dataset_that_tfds_prepared_as_tfrecord_is_refused_with_the_command_th
         (new / file.name.replace("array_record", "tfrecord")).write_bytes(file.read_bytes())
     info = json.loads((old / "dataset_info.json").read_text())
     (new / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
-    with pytest.raises(UserError, match=r"not in ArrayRecord files.*convert_format"):
+    with pytest.raises(
+        UserError, match=f"not in ArrayRecord files.*--out_dir={tmp_path}-array_record/tiny/1.0.0.*data_dir={tmp_path}-array"
+    ):
         open_source(dataset("tfds:tiny", "train", data_dir=str(tmp_path)))
+
+
+def test_imagenets_reassessed_labels_are_sets_some_of_them_empty(tmp_path):
+    sets = [[7], [], [3, 999], [0, 1, 2]]
+    tfds_miniature.make(tmp_path, "imagenet2012_real", {"validation": 50_000}, real_label=lambda number: sets[number % 4])
+    source = open_source(dataset("tfds:imagenet2012_real", "validation", data_dir=str(tmp_path), max_labels=3))
+    assert (len(source), source.num_classes, source.class_names[:2]) == (50_000, 1000, ("n01440764", "n01443537"))
+    seen = sorted(source.labels(index) for index in range(tfds_miniature.EXAMPLES))
+    assert seen == sorted(3 * [tuple(labels) for labels in sets])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": ""}, "digits, glyphs, folder:DIR, tfds:NAME or records:DIR"),
-        ({"source": "imagenet"}, "digits, glyphs, folder:DIR, tfds:NAME or records:DIR"),
+        ({"source": ""}, "digits, glyphs, folder:DIR, tfds:NAME, vtab:TASK or records:DIR"),
+        ({"source": "imagenet"}, "digits, glyphs, folder:DIR, tfds:NAME, vtab:TASK or records:DIR"),
         ({"source": "digits", "split": "validation"}, "no split 'validation': it has train, test"),
         ({"source": "digits", "examples_per_class": 200}, "class '[0-9]' has only 1[0-9][0-9] records"),
     ],

@@ -57,7 +57,7 @@ def file_of(root: Path, text: str) -> str:
         ("tree", {"split": "a/b"}, "--split 'a/b'"),
         ("tree", {"quality": 50}, "give --max-side too"),
         ("tree", {"records_per_shard": 0}, "--records-per-shard 0"),
-        ("nothing:x", {}, "must be folder:..., tars:..., tar:..., zip:..., webdataset:..., tfds:..."),
+        ("nothing:x", {}, "must be folder:..., tars:..., tar:..., zip:..., webdataset:..., cifar:..., tfds:..."),
         ("folder:nowhere", {}, "no folder nowhere"),
         ("tar:nowhere.tar", {}, "no file nowhere.tar"),
         ("zip:nowhere.zip", {}, "no file nowhere.zip"),
@@ -113,7 +113,7 @@ def test_a_damaged_development_kit_is_refused(tmp_path):
 
 
 def test_a_development_kit_that_unpacks_without_end_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("mixer_jax.preparation.archives.MAX_DEVKIT_BYTES", 1000)
+    monkeypatch.setattr("mixer_jax.preparation.archives.MAX_SMALL_BYTES", 1000)
     tar = miniature.make_tar(tmp_path / "val.tar", VALIDATION)
     with pytest.raises(UserError, match="unpacks to more than 1000 bytes"):
         make(f"tar:{tar}", tmp_path / "to", "validation", **development_kit(tmp_path))

@@ -10,6 +10,8 @@ import pytest
 
 import train
 from mixer_jax.config import UserError, classification, dataset, default_config, fewshot, flatten
+from mixer_jax.data.mixture import Mixture
+from mixer_jax.data.sources import GlyphsSource
 from mixer_jax.parallel import make_mesh
 from mixer_jax.training import memory
 from mixer_jax.training.program import make_program
@@ -18,7 +20,7 @@ from mixer_jax.training.program import make_program
 class Split:
     """Of encoded images, without any."""
 
-    num_classes = 10
+    num_classes, class_names, max_labels = 10, tuple("0123456789"), 1
 
     def __init__(self, count: int):
         self._count = count
@@ -76,6 +78,13 @@ def test_a_host_that_reads_a_part_of_the_batch_and_evaluators_that_read_less_nee
 def test_what_is_kept_of_a_split_does_not_grow_with_it_for_ever(tiny_config):
     small, large, larger = (needed(tiny_config, count=count) for count in (10**6, 3 * 10**8, 10**10))
     assert small < large == larger < small + 300 * 2**20
+
+
+def test_of_a_mixture_every_part_counts_that_has_images_to_decode(tiny_config):
+    sources = [GlyphsSource("train", 100), Split(10**6)]
+    for source in (sources, [Mixture(dict(zip("ab", sources, strict=True)), [1, 1])]):
+        assert memory.input_bytes(tiny_config, 1.0, source) == memory.input_bytes(tiny_config, 1.0, [Split(10**6)])
+    assert memory.input_bytes(tiny_config, 1.0, sources[:1])["places"] == 0
 
 
 @pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (4, 1), (4, 4)])
