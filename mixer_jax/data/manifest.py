@@ -74,7 +74,8 @@ class Manifest:
             self.command = f"{content['made']['command']} --to {shlex.quote(str(directory.parent))}"
             names = [shard_name(self.split, i, len(self.shards)) for i in range(len(self.shards))]
             consistent = [shard.name for shard in self.shards] == names and bool(names) and "/" not in names[0]
-            consistent &= all(shard.records >= 0 and isinstance(shard.sha256, str) for shard in self.shards) and self.max_labels >= 1
+            consistent &= all(shard.records >= 0 and isinstance(shard.sha256, str) for shard in self.shards)
+            consistent &= self.max_labels >= 1
             consistent &= sum(shard.records for shard in self.shards) == content["records"]
             consistent &= len(self.class_names) == content["classes"] == len(content["images_of_class"])
         except (KeyError, TypeError, ValueError) as error:
