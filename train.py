@@ -26,6 +26,7 @@ from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.training import loop
 from mixer_jax.training.bad_share import BadShare, TooManyBadError
 from mixer_jax.training.losses import make_eval_loss
+from mixer_jax.training.memory import require_memory
 from mixer_jax.training.program import make_program
 from mixer_jax.training.state import from_items, to_items
 
@@ -58,6 +59,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     # The machines, and the run's folder.
     mesh = parallel.make_mesh(config.parallel.fsdp)
     rows = parallel.local_rows(mesh, config.batch_size)
+    memory = require_memory(config, mesh, rows, program.state_shapes(mesh), source, examples)
     workdir = records.Workdir(workdir, writer=parallel.is_writer())
     workdir.refuse_other_run(config)
 
@@ -97,7 +99,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     workdir.record_start(
         config,
         {"first_step": first_step, "total_steps": plan.total, "step_flops_per_device": flops}
-        | {"parameters": int(parameter_overview.count_parameters(state.params))}
+        | {"parameters": int(parameter_overview.count_parameters(state.params)), "host_memory_mib": memory}
         | parallel.describe(mesh),
     )
 

@@ -18,6 +18,7 @@ from mixer_jax import app
 from mixer_jax.benchmark.beside import PYTHON, big_vision
 from mixer_jax.benchmark.duplicates import benchmark_duplicates
 from mixer_jax.benchmark.input import as_text, benchmark_input
+from mixer_jax.benchmark.memory import benchmark_memory
 from mixer_jax.benchmark.photographs import repeated, write_photographs
 from mixer_jax.benchmark.step import benchmark_step
 from mixer_jax.benchmark.surgery import benchmark_surgery
@@ -133,6 +134,11 @@ def bench_duplicates(arguments: argparse.Namespace) -> None:
     print_figures(benchmark_duplicates(arguments.source, arguments.images, arguments.references), arguments.json)
 
 
+def bench_memory(arguments: argparse.Namespace) -> None:
+    for records in arguments.records:
+        print_figures(benchmark_memory(records, arguments.seconds), arguments.json)
+
+
 def bench_surgery(arguments: argparse.Namespace) -> None:
     figures = benchmark_surgery(Path(arguments.run), Path(arguments.workdir).absolute(), arguments.steps)
     print_figures(figures, arguments.json)
@@ -145,7 +151,7 @@ def print_figures(figures: dict, as_json: bool, as_text: Callable[[dict], str] |
     elif as_text:
         print(as_text(figures))
     else:
-        print("\n".join(figure_lines(figures)))
+        print("\n".join(figure_lines(figures)), flush=True)
 
 
 def figure_lines(figures: dict, indent: str = "") -> Iterator[str]:
@@ -229,6 +235,11 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--images", type=int, default=100_000, help="to match, in the measurement of speed")
     command.add_argument("--references", type=int, default=50_000, help="to match them with")
     command.set_defaults(tool=bench_duplicates)
+    command = benches.add_parser("memory", help="start-up and memory of data sets of any size, made for it")
+    numbers = {"type": int, "nargs": "+", "metavar": "N", "default": [14_197_122, 300_000_000]}  # ImageNet-21k, JFT-300M
+    command.add_argument("--records", **numbers, help="how many images each has")
+    command.add_argument("--seconds", type=float, default=15, help="to read from each")
+    command.set_defaults(tool=bench_memory)
     command = benches.add_parser("surgery", help="accuracy after a change of resolution, before and after fine-tuning")
     command.add_argument("--run", default="runs/demo/full", help="a run of the demo's fine-tuning")
     command.add_argument("--workdir", default="runs/surgery", help="folder of its files and runs")

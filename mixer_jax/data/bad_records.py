@@ -18,6 +18,7 @@ from mixer_jax.data.mixture import Mixture
 from mixer_jax.data.record import Record, Source
 
 SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others
+KEPT = 100  # messages; of what was met after them only the numbers are kept, as there may be millions
 MOST_SUBSTITUTES = 100  # tried for one record; with half of all records bad, none of them is good once in 10^30
 
 
@@ -26,7 +27,7 @@ class BadRecords:
 
     def __init__(self, source: Source, max_pixels: int):
         self._source, self._max_pixels = source, max_pixels
-        self._lock, self._met = threading.Lock(), {}
+        self._lock, self._met, self._first = threading.Lock(), set(), []
 
     def read(self, seed: int, epoch: int, record: int) -> tuple[int, Record]:
         """(its number, a record with its own labels), decoded: the one asked for or, if that is bad, another.
@@ -44,9 +45,9 @@ class BadRecords:
         )
 
     def first(self, count: int) -> list[str]:
-        """The first `count` that were met: index, source and what is wrong."""
+        """The first `count` (at most KEPT) that were met: index, source and what is wrong."""
         with self._lock:
-            return list(self._met.values())[:count]
+            return self._first[:count]
 
     def _candidates(self, seed: int, epoch: int, record: int) -> Iterator[int]:
         yield record
@@ -58,8 +59,10 @@ class BadRecords:
         with self._lock:
             if record in self._met:
                 return
-            self._met[record] = f"record {record}, {self._source.describe(record)}, is {error}"
-            line = f"{self._met[record]}; another takes its place\n"
+            text = f"record {record}, {self._source.describe(record)}, is {error}"
+            self._met.add(record)
+            self._first += [text] if len(self._first) < KEPT else []
+            line = f"{text}; another takes its place\n"
             tqdm.write(line, end="", file=sys.stderr)  # in one piece: libpng and libjpeg write there too, past Python
 
 

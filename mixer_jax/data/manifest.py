@@ -14,6 +14,7 @@ ArrayRecord's own checksums find it when that image is read.
 import hashlib
 import os
 import shlex
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ FORMAT = 1
 MANIFEST, UNFINISHED, PLAN = "manifest.json", ".preparing", "plan.json"
 DUPLICATES = "duplicates.tsv"
 END_BYTES = 64 * 1024
+AT_ONCE = 4096  # shards handed to the hashing threads
 
 
 class Shard(NamedTuple):
@@ -69,12 +71,13 @@ class Manifest:
             raise UserError(f"{file} is no manifest of format {FORMAT}, which this version of mixer_jax reads. Copy it again.")
         try:
             self.class_names = tuple(str(name) for name in content["class_names"])
-            self.max_labels = int(content["max_labels"])
-            self.shards = [Shard(**row) for row in content["shards"]]
+            self.split, self.max_labels = content["split"], int(content["max_labels"])
+            self.shards = [Shard(**row) for row in content.pop("shards")]
             self.command = f"{content['made']['command']} --to {shlex.quote(str(directory.parent))}"
-            names = [shard_name(content["split"], i, len(self.shards)) for i in range(len(self.shards))]
+            names = [shard_name(self.split, i, len(self.shards)) for i in range(len(self.shards))]
             consistent = [shard.name for shard in self.shards] == names and bool(names) and "/" not in names[0]
-            consistent &= all(shard.records >= 0 for shard in self.shards) and self.max_labels >= 1
+            consistent &= all(shard.records >= 0 and isinstance(shard.sha256, str) for shard in self.shards)
+            consistent &= self.max_labels >= 1
             consistent &= sum(shard.records for shard in self.shards) == content["records"]
             consistent &= len(self.class_names) == content["classes"] == len(content["images_of_class"])
         except (KeyError, TypeError, ValueError) as error:
@@ -86,7 +89,8 @@ class Manifest:
         """Checks the shards against their rows; `how` is "full" or "ends" (above), or "whole": full without receipts."""
         faults = [fault for shard in self.shards if (fault := _size_fault(self.directory, shard))]
         listed = {shard.name for shard in self.shards}
-        extra = sorted(file.name for file in self.directory.glob("*.array_record") if file.name not in listed)
+        there = (entry.name for entry in os.scandir(self.directory))
+        extra = sorted(name for name in there if name.endswith(".array_record") and name not in listed)
         if extra:
             place = self.directory / extra[0]
             raise UserError(f"{place} is not in {MANIFEST} ({len(extra)} such). Remove it: rm {place}")
@@ -131,38 +135,44 @@ class Manifest:
             return "" if good else f"{file} is altered, or another shard under its name: its SHA-256 is not that in {MANIFEST}"
 
         faults = []
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for number, text in enumerate(threads.map(fault, todo)):
-                faults += [text] if text else []
-                if progress:
-                    progress.update(number + 1)
+        for number, text in enumerate(_in_threads(fault, todo)):
+            faults += [text] if text else []
+            if progress:
+                progress.update(number + 1)
         if progress:
             progress.close()
-        if receipts is not None:
+        if receipts is not None and todo:
             receipts.save()
         return faults
 
 
+def _in_threads(function: Callable, shards: list[Shard]) -> Iterator:
+    """function of each, in order. Not all at once: what a thread pool keeps for a task is more than a shard's row."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start in range(0, len(shards), AT_ONCE):
+            yield from threads.map(function, shards[start : start + AT_ONCE])
+
+
 def _size_fault(directory: Path, shard: Shard) -> str:
     file = directory / shard.name
-    if not file.is_file():
+    try:
+        size = file.stat().st_size
+    except FileNotFoundError:
         return f"{file} is missing"
-    size = file.stat().st_size
     return "" if size == shard.bytes else f"{file} has {size} bytes, and {shard.bytes} in {MANIFEST}"
 
 
 def sound(directory: Path, shards: list[Shard]) -> set[str]:
     """The names of those that are whole, by their SHA-256."""
     there = [shard for shard in shards if not _size_fault(directory, shard)]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        digests = threads.map(lambda shard: sha256(directory / shard.name), there)
+    digests = _in_threads(lambda shard: sha256(directory / shard.name), there)
     return {shard.name for shard, digest in zip(there, digests, strict=True) if digest == shard.sha256}
 
 
-def stamp_of(file: Path) -> list[int]:
+def stamp_of(file: Path) -> str:
     """What changes when a file's bytes are written or the file is replaced."""
     status = file.stat()
-    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 class Receipts:
@@ -178,10 +188,10 @@ class Receipts:
             self._rows = {}
 
     def covers(self, shard: Shard) -> bool:
-        return self._rows.get(shard.name) == [shard.sha256, *stamp_of(self._directory / shard.name)]
+        return self._rows.get(shard.name) == f"{shard.sha256} {stamp_of(self._directory / shard.name)}"
 
-    def add(self, shard: Shard, stamp: list[int]) -> None:
-        self._rows[shard.name] = [shard.sha256, *stamp]
+    def add(self, shard: Shard, stamp: str) -> None:
+        self._rows[shard.name] = f"{shard.sha256} {stamp}"
 
     def save(self) -> None:
         try:

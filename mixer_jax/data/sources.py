@@ -150,8 +150,8 @@ class RecordsSource:
             raise UserError(f"data.split is {split!r}: it must be NAME or a slice NAME[FROM:TO], in records or percents.")
         name, start, stop = parts.groups()
         self._shards = ShardReader(Path(directory).expanduser() / name, verify)
-        manifest = self._shards.manifest
-        self.class_names, self.num_classes, self.max_labels = manifest.class_names, len(manifest.class_names), manifest.max_labels
+        self.class_names, self.max_labels = self._shards.class_names, self._shards.max_labels
+        self.num_classes = len(self.class_names)
         self._range = range(len(self._shards))[self._place(start) : self._place(stop)]
 
     def _place(self, text: str | None) -> int | None:
@@ -174,7 +174,7 @@ class RecordsSource:
         return f"{self._shards.describe(self._range[index])} ({name})"
 
     def identity(self) -> str:
-        return self._shards.manifest.identity()
+        return self._shards.identity
 
 
 class Subset:

@@ -33,7 +33,7 @@ import simplejpeg
 from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.manifest import FORMAT, MANIFEST, PLAN, UNFINISHED, Manifest, Shard, ends_sha256, sha256, shard_name, sound
-from mixer_jax.data.shards import open_shard, read_labels, write_shard
+from mixer_jax.data.shards import read_labels, write_shard
 from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, Recipe, open_inputs
 from mixer_jax.preparation.references import References, write_list
 from mixer_jax.records import Progress, read_json, write_json
@@ -226,7 +226,8 @@ def manifest_content(recipe: Recipe, class_names: tuple[str, ...], made: dict, t
     """manifest.json. Raises UserError when no image is left, or none of a class."""
     images_of_class, most, single = np.zeros(len(class_names), np.int64), 0, True
     for shard in shards:
-        counts, labels = read_labels(open_shard(target / shard.name))
+        ends, labels = read_labels(str(target / shard.name), shard.records)
+        counts = np.diff(ends)
         images_of_class += np.bincount(labels, minlength=len(class_names))
         most = max(most, int(counts.max(initial=0)))
         single = single and bool(np.all(counts == 1))

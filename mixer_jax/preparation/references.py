@@ -9,7 +9,6 @@ shard, and DIR/SPLIT/duplicates.tsv lists all, exact ones first, then near ones 
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,16 +28,13 @@ CHUNK = 64  # images that a thread hashes at a time
 
 
 class RecordsInputs:
-    """A split that `prepare` made."""
-
-    ignored = 0
+    """A split that `prepare` made, as inputs.Inputs but for its classes."""
 
     def __init__(self, directory: Path):
         if directory not in (splits := split_folders(directory)):
             named = ", ".join(f"records:{split}" for split in splits)
             raise UserError(f"{directory} holds splits, which one is meant? Choose from {named}.")
         self._reader = ShardReader(directory, "full")
-        self.class_names = self._reader.manifest.class_names
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -51,11 +47,8 @@ class RecordsInputs:
             _, labels, data = self._reader.read(number)
             yield number, data, labels
 
-    def images_of_class(self) -> np.ndarray:
-        return np.asarray(self._reader.manifest.content["images_of_class"])
-
     def sha256(self) -> str:
-        return hashlib.sha256(json.dumps([shard.sha256 for shard in self._reader.manifest.shards]).encode()).hexdigest()
+        return self._reader.identity
 
 
 class References:
@@ -114,7 +107,7 @@ class References:
         raise IndexError(match.number)
 
 
-def _open(source: str, recipe: Recipe, target: Path) -> Inputs:
+def _open(source: str, recipe: Recipe, target: Path) -> Inputs | RecordsInputs:
     kind, _, place = source.partition(":")
     path = Path(place).expanduser()
     if source == recipe.source or (kind == "records" and path.resolve() == target.resolve()):

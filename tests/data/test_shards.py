@@ -1,8 +1,10 @@
 """Shards give back what was put in, and a split that is not as its manifest says is refused before it is read."""
 
+import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ from preparation import miniature
 
 from mixer_jax.config import UserError, dataset
 from mixer_jax.data import manifest as manifest_module
+from mixer_jax.data import shards
 from mixer_jax.data.loader import eval_batches
 from mixer_jax.data.shards import ShardReader, pack, unpack
 from mixer_jax.data.sources import open_source
@@ -106,6 +109,65 @@ def test_many_threads_read_one_split(made):
         assert list(threads.map(reader.labels, order)) == [alone[index][1] for index in order]
 
 
+def open_files(directory: Path) -> int:
+    """How many files in a folder this process has open."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(descriptor))
+    return sum(link.startswith(f"{directory}/") for link in links)
+
+
+def test_shards_are_opened_when_read_and_closed_when_others_are(made, monkeypatch):
+    monkeypatch.setattr(shards, "most_open", lambda images: 2)
+    reader, threads = ShardReader(made / "train", "full"), 8
+    assert open_files(made / "train") == 0
+    alone = [reader.read(index) for index in range(NUM_IMAGES)]
+    assert open_files(made / "train") == 2
+
+    def read(index: int) -> tuple:
+        return reader.read(index), reader.labels(index), open_files(made / "train")
+
+    order = [random.Random(seed).randrange(NUM_IMAGES) for seed in range(1000)]
+    with ThreadPoolExecutor(threads) as pool:
+        for index, (record, labels, files) in zip(order, pool.map(read, order), strict=True):
+            assert record == alone[index] and labels == record[1]
+            assert files <= 2 + threads  # what a thread is reading is not closed under it
+    assert open_files(made / "train") == 2
+
+
+@pytest.mark.parametrize("files", [256, 2**16, 2**20, resource.RLIM_INFINITY])
+@pytest.mark.parametrize("images", [1, 100, 2048, 10**6, 10**9])
+def test_open_shards_are_bounded_by_memory_and_by_files(monkeypatch, files, images):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (files, files))
+    count = shards.most_open(images)
+    assert count == 1 or count * images < shards.INDEXED_IMAGES
+    assert 1 <= count <= (files if files > 0 else shards.MOST_FILES) // 2
+
+
+def test_all_shards_of_imagenet21k_stay_open(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**20, 2**20))
+    images = Recipe.records_per_shard
+    assert shards.most_open(images) >= 14_197_122 / images
+
+
+def test_a_shard_of_another_number_of_images_than_its_row_has_is_refused_when_it_is_read(copy):
+    file = copy / "train/manifest.json"
+    content = json.loads(file.read_text())
+    content["shards"][0]["records"] += 1
+    content["shards"][1]["records"] -= 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"00000-of-00008\.array_record does not hold the 5 images that manifest.json gives it"):
+        opened(copy)[0]
+
+
+def test_a_shard_that_goes_during_the_run_is_named(copy):
+    source = opened(copy)
+    (copy / "train" / SHARD).unlink()
+    with pytest.raises(UserError, match=rf"{SHARD} cannot be opened: .*No such file"):
+        source[3 * PER_SHARD]
+
+
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
@@ -172,11 +234,11 @@ def test_a_shard_that_is_not_as_it_was_made_is_named_before_anything_is_read(cop
 
 def test_a_flipped_bit_in_the_middle_of_a_large_shard_escapes_the_ends_but_not_the_reader(copy, monkeypatch):
     monkeypatch.setattr(manifest_module, "END_BYTES", 64)
-    shards = copy / "train/manifest.json"
-    content = json.loads(shards.read_text())
+    file = copy / "train/manifest.json"
+    content = json.loads(file.read_text())
     for row in content["shards"]:
         row["ends_sha256"] = manifest_module.ends_sha256(copy / "train" / row["name"])
-    shards.write_text(json.dumps(content))
+    file.write_text(json.dumps(content))
     altered(copy / "train" / SHARD)
     source = opened(copy, verify="ends")
     with pytest.raises(UserError, match=f"{SHARD} record [0-9] has changed on the disk"):

@@ -1,5 +1,6 @@
 """Accuracy and loss over every example of a split, on the whole mesh, against NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -75,3 +76,21 @@ def test_accuracy_is_exact_to_the_example():
 
 def test_a_split_without_any_label_has_figures_of_zero_examples():
     assert evaluate(np.full((EXAMPLES, 2), -1, np.int32), 8) == {"top1": 0, "top5": 0, "loss": 0, "examples": 0}
+
+
+def test_no_more_than_two_batches_wait_for_the_device():
+    sums = []
+
+    def batches(mesh):
+        for _ in range(6):
+            assert all(x.is_ready() for x in jax.tree.leaves(sums[:-1]))
+            images, labels = np.ones((8, 300, 300), np.float32), np.zeros((8, 1), np.int32)
+            yield to_global({"image": images, "labels": labels, "mask": np.ones(8, np.float32)}, mesh)
+
+    def slow(params, images):
+        return jax.lax.fori_loop(0, 20, lambda _, x: jnp.tanh(x @ x), images)[:, 0], None
+
+    evaluator = Classification(batches, slow, lambda logits, labels: logits[:, 0], make_mesh(1))
+    compute = evaluator._sums
+    evaluator._sums = lambda params, batch: sums.append(compute(params, batch)) or sums[-1]
+    assert evaluator({})["examples"] == 48

@@ -1,0 +1,138 @@
+"""How much of its host's memory a run will need, by part, before it makes anything; refused when the host has less.
+
+Buffers of the input, the features of few-shot evaluators and the state while a checkpoint is written are counted as they are when
+they are largest. What cannot be known before is dealt with so:
+
+Images. A decoding thread holds whichever image it has at work. In the budget, which a run is refused by, each is of
+ORDINARY_PIXELS. All threads may at once meet images of `loader.max_pixels`, in the form that takes most memory; but to refuse
+small machines for that would be wrong. Where it would not fit, a line says so and the run starts.
+
+Programs. Python, JAX and its compiler are what the process takes now and PROGRAM_BYTES, by measurement. On a CPU the state is
+counted, because it lies in the host's memory; gradients and activations are the device's part and not counted, as elsewhere.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from os import sysconf
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer_jax.config import UserError
+from mixer_jax.data.mixture import Mixture
+from mixer_jax.data.record import Source
+from mixer_jax.data.shards import INDEXED_IMAGES
+from mixer_jax.training.state import TrainState
+
+ORDINARY_PIXELS = 2**24  # of an image: a camera's photograph
+MOST_BYTES_PER_PIXEL = 9  # of a progressive JPEG in full colour resolution: 3 of pixels, 6 of coefficients; a PNG takes 6
+AUGMENT_BYTES_PER_PIXEL = 24  # of an image as the model sees it: RandAugment's temporary arrays
+INDEX_BYTES = 14  # for each image of an open shard: its place, and what malloc keeps when shards are opened and closed
+PROGRAM_BYTES = 3 * 2**28  # compiled on a CPU: a training step 300 MiB (S/32) to 440 (L/16), all programs of the demo 470
+COPIES_WHILE_SAVING = 3.5  # of the state, on the host: the most in ten saves in a row; half of it is kept by malloc between them
+
+PARTS = {  # what each is, and what makes it smaller
+    "process": "Python, JAX and its compiler",
+    "places": "where images lie in open shards",
+    "decoding": "images at work; fewer loader.threads",
+    "ready": "examples that are ready; less loader.prefetch",
+    "batches": "two, and the examples of the next; a smaller batch_size (evals.*.batch_size), or more hosts",
+    "fewshot": "features of few-shot evaluators; smaller splits, or fewer evals.*.shots",
+    "state": "parameters and optimiser while they are saved; a smaller model, or parallel.fsdp over more hosts",
+}
+
+
+def require_memory(
+    config: ConfigDict, mesh: Mesh, rows: np.ndarray, shapes: TrainState, source: Source, examples: Mapping[str, Mapping]
+) -> dict[str, int]:
+    """{part: MiB needed}. Raises UserError, with all of them, when the host has less.
+
+    `rows` are this host's of a batch, `shapes` the state's, `examples` what evaluators.open_examples returned.
+    """
+    sources = [source, *(each.source for sets in examples.values() for each in sets.values())]
+    parts = {"process": resident_bytes() + PROGRAM_BYTES, "state": state_bytes(shapes, mesh, bool(examples))}
+    parts |= input_bytes(config, len(rows) / config.batch_size, sources)
+    parts["fewshot"] = max((fewshot_bytes(config.evals[name], sets, shapes) for name, sets in examples.items()), default=0)
+    needed, limit = sum(parts.values()), host_bytes()
+    text = f"This run needs about {_gib(needed)} of memory on this host, which has {_gib(limit)}"
+    if needed > limit:
+        raise UserError(text + ":" + "".join(f"\n{parts[name] >> 20:8d} MiB  {name}: {PARTS[name]}" for name in PARTS))
+    worst = config.loader.threads * config.loader.max_pixels * MOST_BYTES_PER_PIXEL
+    if parts["places"] and needed + worst > limit:
+        print(
+            f"{text}. Should all decoding threads meet images of loader.max_pixels at once, it needs {_gib(worst)} more; "
+            "with fewer --config.loader.threads that can be ruled out.",
+            file=sys.stderr,
+        )
+    return {name: parts[name] >> 20 for name in PARTS}
+
+
+def input_bytes(config: ConfigDict, share: float, sources: Iterable[Source]) -> dict[str, int]:
+    """Of the training batches and, beside them, an evaluator's, on a host that reads `share` of each batch."""
+    pixels, threads = config.image_size**2, config.loader.threads
+    parts = [part for source in sources for part in (source.parts if isinstance(source, Mixture) else [source])]
+    decoded = [len(part) for part in parts if isinstance(part[0].image, bytes)]
+    evaluated = max((evaluator.batch_size or config.batch_size for evaluator in config.evals.values()), default=0)
+    streams = 2 if config.evals else 1  # what is ready for training stays so during an evaluation
+    image = 3 * min(config.loader.max_pixels, ORDINARY_PIXELS) if decoded else 0
+    return {
+        "places": INDEX_BYTES * sum(min(count, INDEXED_IMAGES) for count in decoded),
+        "decoding": threads * (image + AUGMENT_BYTES_PER_PIXEL * pixels),
+        "ready": streams * config.loader.prefetch * 3 * pixels,
+        "batches": round(share * max(3 * config.batch_size, config.batch_size + 3 * evaluated)) * 3 * pixels,
+    }
+
+
+def fewshot_bytes(evaluator: ConfigDict, examples: Mapping, shapes: TrainState) -> int:
+    """Of what evaluation/fewshot.py holds; 0 for evaluators of another kind."""
+    if evaluator.kind != "fewshot":
+        return 0
+    train, test = (len(examples[field].source) for field in ("train", "test"))
+    classes, channels = examples["train"].source.num_classes, shapes.params["head"]["kernel"].shape[-2]
+    labelled = min(train, classes * max(evaluator.shots))
+    return 8 * channels * (train + test) + (16 * channels + 16 * classes) * labelled + (16 * channels + 8 * classes) * test
+
+
+def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:
+    """Of the state itself, on a CPU; of its copies while it is written; and of one of the parameters for their digest."""
+
+    def part_bytes(x: jax.ShapeDtypeStruct) -> tuple[int, int]:
+        """(different parts that this host's devices hold, all of them)"""
+        size = int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize
+        places = x.sharding.addressable_devices_indices_map(x.shape).values()
+        return size * len({str(place) for place in places}), size * len(places)
+
+    different, held = np.sum([part_bytes(x) for x in jax.tree.leaves(shapes)], axis=0).tolist()
+    itself = held if mesh.devices.flat[0].platform == "cpu" else 0
+    params = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes.params)) if evaluated else 0
+    return round(itself + COPIES_WHILE_SAVING * different) + params
+
+
+def resident_bytes(field: str = "VmRSS") -> int:
+    """What this process takes now, or with VmHWM: the most that it ever took. 0 where there is no /proc."""
+    file = Path("/proc/self/status")
+    return int(file.read_text().split(f"{field}:")[1].split()[0]) * 1024 if file.exists() else 0
+
+
+def host_bytes(root: Path = Path("/")) -> int:
+    """The machine's memory or, when that is less, the limit of a control group (container) that this process is in."""
+    limits = [sysconf("SC_PHYS_PAGES") * sysconf("SC_PAGE_SIZE")]
+    groups = root / "proc/self/cgroup"
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        folder = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        file = "memory.limit_in_bytes" if controllers else "memory.max"  # version 1, 2
+        place = folder / group.strip("/")
+        for above in (place, *place.parents):  # a limit above holds too; within a container only the top is there
+            text = (above / file).read_text().strip() if above.is_relative_to(folder) and (above / file).exists() else ""
+            limits += [int(text)] if text.isdecimal() else []
+    return min(limits)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
