@@ -10,7 +10,8 @@ figure is over all examples: there it is an error that names the file. A run has
 Grain reads ahead in threads. After an error its place is in doubt, so nothing here goes on after one.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -23,6 +24,7 @@ from mixer_jax.data.order import order_of
 from mixer_jax.data.sources import Record, Source
 
 AUGMENT_STREAM = 1  # of a run's seed; order.py and bad_records.py have the others
+TOGETHER = 16  # examples
 
 Batch = dict[str, np.ndarray]
 """image: uint8 [rows, H, W, 3]; labels: int32 [rows, M], classes, padded with -1; mask: float32 [rows], 0 for padding rows.
@@ -56,8 +58,7 @@ def train_batches(
         found, decoded = bad.read(seed, epoch, record)
         return _example(source, found, decoded, transform, rng) | {"substituted": np.int32(found != record)}
 
-    items = grain.MapDataset.range(steps.start * len(rows), steps.stop * len(rows))
-    return _read(items.map(example), len(rows), threads, prefetch)
+    return _read(example, range(steps.start * len(rows), steps.stop * len(rows)), len(rows), threads, prefetch)
 
 
 def eval_batches(
@@ -84,7 +85,7 @@ def eval_batches(
             raise UserError(f"{source.describe(record)} is {error}. Mend or remove it.") from error
         return _example(source, record, decoded, transform, np.random.default_rng(0))
 
-    return _read(grain.MapDataset.range(num_batches * len(rows)).map(example), len(rows), threads, prefetch)
+    return _read(example, range(num_batches * len(rows)), len(rows), threads, prefetch)
 
 
 def _example(source: Source, record: int, decoded: Record, transform: Transform, rng: np.random.Generator) -> Batch:
@@ -101,6 +102,22 @@ def _example(source: Source, record: int, decoded: Record, transform: Transform,
     return {"image": np.ascontiguousarray(transform(image, rng)), "labels": padded, "mask": np.float32(1)}
 
 
-def _read(items: grain.MapDataset, rows: int, threads: int, prefetch: int) -> Iterator[Batch]:
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return iter(items.to_iter_dataset(options).batch(rows))
+def _read(example: Callable[[int], Batch], indices: range, rows: int, threads: int, prefetch: int) -> Iterator[Batch]:
+    """`example` of each index, in batches of `rows`.
+
+    A thread makes TOGETHER examples at a time, or as many as divide a batch: what Grain does for an item in Python, it does for
+    all of them, and threads wait less for one another.
+    """
+    together = math.gcd(rows, TOGETHER)
+
+    def items(number: int) -> Batch:
+        return _stacked([example(index) for index in indices[number * together :][:together]])
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, prefetch // together))
+    dataset = grain.MapDataset.range(len(indices) // together).map(items).to_iter_dataset(options)
+    for batch in dataset.batch(rows // together):
+        yield {name: array.reshape(rows, *array.shape[2:]) for name, array in batch.items()}
+
+
+def _stacked(examples: list[Batch]) -> Batch:
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
