@@ -20,7 +20,7 @@ import numpy as np
 
 GREY = 128
 LEVELS = np.arange(256)
-LUMINANCE = np.float32([19595, 38470, 7471])  # ITU-R 601, in 1 / 65536: Pillow's, and exact in float32
+LUMINANCE = np.float32([[19595 / 65536, 38470 / 65536, 7471 / 65536, 0.5]])  # ITU-R 601 and a half: Pillow's, exact in float32
 
 
 def randaugment(image: np.ndarray, rng: np.random.Generator, layers: int, magnitude: float) -> np.ndarray:
@@ -122,7 +122,7 @@ def _blend(plain: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
 
 def _luminance(image: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3] -> [h, w], rounded. OpenCV's own has other weights by a 65536th, which a factor would bring to light."""
-    return ((image.astype(np.float32) @ LUMINANCE + 32768) * np.float32(1 / 65536)).astype(np.uint8)
+    return cv2.transform(image.astype(np.float32), LUMINANCE).astype(np.uint8)
 
 
 # Pixels in other places.
