@@ -19,7 +19,7 @@ from mixer_jax.benchmark.beside import PYTHON, big_vision
 from mixer_jax.benchmark.duplicates import benchmark_duplicates
 from mixer_jax.benchmark.input import as_text, benchmark_input
 from mixer_jax.benchmark.memory import benchmark_memory
-from mixer_jax.benchmark.photographs import repeated, write_photographs
+from mixer_jax.benchmark.photographs import Repeated, write_photographs
 from mixer_jax.benchmark.step import benchmark_step
 from mixer_jax.benchmark.surgery import benchmark_surgery
 from mixer_jax.checkpoints.digest import params_sha256
@@ -127,7 +127,7 @@ def input_source(config: ConfigDict, arguments: argparse.Namespace, folder: Path
         config.data.source = arguments.source
     validate(config)
     source = open_source(config.data)
-    return repeated(source, arguments.images) if arguments.source == "photographs" or arguments.beside else source
+    return Repeated(source, arguments.images) if arguments.source == "photographs" or arguments.beside else source
 
 
 def bench_duplicates(arguments: argparse.Namespace) -> None:

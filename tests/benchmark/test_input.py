@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mixer_jax.benchmark import input as benchmark
-from mixer_jax.benchmark.photographs import repeated, write_photographs
+from mixer_jax.benchmark.photographs import Repeated, write_photographs
 from mixer_jax.config import UserError
 from mixer_jax.data.bad_records import decode
 from mixer_jax.data.sources import FolderSource
@@ -23,7 +23,7 @@ def test_photographs_are_of_imagenets_usual_size(photographs):
 
 
 def test_a_few_photographs_stand_for_as_many_as_imagenet_has(photographs):
-    source = repeated(photographs, 3)
+    source = Repeated(photographs, 3)
     assert len(source) == 1_281_167
     assert [source[i] for i in range(6)] == 2 * [photographs[i] for i in range(3)]
 
