@@ -19,7 +19,7 @@ from mixer_jax import parallel
 from mixer_jax.benchmark.pipelines import Measure, our_measure, pipeline_speeds, ratios
 from mixer_jax.config import UserError
 from mixer_jax.data.augment import train_transform
-from mixer_jax.data.bad_records import decode
+from mixer_jax.data.bad_records import decode, decode_for_crop
 from mixer_jax.data.sources import Source
 from mixer_jax.models.registry import make_model
 
@@ -81,7 +81,8 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
         augment = config.augment.copy_and_resolve_references()
         augment.update(changes)
         transforms[stage] = train_transform(augment, config.image_size)
-    taken = {stage: [] for stage in ("read", "decode", *transforms)}
+    crop, max_pixels = transforms["crop and resize"], config.loader.max_pixels
+    taken = {stage: [] for stage in ("read", "decode", "rows", *transforms)}
 
     def timed(stage: str, function: Callable, *arguments):
         start = time.process_time()
@@ -91,11 +92,15 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
 
     for i in (*range(WARM_UP), *range(num_images)):
         record = timed("read", source.__getitem__, i % len(source))
-        image = timed("decode", lambda record: decode(record, config.loader.max_pixels, strict=True).image, record)
+        image = timed("decode", lambda record: decode(record, max_pixels, strict=True).image, record)
         transforms["flip"](image, np.random.default_rng(i))  # so that all of them find the image in the caches
+        if record.by_rows:
+            timed("rows", lambda i, record: crop(decode_for_crop(record, max_pixels).image, np.random.default_rng(i)), i, record)
         for stage, transform in transforms.items():
             last = timed(stage, lambda *of, by=transform: np.ascontiguousarray(by(*of)), image, np.random.default_rng(i))
-    seconds = {stage: median(each[WARM_UP:]) for stage, each in taken.items()}
+    seconds = {stage: median(each[WARM_UP:] or [0]) for stage, each in taken.items()}
+    if rows := seconds.pop("rows"):  # decoding and cropping are one there
+        seconds["decode"] = rows - seconds["crop and resize"]
     seconds["RandAugment"] = mean(taken["RandAugment"][WARM_UP:]) - seconds["flip"]  # some of its operations take long: no median
     seconds["flip"] -= seconds["crop and resize"]
     if not isinstance(record.image, bytes):

@@ -1,7 +1,7 @@
 """What happens to an image between the source and the batch: random in training, fixed in evaluation.
 
-A transform is a function (image uint8 [h, w, 3], generator) -> uint8 [size, size, 3]. Not here: the operations of RandAugment
-(randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
+A transform is a function (image uint8 [h, w, 3] or, in training, rows.Rows; generator) -> uint8 [size, size, 3]. Not here: the
+operations of RandAugment (randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
 """
 
 from collections.abc import Callable
@@ -69,11 +69,11 @@ def _inception(config: ConfigDict, image_size: int) -> Transform:
 
 def _random(config: ConfigDict, image_size: int) -> Transform:
     resized = _resizer(config.resize, config.resize_size, image_size)
-    return lambda image, rng: random_crop(resized(image), rng, image_size)
+    return lambda image, rng: random_crop(resized(image[:, :]), rng, image_size)
 
 
 def _whole(config: ConfigDict, image_size: int) -> Transform:
-    return lambda image, rng: images.resize(image, image_size, image_size)
+    return lambda image, rng: images.resize(image[:, :], image_size, image_size)
 
 
 CROPS = {"inception": _inception, "random": _random, "resize": _whole}
@@ -108,4 +108,4 @@ def inception_crop(
             top = int(rng.integers(height - crop_height + 1))
             left = int(rng.integers(width - crop_width + 1))
             return image[top : top + crop_height, left : left + crop_width]
-    return image
+    return image[:, :]

@@ -16,6 +16,7 @@ from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.mixture import Mixture
 from mixer_jax.data.record import Record, Source
+from mixer_jax.data.rows import Rows
 
 SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others
 KEPT = 100  # messages; of what was met after them only the numbers are kept, as there may be millions
@@ -30,13 +31,13 @@ class BadRecords:
         self._lock, self._met, self._first = threading.Lock(), set(), []
 
     def read(self, seed: int, epoch: int, record: int) -> tuple[int, Record]:
-        """(its number, a record with its own labels), decoded: the one asked for or, if that is bad, another.
+        """(its number, a record with its own labels), ready for a crop: the one asked for or, if that is bad, another.
 
         Raises UserError when MOST_SUBSTITUTES are bad too.
         """
         for candidate in self._candidates(seed, epoch, record):
             try:
-                return candidate, decode(self._source[candidate], self._max_pixels, strict=True)
+                return candidate, decode_for_crop(self._source[candidate], self._max_pixels)
             except images.BadImageError as error:
                 self._list(candidate, error)
         raise UserError(
@@ -68,5 +69,13 @@ class BadRecords:
 
 def decode(record: Record, max_pixels: int, *, strict: bool) -> Record:
     """With the image as pixels, if it is not that already. Raises images.BadImageError."""
-    image, labels = record
-    return Record(images.decode(image, max_pixels, strict=strict) if isinstance(image, bytes) else image, labels)
+    if not isinstance(record.image, bytes):
+        return record
+    return Record(images.decode(record.image, max_pixels, strict=strict), record.labels)
+
+
+def decode_for_crop(record: Record, max_pixels: int) -> Record:
+    """As `decode` with `strict`, but where a file allows it only those rows that are asked for, when they are."""
+    if not record.by_rows:
+        return decode(record, max_pixels, strict=True)
+    return Record(Rows(record.image, max_pixels), record.labels)

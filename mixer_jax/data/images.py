@@ -24,6 +24,7 @@ a stream that any decoder takes without a word, and then so does this one.
 
 import re
 import struct
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -56,7 +57,7 @@ def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
     TensorFlow reads them.
     """
     if data.startswith(JPEG):
-        _check_size(*_jpeg_size(data), max_pixels)
+        jpeg_frame(data, max_pixels)
         try:
             return simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=True, strict=True)
         except ValueError as error:
@@ -88,18 +89,26 @@ def _png_size(data: bytes) -> tuple[int, int]:
     raise BadImageError("a damaged PNG (it ends too soon)")
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Height and width from the frame header, on the way to it that libjpeg takes: stray bytes are passed over."""
+def jpeg_frame(data: bytes, max_pixels: int) -> tuple[int, int, int]:
+    """(height, width, place of the frame header that says so). Raises BadImageError for more than `max_pixels`."""
+    for marker, at in jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF0 to SOF15 but for DHT, JPG, DAC
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            _check_size(height, width, max_pixels)
+            return height, width, at
+    raise BadImageError("a damaged JPEG (no header)")
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(marker, place) of all up to the first scan, on the way to it that libjpeg takes: stray bytes are passed over."""
     at = data.find(b"\xff", 2)
     while 0 <= at <= len(data) - 9:
         marker, length = struct.unpack_from(">xBH", data, at)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF0 to SOF15 but for DHT, JPG, DAC
-            return struct.unpack_from(">HH", data, at + 5)
-        if marker in (0xD9, 0xDA):  # the end, or a scan without a frame
+        yield marker, at
+        if marker in (0xD9, 0xDA):  # the end, or a scan
             break
         alone = marker in (0x00, 0x01, 0xD8, 0xFF) or 0xD0 <= marker <= 0xD7  # no segment follows
         at = data.find(b"\xff", at + 1 if alone else at + 2 + length)
-    raise BadImageError("a damaged JPEG (no header)")
 
 
 def _opencv_decode(data: bytes, kind: str) -> np.ndarray:

@@ -89,7 +89,7 @@ def eval_batches(
 
 
 def _example(source: Source, record: int, decoded: Record, transform: Transform, rng: np.random.Generator) -> Batch:
-    image, labels = decoded
+    image, labels, _ = decoded
     if len(labels) > source.max_labels:
         raise UserError(f"{source.describe(record)} has {len(labels)} labels: set data.max_labels to at least that.")
     if not all(0 <= label < source.num_classes for label in labels):

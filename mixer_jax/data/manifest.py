@@ -22,7 +22,7 @@ from typing import NamedTuple
 from mixer_jax.config import UserError
 from mixer_jax.records import Progress, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, UNFINISHED, PLAN = "manifest.json", ".preparing", "plan.json"
 DUPLICATES = "duplicates.tsv"
 END_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ class Manifest:
             raise UserError(_no_manifest(directory))
         self.content = content = read_json(file)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise UserError(f"{file} is no manifest of format {FORMAT}, which this version of mixer_jax reads. Copy it again.")
+            raise UserError(f"{file} is no manifest of format {FORMAT}, which this version of mixer_jax reads. Prepare anew.")
         try:
             self.class_names = tuple(str(name) for name in content["class_names"])
             self.split, self.max_labels = content["split"], int(content["max_labels"])

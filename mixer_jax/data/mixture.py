@@ -39,8 +39,8 @@ class Mixture:
 
     def __getitem__(self, index: int) -> Record:
         part, place = self._find(index)
-        image, labels = self.parts[part][place]
-        return Record(image, self._joined(part, labels))
+        record = self.parts[part][place]
+        return record._replace(labels=self._joined(part, record.labels))
 
     def labels(self, index: int) -> tuple[int, ...]:
         part, place = self._find(index)

@@ -8,6 +8,7 @@ import numpy as np
 class Record(NamedTuple):
     image: np.ndarray | bytes  # uint8 [h, w, 3], or an encoded JPEG or PNG
     labels: tuple[int, ...]  # one class, or a set of them
+    by_rows: bool = False  # encoded, and known to be a file that rows.Rows may decode
 
 
 class Source(Protocol):

@@ -2,9 +2,9 @@
 
     DIR/SPLIT/SPLIT-00003-of-00626.array_record
 
-Each image is a record: `<HH` (bytes of its name, number of its labels), the labels as int32, the name in UTF-8, the image file's
-bytes. One more record ends the shard, int32: the number of labels of each image, then all labels in a row. So labels are read
-without the images.
+Each image is a record: `<HHB` (bytes of its name, number of its labels, whether rows.py may decode it), the labels as int32, the
+name in UTF-8, the image file's bytes. One more record ends the shard, int32: the number of labels of each image, then all labels
+in a row. So labels are read without the images.
 
 Memory does not grow with the split. An open shard keeps the place of each of its images in memory, about 10 bytes an image. So
 shards are opened when they are read, and those that may be open at once are bounded: INDEXED_IMAGES in all, and half the files
@@ -18,30 +18,39 @@ import struct
 from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from mixer_jax.config import UserError
 from mixer_jax.data.manifest import MANIFEST, Manifest, shard_name
+from mixer_jax.data.rows import decodes_by_rows
 
 INDEXED_IMAGES = 2**24  # of a split's open shards: about 160 MB, and enough for all of ImageNet-21k
 SHARD_OVERHEAD = 256  # an open shard takes as much memory as the places of so many images, beside those of its own
 MOST_FILES = 2**20
-_HEAD = struct.Struct("<HH")
+_HEAD = struct.Struct("<HHB")
+
+
+class Entry(NamedTuple):
+    name: str
+    labels: tuple[int, ...]
+    image: bytes
+    by_rows: bool
 
 
 def pack(name: str, labels: tuple[int, ...], image: bytes) -> bytes:
     encoded = name.encode()
-    return _HEAD.pack(len(encoded), len(labels)) + np.asarray(labels, "<i4").tobytes() + encoded + image
+    head = _HEAD.pack(len(encoded), len(labels), decodes_by_rows(image))
+    return head + np.asarray(labels, "<i4").tobytes() + encoded + image
 
 
-def unpack(record: bytes) -> tuple[str, tuple[int, ...], bytes]:
-    """(name, labels, image)"""
-    name_bytes, num_labels = _HEAD.unpack_from(record)
+def unpack(record: bytes) -> Entry:
+    name_bytes, num_labels, by_rows = _HEAD.unpack_from(record)
     labels = struct.unpack_from(f"<{num_labels}i", record, _HEAD.size)
     start = _HEAD.size + 4 * num_labels
-    return record[start : start + name_bytes].decode(), labels, record[start + name_bytes :]
+    return Entry(record[start : start + name_bytes].decode(), labels, record[start + name_bytes :], bool(by_rows))
 
 
 def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -> None:
@@ -78,8 +87,7 @@ class ShardReader:
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def read(self, index: int) -> tuple[str, tuple[int, ...], bytes]:
-        """(name, labels, image)"""
+    def read(self, index: int) -> Entry:
         file, images, place = self._find(index)
         try:
             return unpack(self._opened(file, images).read([place])[0])

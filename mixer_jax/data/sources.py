@@ -163,15 +163,14 @@ class RecordsSource:
         return len(self._range)
 
     def __getitem__(self, index: int) -> Record:
-        _, labels, image = self._shards.read(self._range[index])
-        return Record(image, labels)
+        entry = self._shards.read(self._range[index])
+        return Record(entry.image, entry.labels, entry.by_rows)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return self._shards.labels(self._range[index])
 
     def describe(self, index: int) -> str:
-        name, _, _ = self._shards.read(self._range[index])
-        return f"{self._shards.describe(self._range[index])} ({name})"
+        return f"{self._shards.describe(self._range[index])} ({self._shards.read(self._range[index]).name})"
 
     def identity(self) -> str:
         return self._shards.identity

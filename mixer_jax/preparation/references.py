@@ -40,12 +40,12 @@ class RecordsInputs:
         return len(self._reader)
 
     def name(self, number: int) -> str:
-        return self._reader.read(number)[0]
+        return self._reader.read(number).name
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
         for number in numbers:
-            _, labels, data = self._reader.read(number)
-            yield number, data, labels
+            entry = self._reader.read(number)
+            yield number, entry.image, entry.labels
 
     def sha256(self) -> str:
         return self._reader.identity

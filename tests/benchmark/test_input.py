@@ -25,7 +25,7 @@ def test_photographs_are_of_imagenets_usual_size(photographs):
 def test_a_few_photographs_stand_for_as_many_as_imagenet_has(photographs):
     source = Repeated(photographs, 3)
     assert len(source) == 1_281_167
-    assert [source[i] for i in range(6)] == 2 * [photographs[i] for i in range(3)]
+    assert [source[i] for i in range(6)] == 2 * [photographs[i]._replace(by_rows=True) for i in range(3)]
 
 
 def test_every_stage_of_the_pipeline_is_timed(photographs, tiny_config):

@@ -124,7 +124,7 @@ def test_a_substitute_is_read_brings_its_own_label_and_is_drawn_anew_in_each_epo
     assert all(len(set(row[1::2])) > 20 for row in found)  # not a few again and again
     assert len({tuple(row) for row in found}) == 4
     for record in range(100):
-        number, (image, labels) = bad.read(0, 0, record)
+        number, (image, labels, _) = bad.read(0, 0, record)
         assert labels == (number,) and np.all(image == number)
 
 
