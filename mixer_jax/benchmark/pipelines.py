@@ -32,7 +32,7 @@ def our_measure(source: Source, config: ConfigDict) -> Measure:
         if key not in pipelines:
             pipelines[key] = train_batches(
                 source, train_transform(augment, config.image_size), seed=config.seed, batch_size=BATCH, rows=np.arange(BATCH),
-                steps=range(10**6), threads=threads, prefetch=BATCH, bad=BadRecords(source, config.loader.max_pixels),
+                steps=range(10**6), threads=threads, prefetch=2 * BATCH, bad=BadRecords(source, config.loader.max_pixels),
             )  # fmt: skip
         return measure(pipelines[key], seconds)
 

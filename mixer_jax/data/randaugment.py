@@ -40,38 +40,38 @@ def invert(image: np.ndarray) -> np.ndarray:
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
     """Keeps the `bits` highest bits; but at least one (below m = 2.5) and at most eight (above 20), as TensorFlow's shifts do."""
-    return _look_up(image, LEVELS & (0xFF00 >> min(max(bits, 1), 8)))
+    return cv2.LUT(image, _posterized(bits))
 
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
     """Inverts levels from the threshold up."""
-    return _look_up(image, np.where(threshold <= LEVELS, 255 - LEVELS, LEVELS))
+    return cv2.LUT(image, _solarized(threshold))
 
 
 def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
     """Brightens levels below 128."""
-    return _look_up(image, np.where(LEVELS < 128, LEVELS + addition, LEVELS))
+    return cv2.LUT(image, _brightened_below_half(addition))
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
     """Away from black for a factor above 1, towards it below."""
-    return _look_up(image, factor * LEVELS)
+    return cv2.LUT(image, _away_from(0, factor))
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Away from, or towards, the image's mean luminance."""
     mean = int(cv2.sumElems(_luminance(image))[0] / (image.size / 3) + 0.5)
-    return _look_up(image, mean + factor * (LEVELS - mean))
+    return cv2.LUT(image, _away_from(mean, factor))
 
 
 def autocontrast(image: np.ndarray) -> np.ndarray:
     """Stretches each channel to 0 ... 255; a constant one stays."""
-    return _look_up(image, *(_stretched(histogram) for histogram in _histograms(image)))
+    return cv2.LUT(image, _table(*(_stretched(histogram) for histogram in _histograms(image))))
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
     """Makes each channel's levels about equally frequent."""
-    return _look_up(image, *(_equalized(histogram) for histogram in _histograms(image)))
+    return cv2.LUT(image, _table(*(_equalized(histogram) for histogram in _histograms(image))))
 
 
 def _stretched(histogram: np.ndarray) -> np.ndarray:
@@ -91,9 +91,29 @@ def _histograms(image: np.ndarray) -> list[np.ndarray]:
     return [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64) for channel in range(3)]
 
 
-def _look_up(image: np.ndarray, *tables: np.ndarray) -> np.ndarray:
-    """Replaces every level by a table's entry, clipped and truncated: one table [256], or one for each channel."""
-    return cv2.LUT(image, np.clip(np.stack(tables, -1), 0, 255).astype(np.uint8)[None])
+def _table(*levels: np.ndarray) -> np.ndarray:
+    """What each level becomes, clipped and truncated: [256], for all channels or for each -> uint8 [1, 256, 1 or 3]"""
+    return np.clip(np.stack(levels, -1), 0, 255).astype(np.uint8)[None]
+
+
+@lru_cache
+def _posterized(bits: int) -> np.ndarray:
+    return _table(LEVELS & (0xFF00 >> min(max(bits, 1), 8)))
+
+
+@lru_cache
+def _solarized(threshold: int) -> np.ndarray:
+    return _table(np.where(threshold <= LEVELS, 255 - LEVELS, LEVELS))
+
+
+@lru_cache
+def _brightened_below_half(addition: int) -> np.ndarray:
+    return _table(np.where(LEVELS < 128, LEVELS + addition, LEVELS))
+
+
+@lru_cache(maxsize=512)
+def _away_from(mean: int, factor: float) -> np.ndarray:
+    return _table(mean + factor * (LEVELS - mean))
 
 
 # The image and a plainer one, mixed or pushed apart.
