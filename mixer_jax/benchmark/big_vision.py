@@ -6,7 +6,7 @@ beside.py starts it, with a clone of github.com/google-research/big_vision on th
 line of standard input is {"pipeline": big_vision's preprocessing, "threads": n, "seconds": s}; it is answered by speed.measure's.
 
 The preprocessing is big_vision's own. Around it stands what its input_pipeline.py has: one tf.data map with a private pool of
-threads, each operation in one, then batches. In its favour, nothing is read from the disk, shuffled, or carried on to a device.
+threads, each operation in one, then batches. Like ours here it has its images in memory; in its favour, nothing is shuffled.
 """
 
 import json
