@@ -41,12 +41,13 @@ def benchmark_input(
     pipelines = pipeline_speeds(config.augment, {"ours": our_measure(source, config)} | others, cores)
     seconds = stage_seconds(source, config, num_images)
     whole = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
-    seconds["threads and buffers"] = max(0.0, whole - sum(seconds.values()) + seconds["to device"])
+    rest = whole - sum(seconds.values()) + seconds["to device"]
+    seconds |= {"threads and buffers": rest} if rest > 0 else {}
     wanted = wanted_images_per_sec(config, device, devices)
     return {
         "image_size": config.image_size,
         "cores": cores,
-        "stage_cpu_ms_per_image": {stage: round(1e3 * each, 4) for stage, each in seconds.items()},
+        "stage_cpu_ms_per_image": {stage: round(1e3 * each, 6) for stage, each in seconds.items()},
         "pipelines": pipelines,
         "ours_over_others": {name: ratios(speeds) for name, speeds in pipelines.items()},
         "wanted_images_per_sec": round(wanted, 1),
