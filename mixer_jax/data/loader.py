@@ -111,7 +111,7 @@ def _read(example: Callable[[int], Batch], indices: range, rows: int, threads: i
     together = math.gcd(rows, TOGETHER)
 
     def items(number: int) -> Batch:
-        return _stacked([example(index) for index in indices[number * together :][:together]])
+        return _stacked(map(example, indices[number * together :][:together]), together)
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, prefetch // together))
     dataset = grain.MapDataset.range(len(indices) // together).map(items).to_iter_dataset(options)
@@ -119,5 +119,12 @@ def _read(example: Callable[[int], Batch], indices: range, rows: int, threads: i
         yield {name: array.reshape(rows, *array.shape[2:]) for name, array in batch.items()}
 
 
-def _stacked(examples: list[Batch]) -> Batch:
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+def _stacked(examples: Iterator[Batch], count: int) -> Batch:
+    """Each is copied as soon as it is there, while the processor has it in its cache, and its memory is used for the next."""
+    stacked: Batch = {}
+    for number, example in enumerate(examples):
+        for name, value in example.items():
+            if number == 0:
+                stacked[name] = np.empty((count, *value.shape), value.dtype)
+            stacked[name][number] = value
+    return stacked
