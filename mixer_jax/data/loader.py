@@ -105,26 +105,23 @@ def _example(source: Source, record: int, decoded: Record, transform: Transform,
 def _read(example: Callable[[int], Batch], indices: range, rows: int, threads: int, prefetch: int) -> Iterator[Batch]:
     """`example` of each index, in batches of `rows`.
 
-    A thread makes TOGETHER examples at a time, or as many as divide a batch: what Grain does for an item in Python, it does for
-    all of them, and threads wait less for one another.
+    Grain hands a thread TOGETHER examples, or as many as divide a batch: what it does for an item in Python, it does for all of
+    them. They are copied once, into their place in the batch, while the processor has them in its cache.
     """
     together = math.gcd(rows, TOGETHER)
+    begun: dict[int, Batch] = {}  # number -> a batch that is being filled
 
-    def items(number: int) -> Batch:
-        return _stacked(map(example, indices[number * together :][:together]), together)
+    def fill(start: int) -> int:
+        for place in range(start, start + together):
+            number, row = divmod(place, rows)
+            values = example(indices[place])
+            if number not in begun:
+                begun.setdefault(number, {name: np.empty((rows, *value.shape), value.dtype) for name, value in values.items()})
+            for name, value in values.items():
+                begun[number][name][row] = value
+        return start + together
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, prefetch // together))
-    dataset = grain.MapDataset.range(len(indices) // together).map(items).to_iter_dataset(options)
-    for batch in dataset.batch(rows // together):
-        yield {name: array.reshape(rows, *array.shape[2:]) for name, array in batch.items()}
-
-
-def _stacked(examples: Iterator[Batch], count: int) -> Batch:
-    """Each is copied as soon as it is there, while the processor has it in its cache, and its memory is used for the next."""
-    stacked: Batch = {}
-    for number, example in enumerate(examples):
-        for name, value in example.items():
-            if number == 0:
-                stacked[name] = np.empty((count, *value.shape), value.dtype)
-            stacked[name][number] = value
-    return stacked
+    for filled in grain.MapDataset.range(0, len(indices), together).map(fill).to_iter_dataset(options):  # in their order
+        if filled % rows == 0:
+            yield begun.pop(filled // rows - 1)
