@@ -180,7 +180,6 @@ MAY_CHANGE_ON_RESUME = (
 
 CHOICES = {
     "init_head": ("new", "restore", "subset"),
-    "data.verify": ("full", "ends"),
     "model.pooling": ("token", "mean"),
     "model.dtype": ("float32", "bfloat16"),
     "augment.crop": ("inception", "random", "resize"),
@@ -233,6 +232,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def _validate_data(field: str, data: ConfigDict) -> None:
+    _require(data.verify in ("full", "ends"), f"{field}.verify", data.verify, "one of full, ends")
     if not data.parts:
         _require(bool(data.source), f"{field}.source", data.source, "a source such as tfds:imagenet2012")
     else:
