@@ -28,7 +28,8 @@ from mixer_jax.checkpoints.weights import SUFFIXES, describe, load_weights, tree
 from mixer_jax.checkpoints.weights import convert as convert_weights
 from mixer_jax.config import UserError, validate
 from mixer_jax.data.manifest import Manifest, split_folders
-from mixer_jax.data.sources import Source, open_source
+from mixer_jax.data.record import Source
+from mixer_jax.data.sources import open_source
 from mixer_jax.export import FORMATS, export_program
 from mixer_jax.models.registry import make_model
 from mixer_jax.preparation.inputs import Recipe

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from mixer_jax.benchmark.pipelines import Measure
 from mixer_jax.config import UserError
 from mixer_jax.data import images
-from mixer_jax.data.sources import Source
+from mixer_jax.data.record import Source
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peers/bin/python"  # of `make peers`

@@ -20,7 +20,7 @@ from mixer_jax.benchmark.pipelines import Measure, our_measure, pipeline_speeds,
 from mixer_jax.config import UserError
 from mixer_jax.data.augment import train_transform
 from mixer_jax.data.bad_records import decode, decode_for_crop
-from mixer_jax.data.sources import Source
+from mixer_jax.data.record import Source
 from mixer_jax.models.registry import make_model
 
 WARM_UP = 8  # images that do not count

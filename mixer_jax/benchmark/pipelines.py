@@ -13,7 +13,7 @@ from mixer_jax.benchmark.speed import BATCH, measure
 from mixer_jax.data.augment import train_transform
 from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import Batch, train_batches
-from mixer_jax.data.sources import Source
+from mixer_jax.data.record import Source
 from mixer_jax.records import Progress
 
 ROUNDS = 5

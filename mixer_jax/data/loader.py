@@ -21,7 +21,7 @@ from mixer_jax.data import images
 from mixer_jax.data.augment import Transform
 from mixer_jax.data.bad_records import BadRecords, decode
 from mixer_jax.data.order import order_of
-from mixer_jax.data.sources import Record, Source
+from mixer_jax.data.record import Record, Source
 
 AUGMENT_STREAM = 1  # of a run's seed; order.py and bad_records.py have the others
 TOGETHER = 16  # examples

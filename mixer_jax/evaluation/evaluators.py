@@ -12,7 +12,8 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.config import UserError
 from mixer_jax.data.augment import eval_transform
 from mixer_jax.data.loader import eval_batches
-from mixer_jax.data.sources import Source, open_source
+from mixer_jax.data.record import Source
+from mixer_jax.data.sources import open_source
 from mixer_jax.evaluation.classification import Classification, Loss
 from mixer_jax.evaluation.fewshot import FewShot
 from mixer_jax.evaluation.predict import Predict

@@ -129,7 +129,8 @@ class ZipFiles:
                 raise UserError(f"{self._file} is damaged at {self.names[number]} ({error}): copy it again.") from error
 
 
-def existing(path: Path) -> Path:
+def existing(file: str | Path) -> Path:
+    path = Path(file).expanduser()
     if not path.is_file():
-        raise UserError(f"There is no file {path}.")
+        raise UserError(f"There is no file {file}.")
     return path

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from mixer_jax.config import UserError
 from mixer_jax.preparation.archives import small_tar_gz
-from mixer_jax.preparation.files import is_image
+from mixer_jax.preparation.files import existing, is_image
 
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 FLOWERS_SETS = {"train": ("trnid",), "validation": ("valid",), "trainval": ("trnid", "valid"), "test": ("tstid",)}
@@ -48,7 +48,7 @@ def read_given(file: str, names: list[str], synsets: str, split: str) -> Given:
     if rows and all(len(row) == 1 for row in rows):
         if not synsets:
             raise UserError(f"{file} has one number a line: give also --synsets meta.mat, of the same development kit.")
-        known = synsets_of_mat(existing_file(synsets).read_bytes()) if synsets.endswith(".mat") else read_text(synsets).split()
+        known = synsets_of_mat(existing(synsets).read_bytes()) if synsets.endswith(".mat") else read_text(synsets).split()
         return _ground_truth(names, rows, known, file)
     if rows and all(len(row) == 4 and not is_image(row[0]) and all(map(is_number, row[1:])) for row in rows):
         return _pets(rows)
@@ -112,7 +112,7 @@ def _pets(rows: list[list[str]]) -> Given:
 def _flowers(file: str, split: str) -> Given:
     if split not in FLOWERS_SETS:
         raise UserError(f"--split {split}: with {file} it must be one of {', '.join(FLOWERS_SETS)}.")
-    labels, sets = (_loadmat(existing_file(str(path)).read_bytes()) for path in (file, Path(file).with_name("setid.mat")))
+    labels, sets = (_loadmat(existing(path).read_bytes()) for path in (file, Path(file).with_name("setid.mat")))
     try:
         classes = labels["labels"].ravel().tolist()
         numbers = [number for name in FLOWERS_SETS[split] for number in sets[name].ravel().tolist()]
@@ -149,13 +149,6 @@ def is_number(word: str) -> bool:
 
 def read_text(file: str) -> str:
     try:
-        return existing_file(file).read_text()
+        return existing(file).read_text()
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not text: {error}.") from error
-
-
-def existing_file(file: str) -> Path:
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"There is no file {file}.")
-    return path

@@ -14,7 +14,8 @@ from mixer_jax.data.augment import train_transform
 from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import eval_batches, train_batches
 from mixer_jax.data.order import EpochOrder
-from mixer_jax.data.sources import FolderSource, Record
+from mixer_jax.data.record import Record
+from mixer_jax.data.sources import FolderSource
 
 CAP, BATCH, STEPS = 2**26, 40, 25  # an epoch
 

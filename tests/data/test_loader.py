@@ -10,7 +10,8 @@ from mixer_jax.config import UserError
 from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import eval_batches, train_batches
 from mixer_jax.data.order import EpochOrder
-from mixer_jax.data.sources import FolderSource, Record
+from mixer_jax.data.record import Record
+from mixer_jax.data.sources import FolderSource
 
 
 class Numbers:
