@@ -94,16 +94,16 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
     for i in (*range(WARM_UP), *range(num_images)):
         record = timed("read", source.__getitem__, i % len(source))
         image = timed("decode", lambda record: decode(record, max_pixels, strict=True).image, record)
-        transforms["flip"](image, np.random.default_rng(i))  # so that all of them find the image in the caches
         if record.by_rows:
             timed("rows", lambda i, record: crop(decode_for_crop(record, max_pixels).image, np.random.default_rng(i)), i, record)
-        for stage, transform in transforms.items():
+        for stage, transform in list(transforms.items())[:: (-1) ** i]:  # the later ones find the image in the caches
             last = timed(stage, lambda *of, by=transform: np.ascontiguousarray(by(*of)), image, np.random.default_rng(i))
     seconds = {stage: median(each[WARM_UP:] or [0]) for stage, each in taken.items()}
     if rows := seconds.pop("rows"):  # decoding and cropping are one there
         seconds["decode"] = rows - seconds["crop and resize"]
-    seconds["RandAugment"] = mean(taken["RandAugment"][WARM_UP:]) - seconds["flip"]  # some of its operations take long: no median
-    seconds["flip"] -= seconds["crop and resize"]
+    means = {stage: mean(taken[stage][WARM_UP:]) for stage in transforms}  # every other image is flipped, operations differ
+    seconds["flip"] = means["flip"] - means["crop and resize"]
+    seconds["RandAugment"] = means["RandAugment"] - means["flip"]
     if not isinstance(record.image, bytes):
         del seconds["decode"]
     return {stage: each for stage, each in (seconds | _batch_seconds(config, last)).items() if each > 0}
