@@ -208,6 +208,7 @@ def validate(config: ConfigDict) -> None:
     for field, least in AT_LEAST.items():
         _require(_get(config, field) >= least, field, _get(config, field), f"at least {least}")
     _validate_data("data", config.data)
+    _require(config.seed < 2**32, "seed", config.seed, "below 2^32")
     _require(
         config.batch_size % config.accumulation_steps == 0,
         "accumulation_steps", config.accumulation_steps, f"a divisor of batch_size={config.batch_size}",

@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     print("{}", flush=True)  # ready
     for line in sys.stdin:
         asked = json.loads(line)
-        print(json.dumps(measure(batches(asked["pipeline"], asked["threads"]), asked["seconds"])), flush=True)
+        print(json.dumps(measure(batches(asked["pipeline"], asked["threads"]), asked["seconds"], asked["threads"])), flush=True)
 
 
 if __name__ == "__main__":

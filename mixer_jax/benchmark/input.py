@@ -64,8 +64,8 @@ def as_text(figures: dict) -> str:
     for stage, each in (stages | {"all": total}).items():
         lines.append(f"{stage:<28}{1e3 / each:>13.0f}{each:>14.3f}{each / total:>7.0%}")
     for name, speeds in figures["pipelines"].items():
-        threads = list(speeds["ours"]["images_per_sec"])
-        clock = "".join(f"{f'{count} thread' + 's' * (count != '1'):>11}" for count in threads)
+        cores = list(speeds["ours"]["images_per_sec"])
+        clock = "".join(f"{f'{count} core' + 's' * (count != '1'):>11}" for count in cores)
         lines += ["", f"{name:<28}{'images/CPU-s':>13}   images/s by the clock:{clock}   times"]
         for whose, speed in speeds.items():
             clock = "".join(f"{each:>11.0f}" for each in speed["images_per_sec"].values())

@@ -34,7 +34,7 @@ def our_measure(source: Source, config: ConfigDict) -> Measure:
                 source, train_transform(augment, config.image_size), seed=config.seed, batch_size=BATCH, rows=np.arange(BATCH),
                 steps=range(10**6), threads=threads, prefetch=2 * BATCH, bad=BadRecords(source, config.loader.max_pixels),
             )  # fmt: skip
-        return measure(pipelines[key], seconds)
+        return measure(pipelines[key], seconds, cores=threads)
 
     return ours
 
@@ -42,8 +42,8 @@ def our_measure(source: Source, config: ConfigDict) -> Measure:
 def pipeline_speeds(augment: ConfigDict, measures: dict[str, Measure], cores: int) -> dict[str, dict[str, dict]]:
     """{pipeline: {whose: speed}}, medians over ROUNDS. The pipelines are `augment` without RandAugment and, if it has that, with.
 
-    A speed has "images_per_cpu_sec", with one thread, "images_per_sec", by the clock, with {"1", str(cores)} threads, and
-    "speed_up", the last over the first.
+    A speed has "images_per_cpu_sec", with one thread, "images_per_sec", by the clock, with {"1", str(cores)} threads, each
+    on a core of its own, and "speed_up", the last over the first.
     """
     crop = "crop + flip" if augment.flip else "crop"
     pipelines = {crop: without_randaugment(augment)}

@@ -54,7 +54,8 @@ def train_batches(
     def example(local: int) -> Batch:
         step, row = divmod(local, len(rows))
         epoch, record = order(step * batch_size + int(rows[row]))
-        rng = np.random.default_rng(np.random.SeedSequence([seed, AUGMENT_STREAM, epoch, record]))
+        key = np.array([seed, AUGMENT_STREAM, epoch, record], np.uint32)  # a list would be made into this, slowly
+        rng = np.random.default_rng(np.random.SeedSequence(key))
         found, decoded = bad.read(seed, epoch, record)
         return _example(source, found, decoded, transform, rng) | {"substituted": np.int32(found != record)}
 

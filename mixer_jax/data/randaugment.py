@@ -66,34 +66,32 @@ def contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 def autocontrast(image: np.ndarray) -> np.ndarray:
     """Stretches each channel to 0 ... 255; a constant one stays."""
-    return cv2.LUT(image, _table(*(_stretched(histogram) for histogram in _histograms(image))))
+    rows = image.reshape(len(image), -1)  # NumPy is fast where the rest is long
+    lowest, highest = rows.min(0).reshape(-1, 3).min(0), rows.max(0).reshape(-1, 3).max(0)
+    return cv2.LUT(image, np.concatenate([_stretched(*ends) for ends in zip(lowest.tolist(), highest.tolist(), strict=True)], -1))
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
-    """Makes each channel's levels about equally frequent."""
-    return cv2.LUT(image, _table(*(_equalized(histogram) for histogram in _histograms(image))))
+    """Makes each channel's levels about equally frequent.
+
+    A level becomes the number of pixels below it, in steps of a 255th of those below the highest; without a step it stays.
+    """
+    histograms = [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
+    pixels = np.stack(histograms, -1).astype(np.int64)
+    below = np.cumsum(pixels, 0) - pixels
+    steps = np.where(pixels, below, 0).max(0) // 255
+    return cv2.LUT(image, _table(np.where(steps, (below + steps // 2) // np.maximum(steps, 1), LEVELS[:, None])))
 
 
-def _stretched(histogram: np.ndarray) -> np.ndarray:
-    lowest, highest = np.flatnonzero(histogram)[[0, -1]]
+def _table(levels: np.ndarray) -> np.ndarray:
+    """What each level becomes, clipped and truncated: [256] for all channels, or [256, 3] -> uint8 [1, 256, 1 or 3]"""
+    return np.clip(levels, 0, 255).astype(np.uint8).reshape(1, 256, -1)
+
+
+@lru_cache(maxsize=4096)
+def _stretched(lowest: int, highest: int) -> np.ndarray:
     scale = 255 / (highest - lowest) if highest > lowest else 0
-    return LEVELS * scale - lowest * scale if scale else LEVELS
-
-
-def _equalized(histogram: np.ndarray) -> np.ndarray:
-    """A level becomes the number of pixels below it, in steps of a 255th of those below the highest."""
-    step = (histogram.sum() - histogram[np.flatnonzero(histogram)[-1]]) // 255
-    return (np.cumsum(histogram) - histogram + step // 2) // step if step else LEVELS
-
-
-def _histograms(image: np.ndarray) -> list[np.ndarray]:
-    """Pixels of each level, int64 [256] for each channel."""
-    return [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64) for channel in range(3)]
-
-
-def _table(*levels: np.ndarray) -> np.ndarray:
-    """What each level becomes, clipped and truncated: [256], for all channels or for each -> uint8 [1, 256, 1 or 3]"""
-    return np.clip(np.stack(levels, -1), 0, 255).astype(np.uint8)[None]
+    return _table(LEVELS * scale - lowest * scale if scale else LEVELS)
 
 
 @lru_cache

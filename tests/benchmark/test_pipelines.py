@@ -16,13 +16,13 @@ SPEEDS = {"ours": 300.0, "theirs": 200.0}
 
 def test_speed_is_images_over_time_once_the_buffers_are_full():
     taken = itertools.count()
-    found = speed.measure((next(taken) for _ in itertools.count()), seconds=0.02)
+    found = speed.measure((next(taken) for _ in itertools.count()), seconds=0.02, cores=1)
     assert next(taken) > speed.WARM_UP
     assert found["images_per_sec"] > 0 and found["images_per_cpu_sec"] >= found["images_per_sec"] / 2
 
 
 def test_ours_is_the_stream_that_trains_and_goes_on_where_it_was(tiny_config, monkeypatch):
-    monkeypatch.setattr(pipelines, "measure", lambda batches, seconds: next(batches))
+    monkeypatch.setattr(pipelines, "measure", lambda batches, seconds, cores: next(batches))
     measure = pipelines.our_measure(DigitsSource("train"), tiny_config)
     first, second = (measure(tiny_config.augment, 1, 0.0) for _ in range(2))
     again = pipelines.our_measure(DigitsSource("train"), tiny_config)(tiny_config.augment, 2, 0.0)
