@@ -50,8 +50,15 @@ class Program:
     def compile_step(self, mesh: Mesh, max_labels: int) -> tuple[Callable, float]:
         """(the training step compiled for the mesh, operations of one step on one device).
 
-        The old state's memory is given to the new. The operations are those that the compiler counts, with what remat computes
-        twice. It counts a loop's body once, so with accumulation its figure is multiplied by the number of parts.
+        The operations are those that the compiler counts, with what remat computes twice. It counts a loop's body once, so with
+        accumulation its figure is multiplied by the number of parts.
+        """
+        compiled = self.lower_step(mesh, max_labels).compile()
+        return compiled, compiled.cost_analysis()["flops"] * self.config.accumulation_steps
+
+    def lower_step(self, mesh: Mesh, max_labels: int) -> jax.stages.Lowered:
+        """The training step, ready to be compiled for the mesh. The old state's memory is given to the new.
+
         Raises UserError when the parts of an accumulated batch cannot be split over the devices.
         """
         config, shapes = self.config, self.state_shapes(mesh)
@@ -69,8 +76,7 @@ class Program:
         }
         step = make_train_step(self.model, self.tx, self.schedule, config)
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(shapes), replicated(mesh)))
-        compiled = jitted.lower(shapes, batch).compile()
-        return compiled, compiled.cost_analysis()["flops"] * config.accumulation_steps
+        return jitted.lower(shapes, batch)
 
 
 def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Program:

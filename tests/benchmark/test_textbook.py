@@ -1,0 +1,27 @@
+"""The reference of comparisons of speed is the same function as the model it is compared with."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixer_jax.benchmark.textbook import textbook
+from mixer_jax.training.program import make_program
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 3e-2)])
+def test_the_textbooks_logits_and_gradients_are_the_models(tiny_config, dtype, tolerance):
+    tiny_config.model.update(dropout=0.0, stoch_depth=0.0, dtype=dtype)
+    ours = make_program(tiny_config, total_steps=10, warmup_steps=0)
+    reference = textbook(ours)
+    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), ours.new_params())
+    images = jax.random.uniform(jax.random.key(2), (4, 8, 8, 3), minval=-1.0)
+
+    def loss(params, model):
+        logits, features = model.apply({"params": params}, images, train=True)
+        return jnp.sum(jax.nn.log_softmax(logits)[:, 0]), (logits, features["pre_logits"])
+
+    results = [jax.grad(loss, has_aux=True)(params, program.model) for program in (ours, reference)]
+    for mine, theirs in zip(*map(jax.tree.leaves, results), strict=True):
+        assert mine.dtype == theirs.dtype == jnp.float32
+        np.testing.assert_allclose(mine, theirs, atol=tolerance * float(jnp.max(jnp.abs(theirs))))
