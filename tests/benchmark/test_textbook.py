@@ -1,5 +1,7 @@
 """The reference of comparisons of speed is the same function as the model it is compared with."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,14 +16,16 @@ def test_the_textbooks_logits_and_gradients_are_the_models(tiny_config, dtype, t
     tiny_config.model.update(dropout=0.0, stoch_depth=0.0, dtype=dtype)
     ours = make_program(tiny_config, total_steps=10, warmup_steps=0)
     reference = textbook(ours)
-    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), ours.new_params())
+    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), jax.jit(ours.new_params)())
     images = jax.random.uniform(jax.random.key(2), (4, 8, 8, 3), minval=-1.0)
 
-    def loss(params, model):
+    @functools.partial(jax.jit, static_argnums=1)
+    @functools.partial(jax.grad, has_aux=True)
+    def gradients(params, model):
         logits, features = model.apply({"params": params}, images, train=True)
         return jnp.sum(jax.nn.log_softmax(logits)[:, 0]), (logits, features["pre_logits"])
 
-    results = [jax.grad(loss, has_aux=True)(params, program.model) for program in (ours, reference)]
+    results = [gradients(params, program.model) for program in (ours, reference)]
     for mine, theirs in zip(*map(jax.tree.leaves, results), strict=True):
         assert mine.dtype == theirs.dtype == jnp.float32
         np.testing.assert_allclose(mine, theirs, atol=tolerance * float(jnp.max(jnp.abs(theirs))))
