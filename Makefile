@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-interop lint format bench peers clean
+.PHONY: demo test test-interop lint format bench peers plan plan-check clean
 
 demo: .venv/pins           ## pre-train, fine-tune, evaluate on data that ship with it; a page with curves at the end
 	$(BIN)/python -m mixer_jax demo --workdir=runs/demo
@@ -27,8 +27,13 @@ bench: .venv/pins          ## speed of the training step and of the input on thi
 
 peers: .venv-peers/pins    ## a Python that runs big_vision's input pipeline, for `bench input --beside`
 
+plan: .venv/pins .venv-plan/pins ## the TPU compiler, for `python -m mixer_jax plan`: no TPU is needed
+
+plan-check: plan           ## the pre-training configs still compile and fit on their pods, and are no slower than recorded
+	$(BIN)/python -m mixer_jax plan --check
+
 clean:
-	rm -rf .venv .venv-interop .venv-peers runs
+	rm -rf .venv .venv-interop .venv-peers .venv-plan runs
 
 .venv/pins: requirements.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."'
@@ -41,6 +46,12 @@ clean:
 	$(PYTHON) -m venv --clear .venv-interop
 	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt $$(grep ^torch requirements-interop.txt)
 	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-interop.txt
+	touch $@
+
+# In a folder of its own: beside JAX it would make every run look for TPUs.
+.venv-plan/pins: requirements-plan.txt .venv/pins
+	rm -rf .venv-plan
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv-plan -r requirements-plan.txt
 	touch $@
 
 # big_vision's RandAugment calls TensorFlow Addons, whose last release wants TensorFlow 2.15, which has none for a newer Python.

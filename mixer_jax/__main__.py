@@ -32,6 +32,7 @@ from mixer_jax.data.record import Source
 from mixer_jax.data.sources import open_source
 from mixer_jax.export import FORMATS, export_program
 from mixer_jax.models.registry import make_model
+from mixer_jax.planning.command import add_plan
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare as prepare_shards
 from mixer_jax.report.demo import run_demo
@@ -208,6 +209,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--sha256", default="", help="that the file must have, when you know it")
     command.set_defaults(tool=verify_weights)
 
+    add_plan(commands)
     add_benches(commands)
     return tools
 

@@ -1,7 +1,8 @@
 """The machines: starting a pod, the mesh, which device holds what, and host arrays becoming global ones.
 
-The mesh has two axes. The batch is split over both. Parameters and optimiser state are copied along `data` and, where a rule says
-so, split along `fsdp` (ZeRO 3, Rajbhandari et al., arXiv 1910.02054); XLA's partitioner adds the collectives.
+The mesh has three axes. The batch is split over all. Parameters and optimiser state are copied along `slice` (pods that a slower
+network joins) and `data`, and where a rule says so split along `fsdp` (ZeRO 3, Rajbhandari et al., arXiv 1910.02054); XLA's
+partitioner adds the collectives.
 """
 
 import os
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mixer_jax.config import UserError
+
+AXES = ("slice", "data", "fsdp")
 
 # Parameter paths whose arrays are split along `fsdp`: the first match counts, in any tree that mirrors the parameters (Adam's
 # moments, averaged weights). Kernels hold over 99 % of the numbers; biases and norms are not worth the latency.
@@ -69,19 +72,23 @@ def _keep_compiled_programs() -> None:
 
 
 def make_mesh(fsdp: int, devices: list | None = None) -> Mesh:
-    """All devices as [data, fsdp].
+    """All devices as [slice, data, fsdp].
 
-    Raises UserError when fsdp does not divide their number, or when this is one host of a pod slice that was not joined to the
-    others: each would silently train alone.
+    Raises UserError when fsdp does not divide their number in a slice, or when this is one host of a pod slice that was not
+    joined to the others: each would silently train alone.
     """
     several_hosts = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") or jax.process_count() > 1
     if several_hosts and not jax.distributed.is_initialized():
         raise UserError("This machine is one host of several (a TPU pod slice). Add --distributed, on every host.")
     devices = devices or jax.devices()
-    if len(devices) % fsdp:
-        raise UserError(f"config.parallel.fsdp is {fsdp}: it must divide the number of devices, {len(devices)}.")
-    shape = (len(devices) // fsdp, fsdp)
-    return jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
+    num_slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}) or 1
+    in_slice = len(devices) // num_slices
+    if in_slice % fsdp:
+        raise UserError(f"config.parallel.fsdp is {fsdp}: it must divide the number of devices (of a slice), {in_slice}.")
+    shape, types = (1, in_slice // fsdp, fsdp), (AxisType.Auto,) * len(AXES)
+    if num_slices == 1:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    return Mesh(mesh_utils.create_hybrid_device_mesh(shape, (num_slices, 1, 1), devices), AXES, axis_types=types)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -90,7 +97,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Leading axis over every device."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def state_sharding(tree, mesh: Mesh):

@@ -14,6 +14,7 @@ LAYERS = [
     {"checkpoints", "preparation"},  # weights belong to a model: what they are called and how they are changed depends on which
     {"training", "evaluation"},
     {"report", "benchmark", "export"},
+    {"planning"},
     {"__main__", "train", "evaluate"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -33,7 +33,7 @@ def specs_of(tree, fsdp: int) -> dict[str, tuple]:
 @pytest.mark.parametrize("fsdp", [1, 2, 4, 8])
 def test_the_mesh_has_all_devices_in_groups_of_fsdp(fsdp):
     mesh = make_mesh(fsdp)
-    assert (dict(mesh.shape), mesh.size) == ({"data": 8 // fsdp, "fsdp": fsdp}, 8)
+    assert (dict(mesh.shape), mesh.size) == ({"slice": 1, "data": 8 // fsdp, "fsdp": fsdp}, 8)
     assert set(mesh.devices.ravel()) == set(jax.devices())
 
 

@@ -1,0 +1,1 @@
+"""A pod's program, compiled without the pod: `python -m mixer_jax plan`."""

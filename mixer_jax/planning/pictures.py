@@ -1,0 +1,77 @@
+"""A recorded table as Markdown for the README, and the throughput column as a picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+def markdown(name: str, table: dict) -> str:
+    """Of a table of tables.py, by its name; the last line says what estimated it."""
+    heads, cells = COLUMNS[name]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines += [f"| {' | '.join(cells(row))} |" for row in table["rows"]]
+    return "\n".join([*lines, "", f"Estimated by the TPU compiler ({table['estimated_by']})."])
+
+
+def _fit(row: dict) -> list[str]:
+    fields = [f"{row['config']} {row['overrides'].replace('--config.', '')}".strip(), row["topology"], str(row["batch_per_core"])]
+    if not row["fits"]:
+        return [*fields, f"no, {row['over_gib']:.2f} GiB too much" if row["over_gib"] else "no", "", "", "", ""]
+    paper = row["paper_core_days"]
+    return [
+        *fields,
+        f"{row['memory_gib']:.2f} of {row['memory_limit_gib']:g} GiB",
+        f"{row['images_per_sec_per_core']:g}",
+        f"{row['hours']:.3g}",
+        f"{row['core_days']:.3g}",
+        f"{paper:g}" if paper and row["topology"].startswith("v3") else "",
+    ]
+
+
+def _throughput(row: dict) -> list[str]:
+    return [row["model"], str(row["batch_per_core"]), f"{row['estimate']:g}", str(row["paper"]), f"{row['ratio']:.2f}"]
+
+
+def _speed(row: dict) -> list[str]:
+    return [
+        f"{row['model']} {row['stage']}",
+        str(row["ours"]),
+        str(row["textbook"]),
+        f"{row['ratio']:.2f}",
+        str(row["limit"]),
+        f"{row['ours_temporary_gib']:.2f}, {row['textbook_temporary_gib']:.2f}",
+    ]
+
+
+COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
+    "fit": (
+        ["config", "topology", "images a core", "memory a core", "images/s/core", "hours", "core-days", "paper's core-days"],
+        _fit,
+    ),
+    "throughput": (["model", "images at once", "estimate, images/s/core", "paper, measured", "ratio"], _throughput),
+    "speed": (["images/s/core", "ours", "textbook", "ratio", "limit", "GiB of activations: ours, textbook"], _speed),
+}
+
+
+def plot(table: dict, file: Path) -> None:
+    """Estimates of the throughput table against the paper's figures, both logarithmic."""
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    families = dict.fromkeys(row["model"].split()[0] for row in table["rows"])
+    for family, marker in zip(families, "osD", strict=False):
+        rows = [row for row in table["rows"] if row["model"].startswith(family)]
+        axes.plot([row["paper"] for row in rows], [row["estimate"] for row in rows], marker, label=family)
+        for row in rows:
+            axes.annotate(
+                row["model"].split()[1], (row["paper"], row["estimate"]), (5, -9), textcoords="offset points", fontsize=8
+            )
+    ends = [min(row["paper"] for row in table["rows"]) / 1.5, max(row["paper"] for row in table["rows"]) * 1.5]
+    axes.plot(ends, ends, color="grey", linewidth=1, label="equal")
+    axes.set(xscale="log", yscale="log", xlabel="paper, measured on TPU-v3 (images/s/core)")
+    axes.set(ylabel=f"estimated by the TPU compiler ({table['estimated_by']})")
+    axes.set_title(
+        f"Inference: rank correlation {table['rank_correlation']['all']} (Mixers {table['rank_correlation']['mixer']})"
+    )
+    axes.legend()
+    figure.savefig(file, dpi=120)

@@ -1,0 +1,131 @@
+"""The process that has the TPU compiler: pickled requests on standard input, pickled answers on standard output.
+
+compiler.py starts it, so that no other process ever loads libtpu, and a compiler that hangs or crashes takes nothing with it. It
+compiles what train.py compiles (program.lower_step) or what evaluators call (predict), for devices that are not there.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer_jax import parallel
+from mixer_jax.benchmark.textbook import textbook
+from mixer_jax.config import UserError
+from mixer_jax.evaluation.predict import make_predict
+from mixer_jax.planning import hlo
+from mixer_jax.planning.topology import devices
+from mixer_jax.training.program import Program, make_program
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One program. `config` is that of a run, with its global batch size; the stage is "train" or "eval" (predict alone)."""
+
+    config: ConfigDict
+    topology: str
+    num_slices: int = 1
+    stage: str = "train"
+    textbook: bool = False  # the reference's model in place of ours
+
+
+def compile_program(request: Request, cache: Path, compiler: str) -> dict:
+    """What the compiler says of it, for JSON: "fits" or "reason", cycles, memory, operations, collectives, all of one device.
+
+    Kept in `cache` under a digest of the lowered text, so that a program that was compiled before takes seconds.
+    """
+    config = request.config
+    start = time.perf_counter()
+    mesh = parallel.make_mesh(config.parallel.fsdp, devices(request.topology, request.num_slices))
+    program = make_program(config, total_steps=1000, warmup_steps=10)
+    program = textbook(program) if request.textbook else program
+    trained = request.stage == "train"
+    lowered = program.lower_step(mesh, config.data.max_labels) if trained else lower_predict(program, mesh)
+    known = {"devices": mesh.size, "lower_seconds": time.perf_counter() - start} | state_bytes(program, mesh, request.stage)
+    text = "\n".join([lowered.as_text(), str(mesh), request.topology, compiler])
+    file = cache / (hashlib.sha256(text.encode() + Path(hlo.__file__).read_bytes()).hexdigest() + ".json")
+    if file.exists():
+        return known | json.loads(file.read_text())
+    found = compiled_costs(lowered)
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(found))
+    partial.replace(file)
+    return known | found
+
+
+def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
+    """Inference of one batch: uint8 images to logits, parameters as in training."""
+    config = program.config
+    shape = (config.batch_size, config.image_size, config.image_size, 3)
+    images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))
+    logits_alone = lambda params, images: make_predict(program.model)(params, images)[0]  # noqa: E731
+    return jax.jit(logits_alone).lower(program.state_shapes(mesh).params, images)
+
+
+def compiled_costs(lowered: jax.stages.Lowered) -> dict:
+    start = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return {"fits": False, "reason": str(error).splitlines()[0], "compile_seconds": time.perf_counter() - start}
+    cycles, collectives = hlo.costs(compiled.as_text())
+    memory = compiled.memory_analysis()
+    return {
+        "fits": True,
+        "cycles": cycles,
+        "collectives": collectives,
+        "flops": compiled.cost_analysis()["flops"],
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "code_bytes": memory.generated_code_size_in_bytes,
+        "compile_seconds": time.perf_counter() - start,
+    }
+
+
+def state_bytes(program: Program, mesh: Mesh, stage: str) -> dict[str, int]:
+    """Of the parameters and, in training, of the averaged ones and the optimiser's state, on one device."""
+
+    def held(tree) -> int:
+        return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+    shapes = program.state_shapes(mesh)
+    trained = stage == "train"
+    return {"parameter_bytes": held(shapes.params), "optimizer_bytes": held((shapes.opt_state, shapes.ema)) if trained else 0}
+
+
+def main() -> None:
+    """Answers until its input ends. An answer is ("ok", a dict), ("refused", a UserError's text) or ("failed", an error's)."""
+    cache, compiler = Path(sys.argv[1]), sys.argv[2]
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the compiler prints is no answer
+    while True:
+        try:
+            request = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = "ok", compile_program(request, cache, compiler)
+        except UserError as error:
+            answer = "refused", str(error)
+        except Exception as error:  # whatever the compiler raises is the answer
+            answer = "failed", f"{type(error).__name__}: {error}"
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
