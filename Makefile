@@ -29,7 +29,8 @@ peers: .venv-peers/pins    ## a Python that runs big_vision's input pipeline, fo
 
 plan: .venv/pins .venv-plan/pins ## the TPU compiler, for `python -m mixer_jax plan`: no TPU is needed
 
-plan-check: plan           ## the pre-training configs still compile and fit on their pods, and are no slower than recorded
+plan-check: plan           ## the pre-training configs still compile and fit on their pods, no slower than recorded
+	$(BIN)/python -m pytest tests/pods
 	$(BIN)/python -m mixer_jax plan --check
 
 clean:

@@ -1,7 +1,8 @@
 """From what the compiler says of one program on one device to figures of a run: seconds, images, shares, gibibytes, days.
 
 The step's time is the compiler's cycles at the core's clock, and after them what devices send each other, of which the compiler
-estimates nothing, at the full speed of all links. In truth some of it overlaps, and links are seldom full. It is an estimate.
+estimates nothing, at the full speed of all links. In truth some of it overlaps, and links are seldom full. What goes between
+slices, over the data centre's network, has no time here.
 """
 
 import re
@@ -29,6 +30,7 @@ def figures(found: dict, generation: Generation, batch_per_core: int) -> dict:
         return {"fits": False, "reason": found["reason"], "over_gib": _over(found["reason"])} | memory
     compute_seconds = sum(found["cycles"].values()) / generation.clock_hz
     sent = {name: PASSES.get(name, 1) * each["bytes"] for name, each in found["collectives"].items()}
+    sent.pop("send", None)
     communication_seconds = sum(sent.values()) / generation.link_bytes_per_sec if found["devices"] > 1 else 0.0
     step_seconds = compute_seconds + communication_seconds
     peak = PEAK_FLOPS_PER_SEC[generation.kind]

@@ -18,7 +18,14 @@ OP_NAME = re.compile(r'op_name="([^"]*)"')
 CHANNEL = re.compile(r"channel_id=(\d+)")
 FIRST_GROUP = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\])")
 ARRAY = re.compile(r"\b([a-z]+)(\d+)[a-z0-9]*\[([\d,]*)\]")  # bf16[64,196]
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "collective-permute",
+    "all-to-all",
+    "send",
+)  # the last: between slices
 RUNS = ("while", "conditional", "call")  # their computations have cycles of their own; those of a fusion are in the fusion's
 
 
@@ -37,9 +44,9 @@ def costs(text: str) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
             cycles[op_name.group(1) if op_name else name] += times * int(found.group(1))
         kind = opcode.removesuffix("-start")
         channel = CHANNEL.search(line)
-        if kind not in COLLECTIVES or (channel and channel.group(1) in seen):
+        if kind not in COLLECTIVES or (channel and (kind, channel.group(1)) in seen):
             continue
-        seen.add(channel and channel.group(1))
+        seen.add((kind, channel and channel.group(1)))
         kind = "reduce-scatter" if computation.startswith("all-reduce-scatter") else kind  # libtpu's way to write one
         sizes = _sizes(result, line, opcode)
         collectives[kind].update({"count": times, "bytes": times * sum(sizes.values())})
@@ -76,7 +83,9 @@ def _sizes(result: str, line: str, opcode: str) -> dict[str, int]:
         (kind + bits, int(bits) // 8 * prod(map(int, filter(None, dims.split(",")))))
         for kind, bits, dims in ARRAY.findall(result)
     ]
-    if opcode.endswith("-start") and opcode != "all-reduce-start":  # (what goes in, what comes out, signals)
+    if opcode == "send" or (
+        opcode.endswith("-start") and opcode != "all-reduce-start"
+    ):  # (what goes in, what comes out, signals)
         arrays = [max(arrays, key=lambda array: array[1])]
     group = FIRST_GROUP.search(line)
     parts = (int(group.group(2) or 0) or len(group.group(1).split(","))) if opcode.startswith("reduce-scatter") and group else 1

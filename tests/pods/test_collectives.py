@@ -1,0 +1,56 @@
+"""With the TPU compiler (`make plan-check`): what the devices of small pods send each other is what one expects.
+
+A Mixer of two blocks of S/32, mixup off. Only whole kernels are asked after: 99 % of the parameters.
+"""
+
+import functools
+
+import pytest
+
+from mixer_jax.config import default_config
+from mixer_jax.planning.compiler import Compiler
+from mixer_jax.planning.plan import plan
+
+KERNELS = 32 * 32 * 3 * 512 + 2 * (2 * 49 * 256 + 2 * 512 * 2048) + 512 * 1024  # numbers: stem, two blocks, head
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """(topology, slices, fsdp, accumulation steps) -> {kind of collective: {"count", "bytes", bytes of each dtype}}."""
+    with Compiler() as compiler:
+
+        @functools.cache
+        def compiled(topology: str, num_slices: int = 1, fsdp: int = 1, accumulation_steps: int = 1) -> dict:
+            config = default_config()
+            config.model.update(variant="S/32", num_blocks=2, dtype="bfloat16")
+            config.update(image_size=224, num_classes=1024, accumulation_steps=accumulation_steps)
+            config.data.source, config.total.steps, config.parallel.fsdp = "tfds:imagenet2012", 1, fsdp
+            return plan(compiler, "", config, topology, num_slices=num_slices, batch_per_core=16)["collectives"]
+
+        yield compiled
+
+
+def numbers(collective: dict) -> float:
+    """How many float numbers it has."""
+    return collective.get("f32", 0) / 4 + collective.get("bf16", 0) / 2
+
+
+@pytest.mark.parametrize("topology", ["v3:2x2", "v4:2x2x1"])
+@pytest.mark.parametrize("accumulation_steps", [1, 4])
+def test_data_parallel_reduces_every_gradient_once_a_step_whatever_the_accumulation(compiled, topology, accumulation_steps):
+    found = compiled(topology, accumulation_steps=accumulation_steps)
+    assert KERNELS < numbers(found["all-reduce"]) < 1.02 * KERNELS
+    assert set(found) == {"all-reduce"}
+
+
+def test_fsdp_gathers_parameters_and_scatters_gradients(compiled):
+    found, copied = compiled("v4:2x2x1", fsdp=4), compiled("v4:2x2x1")
+    assert 0.9 * KERNELS < numbers(found["all-gather"]) < 2.1 * KERNELS  # for the forward pass, and again for the backward
+    assert numbers(found["reduce-scatter"]) > 0.5 * KERNELS
+    assert numbers(found["all-reduce"]) < 0.5 * numbers(copied["all-reduce"])
+
+
+def test_slices_send_each_other_no_more_than_their_share_of_the_gradients(compiled):
+    found = compiled("v4:2x2x1", num_slices=2)  # of four devices each: scattered within a slice, summed between, gathered
+    assert KERNELS < numbers(found["reduce-scatter"]) + numbers(found["all-reduce"]) < 1.02 * KERNELS
+    assert KERNELS / 4 < numbers(found["send"]) < 1.05 * KERNELS / 4
