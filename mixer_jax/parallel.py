@@ -24,7 +24,7 @@ AXES = ("slice", "data", "fsdp")
 SHARDING_RULES = ((r".*/kernel", "fsdp"), (r".*", None))
 
 # Dense bfloat16 operations a second of one JAX device, from the makers' data sheets, by the first name that the device kind
-# contains. A device is a core on TPU v2 and v3, a chip from v4 on.
+# contains. A device is a core on TPU v2, v3 and 7x, a chip on the others.
 PEAK_FLOPS_PER_SEC = {
     "TPU v2": 22.5e12,
     "TPU v3": 61.5e12,
@@ -32,6 +32,7 @@ PEAK_FLOPS_PER_SEC = {
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,
     "TPU v6 lite": 918e12,
+    "TPU7x": 1153.5e12,
     "A100": 312e12,
     "H100": 989e12,
     "H200": 989e12,

@@ -23,7 +23,7 @@ NO_LAYER = ("Mixer", "TextbookMixer", "VisionTransformer", "ResNet", "while", "b
 def figures(found: dict, generation: Generation, batch_per_core: int) -> dict:
     """What worker.compile_program found -> {"fits": True, "step_seconds": ..., ...} or {"fits": False, "reason": ...}.
 
-    All of one device: a core on v2 and v3, a chip from v4 on.
+    All of one device: a core on v2, v3 and 7x, a chip on the others.
     """
     memory = {"memory_limit_gib": generation.memory_gib, "devices": found["devices"], "batch_per_core": batch_per_core}
     if not found["fits"]:

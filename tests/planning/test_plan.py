@@ -102,7 +102,9 @@ def test_the_papers_columns_are_of_rows_and_models_that_exist():
     assert paper_core_days("configs/finetune.py:imagenet") is None
 
 
-@pytest.mark.parametrize(("name", "devices"), [("v2:2x2", 8), ("v3:32x32", 2048), ("v4:8x8x8", 512), ("v5e:16x16", 256)])
+@pytest.mark.parametrize(
+    ("name", "devices"), [("v2:2x2", 8), ("v3:32x32", 2048), ("v4:8x8x8", 512), ("v5e:16x16", 256), ("tpu7x:2x2x1", 8)]
+)
 def test_a_topology_is_a_generation_and_a_shape_in_chips(name, devices):
     assert num_devices(name) == devices
 
