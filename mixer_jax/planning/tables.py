@@ -24,7 +24,7 @@ WORSE = 0.03  # of a recorded estimate: more than that is refused
 ReadConfig = Callable[[str, list[str]], ConfigDict]
 """(FILE.py:ARG, overrides) -> config: app.read_config."""
 
-FIT_TOPOLOGIES = ("v3:8x8", "v4:4x4x4", "v5e:8x8")
+FIT_TOPOLOGIES = ("v3:8x8", "v4:4x4x4")
 LARGE_HEAD = ["--config.num_classes=21843"]
 FIT_EXTRAS = (  # H/14 with ImageNet-21k's head, as far as the largest slices go
     ("configs/pretrain_jft300m.py:H/14", "v3:32x32", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),

@@ -69,8 +69,12 @@ def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
     config = program.config
     shape = (config.batch_size, config.image_size, config.image_size, 3)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))
-    logits_alone = lambda params, images: make_predict(program.model)(params, images)[0]  # noqa: E731
-    return jax.jit(logits_alone).lower(program.state_shapes(mesh).params, images)
+    predict = make_predict(program.model)
+
+    def logits(params: dict, images: jax.Array) -> jax.Array:
+        return predict(params, images)[0]
+
+    return jax.jit(logits).lower(program.state_shapes(mesh).params, images)
 
 
 def compiled_costs(lowered: jax.stages.Lowered) -> dict:
