@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TextIO
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from mixer_jax.config import UserError
 
 DONE, TO_MEND, STOPPED = 0, 2, 75
+_UNKNOWN = "Unknown arguments {}: options are written --name=value."
 
 
 def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
@@ -36,12 +37,9 @@ def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
 
     def parse(argv: list[str]) -> list[str]:
         try:
-            arguments = flags.FLAGS(argv)
-            flags.FLAGS.config.seed  # noqa: B018  a config file that cannot be loaded says so only when it is read
-        except (KeyError, AttributeError) as error:
-            _exit_to_mend(_unknown_option(error, argv))
-        except (flags.Error, TypeError, ValueError, OSError) as error:
-            _exit_to_mend(_innermost_user_error(error) or error)
+            arguments = _parse(flags.FLAGS, argv)
+        except UserError as error:
+            _exit_to_mend(error)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)  # --verbosity=0 shows what the libraries do
         return arguments
@@ -49,7 +47,7 @@ def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
     def guarded(argv: list[str]) -> int:
         try:
             if len(argv) > 1:
-                raise UserError(f"Unknown arguments {argv[1:]}: options are written --name=value.")
+                raise UserError(_UNKNOWN.format(argv[1:]))
             return main(flags.FLAGS)
         except UserError as error:
             _exit_to_mend(error)
@@ -58,6 +56,32 @@ def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
             return 128 + signal.SIGINT
 
     app.run(guarded, flags_parser=parse)
+
+
+def read_config(place: str, overrides: list[str]) -> ConfigDict:
+    """The config that FILE.py or FILE.py:ARG makes, with `overrides` such as --config.batch_size=64, as `run` reads them.
+
+    Raises UserError for what cannot be.
+    """
+    if not Path(place.partition(":")[0]).is_file():
+        raise UserError(f"There is no config file {place.partition(':')[0]}.")
+    values, argv = flags.FlagValues(), ["", f"--config={place}", *overrides]
+    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=argv)
+    if unknown := _parse(values, argv)[1:]:
+        raise UserError(_UNKNOWN.format(unknown))
+    return values.config
+
+
+def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
+    """What of `argv` is no flag. Raises UserError for flags, or a config, that cannot be."""
+    try:
+        arguments = values(argv)
+        values.config.seed  # noqa: B018  a config file that cannot be loaded says so only when it is read
+    except (KeyError, AttributeError) as error:
+        raise _unknown_option(error, argv) from error
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        raise _innermost_user_error(error) or UserError(str(error)) from error
+    return arguments
 
 
 def stage(program: str, config: str, workdir: Path, *flags: str, output: TextIO | None = None) -> None:
