@@ -103,10 +103,10 @@ def main(settings: dict) -> None:
         return {"clock": time.perf_counter() - start, "cpu": time.process_time() - cpu_start}
 
     first, after = turn(1)["clock"], turn(2)["clock"] / 2
-    ready = (
-        {"compile_seconds": round(first - after, 2), "peak_memory_mib": torch.cuda.max_memory_allocated() >> 20} if CUDA else {}
-    )
-    print(json.dumps({"device": DEVICE} | ready), flush=True)
+    ready = {"device": DEVICE}
+    if CUDA:
+        ready |= {"compile_seconds": round(first - after, 2), "peak_memory_mib": torch.cuda.max_memory_allocated() >> 20}
+    print(json.dumps(ready), flush=True)
     for line in sys.stdin:
         print(json.dumps(turn(json.loads(line)["steps"])), flush=True)
 
