@@ -6,6 +6,7 @@ Then all take turns in one run, so that what else happens on the machine hits al
 Batches are random: no data set is read. Not here: what is timed (work.py), and timm's side (beside_timm.py).
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,7 +29,8 @@ ROUNDS = 7
 EXPLANATION = """
 by_cpu_time: cores that others use do not count. compile_seconds: with an empty cache. start_seconds: from the start of a new
 process to the end of its first {what}; restart_seconds: the same, once the cache has the compiled program. peak_memory_mib: the
-most that {memory_of} held."""
+most that {memory_of} held. The machine's load was {load_before} before; where others compute too, PyTorch looks slower than it
+is, because its threads wait for each other after every operation."""
 PLAIN = "\nours_plain is without dropout, stochastic depth and remat, as the others are."
 
 
@@ -49,6 +51,7 @@ def benchmark(kind: str, config: ConfigDict, num_steps: int, timm_python: str = 
     validate(config)
     if num_steps < 1:
         raise UserError(f"--steps={num_steps}: a turn must have at least 1.")
+    load_before = round(os.getloadavg()[0], 2)
     with ExitStack() as stack:
         starts, turns, flops = {}, {}, {}
         if timm_python:
@@ -73,6 +76,7 @@ def benchmark(kind: str, config: ConfigDict, num_steps: int, timm_python: str = 
         "batch_size": config.batch_size,
         "device": device.device_kind,
         "devices": mesh.size,
+        "load_before": load_before,
         "figures": {
             whose: speed(config.batch_size, taken[whose], flops.get(whose))
             | ({} if whose.startswith("ours") else ratios(compared, taken[whose]))
