@@ -22,7 +22,7 @@ format: .venv/pins
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/pins          ## speed of the training step and of the input on this machine
+bench: .venv/pins          ## speed of the training step on this machine, beside the same model made plain
 	$(BIN)/python -m mixer_jax bench step
 
 peers: .venv-peers/pins    ## a Python that runs big_vision's input pipeline, for `bench input --beside`

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import runpy
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,12 +14,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mixer_jax import app
+from mixer_jax.benchmark import beside_timm, step
 from mixer_jax.benchmark.beside import PYTHON, big_vision
 from mixer_jax.benchmark.duplicates import benchmark_duplicates
 from mixer_jax.benchmark.input import as_text, benchmark_input
 from mixer_jax.benchmark.memory import benchmark_memory
 from mixer_jax.benchmark.photographs import Repeated, write_photographs
-from mixer_jax.benchmark.step import benchmark_step
 from mixer_jax.benchmark.surgery import benchmark_surgery
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.released import list_released, verify
@@ -39,15 +38,7 @@ from mixer_jax.report.demo import run_demo
 from mixer_jax.report.page import report_runs
 
 WEIGHTS = "a run's folder, its checkpoints/STEP, a .npz or .safetensors file, or SCHEME://BUCKET/FILE"
-
-
-def read_config(place: str) -> ConfigDict:
-    """The config that FILE.py or FILE.py:ARG makes, for tools that take no overrides."""
-    file, _, argument = place.partition(":")
-    if not Path(file).is_file():
-        raise UserError(f"There is no config file {file}.")
-    get_config = runpy.run_path(file)["get_config"]
-    return get_config(argument) if argument else get_config()
+CONFIG = "FILE.py or FILE.py:ARG; --config.NAME=VALUE replaces an option, as in train.py"
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -104,11 +95,13 @@ def verify_weights(arguments: argparse.Namespace) -> None:
 
 
 def bench_step(arguments: argparse.Namespace) -> None:
-    print_figures(benchmark_step(read_config(arguments.config), arguments.steps), arguments.json)
+    config = app.read_config(arguments.config, arguments.overrides)
+    python = arguments.beside_python if arguments.beside_timm else ""
+    print_figures(step.benchmark(arguments.kind, config, arguments.steps, python), arguments.json, step.as_text)
 
 
 def bench_input(arguments: argparse.Namespace) -> None:
-    config = read_config(arguments.config)
+    config = app.read_config(arguments.config, arguments.overrides)
     with ExitStack() as stack:
         source = input_source(config, arguments, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         others = {}
@@ -218,12 +211,17 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
     """`bench WHAT`."""
     benches = commands.add_parser("bench", help="figures of this machine and of the demo's models")
     benches = benches.add_subparsers(required=True)
-    command = benches.add_parser("step", help="speed of the training step and of its input")
-    command.add_argument("--config", default="configs/demo/pretrain.py", help="FILE.py or FILE.py:ARG")
-    command.add_argument("--steps", type=int, default=20, help="steps to time, each of both")
-    command.set_defaults(tool=bench_step)
+    for kind, what in (("step", "the training step"), ("predict", "prediction, as evaluators call it")):
+        command = benches.add_parser(kind, help=f"speed, memory and start of {what}, beside the textbook's Mixer")
+        command.add_argument("--config", default="configs/demo/pretrain.py", help=CONFIG)
+        command.add_argument("--steps", type=int, default=10, help="steps, or batches, in each turn")
+        command.add_argument("--beside-timm", action="store_true", help="timm's Mixer of the same size too, on PyTorch")
+        command.add_argument(
+            "--beside-python", default=str(beside_timm.PYTHON), metavar="FILE", help="that runs it; `make test-interop` makes one"
+        )
+        command.set_defaults(tool=bench_step, kind=kind)
     command = benches.add_parser("input", help="speed of every stage between the source and the device, and whether it is enough")
-    command.add_argument("--config", default="configs/demo/pretrain.py", help="FILE.py or FILE.py:ARG")
+    command.add_argument("--config", default="configs/demo/pretrain.py", help=CONFIG)
     command.add_argument("--source", default="", help="in place of the config's; photographs: 500 x 375 JPEGs")
     command.add_argument("--images", type=int, default=512, help="images to time")
     command.add_argument("--device", default="TPU v3", help="that the host is to feed")
@@ -286,8 +284,18 @@ def add_recipe(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return command
 
 
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments; `overrides` is what a tool with --config leaves over, to be read as options of that config."""
+    tools = parser()
+    arguments, overrides = tools.parse_known_args(argv)
+    if overrides and "config" not in arguments:
+        tools.error(f"unrecognized arguments: {' '.join(overrides)}")
+    arguments.overrides = overrides
+    return arguments
+
+
 def main() -> int:
-    arguments = parser().parse_args()
+    arguments = parse()
     logging.set_verbosity(logging.ERROR)
     try:
         arguments.tool(arguments)

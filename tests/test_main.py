@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mixer_jax.__main__ import main, parser, print_figures, read_config
-from mixer_jax.app import DONE, TO_MEND
-from mixer_jax.benchmark import pipelines
+from mixer_jax.__main__ import main, parse, print_figures
+from mixer_jax.app import DONE, TO_MEND, read_config
+from mixer_jax.benchmark import pipelines, step
 from mixer_jax.config import UserError, flatten
 from mixer_jax.export import load_stablehlo
 
@@ -50,11 +50,18 @@ def test_report_makes_one_page_of_any_run(tiny_run: Path, tmp_path: Path, call):
     assert page.read_text().lower().startswith("<!doctype html>")
 
 
-def test_bench_prints_both_speeds_as_json(call):
-    code, out, _ = call("bench", "step", "--config=tests/tiny_config.py", "--steps=2", "--json")
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
+def test_bench_takes_the_options_of_train(call, monkeypatch):
+    monkeypatch.setattr(step, "starts_alone", lambda *_: {"compile_seconds": 1.0})  # a process each: tests/benchmark/test_step.py
+    command = ["bench", "predict", "--config=tests/tiny_config.py", "--config.batch_size=8", "--config.model.num_blocks=1"]
+    code, out, _ = call(*command, "--steps=1", "--json")
     figures = json.loads(out)
-    assert code == DONE
-    assert figures["step_images_per_sec"] > 0 and figures["input_images_per_sec"] > 0
+    assert code == DONE and figures["batch_size"] == 8 and figures["figures"].keys() == {"ours", "reference"}
+    assert all(column["images_per_sec"] > 0 for column in figures["figures"].values())
+    code, _, err = call(*command, "--config.batch_sise=8")
+    assert code == TO_MEND and 'Did you mean "batch_size"' in err
+    with pytest.raises(SystemExit):
+        call("digest", "weights.npz", "--config.batch_size=8")
 
 
 def test_figures_are_one_line_for_programs_and_one_each_for_people(capsys):
@@ -65,6 +72,7 @@ def test_figures_are_one_line_for_programs_and_one_each_for_people(capsys):
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["speed", "1.5"], ["device", "cpu"]]
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
 def test_bench_input_ends_with_its_verdict(call, monkeypatch):
     monkeypatch.setattr(pipelines, "ROUND_SECONDS", 0.01)
     code, out, _ = call("bench", "input", "--config=tests/tiny_config.py", "--source=photographs", "--images=4")
@@ -73,7 +81,7 @@ def test_bench_input_ends_with_its_verdict(call, monkeypatch):
 
 def test_a_config_file_that_is_not_there_is_named():
     with pytest.raises(UserError, match=r"no config file nowhere\.py"):
-        read_config("nowhere.py:B/16")
+        read_config("nowhere.py:B/16", [])
 
 
 def readme_commands() -> list[list[str]]:
@@ -107,7 +115,7 @@ def test_a_command_of_the_readme_can_be_typed(command: list[str]):
                 else f"--{flag}" in known.replace("[no]", "")
             )
     elif command[1:3] == ["-m", "mixer_jax"]:
-        parser().parse_args([word for word in command[3:] if not word.startswith("[")])
+        parse([word for word in command[3:] if not word.startswith("[")])
     elif program not in ("tar", "gunzip", "unzip"):  # those are typed in tests/preparation/test_downloads.py
         assert command[:3] == ["python3", "-m", "venv"] or command[0].endswith("tfds") or (ROOT / command[-1]).is_file()
 

@@ -3,23 +3,19 @@
 Not here: our pipeline and whose turn it is (pipelines.py).
 """
 
-import json
-import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from ml_collections import ConfigDict
 
+from mixer_jax.benchmark.peer import ROOT, peer
 from mixer_jax.benchmark.pipelines import Measure
 from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.record import Source
 
-ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peers/bin/python"  # of `make peers`
 CLONE_IT = "git clone https://github.com/google-research/big_vision"
 
@@ -32,42 +28,15 @@ def big_vision(clone: Path, python: str, source: Source, num_images: int, image_
     """
     if not (clone / "big_vision/pp/builder.py").is_file():
         raise UserError(f"--beside={clone}: that is no clone of big_vision. Make one with `{CLONE_IT}`, and give its folder.")
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryDirectory() as folder:
         write_images(source, num_images, Path(folder))
-        process = _start(clone, python, folder, errors)
+        hidden = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        with peer(python, "big_vision", "peers", [folder], PYTHONPATH=str(clone.absolute()), **hidden) as peer_process:
 
-        def answer() -> dict[str, float]:
-            line = process.stdout.readline()
-            if not line:
-                errors.seek(0)
-                last = (errors.read().strip() or "no message").splitlines()[-1]
-                raise UserError(f"{python} does not run big_vision: {last}. `make peers` makes one that does.")
-            return json.loads(line)
+            def measure(augment: ConfigDict, threads: int, seconds: float) -> dict[str, float]:
+                return peer_process.ask({"pipeline": preprocessing(augment, image_size), "threads": threads, "seconds": seconds})
 
-        def measure(augment: ConfigDict, threads: int, seconds: float) -> dict[str, float]:
-            asked = {"pipeline": preprocessing(augment, image_size), "threads": threads, "seconds": seconds}
-            with suppress(BrokenPipeError):  # then there is no answer either
-                print(json.dumps(asked), file=process.stdin, flush=True)
-            return answer()
-
-        try:
-            answer()
             yield measure
-        finally:
-            process.kill()
-            process.communicate()
-
-
-def _start(clone: Path, python: str, images_folder: str, errors: IO) -> subprocess.Popen:
-    path = os.pathsep.join([str(clone.absolute()), str(ROOT)])
-    try:
-        return subprocess.Popen(
-            [python, "-m", "mixer_jax.benchmark.big_vision", images_folder],
-            env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-        )  # fmt: skip
-    except OSError as error:
-        raise UserError(f"--beside-python={python} cannot be run: {error.strerror}. `make peers` makes one that can.") from error
 
 
 def preprocessing(augment: ConfigDict, image_size: int) -> str:

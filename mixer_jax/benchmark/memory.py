@@ -9,14 +9,12 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from mixer_jax.benchmark.alone import alone
 from mixer_jax.config import dataset, default_config
 from mixer_jax.data.augment import train_transform
 from mixer_jax.data.bad_records import BadRecords
@@ -99,13 +97,3 @@ def measure(folder: Path, verify: str, seconds: float) -> dict:
         "images_read": done,
         "images_per_sec": round(done / (time.perf_counter() - start), 1),
     }
-
-
-def alone(cache: str, function: Callable, *arguments):
-    """function(*arguments) in a process of its own, which leaves nothing in the user's cache folder."""
-    with ProcessPoolExecutor(1, get_context("spawn"), _keep_receipts_in, (cache,)) as process:
-        return process.submit(function, *arguments).result()
-
-
-def _keep_receipts_in(cache: str) -> None:
-    os.environ["XDG_CACHE_HOME"] = cache

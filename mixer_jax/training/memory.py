@@ -111,9 +111,9 @@ def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:
     return round(itself + COPIES_WHILE_SAVING * different) + params
 
 
-def resident_bytes(field: str = "VmRSS") -> int:
-    """What this process takes now, or with VmHWM: the most that it ever took. 0 where there is no /proc."""
-    file = Path("/proc/self/status")
+def resident_bytes(field: str = "VmRSS", process: int | str = "self") -> int:
+    """What a process takes now, or with VmHWM: the most that it ever took. 0 where there is no /proc."""
+    file = Path(f"/proc/{process}/status")
     return int(file.read_text().split(f"{field}:")[1].split()[0]) * 1024 if file.exists() else 0
 
 

@@ -5,7 +5,8 @@ import functools
 import numpy as np
 import torch
 from interop.drawn import draw, images
-from interop.torchvision_standin import standing_in
+
+from mixer_jax.benchmark.torchvision_standin import standing_in
 
 with standing_in():
     import timm
