@@ -1,7 +1,4 @@
-"""What several model families need around or inside their own blocks, and pixels to numbers."""
-
-from collections.abc import Callable
-from typing import Any
+"""What several model families need around or inside their own blocks, and pixels to numbers. Products are in products.py."""
 
 import jax
 import jax.numpy as jnp
@@ -25,25 +22,6 @@ def num_patches(height: int, width: int, patch_size: int) -> int:
             f"{patch_size}, for example {below} or {below + patch_size} in place of {side}: set --config.image_size."
         )
     return (height // patch_size) * (width // patch_size)
-
-
-class MlpBlock(nn.Module):
-    """dense, gelu (tanh form), dense over the last axis: [..., D] -> [..., mlp_dim] -> [..., D]; dropout after both dense."""
-
-    mlp_dim: int
-    dropout: float
-    dtype: Any
-    kernel_init: Callable = nn.initializers.lecun_normal()
-    bias_init: Callable = nn.initializers.zeros
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        init = {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
-        y = nn.Dense(self.mlp_dim, dtype=self.dtype, **init)(x)
-        y = nn.gelu(y)
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        y = nn.Dense(x.shape[-1], dtype=self.dtype, **init)(y)
-        return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 
 class StochasticDepth(nn.Module):

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
-from mixer_jax.models.layers import MlpBlock, StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.layers import StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.products import MlpBlock, PatchProjection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +52,7 @@ class MixerBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = nn.LayerNorm(dtype=self.dtype)(x)
-        y = jnp.swapaxes(y, 1, 2)  # [B, C, S]
-        y = MlpBlock(self.tokens_mlp_dim, self.dropout, self.dtype, name="token_mixing")(y, train=train)
-        y = jnp.swapaxes(y, 1, 2)  # [B, S, C]
+        y = MlpBlock(self.tokens_mlp_dim, self.dropout, self.dtype, on_tokens=True, name="token_mixing")(y, train=train)
         x = x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
         y = nn.LayerNorm(dtype=self.dtype)(x)
         y = MlpBlock(self.channels_mlp_dim, self.dropout, self.dtype, name="channel_mixing")(y, train=train)
@@ -98,10 +97,7 @@ class Mixer(nn.Module):
         self._check_image_size(images.shape)
         tokens_mlp_dim = self.size.tokens_mlp_dim * self._tiles(*images.shape[1:3])
         features = {}
-        patch = (self.patch_size, self.patch_size)
-        x = nn.Conv(self.size.hidden_dim, patch, strides=patch, padding="VALID", dtype=self.dtype, name="stem")(images)
-        x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, S, C], rows of patches one after the other
-        features["stem"] = x
+        x = features["stem"] = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="stem")(images)
         block_class = nn.remat(MixerBlock, static_argnums=(2,)) if self.remat else MixerBlock
         for i in range(self.size.num_blocks):
             x = features[f"MixerBlock_{i}"] = block_class(

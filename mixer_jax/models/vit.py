@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
-from mixer_jax.models.layers import MlpBlock, StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.layers import StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.products import MlpBlock, PatchProjection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,9 +157,7 @@ class VisionTransformer(nn.Module):
         the patch size does not divide, or that has another number of tokens than the parameters have position embeddings.
         """
         self._check_image_size(images.shape)
-        patch = (self.patch_size, self.patch_size)
-        x = nn.Conv(self.size.hidden_dim, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(images)
-        x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, S, C], rows of patches one after the other
+        x = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="embedding")(images)
         features = {"stem": x}
         if self.pooling == "token":
             cls = self.param("cls", nn.initializers.zeros, (1, 1, x.shape[-1]))

@@ -32,10 +32,10 @@ def make_train_step(
 
     def step(state: TrainState, batch: dict) -> tuple[TrainState, Metrics]:
         mixup_key, dropout_key = (jax.random.fold_in(random_key(config.seed, s), state.step) for s in ("mixup", "dropout"))
-        images = normalize_pixels(batch["image"])
-        targets = k_hot(batch["labels"], config.num_classes)
-        if config.augment.mixup:
+        images, targets = batch["image"], k_hot(batch["labels"], config.num_classes)
+        if config.augment.mixup:  # of bytes: the neighbour's row is copied at a quarter of float32's size
             images, targets = mixup(mixup_key, config.augment.mixup, images, targets)
+        images = normalize_pixels(images)
 
         value_and_grad = accumulate(jax.value_and_grad(loss_fn), config.accumulation_steps)
         loss, grads = value_and_grad(state.params, images, targets, dropout_key)

@@ -1,0 +1,84 @@
+"""The products as they are written for the compiler against the same as the paper's listing has them, in Flax's own layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from mixer_jax.models.products import MlpBlock, PatchProjection, TokenDense, gelu
+
+DTYPES = [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)]
+
+
+def values_and_gradients(layer: nn.Module, params: dict, x: jax.Array, project) -> tuple:
+    """`project(layer's output)`, and the gradients of its weighted sum by parameters and input."""
+
+    @jax.jit
+    def run(params, x):
+        y, backward = jax.vjp(lambda params, x: project(layer.apply(params, x)), params, x)
+        return y, backward(jax.random.normal(jax.random.key(2), y.shape, y.dtype))
+
+    return run(params, x)
+
+
+def assert_same_layer(ours: nn.Module, flax_layer: nn.Module, x: jax.Array, tolerance: float, into, out) -> None:
+    """Same parameters from the same key; then, with random ones, same values and gradients. into, out: Flax's shapes to ours."""
+    drawn, expected = ours.init(jax.random.key(0), x), flax_layer.init(jax.random.key(0), into(x))
+    jax.tree.map(np.testing.assert_array_equal, drawn, expected)
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), drawn)
+    mine = values_and_gradients(ours, params, x, lambda y: y)
+    y, (of_params, of_x) = values_and_gradients(flax_layer, params, into(x), out)
+    theirs = (y, (of_params, into(of_x)))
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(*(np.asarray(v, np.float32) for v in (a, b)), atol=tolerance * float(jnp.max(jnp.abs(b))))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_a_projection_of_patches_is_a_strided_convolution(dtype, tolerance):
+    images = jax.random.normal(jax.random.key(3), (3, 6, 10, 3), dtype)
+    strided = nn.Conv(5, (2, 2), strides=(2, 2), padding="VALID", dtype=dtype)
+    assert_same_layer(
+        PatchProjection(5, 2, dtype), strided, images, tolerance, into=lambda x: x, out=lambda y: y.reshape(3, 15, 5)
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance):
+    x = jax.random.normal(jax.random.key(3), (3, 6, 4), dtype)
+    assert_same_layer(TokenDense(5, dtype), nn.Dense(5, dtype=dtype), x, tolerance, *[lambda a: jnp.swapaxes(a, 1, 2)] * 2)
+
+
+def test_the_derivative_of_gelu_is_its_derivative_at_all_sizes():
+    x = np.concatenate([np.linspace(-12, 12, 4801), [-1e4, 1e4]]).astype(np.float32)
+    slope = jax.jit(jax.vmap(jax.grad(gelu)))(x)
+    with jax.enable_x64():
+        exact = jax.vmap(jax.grad(nn.gelu))(x.astype(np.float64))
+    np.testing.assert_allclose(slope, exact, rtol=1e-6, atol=5e-6)
+
+
+def test_the_derivative_of_gelu_in_bfloat16_is_rounded_once():
+    x = jnp.linspace(-6, 6, 999, dtype=jnp.bfloat16)
+    slope = jax.vmap(jax.grad(gelu))(x)
+    np.testing.assert_array_equal(slope, jax.vmap(jax.grad(gelu))(x.astype(jnp.float32)).astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(("train", "on_tokens", "barriers"), [(True, 0, 0), (True, 1, 0), (False, 1, 0), (False, 0, 1)])
+def test_the_compiler_may_not_fuse_gelu_into_channel_mixings_second_product_in_evaluation(train, on_tokens, barriers):
+    block, x = MlpBlock(mlp_dim=6, dropout=0.0, dtype=jnp.float32, on_tokens=on_tokens), jnp.zeros((2, 3, 4))
+    params = jax.eval_shape(lambda: block.init(jax.random.key(0), x, train=train))
+    program = jax.make_jaxpr(lambda params: block.apply(params, x, train=train))(params)
+    assert str(program).count("optimization_barrier") == barriers
+
+
+@pytest.mark.parametrize("on_tokens", [False, True])
+def test_dropout_follows_both_dense_layers(on_tokens):
+    """Between identities, an element passes with probability (1 - p) squared, divided by as much."""
+    block = MlpBlock(mlp_dim=64, dropout=0.5, dtype=jnp.float32, on_tokens=on_tokens)
+    identity = {"kernel": jnp.eye(64), "bias": jnp.zeros(64)}
+    x = jnp.full((4, 64, 64), 20.0)  # gelu(20) = 20
+    params = {"Dense_0": identity, "Dense_1": identity}
+    y = block.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(np.unique(y), [0.0, 80.0])
+    assert np.mean(y > 0) == pytest.approx(0.25, abs=0.02)
