@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
+from mixer_jax.models import cpu
 
 
 def normalize_pixels(images: jax.Array) -> jax.Array:
@@ -38,11 +39,12 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        init = {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
-        y = nn.Dense(self.mlp_dim, dtype=self.dtype, **init)(x)
-        y = nn.gelu(y)
+        options = {"kernel_init": self.kernel_init, "bias_init": self.bias_init, "dtype": self.dtype}
+        options["dot_general"] = cpu.dense if train else None
+        y = nn.Dense(self.mlp_dim, **options)(x)
+        y = cpu.gelu(y) if train else nn.gelu(y)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        y = nn.Dense(x.shape[-1], dtype=self.dtype, **init)(y)
+        y = nn.Dense(x.shape[-1], **options)(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
+from mixer_jax.models import cpu
 from mixer_jax.models.layers import MlpBlock, StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
 
 
@@ -99,7 +100,8 @@ class Mixer(nn.Module):
         tokens_mlp_dim = self.size.tokens_mlp_dim * self._tiles(*images.shape[1:3])
         features = {}
         patch = (self.patch_size, self.patch_size)
-        x = nn.Conv(self.size.hidden_dim, patch, strides=patch, padding="VALID", dtype=self.dtype, name="stem")(images)
+        options = {"dtype": self.dtype, "conv_general_dilated": cpu.stem if train else None}
+        x = nn.Conv(self.size.hidden_dim, patch, strides=patch, padding="VALID", name="stem", **options)(images)
         x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, S, C], rows of patches one after the other
         features["stem"] = x
         block_class = nn.remat(MixerBlock, static_argnums=(2,)) if self.remat else MixerBlock

@@ -248,7 +248,10 @@ def test_an_image_that_patches_do_not_tile_is_refused(row):
 
 @every_row
 def test_without_regularisation_training_answers_as_evaluation_does(row):
-    assert program(row.model, train=True) == program(row.model, train=False)
+    """But for rounding: models/cpu.py is for training."""
+    params = random_params(row.model)
+    (trained, _), (evaluated, _) = apply_in_training(row.model, params, 0), apply(row.model, params, IMAGES)
+    np.testing.assert_allclose(trained, evaluated, rtol=1e-4, atol=1e-4)
 
 
 @every_row
