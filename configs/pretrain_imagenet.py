@@ -12,7 +12,7 @@ released big_vision configuration keeps the last 1 % out.
 These are the paper's figures (after fine-tuning at 224, mean of three). big_vision's authors state 76.3 % for B/16 at the end of
 pre-training itself, in 2 h 11 min on a TPU v3-128. We have not trained this config.
 
-Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod"; estimated hours and core-days too):
+Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod", with estimated hours):
 
     python -m mixer_jax plan --config=configs/pretrain_imagenet.py:B/16 --topology=v3:8x8
 

@@ -15,7 +15,7 @@ The last 51 200 images are kept out to watch the run (as in big_vision). 300 epo
 
 The figures are the paper's, after fine-tuning on ImageNet (configs/finetune.py:imagenet). We have not trained this config.
 
-Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod"; estimated hours and core-days too):
+Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod", with estimated hours):
 
     python -m mixer_jax plan --config=configs/pretrain_imagenet21k.py:B/16 --topology=v3:8x8
 

@@ -17,7 +17,7 @@ has 1.26 an image and 18 291 classes: --config.num_classes) or "label". Inceptio
 
 The figures are the paper's, after fine-tuning on ImageNet. We have not trained this config.
 
-Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod"; estimated hours and core-days too):
+Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod", with estimated hours):
 
     python -m mixer_jax plan --config=configs/pretrain_jft300m.py:L/16 --topology=v3:8x8
 

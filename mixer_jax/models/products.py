@@ -1,7 +1,8 @@
 """The matrix products of a Mixer block and of the stem, and the GELU between two of them, as compilers run them fastest.
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
-form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in four places:
+form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs. CPUs have their own forms
+(cpu.py); for all others, in four places:
 
     stem      a patch's rows become channels, and the convolution has a width alone: 48 of 128 lanes do work, not 3
     tokens    W^T Y for each image, which is the paper's equation: nothing is transposed, and the gradient of the layer norm's
@@ -20,6 +21,7 @@ Images/s/core on TPU-v3, 64 images a core in bfloat16, training with Adam, clipp
     this      1909   541   209       561   167    64
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,23 +30,65 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
+from mixer_jax.models import cpu
+
 GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the fit of arXiv 1606.08415, section 2
 
 
-@jax.custom_jvp
+def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None) -> jax.Array:
+    """[..., I] times [I, O]: nn.Dense's dot_general."""
+    default = functools.partial(jax.lax.dot_general, dimension_numbers=dimension_numbers, precision=precision)
+    return jax.lax.platform_dependent(x, kernel, cpu=cpu.dense, default=default)
+
+
+def columns(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Each column of x [B, S, C] times kernel [S, D] -> [B, D, C]."""
+
+    def transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return cpu.dense(x.swapaxes(1, 2), kernel).swapaxes(1, 2)
+
+    def for_each_image(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jnp.einsum("bsd,bsc->bdc", jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape)), x)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=transposed, default=for_each_image)
+
+
+def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Each P x P patch of images [B, H, W, 3] times kernel [P, P, 3, C] -> [B, H / P, W / P, C]."""
+
+    def convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        (batch, height, width, colours), (patch, *_, hidden_dim) = images.shape, kernel.shape
+        in_rows = images.reshape(batch, height // patch, patch, width, colours).transpose(0, 1, 3, 4, 2)
+        return jax.lax.conv_general_dilated(
+            in_rows.reshape(batch, height // patch, width, colours * patch),
+            kernel.transpose(1, 2, 0, 3).reshape(1, patch, colours * patch, hidden_dim),
+            window_strides=(1, patch),
+            padding="VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    return jax.lax.platform_dependent(images, kernel, cpu=cpu.patches, default=convolution)
+
+
 def gelu(x: jax.Array) -> jax.Array:
-    """x (1 + t) / 2 with t = tanh(a (x + b x^3)); its derivative is (1 + t) / 2 (1 + x (1 - t) a (1 + 3 b x^2))."""
+    """x (1 + tanh(a (x + b x^3))) / 2."""
+    return jax.lax.platform_dependent(x, cpu=cpu.gelu, default=_gelu)
+
+
+@jax.custom_jvp
+def _gelu(x: jax.Array) -> jax.Array:
     return nn.gelu(x)
 
 
-@gelu.defjvp
+@_gelu.defjvp
 def _gelu_jvp(primals, tangents):
+    """With t the tanh, the derivative is (1 + t) / 2 (1 + x (1 - t) a (1 + 3 b x^2))."""
     (x,), (dx,) = primals, tangents
     x32 = x.astype(jnp.float32)
     square = x32 * x32
     t = jnp.tanh(x32 * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * square))
     slope = (0.5 + 0.5 * t) * (1.0 + x32 * (1.0 - t) * (GELU_SCALE + 3.0 * GELU_SCALE * GELU_CUBIC * square))
-    return gelu(x), (slope * dx).astype(x.dtype)
+    return _gelu(x), (slope * dx).astype(x.dtype)
 
 
 class PatchProjection(nn.Module):
@@ -56,19 +100,11 @@ class PatchProjection(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        (batch, height, width, colours), patch = images.shape, self.patch_size
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (patch, patch, colours, self.hidden_dim))
+        shape = (self.patch_size, self.patch_size, images.shape[-1], self.hidden_dim)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.hidden_dim,))
         images, kernel, bias = promote_dtype(images, kernel, bias, dtype=self.dtype)
-        columns = images.reshape(batch, height // patch, patch, width, colours).transpose(0, 1, 3, 4, 2)
-        x = jax.lax.conv_general_dilated(
-            columns.reshape(batch, height // patch, width, colours * patch),
-            kernel.transpose(1, 2, 0, 3).reshape(1, patch, colours * patch, self.hidden_dim),
-            window_strides=(1, patch),
-            padding="VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return x.reshape(batch, -1, self.hidden_dim) + bias[None, None]
+        return patches(images, kernel).reshape(images.shape[0], -1, self.hidden_dim) + bias[None, None]
 
 
 class TokenDense(nn.Module):
@@ -84,8 +120,7 @@ class TokenDense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        kernels = jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape))  # W, once for each image
-        return jnp.einsum("bsd,bsc->bdc", kernels, x) + bias[None, :, None]
+        return columns(x, kernel) + bias[None, :, None]
 
 
 class MlpBlock(nn.Module):
@@ -100,12 +135,12 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        dense = TokenDense if self.on_tokens else nn.Dense
+        layer = TokenDense if self.on_tokens else functools.partial(nn.Dense, dot_general=dense)
         options = {"dtype": self.dtype, "kernel_init": self.kernel_init, "bias_init": self.bias_init}
-        y = dense(self.mlp_dim, name="Dense_0", **options)(x)
+        y = layer(self.mlp_dim, name="Dense_0", **options)(x)
         y = gelu(y)
         if not (train or self.on_tokens):
             y = jax.lax.optimization_barrier(y)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        y = dense(x.shape[1 if self.on_tokens else -1], name="Dense_1", **options)(y)
+        y = layer(x.shape[1 if self.on_tokens else -1], name="Dense_1", **options)(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)

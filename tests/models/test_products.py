@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from mixer_jax.models.products import MlpBlock, PatchProjection, TokenDense, gelu
+from mixer_jax.models.products import MlpBlock, PatchProjection, TokenDense, dense, gelu
 
 DTYPES = [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)]
+every_platform = pytest.mark.parametrize("platform", ["cpu", "default"])
+
+
+@pytest.fixture(autouse=True)
+def as_on(request, monkeypatch):
+    """The forms of `platform`, which this machine's CPU can compute all."""
+    platform = request.node.callspec.params.get("platform", "default") if hasattr(request.node, "callspec") else "default"
+    forms = lambda *arguments, **forms: forms[platform](*arguments)  # noqa: E731
+    monkeypatch.setattr(jax.lax, "platform_dependent", forms)
 
 
 def values_and_gradients(layer: nn.Module, params: dict, x: jax.Array, project) -> tuple:
@@ -35,8 +44,9 @@ def assert_same_layer(ours: nn.Module, flax_layer: nn.Module, x: jax.Array, tole
         np.testing.assert_allclose(*(np.asarray(v, np.float32) for v in (a, b)), atol=tolerance * float(jnp.max(jnp.abs(b))))
 
 
+@every_platform
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
-def test_a_projection_of_patches_is_a_strided_convolution(dtype, tolerance):
+def test_a_projection_of_patches_is_a_strided_convolution(dtype, tolerance, platform):
     images = jax.random.normal(jax.random.key(3), (3, 6, 10, 3), dtype)
     strided = nn.Conv(5, (2, 2), strides=(2, 2), padding="VALID", dtype=dtype)
     assert_same_layer(
@@ -44,13 +54,33 @@ def test_a_projection_of_patches_is_a_strided_convolution(dtype, tolerance):
     )
 
 
+@every_platform
+@pytest.mark.parametrize("features", [5, 9])
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
-def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance):
+def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance, features, platform):
     x = jax.random.normal(jax.random.key(3), (3, 6, 4), dtype)
-    assert_same_layer(TokenDense(5, dtype), nn.Dense(5, dtype=dtype), x, tolerance, *[lambda a: jnp.swapaxes(a, 1, 2)] * 2)
+    assert_same_layer(
+        TokenDense(features, dtype), nn.Dense(features, dtype=dtype), x, tolerance, *[lambda a: jnp.swapaxes(a, 1, 2)] * 2
+    )
 
 
-def test_the_derivative_of_gelu_is_its_derivative_at_all_sizes():
+@every_platform
+@pytest.mark.parametrize("features", [4, 16])
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_a_dense_layer_on_rows_is_a_dense_layer(dtype, tolerance, features, platform):
+    x = jax.random.normal(jax.random.key(3), (3, 6, 8), dtype)
+    ours = nn.Dense(features, dtype=dtype, dot_general=dense)
+    assert_same_layer(ours, nn.Dense(features, dtype=dtype), x, tolerance, *[lambda a: a] * 2)
+
+
+@every_platform
+def test_a_number_that_is_none_stays_one(platform):
+    assert jnp.isnan(gelu(jnp.float32(jnp.nan))) and jnp.isnan(jax.grad(gelu)(jnp.float32(jnp.nan)))
+    assert jnp.isinf(gelu(jnp.float32(jnp.inf)))
+
+
+@every_platform
+def test_the_derivative_of_gelu_is_its_derivative_at_all_sizes(platform):
     x = np.concatenate([np.linspace(-12, 12, 4801), [-1e4, 1e4]]).astype(np.float32)
     slope = jax.jit(jax.vmap(jax.grad(gelu)))(x)
     with jax.enable_x64():
