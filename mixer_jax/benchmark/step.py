@@ -29,8 +29,8 @@ ROUNDS = 7
 EXPLANATION = """
 by_cpu_time: cores that others use do not count. compile_seconds: with an empty cache. start_seconds: from the start of a new
 process to the end of its first {what}; restart_seconds: the same, once the cache has the compiled program. peak_memory_mib: the
-most that {memory_of} held. The machine's load was {load_before} before; where others compute too, PyTorch looks slower than it
-is, because its threads wait for each other after every operation."""
+most that {memory_of} held. The machine's load was {load_before} before; where others compute too, PyTorch's threads wait for each
+other after every operation: put OMP_WAIT_POLICY=PASSIVE in front, so that waiting costs no CPU time, and read by_cpu_time."""
 PLAIN = "\nours_plain is without dropout, stochastic depth and remat, as the others are."
 
 
