@@ -1,8 +1,8 @@
 """The matrix products of a Mixer block and of the stem, and the GELU between two of them, as compilers run them fastest.
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
-form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs. CPUs have their own forms
-(cpu.py); for all others, in four places:
+form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs. In training CPUs have
+their own forms (cpu.py); all others, in four places:
 
     stem      a patch's rows become channels, and the convolution has a width alone: 48 of 128 lanes do work, not 3
     tokens    W^T Y for each image, which is the paper's equation: nothing is transposed, and the gradient of the layer norm's
@@ -35,13 +35,18 @@ from mixer_jax.models import cpu
 GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the fit of arXiv 1606.08415, section 2
 
 
-def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None) -> jax.Array:
+def form(train: bool, *, cpu: Callable, default: Callable) -> Callable:
+    """Of two that compute the same. In evaluation there is one for all platforms: an exported program goes to any."""
+    return functools.partial(jax.lax.platform_dependent, cpu=cpu, default=default) if train else default
+
+
+def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None, *, train: bool) -> jax.Array:
     """[..., I] times [I, O]: nn.Dense's dot_general."""
     default = functools.partial(jax.lax.dot_general, dimension_numbers=dimension_numbers, precision=precision)
-    return jax.lax.platform_dependent(x, kernel, cpu=cpu.dense, default=default)
+    return form(train, cpu=cpu.dense, default=default)(x, kernel)
 
 
-def columns(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def columns(x: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
     """Each column of x [B, S, C] times kernel [S, D] -> [B, D, C]."""
 
     def transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -50,10 +55,10 @@ def columns(x: jax.Array, kernel: jax.Array) -> jax.Array:
     def for_each_image(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return jnp.einsum("bsd,bsc->bdc", jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape)), x)
 
-    return jax.lax.platform_dependent(x, kernel, cpu=transposed, default=for_each_image)
+    return form(train, cpu=transposed, default=for_each_image)(x, kernel)
 
 
-def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
+def patches(images: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
     """Each P x P patch of images [B, H, W, 3] times kernel [P, P, 3, C] -> [B, H / P, W / P, C]."""
 
     def convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -67,12 +72,12 @@ def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    return jax.lax.platform_dependent(images, kernel, cpu=cpu.patches, default=convolution)
+    return form(train, cpu=cpu.patches, default=convolution)(images, kernel)
 
 
-def gelu(x: jax.Array) -> jax.Array:
+def gelu(x: jax.Array, *, train: bool) -> jax.Array:
     """x (1 + tanh(a (x + b x^3))) / 2."""
-    return jax.lax.platform_dependent(x, cpu=cpu.gelu, default=_gelu)
+    return form(train, cpu=cpu.gelu, default=_gelu)(x)
 
 
 @jax.custom_jvp
@@ -99,12 +104,14 @@ class PatchProjection(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         shape = (self.patch_size, self.patch_size, images.shape[-1], self.hidden_dim)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.hidden_dim,))
         images, kernel, bias = promote_dtype(images, kernel, bias, dtype=self.dtype)
-        return patches(images, kernel).reshape(images.shape[0], -1, self.hidden_dim) + bias[None, None]
+        # The bias before the reshape: added after it, the TPU compiler lays all of a ViT out otherwise, a fifth slower.
+        x = patches(images, kernel, train=train) + bias[None, None, None]
+        return x.reshape(images.shape[0], -1, self.hidden_dim)
 
 
 class TokenDense(nn.Module):
@@ -112,6 +119,7 @@ class TokenDense(nn.Module):
 
     features: int
     dtype: Any
+    train: bool
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
 
@@ -120,7 +128,7 @@ class TokenDense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return columns(x, kernel) + bias[None, :, None]
+        return columns(x, kernel, train=self.train) + bias[None, :, None]
 
 
 class MlpBlock(nn.Module):
@@ -135,10 +143,11 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        layer = TokenDense if self.on_tokens else functools.partial(nn.Dense, dot_general=dense)
+        on_rows = functools.partial(nn.Dense, dot_general=functools.partial(dense, train=train))
+        layer = functools.partial(TokenDense, train=train) if self.on_tokens else on_rows
         options = {"dtype": self.dtype, "kernel_init": self.kernel_init, "bias_init": self.bias_init}
         y = layer(self.mlp_dim, name="Dense_0", **options)(x)
-        y = gelu(y)
+        y = gelu(y, train=train)
         if not (train or self.on_tokens):
             y = jax.lax.optimization_barrier(y)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)

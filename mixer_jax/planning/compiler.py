@@ -87,6 +87,7 @@ class Compiler:
                 "TPU_SKIP_MDS_QUERY": "1",
                 "JAX_PLATFORMS": "cpu",
                 "TPU_WORKER_HOSTNAMES": "",
+                "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
             }
             | {"PYTHONPATH": os.pathsep.join(map(str, sys.path)), "XLA_FLAGS": ""},
         )
