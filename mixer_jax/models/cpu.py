@@ -2,7 +2,7 @@
 
 Measured with jax 0.10.2 on two Zen 5 cores, in float32, against benchmark/textbook.py, which has none of this:
   dense    XLA multiplies at the speed of the machine where rows are contracted with columns, but the gradient of a kernel, as JAX
-           writes it, ends in a transpose that XLA turns into a product at a half to an eighth of that speed, and a copy.
+           writes it, ends in a transpose that XLA turns into a product at two thirds to an eighth of that speed, and a copy.
   gelu     its gradient as JAX writes it keeps three arrays of the size of the MLP; each is fresh memory, which costs more than to
            compute it. Here the backward pass has the input alone.
   patches  a convolution by patches is one product; XLA takes one and a half times as long, and twice for its kernel's gradient.
