@@ -12,13 +12,7 @@ their own forms (cpu.py); all others, in four places:
               product and compute it again for every tile of the output. Training has none: it stores what GELU reads, and would
               then store both. Nor has token mixing: as one kernel, it stores nothing in between, which is faster for B and L.
 
-Images/s/core on TPU-v3, 64 images a core in bfloat16, training with Adam, clipping and mixup; estimated by the TPU compiler
-(jax 0.10.2, libtpu 0.0.42), not measured:
-
-                  inference             training
-              B/16  L/16  H/14      B/16  L/16  H/14
-    listing   1423   332    97       545   164    63
-    this      1909   541   209       561   167    64
+What each gains was told by the TPU compiler's estimates; `python -m mixer_jax plan --table speed` prints all against the listing.
 """
 
 import functools
