@@ -50,7 +50,6 @@ def test_report_makes_one_page_of_any_run(tiny_run: Path, tmp_path: Path, call):
     assert page.read_text().lower().startswith("<!doctype html>")
 
 
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
 def test_bench_takes_the_options_of_train(call, monkeypatch):
     monkeypatch.setattr(step, "starts_alone", lambda *_: {"compile_seconds": 1.0})  # a process each: tests/benchmark/test_step.py
     command = ["bench", "predict", "--config=tests/tiny_config.py", "--config.batch_size=8", "--config.model.num_blocks=1"]
@@ -72,7 +71,6 @@ def test_figures_are_one_line_for_programs_and_one_each_for_people(capsys):
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["speed", "1.5"], ["device", "cpu"]]
 
 
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
 def test_bench_input_ends_with_its_verdict(call, monkeypatch):
     monkeypatch.setattr(pipelines, "ROUND_SECONDS", 0.01)
     code, out, _ = call("bench", "input", "--config=tests/tiny_config.py", "--source=photographs", "--images=4")

@@ -33,7 +33,7 @@ def find_compiler() -> tuple[Path, str]:
 
 
 class Compiler:
-    """Compiles one request after the other, in a process that is started when it is first needed and after a failure."""
+    """Compiles one request after the other, in a process that ends with each program that was not known before."""
 
     def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS):
         self.library, self.version = find_compiler()
@@ -47,33 +47,34 @@ class Compiler:
 
     def compile(self, request: Request) -> dict:
         """What worker.compile_program returns. Raises UserError for what cannot be, a failure, or being too late."""
-        self._start()
+        process = self._start()
         late = threading.Event()
 
         def stop_it() -> None:
             late.set()
-            self._process.kill()
+            process.kill()
 
         timer = threading.Timer(self._timeout_seconds, stop_it)
         timer.start()
         try:
-            pickle.dump(request, self._process.stdin)
-            self._process.stdin.flush()
-            kind, answer = pickle.load(self._process.stdout)
+            pickle.dump(request, process.stdin)
+            process.stdin.flush()
+            kind, answer = pickle.load(process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            self._process.wait()
-            code, self._process = self._process.returncode, None
+            code, self._process = process.wait(), None
             what = f"took more than {self._timeout_seconds:g} s" if late.is_set() else f"ended with {code}:\n{self._last_words()}"
             raise UserError(f"The TPU compiler ({self.version}) {what}.") from None
         finally:
             timer.cancel()
         if kind == "ok":
+            if not answer["cached"]:
+                self._stop()  # the compiler never gives back its memory, some gigabytes for a large program
             return answer
         raise UserError(answer if kind == "refused" else f"The TPU compiler ({self.version}) failed. {answer}")
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen:
         if self._process:
-            return
+            return self._process
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mixer_jax" / "planned"
         self._log = TemporaryFile()  # noqa: SIM115  as long as the process
         self._process = subprocess.Popen(
@@ -91,6 +92,7 @@ class Compiler:
             }
             | {"PYTHONPATH": os.pathsep.join(map(str, sys.path)), "XLA_FLAGS": ""},
         )
+        return self._process
 
     def _stop(self) -> None:
         if self._process:

@@ -52,16 +52,17 @@ def compile_program(request: Request, cache: Path, compiler: str) -> dict:
     trained = request.stage == "train"
     lowered = program.lower_step(mesh, config.data.max_labels) if trained else lower_predict(program, mesh)
     known = {"devices": mesh.size, "lower_seconds": time.perf_counter() - start} | state_bytes(program, mesh, request.stage)
-    text = "\n".join([lowered.as_text(), str(mesh), request.topology, compiler])
+    options = filter(None, [os.environ.get("LIBTPU_INIT_ARGS")])  # the compiler's own, when someone tries them
+    text = "\n".join([lowered.as_text(), str(mesh), request.topology, compiler, *options])
     file = cache / (hashlib.sha256(text.encode() + Path(hlo.__file__).read_bytes()).hexdigest() + ".json")
     if file.exists():
-        return known | json.loads(file.read_text())
+        return known | json.loads(file.read_text()) | {"cached": True}
     found = compiled_costs(lowered)
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(found))
     partial.replace(file)
-    return known | found
+    return known | found | {"cached": False}
 
 
 def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
