@@ -23,10 +23,14 @@ def _fit(row: dict) -> list[str]:
         *fields,
         f"{row['memory_gib']:.2f} of {row['memory_limit_gib']:g} GiB",
         f"{row['images_per_sec_per_core']:g}",
-        f"{row['hours']:.3g}",
-        f"{row['core_days']:.3g}",
+        _three_digits(row["hours"]),
+        _three_digits(row["core_days"]),
         f"{paper:g}" if paper and row["topology"].startswith("v3") else "",
     ]
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _throughput(row: dict) -> list[str]:
@@ -62,10 +66,10 @@ def plot(table: dict, file: Path) -> None:
     for family, marker in zip(families, "osD", strict=False):
         rows = [row for row in table["rows"] if row["model"].startswith(family)]
         axes.plot([row["paper"] for row in rows], [row["estimate"] for row in rows], marker, label=family)
-        for row in rows:
-            axes.annotate(
-                row["model"].split()[1], (row["paper"], row["estimate"]), (5, -9), textcoords="offset points", fontsize=8
-            )
+    for i, row in enumerate(sorted(table["rows"], key=lambda row: row["paper"])):  # neighbours' names on different sides
+        place, side = ((-7, 3), "right") if i % 2 else ((7, -9), "left")
+        name = row["model"].split()[1]
+        axes.annotate(name, (row["paper"], row["estimate"]), place, textcoords="offset points", fontsize=8, ha=side)
     ends = [min(row["paper"] for row in table["rows"]) / 1.5, max(row["paper"] for row in table["rows"]) * 1.5]
     axes.plot(ends, ends, color="grey", linewidth=1, label="equal")
     axes.set(xscale="log", yscale="log", xlabel="paper, measured on TPU-v3 (images/s/core)")
