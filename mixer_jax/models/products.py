@@ -1,8 +1,8 @@
 """The matrix products of a Mixer block and of the stem, and the GELU between two of them, as compilers run them fastest.
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
-form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs. In training CPUs have
-their own forms (cpu.py); all others, in four places:
+form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in four places. In training
+CPUs have forms of their own of the stem, the dense layers and GELU (cpu.py).
 
     stem      a patch's rows become channels, and the convolution has a width alone: 48 of 128 lanes do work, not 3
     tokens    W^T Y for each image, which is the paper's equation: nothing is transposed, and the gradient of the layer norm's
@@ -40,16 +40,9 @@ def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None, *,
     return form(train, cpu=cpu.dense, default=default)(x, kernel)
 
 
-def columns(x: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
-    """Each column of x [B, S, C] times kernel [S, D] -> [B, D, C]."""
-
-    def transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return cpu.dense(x.swapaxes(1, 2), kernel).swapaxes(1, 2)
-
-    def for_each_image(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jnp.einsum("bsd,bsc->bdc", jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape)), x)
-
-    return form(train, cpu=transposed, default=for_each_image)(x, kernel)
+def columns(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Each column of x [B, S, C] times kernel [S, D] -> [B, D, C]: the kernel once for each image, and nothing transposed."""
+    return jnp.einsum("bsd,bsc->bdc", jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape)), x)
 
 
 def patches(images: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
@@ -113,7 +106,6 @@ class TokenDense(nn.Module):
 
     features: int
     dtype: Any
-    train: bool
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
 
@@ -122,7 +114,7 @@ class TokenDense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return columns(x, kernel, train=self.train) + bias[None, :, None]
+        return columns(x, kernel) + bias[None, :, None]
 
 
 class MlpBlock(nn.Module):
@@ -138,7 +130,7 @@ class MlpBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         on_rows = functools.partial(nn.Dense, dot_general=functools.partial(dense, train=train))
-        layer = functools.partial(TokenDense, train=train) if self.on_tokens else on_rows
+        layer = TokenDense if self.on_tokens else on_rows
         options = {"dtype": self.dtype, "kernel_init": self.kernel_init, "bias_init": self.bias_init}
         y = layer(self.mlp_dim, name="Dense_0", **options)(x)
         y = gelu(y, train=train)

@@ -67,7 +67,7 @@ def test_a_projection_of_patches_is_a_strided_convolution(dtype, tolerance, plat
 def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance, features, platform):
     x = jax.random.normal(jax.random.key(3), (3, 6, 4), dtype)
     assert_same_layer(
-        TokenDense(features, dtype, train=True),
+        TokenDense(features, dtype),
         nn.Dense(features, dtype=dtype),
         x,
         tolerance,
