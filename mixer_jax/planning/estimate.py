@@ -17,7 +17,18 @@ PASSES = {"all-reduce": 2}  # of the bytes over the links; of the other kinds on
 WANTED = re.compile(r"\(([\d.]+)G\) exceeds available HBM \(([\d.]+)G\)|Used ([\d.]+)G of ([\d.]+)G hbm")
 BLOCK = re.compile(r"(MixerBlock|encoderblock|unit)_?\d+")
 REST = "loss, optimiser and the rest"
-NO_LAYER = ("Mixer", "TextbookMixer", "VisionTransformer", "ResNet", "while", "body", "closed_call", "checkpoint")
+NO_LAYER = (
+    "Mixer",
+    "TextbookMixer",
+    "VisionTransformer",
+    "ResNet",
+    "while",
+    "body",
+    "closed_call",
+    "checkpoint",
+    "cond",
+    "branch_0_fun",
+)
 
 
 def figures(found: dict, generation: Generation, batch_per_core: int) -> dict:

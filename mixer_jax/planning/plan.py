@@ -106,4 +106,4 @@ def as_text(found: dict) -> str:
 
 
 def row(name: str, value: str) -> str:
-    return f"{name:<44}{value}"
+    return f"{name:<48} {value}"

@@ -87,6 +87,7 @@ def test_a_program_that_this_machine_compiles_is_read(sharded_output, kind):
         ("jit(step)/jvp(Mixer)/stem/conv_general_dilated", "stem, forward"),
         ("jit(predict)/Mixer/MixerBlock_7/channel_mixing/Dense_1/dot_general", "MixerBlock/channel_mixing/Dense_1"),
         ("jit(step)/while/body/closed_call/jvp(Mixer)/head/dot_general", "head, forward"),
+        ("jit(step)/transpose(jvp(Mixer))/stem/cond/branch_0_fun/conv_general_dilated", "stem, backward"),
         ("jit(step)/mul", REST),
         ("copy.3", REST),
     ],
