@@ -47,6 +47,7 @@ CONTRADICTIONS = [
     ("image_size", 0, "at least 1"),
     ("num_classes", 0, "at least 1"),
     ("seed", -1, "at least 0"),
+    ("seed", 2**32, r"below 2\^32"),
     ("init_head", "old", "new, restore, subset"),
     ("init_classes", "classes.txt", "with init_head=subset"),
     ("model.pooling", "max", "token, mean"),

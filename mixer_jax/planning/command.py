@@ -37,6 +37,12 @@ def add_plan(commands: argparse._SubParsersAction) -> None:
 
 def run_plan(arguments: argparse.Namespace) -> None:
     name = "fit" if arguments.fit else arguments.table
+    if (name or arguments.check) and (arguments.config or arguments.topology or arguments.overrides):
+        raise UserError("--fit, --table and --check have configs and topologies of their own: leave these options out.")
+    if arguments.search and arguments.batch_per_core:
+        raise UserError("--search looks for the batch itself, from config.batch_size on: leave --batch-per-core out.")
+    if arguments.slices < 1 or arguments.batch_per_core < 0:
+        raise UserError(f"--slices={arguments.slices} --batch-per-core={arguments.batch_per_core}: at least 1, and at least 0.")
     with Compiler(arguments.timeout) as compiler:
         if arguments.check:
             for line in tables.check(compiler, app.read_config):

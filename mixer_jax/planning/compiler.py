@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 1200  # of one program; the slowest of ours, H/14 on v5e, take
 def find_compiler() -> tuple[Path, str]:
     """(libtpu.so, versions of what estimates). Raises UserError saying what to install."""
     given = os.environ.get("TPU_LIBRARY_PATH")
-    library = Path(given) if given else next(FOLDER.glob("libtpu/libtpu.so"), FOLDER / "libtpu/libtpu.so")
+    library = Path(given) if given else FOLDER / "libtpu/libtpu.so"
     if not library.is_file():
         raise UserError(f"There is no TPU compiler in {library}. `make plan` installs it (about 200 MB; no TPU is needed).")
     metadata = next(library.parents[1].glob("libtpu-*.dist-info"), None)

@@ -13,7 +13,7 @@ from mixer_jax.planning.topology import Generation
 
 GIB = 2**30
 DAY_SECONDS = 86_400
-PASSES = {"all-reduce": 2}  # of the bytes over the links; of the other kinds one
+PASSES = {"all-reduce": 2, "send": 0}  # of the bytes over the links; of the other kinds one
 WANTED = re.compile(r"\(([\d.]+)G\) exceeds available HBM \(([\d.]+)G\)|Used ([\d.]+)G of ([\d.]+)G hbm")
 BLOCK = re.compile(r"(MixerBlock|encoderblock|unit)_?\d+")
 REST = "loss, optimiser and the rest"
@@ -40,9 +40,10 @@ def figures(found: dict, generation: Generation, batch_per_core: int) -> dict:
     if not found["fits"]:
         return {"fits": False, "reason": found["reason"], "over_gib": _over(found["reason"])} | memory
     compute_seconds = sum(found["cycles"].values()) / generation.clock_hz
-    sent = {name: PASSES.get(name, 1) * each["bytes"] for name, each in found["collectives"].items()}
-    sent.pop("send", None)
-    communication_seconds = sum(sent.values()) / generation.link_bytes_per_sec if found["devices"] > 1 else 0.0
+    sent_seconds = {
+        name: PASSES.get(name, 1) * each["bytes"] / generation.link_bytes_per_sec for name, each in found["collectives"].items()
+    }
+    communication_seconds = sum(sent_seconds.values())
     step_seconds = compute_seconds + communication_seconds
     peak = PEAK_FLOPS_PER_SEC[generation.kind]
     parts = {
@@ -65,6 +66,7 @@ def figures(found: dict, generation: Generation, batch_per_core: int) -> dict:
         "memory_gib": sum(parts.values()) / GIB,
         "memory_parts_gib": {name: size / GIB for name, size in parts.items()},
         "collectives": found["collectives"],
+        "collective_shares": {name: seconds / step_seconds for name, seconds in sent_seconds.items()},
         "layers": layers(found["cycles"]),
         "compile_seconds": found["compile_seconds"],
     } | memory

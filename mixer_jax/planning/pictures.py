@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 
 def markdown(name: str, table: dict) -> str:
     """Of a table of tables.py, by its name; the last line says what estimated it."""
@@ -60,6 +58,8 @@ COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
 
 def plot(table: dict, file: Path) -> None:
     """Estimates of the throughput table against the paper's figures, both logarithmic."""
+    from matplotlib.figure import Figure  # heavy, and most tools never need it
+
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
     families = dict.fromkeys(row["model"].split()[0] for row in table["rows"])

@@ -67,10 +67,8 @@ def plan(
 
 def as_text(found: dict) -> str:
     """What `plan` returned, for people."""
-    head = (
-        f"{found['config']} on {found['slices'] if found['slices'] > 1 else ''}{' x ' if found['slices'] > 1 else ''}"
-        f"{found['topology']}: {found['devices']} devices, {found['batch_per_core']} images on each, {found['stage']}"
-    )
+    pod = f"{found['slices']} x {found['topology']}" if found["slices"] > 1 else found["topology"]
+    head = f"{found['config']} on {pod}: {found['devices']} devices, {found['batch_per_core']} images on each, {found['stage']}"
     source = f"Estimated by the TPU compiler ({found['estimated_by']}); communication by us, from the links' speed."
     if not found["fits"]:
         over = f" It is {found['over_gib']:.2f} GiB too much." if found["over_gib"] else ""
@@ -81,24 +79,22 @@ def as_text(found: dict) -> str:
         row("fits", f"{found['memory_gib']:.2f} of {found['memory_limit_gib']:g} GiB a core"),
         *(row(f"  {name.replace('_', ' ')}", f"{gib:.2f} GiB") for name, gib in found["memory_parts_gib"].items()),
         row("operations an image", f"{found['gflops_per_image']:.1f} GFLOP"),
-        row(
-            "step",
-            f"{found['step_seconds'] * 1e3:.1f} ms, {share:.0%} of them communication",
-        ),
+        row("step", f"{found['step_seconds'] * 1e3:.1f} ms, {share:.0%} of them communication"),
         row("cycles", f"{found['cycles']:,}"),
         row("images/s/core", f"{found['images_per_sec_per_core']:.0f}, {found['limit_share']:.0%} of the matrix units' limit"),
     ]
     for name, each in found["collectives"].items():
         dtypes = ", ".join(f"{dtype} {size / 2**20:.1f}" for dtype, size in each.items() if dtype not in ("count", "bytes"))
-        lines.append(row(f"  {name}", f"{each['count']} a step, MiB: {dtypes}"))
+        share = found["collective_shares"][name]
+        lines.append(row(f"  {name}", f"{each['count']} a step, {share:.1%} of its time, MiB: {dtypes}"))
     if "steps" in found:
         paper = found["paper"]["core_days"]
         beside = f" (paper, TPU-v3: {paper:g})" if paper else ""
         lines.append(
             row("whole recipe", f"{found['steps']:,} steps, {found['hours']:.1f} h, {found['core_days']:.1f} core-days{beside}")
         )
-    elif found["paper"]["images_per_sec_per_core"]:
-        lines.append(row("paper, TPU-v3, measured", f"{found['paper']['images_per_sec_per_core']:g} images/s/core"))
+    if found["paper"]["images_per_sec_per_core"]:
+        lines.append(row("paper, TPU-v3, inference, measured", f"{found['paper']['images_per_sec_per_core']:g} images/s/core"))
     lines += ["", f"The {COSTLIEST} costliest layers (all blocks together), share of cycles"]
     costliest = list(found["layers"].items())[:COSTLIEST]
     lines += [row(f"  {layer}", f"{count / found['cycles']:.1%}") for layer, count in costliest]

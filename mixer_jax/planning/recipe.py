@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ml_collections import ConfigDict
-from tensorflow_datasets.core.splits import ReadInstruction
 
 from mixer_jax.config import UserError, steps_of
 
@@ -55,6 +54,8 @@ def _num_examples(data: ConfigDict) -> int:
             f"The recipe is {data.source or 'its data'} for a number of epochs, and how many images those are is not known here: "
             "give --examples=N."
         )
+    from tensorflow_datasets.core.splits import ReadInstruction  # heavy, and most tools never need it
+
     name = data.split.partition("[")[0]
     whole = SimpleNamespace(num_examples=NUM_EXAMPLES[data.source])
     parts = ReadInstruction.from_spec(data.split).to_absolute({name: whole})

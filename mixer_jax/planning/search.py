@@ -31,9 +31,7 @@ def search(compiler: Compiler, place: str, config: ConfigDict, topology: str, **
     devices = num_devices(topology) * options.get("num_slices", 1)
     own = max(1, config.batch_size // devices)
     settings = [(2**power, remat) for power in range(devices.bit_length()) if devices % 2**power == 0 for remat in (False, True)]
-    best = next(
-        (found for fsdp, remat in settings[: MOST_COMPILATIONS // 2] if (found := attempt(fsdp, remat, own))["fits"]), None
-    )
+    best = next((found for fsdp, remat in settings[:MOST_COMPILATIONS] if (found := attempt(fsdp, remat, own))["fits"]), None)
     if not best:
         raise UserError(
             f"{place} does not fit on {topology} with {own} images a device, fsdp up to {tried[-1]['fsdp']} and remat. "

@@ -1,6 +1,7 @@
 """Whole input pipelines: ours is the one that trains, comparisons take turns, and what is compared is the same work."""
 
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def test_speed_is_images_over_time_once_the_buffers_are_full():
     found = speed.measure((next(taken) for _ in itertools.count()), seconds=0.02, cores=1)
     assert next(taken) > speed.WARM_UP
     assert found["images_per_sec"] > 0 and found["images_per_cpu_sec"] >= found["images_per_sec"] / 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone can confine a process to a core")
+def test_a_pipeline_of_one_core_is_measured_on_one():
+    allowed, seen = os.sched_getaffinity(0), []
+    speed.measure((seen.append(os.sched_getaffinity(0)) for _ in itertools.count()), seconds=0.01, cores=1)
+    assert {len(each) for each in seen} == {1}
+    assert os.sched_getaffinity(0) == allowed
 
 
 def test_ours_is_the_stream_that_trains_and_goes_on_where_it_was(tiny_config, monkeypatch):

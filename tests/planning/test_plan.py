@@ -51,6 +51,7 @@ def test_figures_are_the_compilers_cycles_at_the_clock_and_bytes_over_the_links(
     assert found["communication_seconds"] == pytest.approx(2 * 82e6 / 164e9)
     assert found["step_seconds"] == pytest.approx(0.065)
     assert found["images_per_sec_per_core"] == pytest.approx(64 / 0.065)
+    assert found["collective_shares"] == {"all-reduce": pytest.approx(0.001 / 0.065)}
     assert found["limit_share"] == pytest.approx(64e9 / 0.065 / 61.5e12)
     assert sum(found["memory_parts_gib"].values()) == pytest.approx(found["memory_gib"]) == pytest.approx(1.5 + 6.4)
     steps = 7 * 303_000_000 / (64 * 32)
@@ -109,7 +110,7 @@ def test_a_topology_is_a_generation_and_a_shape_in_chips(name, devices):
     assert num_devices(name) == devices
 
 
-@pytest.mark.parametrize("name", ["v3", "v9:2x2", "v3:axb", "", "v3:8"[:3]])
+@pytest.mark.parametrize("name", ["v3", "v9:2x2", "v3:axb", "", "v3:"])
 def test_an_unknown_topology_is_refused_with_those_that_there_are(name):
     with pytest.raises(UserError) as caught:
         num_devices(name)
@@ -178,6 +179,21 @@ def test_without_the_compiler_the_command_says_what_to_install(monkeypatch, tmp_
     monkeypatch.setattr(sys, "argv", ["mixer_jax", "plan", f"--config={PLACE}", "--topology=v3:8x8"])
     assert __main__.main() == app.TO_MEND
     assert "`make plan` installs it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fit", "--config.model.remat=True"], "configs and topologies of their own"),
+        (["--check", "--topology=v3:8x8"], "configs and topologies of their own"),
+        (["--search", "--batch-per-core=8"], "looks for the batch itself"),
+        (["--slices=0"], "--slices=0"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused_before_the_compiler_is_looked_for(flags, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mixer_jax", "plan", *flags])
+    assert __main__.main() == app.TO_MEND
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", list(tables.TABLES))
