@@ -12,7 +12,7 @@ from mixer_jax.benchmark.textbook import textbook
 from mixer_jax.training.program import make_program
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 5e-2)])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 3e-2)])
 def test_the_textbooks_logits_and_gradients_are_the_models(tiny_config, dtype, tolerance):
     tiny_config.model.update(dropout=0.0, stoch_depth=0.0, dtype=dtype)
     ours = make_program(tiny_config, total_steps=10, warmup_steps=0)
