@@ -86,11 +86,11 @@ def train(config: ConfigDict, workdir: str) -> int:
     # The compiled step, the stream of batches from there on, and the evaluators.
     with stopwatch("compile"):
         train_step, flops = program.compile_step(mesh, source.max_labels)
-    bad_records = BadRecords(source, config.loader.max_pixels)
+    bad_records = BadRecords()
     bad_share = BadShare(len(source), config.batch_size, config.loader.max_bad_share, bad_records.first, substituted)
     batches = train_batches(
-        source, transform, seed=config.seed, batch_size=config.batch_size, rows=rows, bad=bad_records,
-        steps=range(first_step, plan.total), threads=config.loader.threads, prefetch=config.loader.prefetch,
+        source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, rows=rows,
+        steps=range(first_step, plan.total), bad=bad_records,
     )  # fmt: skip
     evaluators = make_evaluators(
         config, examples, make_predict(program.model), make_eval_loss(config.loss.kind, config.num_classes), mesh

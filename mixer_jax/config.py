@@ -5,6 +5,7 @@ in the project gives an option a default. Not here: what the options do, which t
 """
 
 import re
+import sys
 
 from ml_collections import ConfigDict
 
@@ -122,9 +123,10 @@ def default_config() -> ConfigDict:
 
     config.data = dataset()
     config.loader = ConfigDict()
-    config.loader.threads = 16  # decoding threads a host
+    config.loader.workers = 16  # that decode, on each host
+    config.loader.processes = True  # each worker is a process (data/workers.py); False: a thread, which is enough for small data
     config.loader.prefetch = 256  # decoded examples kept ready, a host
-    config.loader.max_pixels = 2**26  # height x width; a file whose header says more is bad (2^26: 192 MiB decoded, a thread)
+    config.loader.max_pixels = 2**26  # height x width; a file whose header says more is bad (2^26: 192 MiB decoded, a worker)
     config.loader.max_bad_share = 0.01  # of the training records; with more bad images than that, the run stops
 
     config.augment = ConfigDict()
@@ -175,7 +177,7 @@ def default_config() -> ConfigDict:
 # Options that change neither the parameters nor their meaning, only how a run is watched, stored or spread over machines:
 # a run may be taken up again with other values of these (records.Workdir.refuse_other_run).
 MAY_CHANGE_ON_RESUME = (
-    r"(log_every_steps|data\.(.*\.)?verify|(checkpoint|evals|parallel)\..*|loader\.(threads|prefetch|max_bad_share))"
+    r"(log_every_steps|data\.(.*\.)?verify|(checkpoint|evals|parallel)\..*|loader\.(workers|processes|prefetch|max_bad_share))"
 )
 
 CHOICES = {
@@ -192,7 +194,7 @@ CHOICES = {
 PROBABILITIES = ("model.dropout", "model.stoch_depth", "loss.label_smoothing", "ema_decay", "loader.max_bad_share")
 AT_LEAST = {
     "batch_size": 1, "accumulation_steps": 1, "image_size": 1, "num_classes": 1, "parallel.fsdp": 1, "log_every_steps": 1,
-    "checkpoint.keep": 2, "loader.threads": 1, "loader.prefetch": 1, "loader.max_pixels": 1, "seed": 0, "augment.mixup": 0,
+    "checkpoint.keep": 2, "loader.workers": 1, "loader.prefetch": 1, "loader.max_pixels": 1, "seed": 0, "augment.mixup": 0,
     "augment.randaugment_layers": 0, "optimizer.learning_rate": 0, "optimizer.weight_decay": 0, "optimizer.clip_norm": 0,
     "schedule.end_learning_rate": 0, "model.num_blocks": 0, "model.hidden_dim": 0, "model.channels_mlp_dim": 0,
     "model.tokens_mlp_dim": 0, "model.tile_size": 0, "model.num_heads": 0, "model.pre_logits_dim": 0,
@@ -208,6 +210,7 @@ def validate(config: ConfigDict) -> None:
     for field, least in AT_LEAST.items():
         _require(_get(config, field) >= least, field, _get(config, field), f"at least {least}")
     _validate_data("data", config.data)
+    _require(not config.loader.processes or sys.platform == "linux", "loader.processes", True, "False on any system but Linux")
     _require(config.seed < 2**32, "seed", config.seed, "below 2^32")
     _require(
         config.batch_size % config.accumulation_steps == 0,

@@ -59,7 +59,7 @@ CONTRADICTIONS = [
     ("model.stoch_depth", 1.5, r"in \[0, 1\)"),
     ("ema_decay", 1.0, r"in \[0, 1\)"),
     ("data.source", "", "tfds:imagenet2012"),
-    ("loader.threads", 0, "at least 1"),
+    ("loader.workers", 0, "at least 1"),
     ("loader.prefetch", 0, "at least 1"),
     ("augment.crop", "center", "inception, random, resize"),
     ("augment.resize", "both", "square, small"),

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 from ml_collections import ConfigDict
 from sklearn.datasets import load_sample_images
+from tiny_config import loader_config
 
 from mixer_jax.config import UserError, classification, dataset, duration, steps_of, validate
 from mixer_jax.data.augment import train_transform
@@ -147,8 +148,8 @@ def test_pre_training_with_randaugment_mixup_dropout_and_stochastic_depth_runs_o
     step, _ = program.compile_step(mesh, max_labels=1)
     source = open_source(config.data)
     batches = train_batches(
-        source, train_transform(augment, config.image_size), seed=0, batch_size=4, rows=np.arange(4),
-        steps=range(3), threads=2, prefetch=8, bad=BadRecords(source, config.loader.max_pixels),
+        source, train_transform(augment, config.image_size), loader_config(), seed=0, batch_size=4, rows=np.arange(4),
+        steps=range(3), bad=BadRecords(),
     )  # fmt: skip
     losses = []
     for batch in batches:

@@ -89,7 +89,7 @@ def test_another_config_is_refused_with_exactly_the_options_that_differ_and_matt
     "changes",
     [
         {"log_every_steps": 1},
-        {"loader__threads": 1, "loader__prefetch": 1, "loader__max_bad_share": 0.5},
+        {"loader__workers": 1, "loader__processes": True, "loader__prefetch": 1, "loader__max_bad_share": 0.5},
         {"checkpoint__keep": 9},
         {"checkpoint__every__steps": 17},
         {"parallel__fsdp": 4},

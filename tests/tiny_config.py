@@ -12,7 +12,8 @@ def get_config() -> ConfigDict:
     config.image_size = 8
     config.num_classes = 10
     config.data = dataset("digits", "train")
-    config.loader.threads = 2
+    config.loader.workers = 2
+    config.loader.processes = False
     config.loader.prefetch = 64
 
     config.model.variant = "S/2"
@@ -40,3 +41,10 @@ def get_config() -> ConfigDict:
         "fewshot": fewshot(dataset("digits", "train"), test, resize_size=8, shots=(1, 5), seeds=(0, 1)),
     }
     return config
+
+
+def loader_config(**options) -> ConfigDict:
+    """Two threads that decode, but for these `options`."""
+    loader = get_config().loader
+    loader.update(options)
+    return loader

@@ -32,7 +32,8 @@ def get_config(row: str = "few") -> ConfigDict:
     config.image_size = 20
     config.num_classes = 10
     config.data = dataset("digits", "train", examples_per_class=examples_per_class)
-    config.loader.threads = 2
+    config.loader.workers = 2
+    config.loader.processes = False
 
     config.model.variant = "S/4"
     config.model.num_blocks = 4

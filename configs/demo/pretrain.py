@@ -19,7 +19,8 @@ def get_config() -> ConfigDict:
     config.image_size = 20
     config.num_classes = 53
     config.data = dataset("glyphs", "train", num_examples=1_000_000)
-    config.loader.threads = 2
+    config.loader.workers = 2
+    config.loader.processes = False
 
     config.model.variant = "S/4"
     config.model.num_blocks = 4

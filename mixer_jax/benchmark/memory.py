@@ -6,6 +6,7 @@ speed here is that of a disk which is never waited for. Each figure is of a proc
 """
 
 import errno
+import multiprocessing
 import os
 import tempfile
 import time
@@ -74,22 +75,23 @@ def _linked(file: Path, name: Path) -> bool:
 
 
 def measure(folder: Path, verify: str, seconds: float) -> dict:
-    """Of this process: opens folder's split and reads training batches for `seconds`."""
+    """Of this process and its workers: opens folder's split and reads training batches for `seconds`."""
     config = default_config()
     config.update(image_size=IMAGE_SIZE, batch_size=BATCH_SIZE, data=dataset(f"records:{folder}", verify=verify))
     before, start = resident_bytes(), time.perf_counter()
     source = open_source(config.data)
     start_up, opened = time.perf_counter() - start, resident_bytes()
     batches = train_batches(
-        source, train_transform(config.augment, IMAGE_SIZE), seed=config.seed, batch_size=BATCH_SIZE, rows=np.arange(BATCH_SIZE),
-        steps=range(10**6), threads=config.loader.threads, prefetch=config.loader.prefetch,
-        bad=BadRecords(source, config.loader.max_pixels),
+        source, train_transform(config.augment, IMAGE_SIZE), config.loader, seed=config.seed, batch_size=BATCH_SIZE,
+        rows=np.arange(BATCH_SIZE), steps=range(10**6), bad=BadRecords(),
     )  # fmt: skip
     done, start = 0, time.perf_counter()
     while time.perf_counter() < start + seconds:
         next(batches)
         done += BATCH_SIZE
+    workers = sum(proportional_bytes(child.pid) for child in multiprocessing.active_children())
     mib = {"before": before, "opened": opened, "after_reading": resident_bytes(), "peak": resident_bytes("VmHWM")}
+    mib |= {"workers": workers}
     return {
         "start_up_seconds": round(start_up, 3),
         "resident_mib": {name: count >> 20 for name, count in mib.items()},
@@ -97,3 +99,9 @@ def measure(folder: Path, verify: str, seconds: float) -> dict:
         "images_read": done,
         "images_per_sec": round(done / (time.perf_counter() - start), 1),
     }
+
+
+def proportional_bytes(process: int) -> int:
+    """What a process takes now, of memory that others have too its part. 0 where Linux does not tell."""
+    file = Path(f"/proc/{process}/smaps_rollup")
+    return int(file.read_text().split("\nPss:")[1].split()[0]) * 1024 if file.exists() else 0

@@ -20,21 +20,23 @@ ROUNDS = 5
 ROUND_SECONDS = 2.0  # of every pipeline
 
 Measure = Callable[[ConfigDict, int, float], dict[str, float]]
-"""(config.augment, threads, seconds) -> what speed.measure returns."""
+"""(config.augment, cores, seconds) -> what speed.measure returns."""
 
 
 def our_measure(source: Source, config: ConfigDict) -> Measure:
     """Of the batches that training takes from `source`. Pipelines that were asked for stay, and wait for the next time."""
     pipelines: dict[tuple[str, int], Iterator[Batch]] = {}
 
-    def ours(augment: ConfigDict, threads: int, seconds: float) -> dict[str, float]:
-        key = augment.to_json(), threads
+    def ours(augment: ConfigDict, cores: int, seconds: float) -> dict[str, float]:
+        key = augment.to_json(), cores
         if key not in pipelines:
+            loader = config.loader.copy_and_resolve_references()
+            loader.update(workers=cores, prefetch=2 * BATCH)
             pipelines[key] = train_batches(
-                source, train_transform(augment, config.image_size), seed=config.seed, batch_size=BATCH, rows=np.arange(BATCH),
-                steps=range(10**6), threads=threads, prefetch=2 * BATCH, bad=BadRecords(source, config.loader.max_pixels),
+                source, train_transform(augment, config.image_size), loader, seed=config.seed, batch_size=BATCH,
+                rows=np.arange(BATCH), steps=range(10**6), bad=BadRecords(),
             )  # fmt: skip
-        return measure(pipelines[key], seconds, cores=threads)
+        return measure(pipelines[key], seconds, cores)
 
     return ours
 
@@ -42,27 +44,27 @@ def our_measure(source: Source, config: ConfigDict) -> Measure:
 def pipeline_speeds(augment: ConfigDict, measures: dict[str, Measure], cores: int) -> dict[str, dict[str, dict]]:
     """{pipeline: {whose: speed}}, medians over ROUNDS. The pipelines are `augment` without RandAugment and, if it has that, with.
 
-    A speed has "images_per_cpu_sec", with one thread, "images_per_sec", by the clock, with {"1", str(cores)} threads, each
-    on a core of its own, and "speed_up", the last over the first.
+    A speed has "images_per_cpu_sec", on one core, "images_per_sec", by the clock, on {"1", str(cores)} cores with as many
+    workers, and "speed_up", the last over the first.
     """
     crop = "crop + flip" if augment.flip else "crop"
     pipelines = {crop: without_randaugment(augment)}
     if augment.randaugment_layers:
         pipelines[f"{crop} + RandAugment"] = augment
-    threads = sorted({1, cores})
-    asked = [(name, count, whose) for name in pipelines for count in threads for whose in measures]
+    numbers = sorted({1, cores})
+    asked = [(name, count, whose) for name in pipelines for count in numbers for whose in measures]
     found = {each: [] for each in asked}
     progress = Progress(ROUNDS * len(asked), 0, "measurement")
     for done, (name, count, whose) in enumerate(asked * ROUNDS, 1):
         found[name, count, whose].append(measures[whose](pipelines[name], count, ROUND_SECONDS))
-        progress.update(done, f"{name}, {whose}, {count} thread{'s' * (count > 1)}")
+        progress.update(done, f"{name}, {whose}, {count} core{'s' * (count > 1)}")
     progress.close()
 
     def middle(figure: str, *key) -> float:
         return round(median(each[figure] for each in found[key]), 1)
 
     def speed(name: str, whose: str) -> dict:
-        by_clock = {str(count): middle("images_per_sec", name, count, whose) for count in threads}
+        by_clock = {str(count): middle("images_per_sec", name, count, whose) for count in numbers}
         return {
             "images_per_cpu_sec": middle("images_per_cpu_sec", name, 1, whose),
             "images_per_sec": by_clock,

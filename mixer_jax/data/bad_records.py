@@ -6,8 +6,8 @@ images are bad (images.py), and how many are too many (training/bad_share.py).
 """
 
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -23,48 +23,54 @@ KEPT = 100  # messages; of what was met after them only the numbers are kept, as
 MOST_SUBSTITUTES = 100  # tried for one record; with half of all records bad, none of them is good once in 10^30
 
 
+class Met(NamedTuple):
+    """A bad record that was met: its number, and where it comes from and what is wrong."""
+
+    record: int
+    text: str
+
+
 class BadRecords:
-    """Bad records that this process has met, each listed once on standard error. Its methods may be called by many threads."""
+    """Bad records that this host has met, each listed once on standard error."""
 
-    def __init__(self, source: Source, max_pixels: int):
-        self._source, self._max_pixels = source, max_pixels
-        self._lock, self._met, self._first = threading.Lock(), set(), []
+    def __init__(self):
+        self._met, self._first = set(), []
 
-    def read(self, seed: int, epoch: int, record: int) -> tuple[int, Record]:
-        """(its number, a record with its own labels), ready for a crop: the one asked for or, if that is bad, another.
-
-        Raises UserError when MOST_SUBSTITUTES are bad too.
-        """
-        for candidate in self._candidates(seed, epoch, record):
-            try:
-                return candidate, decode_for_crop(self._source[candidate], self._max_pixels)
-            except images.BadImageError as error:
-                self._list(candidate, error)
-        raise UserError(
-            f"{MOST_SUBSTITUTES} records that were to take the place of record {record} are bad too. Mend the data.\n"
-            + "\n".join(self.first(3))
-        )
+    def add(self, met: Iterable[Met]) -> None:
+        for record, text in met:
+            if record not in self._met:
+                self._met.add(record)
+                self._first += [text] if len(self._first) < KEPT else []
+                line = f"{text}; another takes its place\n"
+                tqdm.write(line, end="", file=sys.stderr)  # in one piece: libpng and libjpeg write there too, past Python
 
     def first(self, count: int) -> list[str]:
         """The first `count` (at most KEPT) that were met: index, source and what is wrong."""
-        with self._lock:
-            return self._first[:count]
+        return self._first[:count]
 
-    def _candidates(self, seed: int, epoch: int, record: int) -> Iterator[int]:
-        yield record
-        rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSTITUTE_STREAM, epoch, record]))
-        peers = self._source.peers(record) if isinstance(self._source, Mixture) else range(len(self._source))
-        yield from (int(other) for other in rng.integers(peers.start, peers.stop, size=MOST_SUBSTITUTES))
 
-    def _list(self, record: int, error: images.BadImageError) -> None:
-        with self._lock:
-            if record in self._met:
-                return
-            text = f"record {record}, {self._source.describe(record)}, is {error}"
-            self._met.add(record)
-            self._first += [text] if len(self._first) < KEPT else []
-            line = f"{text}; another takes its place\n"
-            tqdm.write(line, end="", file=sys.stderr)  # in one piece: libpng and libjpeg write there too, past Python
+def read(source: Source, max_pixels: int, *, seed: int, epoch: int, record: int) -> tuple[int, Record, list[Met]]:
+    """(its number, a record with its own labels, the bad ones that were met): the one asked for or, if that is bad, another.
+
+    It is ready for a crop. Raises UserError when MOST_SUBSTITUTES are bad too.
+    """
+    met = []
+    for candidate in _candidates(source, seed, epoch, record):
+        try:
+            return candidate, decode_for_crop(source[candidate], max_pixels), met
+        except images.BadImageError as error:
+            met.append(Met(candidate, f"record {candidate}, {source.describe(candidate)}, is {error}"))
+    raise UserError(
+        f"{MOST_SUBSTITUTES} records that were to take the place of record {record} are bad too. Mend the data.\n"
+        + "\n".join(text for _, text in met[:3])
+    )
+
+
+def _candidates(source: Source, seed: int, epoch: int, record: int) -> Iterator[int]:
+    yield record
+    rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSTITUTE_STREAM, epoch, record]))
+    peers = source.peers(record) if isinstance(source, Mixture) else range(len(source))
+    yield from (int(other) for other in rng.integers(peers.start, peers.stop, size=MOST_SUBSTITUTES))
 
 
 def decode(record: Record, max_pixels: int, *, strict: bool) -> Record:

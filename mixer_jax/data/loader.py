@@ -7,24 +7,29 @@ So a run's place in its data is its step and nothing more: it is taken up exactl
 An image that cannot be read has a substitute in training (bad_records.py). In evaluation nothing can take its place, because a
 figure is over all examples: there it is an error that names the file. A run has then been saved, and goes on once it is mended.
 
-Grain reads ahead in threads. After an error its place is in doubt, so nothing here goes on after one.
+Who reads ahead: workers.py.
 """
 
+import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
-import grain
 import numpy as np
+from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError
 from mixer_jax.data import images
 from mixer_jax.data.augment import Transform
-from mixer_jax.data.bad_records import BadRecords, decode
+from mixer_jax.data.bad_records import BadRecords, Met, decode, read
 from mixer_jax.data.order import order_of
 from mixer_jax.data.record import Record, Source
+from mixer_jax.data.shared import Batches
+from mixer_jax.data.workers import pool
 
 AUGMENT_STREAM = 1  # of a run's seed; order.py and bad_records.py have the others
-TOGETHER = 16  # examples
+TOGETHER = 32  # examples that a worker is given at a time
 
 Batch = dict[str, np.ndarray]
 """image: uint8 [rows, H, W, 3]; labels: int32 [rows, M], classes, padded with -1; mask: float32 [rows], 0 for padding rows.
@@ -32,52 +37,54 @@ Batch = dict[str, np.ndarray]
 In training also substituted: int32 [rows], 1 where another record stands for a bad one.
 """
 
+Example = tuple[Batch, list[Met]]
+"""(a row of each of these, bad records that were met on the way)"""
+
 
 def train_batches(
     source: Source,
     transform: Transform,
+    loader: ConfigDict,
     *,
     seed: int,
     batch_size: int,
     rows: np.ndarray,
     steps: range,
-    threads: int,
-    prefetch: int,
     bad: BadRecords,
 ) -> Iterator[Batch]:
-    """The batches of `steps`, of each the `rows` that this host holds (parallel.local_rows).
+    """The batches of `steps`, of each the `rows` that this host holds (parallel.local_rows); `loader` is config.loader.
 
     A substitute is augmented as the record in whose place it stands would be: it differs from its own turn in the same epoch.
     """
-    order = order_of(source, seed)
+    order, max_pixels = order_of(source, seed), loader.max_pixels
 
-    def example(local: int) -> Batch:
+    def example(local: int) -> Example:
         step, row = divmod(local, len(rows))
         epoch, record = order(step * batch_size + int(rows[row]))
         key = np.array([seed, AUGMENT_STREAM, epoch, record], np.uint32)  # a list would be made into this, slowly
         rng = np.random.default_rng(np.random.SeedSequence(key))
-        found, decoded = bad.read(seed, epoch, record)
-        return _example(source, found, decoded, transform, rng) | {"substituted": np.int32(found != record)}
+        found, decoded, met = read(source, max_pixels, seed=seed, epoch=epoch, record=record)
+        return _example(source, found, decoded, transform, rng) | {"substituted": np.int32(found != record)}, met
 
-    return _read(example, range(steps.start * len(rows), steps.stop * len(rows)), len(rows), threads, prefetch)
+    return _batches(example, range(steps.start * len(rows), steps.stop * len(rows)), len(rows), loader, bad)
 
 
 def eval_batches(
-    source: Source, transform: Transform, *, batch_size: int, rows: np.ndarray, threads: int, prefetch: int, max_pixels: int
+    source: Source, transform: Transform, loader: ConfigDict, *, batch_size: int, rows: np.ndarray
 ) -> Iterator[Batch]:
     """Every record exactly once over all hosts, in the source's order; the last batch is filled up with rows of mask 0.
 
     Raises UserError naming a record whose image cannot be read; mere warnings of the decoder do not count (images.decode).
     """
-    num_batches = -(-len(source) // batch_size)
+    num_batches, max_pixels = -(-len(source) // batch_size), loader.max_pixels
 
-    def example(local: int) -> Batch:
+    def example(local: int) -> Example:
         step, row = divmod(local, len(rows))
         record = step * batch_size + int(rows[row])
         if record < len(source):
-            return evaluated(record)
+            return evaluated(record), []
         padding = evaluated(0)
-        return {"image": np.zeros_like(padding["image"]), "labels": padding["labels"], "mask": np.float32(0)}
+        return {"image": np.zeros_like(padding["image"]), "labels": padding["labels"], "mask": np.float32(0)}, []
 
     def evaluated(record: int) -> Batch:
         try:
@@ -86,7 +93,7 @@ def eval_batches(
             raise UserError(f"{source.describe(record)} is {error}. Mend or remove it.") from error
         return _example(source, record, decoded, transform, np.random.default_rng(0))
 
-    return _read(example, range(num_batches * len(rows)), len(rows), threads, prefetch)
+    return _batches(example, range(num_batches * len(rows)), len(rows), loader, BadRecords())
 
 
 def _example(source: Source, record: int, decoded: Record, transform: Transform, rng: np.random.Generator) -> Batch:
@@ -103,26 +110,42 @@ def _example(source: Source, record: int, decoded: Record, transform: Transform,
     return {"image": np.ascontiguousarray(transform(image, rng)), "labels": padded, "mask": np.float32(1)}
 
 
-def _read(example: Callable[[int], Batch], indices: range, rows: int, threads: int, prefetch: int) -> Iterator[Batch]:
-    """`example` of each index, in batches of `rows`.
+def _batches(
+    example: Callable[[int], Example], indices: range, rows: int, loader: ConfigDict, bad: BadRecords
+) -> Iterator[Batch]:
+    """`example` of each index, in batches of `rows`; what is bad is listed when its turn comes.
 
-    Grain hands a thread TOGETHER examples, or as many as divide a batch: what it does for an item in Python, it does for all of
-    them. They are copied once, into their place in the batch, while the processor has them in its cache.
+    A worker is given TOGETHER examples at a time, or as many as divide a batch. They are copied once, into their place in the
+    batch, while the processor has them in its cache.
     """
+    if not indices:
+        return
     together = math.gcd(rows, TOGETHER)
-    begun: dict[int, Batch] = {}  # number -> a batch that is being filled
+    spec = {name: ((rows, *value.shape), value.dtype) for name, value in example(indices[0])[0].items()}
 
-    def fill(start: int) -> int:
-        for place in range(start, start + together):
-            number, row = divmod(place, rows)
-            values = example(indices[place])
-            if number not in begun:
-                begun.setdefault(number, {name: np.empty((rows, *value.shape), value.dtype) for name, value in values.items()})
+    def fill(batch: Batch, first: int, start: int) -> list[Met]:
+        met = []
+        for row in range(start, start + together):
+            values, its_bad = example(indices[first + row])
             for name, value in values.items():
-                begun[number][name][row] = value
-        return start + together
+                batch[name][row] = value
+            met += its_bad
+        return met
 
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, prefetch // together))
-    for filled in grain.MapDataset.range(0, len(indices), together).map(fill).to_iter_dataset(options):  # in their order
-        if filled % rows == 0:
-            yield begun.pop(filled // rows - 1)
+    batches = Batches(spec, shared=loader.processes)
+    with pool(fill, loader.workers, loader.processes) as submit:
+
+        def parts() -> Iterator[tuple[Batch, bool, Future[list[Met]]]]:
+            for first in range(0, len(indices), rows):
+                batch = batches.new()
+                for start in range(0, rows, together):
+                    yield batch, start + together == rows, submit(batch, first, start)
+
+        coming = parts()
+        ahead = deque(itertools.islice(coming, loader.workers + -(-loader.prefetch // together)))
+        while ahead:
+            batch, is_whole, part = ahead.popleft()
+            bad.add(part.result())
+            ahead.extend(itertools.islice(coming, 1))
+            if is_whole:
+                yield dict(batch)

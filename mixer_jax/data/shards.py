@@ -7,11 +7,12 @@ name in UTF-8, the image file's bytes. One more record ends the shard, int32: th
 in a row. So labels are read without the images.
 
 Memory does not grow with the split. An open shard keeps the place of each of its images in memory, about 10 bytes an image. So
-shards are opened when they are read, and those that may be open at once are bounded: INDEXED_IMAGES in all, and half the files
-that the process may have. Where a split has more, the one used least recently is closed, and opened again when an image of it is
-wanted: two reads more, of 125 KiB together, and 0.1 ms of CPU. `python -m mixer_jax bench memory` measures it.
+shards are opened when they are read, and those that may be open at once are bounded: INDEXED_IMAGES in all processes that decode,
+and half the files that a process may have. Where a split has more, the one used least recently is closed, and opened again when
+an image of it is wanted: two reads more, of 125 KiB together, and 0.1 ms of CPU. `python -m mixer_jax bench memory` measures it.
 """
 
+import itertools
 import os
 import resource
 import struct
@@ -30,6 +31,7 @@ from mixer_jax.data.rows import decodes_by_rows
 INDEXED_IMAGES = 2**24  # of a split's open shards: about 160 MB, and enough for all of ImageNet-21k
 SHARD_OVERHEAD = 256  # an open shard takes as much memory as the places of so many images, beside those of its own
 MOST_FILES = 2**20
+sharing_processes = 1  # that read the same split and divide INDEXED_IMAGES among them
 _HEAD = struct.Struct("<HHB")
 
 
@@ -78,11 +80,22 @@ class ShardReader:
         manifest.check(verify)
         self.class_names, self.max_labels, self.identity = manifest.class_names, manifest.max_labels, manifest.identity()
         self._directory, self._split = directory, manifest.split
-        counts = [shard.records for shard in manifest.shards]
-        self._starts = np.cumsum([0, *counts]).tolist()
+        self._starts = np.cumsum([0, *(shard.records for shard in manifest.shards)]).tolist()
+        self._open_none()
+
+    def _open_none(self) -> None:
+        most_images = max(after - start for start, after in itertools.pairwise(self._starts))
         # One that is closed while another thread reads it stays open until that thread lets go of it.
-        self._opened = lru_cache(maxsize=most_open(max(counts)))(open_shard)
+        self._opened = lru_cache(maxsize=most_open(most_images))(open_shard)
         self._labels = lru_cache(maxsize=8)(read_labels)  # whoever asks for all labels asks in order
+
+    def __getstate__(self) -> dict:
+        """For another process, which opens shards of its own: workers.py."""
+        return {name: value for name, value in vars(self).items() if name not in ("_opened", "_labels")}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._open_none()
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -139,4 +152,4 @@ def most_open(images: int) -> int:
     allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return max(1, min(INDEXED_IMAGES // (images + SHARD_OVERHEAD), allowed // 2))
+    return max(1, min(INDEXED_IMAGES // sharing_processes // (images + SHARD_OVERHEAD), allowed // 2))

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.config import UserError
-from mixer_jax.data.augment import eval_transform
+from mixer_jax.data.augment import Transform, eval_transform
 from mixer_jax.data.loader import eval_batches
 from mixer_jax.data.record import Source
 from mixer_jax.data.sources import open_source
@@ -41,16 +41,13 @@ class Examples(NamedTuple):
     """All examples of a source, as an evaluator sees them: iterate to get global batches (loader.Batch) on the mesh."""
 
     source: Source
-    transform: object
+    transform: Transform
+    loader: ConfigDict
     batch_size: int
-    threads: int
-    prefetch: int
-    max_pixels: int
 
     def batches(self, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
         rows = local_rows(mesh, self.batch_size)
-        options = {"threads": self.threads, "prefetch": self.prefetch, "max_pixels": self.max_pixels}
-        for batch in eval_batches(self.source, self.transform, batch_size=self.batch_size, rows=rows, **options):
+        for batch in eval_batches(self.source, self.transform, self.loader, batch_size=self.batch_size, rows=rows):
             yield to_global(batch, mesh)
 
 
@@ -62,7 +59,7 @@ def open_examples(config: ConfigDict) -> dict[str, dict[str, Examples]]:
             raise UserError(f"config.evals.{name}.kind is {evaluator.kind!r}: it must be one of {', '.join(DATA_FIELDS)}.")
         transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size)
         batch_size = evaluator.batch_size or config.batch_size
-        loading = (transform, batch_size, config.loader.threads, config.loader.prefetch, config.loader.max_pixels)
+        loading = (transform, config.loader, batch_size)
         fields = DATA_FIELDS[evaluator.kind]
         opened[name] = {field: Examples(open_source(evaluator[field]), *loading) for field in fields}
         if evaluator.kind == "classification" and opened[name]["data"].source.num_classes != config.num_classes:

@@ -40,9 +40,8 @@ def training_images(run: Run, count: int) -> list[Picture]:
     config = run.config
     source = open_source(config.data)
     batches = train_batches(
-        source, train_transform(config.augment, config.image_size), seed=config.seed, batch_size=config.batch_size,
-        rows=np.arange(min(count, config.batch_size)), steps=range(1), threads=config.loader.threads, prefetch=count,
-        bad=BadRecords(source, config.loader.max_pixels),
+        source, train_transform(config.augment, config.image_size), config.loader, seed=config.seed,
+        batch_size=config.batch_size, rows=np.arange(min(count, config.batch_size)), steps=range(1), bad=BadRecords(),
     )  # fmt: skip
     batch = next(iter(batches))
     names = (_class_names(source, labels) for labels in batch["labels"])

@@ -3,8 +3,8 @@
 Buffers of the input, the features of few-shot evaluators and the state while a checkpoint is written are counted as they are when
 they are largest. What cannot be known before is dealt with so:
 
-Images. A decoding thread holds whichever image it has at work. In the budget, which a run is refused by, each is of
-ORDINARY_PIXELS. All threads may at once meet images of `loader.max_pixels`, in the form that takes most memory; but to refuse
+Images. A worker holds whichever image it has at work. In the budget, which a run is refused by, each is of
+ORDINARY_PIXELS. All workers may at once meet images of `loader.max_pixels`, in the form that takes most memory; but to refuse
 small machines for that would be wrong. Where it would not fit, a line says so and the run starts.
 
 Programs. Python, JAX and its compiler are what the process takes now and PROGRAM_BYTES, by measurement. On a CPU the state is
@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError
+from mixer_jax.data.loader import TOGETHER
 from mixer_jax.data.mixture import Mixture
 from mixer_jax.data.record import Source
 from mixer_jax.data.shards import INDEXED_IMAGES
@@ -31,13 +32,16 @@ ORDINARY_PIXELS = 2**24  # of an image: a camera's photograph
 MOST_BYTES_PER_PIXEL = 9  # of a progressive JPEG in full colour resolution: 3 of pixels, 6 of coefficients; a PNG takes 6
 AUGMENT_BYTES_PER_PIXEL = 24  # of an image as the model sees it: RandAugment's temporary arrays
 INDEX_BYTES = 14  # for each image of an open shard: its place, and what malloc keeps when shards are opened and closed
+WORKER_BYTES = 48 * 2**20  # of a process that decodes, beside its image: 37 MiB with B/16's augmentation
+SERVER_BYTES = 2**28  # of the process that workers are copies of, which loads what the run has loaded: 249 MiB resident
 PROGRAM_BYTES = 3 * 2**28  # compiled on a CPU: a training step 300 MiB (S/32) to 440 (L/16), all programs of the demo 470
 COPIES_WHILE_SAVING = 3.5  # of the state, on the host: the most in ten saves in a row; half of it is kept by malloc between them
 
 PARTS = {  # what each is, and what makes it smaller
     "process": "Python, JAX and its compiler",
     "places": "where images lie in open shards",
-    "decoding": "images at work; fewer loader.threads",
+    "workers": "processes that decode; fewer loader.workers, or loader.processes=False",
+    "decoding": "images at work; fewer loader.workers",
     "ready": "examples that are ready; less loader.prefetch",
     "batches": "two, and the examples of the next; a smaller batch_size (evals.*.batch_size), or more hosts",
     "fewshot": "features of few-shot evaluators; smaller splits, or fewer evals.*.shots",
@@ -60,11 +64,11 @@ def require_memory(
     text = f"This run needs about {_gib(needed)} of memory on this host, which has {_gib(limit)}"
     if needed > limit:
         raise UserError(text + ":" + "".join(f"\n{parts[name] >> 20:8d} MiB  {name}: {PARTS[name]}" for name in PARTS))
-    worst = config.loader.threads * config.loader.max_pixels * MOST_BYTES_PER_PIXEL
+    worst = config.loader.workers * config.loader.max_pixels * MOST_BYTES_PER_PIXEL
     if parts["places"] and needed + worst > limit:
         print(
-            f"{text}. Should all decoding threads meet images of loader.max_pixels at once, it needs {_gib(worst)} more; "
-            "with fewer --config.loader.threads that can be ruled out.",
+            f"{text}. Should all workers meet images of loader.max_pixels at once, it needs {_gib(worst)} more; "
+            "with fewer --config.loader.workers that can be ruled out.",
             file=sys.stderr,
         )
     return {name: parts[name] >> 20 for name in PARTS}
@@ -72,7 +76,7 @@ def require_memory(
 
 def input_bytes(config: ConfigDict, share: float, sources: Iterable[Source]) -> dict[str, int]:
     """Of the training batches and, beside them, an evaluator's, on a host that reads `share` of each batch."""
-    pixels, threads = config.image_size**2, config.loader.threads
+    pixels, workers = config.image_size**2, config.loader.workers
     parts = [part for source in sources for part in (source.parts if isinstance(source, Mixture) else [source])]
     decoded = [len(part) for part in parts if isinstance(part[0].image, bytes)]
     evaluated = max((evaluator.batch_size or config.batch_size for evaluator in config.evals.values()), default=0)
@@ -80,8 +84,9 @@ def input_bytes(config: ConfigDict, share: float, sources: Iterable[Source]) -> 
     image = 3 * min(config.loader.max_pixels, ORDINARY_PIXELS) if decoded else 0
     return {
         "places": INDEX_BYTES * sum(min(count, INDEXED_IMAGES) for count in decoded),
-        "decoding": threads * (image + AUGMENT_BYTES_PER_PIXEL * pixels),
-        "ready": streams * config.loader.prefetch * 3 * pixels,
+        "workers": SERVER_BYTES + streams * workers * WORKER_BYTES if config.loader.processes else 0,
+        "decoding": workers * (image + AUGMENT_BYTES_PER_PIXEL * pixels),
+        "ready": streams * (config.loader.prefetch + workers * TOGETHER) * 3 * pixels,
         "batches": round(share * max(3 * config.batch_size, config.batch_size + 3 * evaluated)) * 3 * pixels,
     }
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.bad_images import BAD, write_corpus
+from tiny_config import loader_config
 
 from mixer_jax.config import UserError, default_config
 from mixer_jax.data.augment import train_transform
-from mixer_jax.data.bad_records import BadRecords
+from mixer_jax.data.bad_records import BadRecords, read
 from mixer_jax.data.loader import eval_batches, train_batches
 from mixer_jax.data.order import EpochOrder
 from mixer_jax.data.record import Record
@@ -27,14 +28,16 @@ def corpus(tmp_path_factory) -> tuple[FolderSource, dict[int, str]]:
     return FolderSource(str(root), ""), bad
 
 
-def stream(source, *, hosts=1, threads=4, steps=range(STEPS), seed=0, batch_size=BATCH, listed=None) -> list[dict]:
+def stream(
+    source, *, hosts=1, workers=4, steps=range(STEPS), seed=0, batch_size=BATCH, listed=None, processes=False
+) -> list[dict]:
     """The global batches, from those that each host reads for itself."""
     transform = train_transform(default_config().augment, 8)
     parts = []
     for rows in np.split(np.arange(batch_size), hosts):
-        bad = listed or BadRecords(source, CAP)
-        options = {"seed": seed, "batch_size": batch_size, "steps": steps, "threads": threads, "prefetch": 64, "bad": bad}
-        parts.append(train_batches(source, transform, rows=rows, **options))
+        loader = loader_config(workers=workers, processes=processes)
+        options = {"seed": seed, "batch_size": batch_size, "steps": steps, "bad": listed or BadRecords()}
+        parts.append(train_batches(source, transform, loader, rows=rows, **options))
     return [{name: np.concatenate([part[name] for part in step]) for name in step[0]} for step in zip(*parts, strict=True)]
 
 
@@ -45,13 +48,13 @@ def fingerprints(batches: list[dict]) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(corpus) -> list[str]:
     """One host, one thread, from the beginning, over the end of the first epoch."""
-    return fingerprints(stream(corpus[0], threads=1, steps=range(STEPS + 5)))
+    return fingerprints(stream(corpus[0], workers=1, steps=range(STEPS + 5)))
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
 @pytest.mark.parametrize("hosts", [1, 4])
 def test_exactly_the_planted_ones_are_substituted_and_each_is_listed_once_with_place_and_reason(corpus, epoch, hosts, capfd):
-    (source, bad), order, listed = corpus, EpochOrder(1000, 0), BadRecords(corpus[0], CAP)
+    (source, bad), order, listed = corpus, EpochOrder(1000, 0), BadRecords()
     assert (len(source), len(bad)) == (1000, 52)
     batches = stream(source, hosts=hosts, steps=range(STEPS * epoch, STEPS * (epoch + 1)), listed=listed)
     substituted = np.concatenate([batch["substituted"] for batch in batches])
@@ -79,10 +82,10 @@ def test_every_other_record_comes_as_if_none_were_bad(corpus, capfd):
 
 @pytest.mark.parametrize(
     "how",
-    [{"threads": 4}, {"hosts": 2, "threads": 1}, {"hosts": 2}, {"hosts": 4, "threads": 1}, {"hosts": 4}],
+    [{"workers": 4}, {"hosts": 2, "workers": 1}, {"hosts": 2}, {"hosts": 4, "workers": 1}, {"hosts": 4}, {"processes": True}],
     ids=json.dumps,
 )
-def test_the_stream_is_the_same_on_any_number_of_hosts_and_threads(corpus, whole, how, capfd):
+def test_the_stream_is_the_same_on_any_number_of_hosts_and_workers(corpus, whole, how, capfd):
     assert fingerprints(stream(corpus[0], steps=range(STEPS + 5), **how)) == whole
 
 
@@ -118,28 +121,30 @@ class HalfBad:
 
 
 def test_a_substitute_is_read_brings_its_own_label_and_is_drawn_anew_in_each_epoch(capfd):
-    bad = BadRecords(HalfBad(lambda index: index % 2), CAP)
-    found = np.array([[bad.read(seed, epoch, record)[0] for record in range(100)] for seed in (0, 1) for epoch in (0, 1)])
+    def at(seed, epoch, record):
+        return read(HalfBad(lambda index: index % 2), CAP, seed=seed, epoch=epoch, record=record)
+
+    found = np.array([[at(seed, epoch, record)[0] for record in range(100)] for seed in (0, 1) for epoch in (0, 1)])
     assert np.all(found[:, ::2] == np.arange(0, 100, 2))
     assert np.all(found % 2 == 0)
     assert all(len(set(row[1::2])) > 20 for row in found)  # not a few again and again
     assert len({tuple(row) for row in found}) == 4
     for record in range(100):
-        number, (image, labels, _) = bad.read(0, 0, record)
+        number, (image, labels, _), _ = at(0, 0, record)
         assert labels == (number,) and np.all(image == number)
 
 
 def test_with_no_readable_record_it_says_so_and_names_some(capfd):
     source = HalfBad(lambda index: True)
     with pytest.raises(UserError, match=r"(?s)100 records .* place of record \d+ are bad too.*number \d+, is empty"):
-        next(train_batches(source, lambda image, rng: image, seed=0, batch_size=4, rows=np.arange(4), steps=range(1), threads=2,
-                           prefetch=4, bad=BadRecords(source, CAP)))  # fmt: skip
+        options = {"seed": 0, "batch_size": 4, "rows": np.arange(4), "steps": range(1)}
+        next(train_batches(source, lambda image, rng: image, loader_config(), bad=BadRecords(), **options))
 
 
 def test_an_evaluation_ends_at_the_first_bad_image_and_names_it(corpus, capfd):
     source, bad = corpus
-    options = {"batch_size": BATCH, "rows": np.arange(BATCH), "threads": 2, "prefetch": 8, "max_pixels": CAP}
+    options = {"batch_size": BATCH, "rows": np.arange(BATCH)}
     with pytest.raises(UserError, match=r"/\d{4}\.jpg is .*\. Mend or remove it") as error:
-        list(eval_batches(source, lambda image, rng: image[:8, :8], **options))
+        list(eval_batches(source, lambda image, rng: image[:8, :8], loader_config(), **options))
     named = int(re.search(r"(\d{4})\.jpg", str(error.value))[1])
     assert named == min(record for record, kind in bad.items() if "shows" not in kind)

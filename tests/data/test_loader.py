@@ -1,10 +1,11 @@
-"""Which record comes when: one stream on any number of hosts and threads, from any step, each record with its own randomness."""
+"""Which record comes when: one stream on any number of hosts and workers, from any step, each record with its own randomness."""
 
 import hashlib
 
 import cv2
 import numpy as np
 import pytest
+from tiny_config import loader_config
 
 from mixer_jax.config import UserError
 from mixer_jax.data.bad_records import BadRecords
@@ -59,11 +60,11 @@ def join(batches_of_hosts: list[list[dict]]) -> list[dict]:
     ]
 
 
-def train_stream(*, length=13, seed=0, batch_size=8, steps=range(7), hosts=1, threads=1, max_labels=1, rows=None) -> list[dict]:
+def train_stream(*, length=13, seed=0, batch_size=8, steps=range(7), hosts=1, workers=1, max_labels=1, rows=None) -> list[dict]:
     def read(rows):
         source = Numbers(length, max_labels)
-        options = {"seed": seed, "batch_size": batch_size, "steps": steps, "threads": threads, "prefetch": 16}
-        return list(train_batches(source, scribble, rows=rows, bad=BadRecords(source, 2**26), **options))
+        options = {"seed": seed, "batch_size": batch_size, "steps": steps, "bad": BadRecords()}
+        return list(train_batches(source, scribble, loader_config(workers=workers, prefetch=16), rows=rows, **options))
 
     return read(rows) if rows is not None else join([read(rows) for rows in hosts_rows(batch_size, hosts)])
 
@@ -78,14 +79,14 @@ def records(stream: list[dict]) -> np.ndarray:
     return np.concatenate([batch["image"][:, 0, 0, 0] for batch in stream])
 
 
-@pytest.mark.parametrize("how", [{"hosts": 2}, {"hosts": 4}, {"threads": 8}, {"hosts": 4, "threads": 3}])
-def test_the_stream_of_global_batches_is_the_same_on_any_number_of_hosts_and_threads(how):
+@pytest.mark.parametrize("how", [{"hosts": 2}, {"hosts": 4}, {"workers": 8}, {"hosts": 4, "workers": 3}])
+def test_the_stream_of_global_batches_is_the_same_on_any_number_of_hosts_and_workers(how):
     assert fingerprints(train_stream(**how)) == fingerprints(train_stream())
 
 
 @pytest.mark.parametrize("first", [1, 3, 6])
 def test_a_stream_taken_up_at_a_step_is_the_rest_of_the_whole_one(first):
-    assert fingerprints(train_stream(steps=range(first, 7), hosts=2, threads=2)) == fingerprints(train_stream())[first:]
+    assert fingerprints(train_stream(steps=range(first, 7), hosts=2, workers=2)) == fingerprints(train_stream())[first:]
 
 
 def test_a_host_may_hold_any_rows():
@@ -125,8 +126,10 @@ def test_labels_are_padded_and_arrays_have_the_promised_types():
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 @pytest.mark.parametrize(("length", "batch_size"), [(13, 8), (13, 4), (16, 8), (3, 8), (1, 4), (25, 12)])
 def test_an_evaluation_reads_every_record_once_in_order_and_the_rest_is_masked(length, batch_size, hosts):
-    options = {"batch_size": batch_size, "threads": 2, "prefetch": 8, "max_pixels": 2**26}
-    parts = [list(eval_batches(Numbers(length), unchanged, rows=rows, **options)) for rows in hosts_rows(batch_size, hosts)]
+    source, loader = Numbers(length), loader_config(prefetch=8)
+    parts = [
+        list(eval_batches(source, unchanged, loader, batch_size=batch_size, rows=rows)) for rows in hosts_rows(batch_size, hosts)
+    ]
     assert {len(part) for part in parts} == {-(-length // batch_size)}  # as many on each host
     stream = join(parts)
     assert all(len(batch["mask"]) == batch_size for batch in stream)
@@ -141,16 +144,15 @@ def test_an_evaluation_ends_at_a_damaged_file_and_names_it(tmp_path):
     for i in range(4):
         cv2.imwrite(str(tmp_path / f"ant/{i}.jpg"), np.full((8, 8, 3), 9, np.uint8))
     (tmp_path / "ant/2.jpg").write_bytes(b"\xff\xd8 and no more")
-    options = {"rows": np.arange(4), "batch_size": 4, "threads": 2, "prefetch": 4, "max_pixels": 2**26}
     with pytest.raises(UserError, match=r"ant/2\.jpg is a damaged JPEG \(no header\)\. Mend or remove it"):
-        next(eval_batches(FolderSource(str(tmp_path), ""), unchanged, **options))
+        next(eval_batches(FolderSource(str(tmp_path), ""), unchanged, loader_config(), batch_size=4, rows=np.arange(4)))
 
 
 def test_more_labels_than_declared_are_refused_with_the_option_to_raise():
     source = Numbers(4, max_labels=3)
     source.max_labels, source.labels = 2, lambda index: (0, 1, 2)
     with pytest.raises(UserError, match=r"number 0 has 3 labels: set data\.max_labels"):
-        next(eval_batches(source, unchanged, rows=np.arange(4), batch_size=4, threads=1, prefetch=1, max_pixels=1))
+        next(eval_batches(source, unchanged, loader_config(), batch_size=4, rows=np.arange(4)))
 
 
 @pytest.mark.parametrize("labels", [(4,), (-1,), (0, 7)])
@@ -158,4 +160,4 @@ def test_a_label_that_is_no_class_is_refused_whatever_the_source(labels):
     source = Numbers(4, max_labels=3)
     source.num_classes, source.labels = 4, lambda index: labels
     with pytest.raises(UserError, match=r"number 0 has the labels \(.*\), and its source 4 classes, from 0 on"):
-        next(eval_batches(source, unchanged, rows=np.arange(4), batch_size=4, threads=1, prefetch=1, max_pixels=1))
+        next(eval_batches(source, unchanged, loader_config(), batch_size=4, rows=np.arange(4)))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from preparation import miniature
+from tiny_config import loader_config
 
 from mixer_jax.config import UserError, dataset
 from mixer_jax.data import manifest as manifest_module
@@ -93,9 +94,7 @@ def test_batches_hold_class_numbers_and_no_row_of_all_classes(made):
     def transform(image, rng):
         return image[:2, :2]
 
-    batches = eval_batches(
-        open_source(config), transform, batch_size=10, rows=np.arange(10), threads=2, prefetch=4, max_pixels=2**20
-    )
+    batches = eval_batches(open_source(config), transform, loader_config(), batch_size=10, rows=np.arange(10))
     batch = next(iter(batches))
     assert batch["labels"].shape == (10, 3) and batch["labels"].dtype == np.int32
 

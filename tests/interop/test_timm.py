@@ -67,7 +67,7 @@ def call(*command: str) -> str:
 
 FLAGS = [
     "--config.data.source=digits", "--config.evals.test.data.source=digits", "--config.num_classes=10", "--config.batch_size=2",
-    "--config.total.steps=2", "--config.schedule.warmup.steps=1", "--config.model.dtype=float32", "--config.loader.threads=2",
+    "--config.total.steps=2", "--config.schedule.warmup.steps=1", "--config.model.dtype=float32", "--config.loader.workers=2",
     "--config.data.examples_per_class=2", "--config.evals.test.data.examples_per_class=1",
 ]  # fmt: skip
 

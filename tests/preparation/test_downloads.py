@@ -16,6 +16,7 @@ from preparation import downloads, miniature
 from preparation.downloads import CLASSES, FLOWERS, FLOWERS_LABELS, PETS, PETS_CLASSES, REAL
 from preparation.preparing import IDS, TRAIN, TRUTH, VALIDATION, by_class, make
 from test_main import readme_commands
+from tiny_config import loader_config
 
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE
@@ -54,8 +55,7 @@ def test_imagenet_real_is_a_split_of_sets_some_of_them_empty(tmp_path):
     assert labels_of(held) == {name: tuple(CLASSES[label] for label in labels) for name, labels in expected}
     source = open_source(dataset(f"records:{tmp_path}/to", "real"))
     assert (source.max_labels, source.num_classes) == (2, 3)
-    options = {"rows": np.arange(8), "batch_size": 8, "threads": 1, "prefetch": 1, "max_pixels": 2**26}
-    batch = next(eval_batches(source, eval_transform("small", 0, 8), **options))
+    batch = next(eval_batches(source, eval_transform("small", 0, 8), loader_config(), batch_size=8, rows=np.arange(8)))
     counted = (batch["mask"] > 0) & np.any(batch["labels"] >= 0, axis=1)  # as evaluation/classification.py counts
     assert counted.sum() == sum(map(bool, REAL)) == 4
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tiny_config import loader_config
 
 from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.config import UserError
@@ -19,8 +20,8 @@ def test_training_images_are_the_first_rows_of_the_runs_own_first_batch(run_fold
     run = read_run(run_folder)
     source = open_source(run.config.data)
     transform = train_transform(run.config.augment, run.config.image_size)
-    options = {"steps": range(3), "threads": 1, "prefetch": 1, "bad": BadRecords(source, 2**26)}
-    batch = next(train_batches(source, transform, seed=0, batch_size=16, rows=np.arange(16), **options))
+    options = {"steps": range(3), "bad": BadRecords()}
+    batch = next(train_batches(source, transform, loader_config(), seed=0, batch_size=16, rows=np.arange(16), **options))
     pictures = training_images(run, 5)
     assert len(pictures) == 5 and len(training_images(run, 99)) == 16
     np.testing.assert_array_equal([picture.image for picture in pictures], batch["image"][:5])

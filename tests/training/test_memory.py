@@ -51,13 +51,13 @@ def test_the_default_config_fits_a_host_of_8_gib(monkeypatch, capsys):
     monkeypatch.setattr(memory, "resident_bytes", lambda: 300 * 2**20)  # of a run's process, not of that of all tests
     config = default_config()
     assert sum(required(config).values()) < 8 * 1024
-    assert "loader.threads" in capsys.readouterr().err  # should all images be as large as they may
+    assert "loader.workers" in capsys.readouterr().err  # should all images be as large as they may
     config.loader.max_pixels = 2**20
     required(config)
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("option", ["loader.threads", "loader.prefetch", "loader.max_pixels", "batch_size", "image_size"])
+@pytest.mark.parametrize("option", ["loader.workers", "loader.prefetch", "loader.max_pixels", "batch_size", "image_size"])
 def test_every_option_that_a_refusal_names_raises_the_budget(tiny_config, option):
     tiny_config.loader.max_pixels = 2**20
     before = needed(tiny_config)
@@ -114,7 +114,7 @@ def test_a_run_that_needs_more_than_the_host_has_is_refused_with_the_numbers_bef
         train.train(tiny_config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     assert re.findall(r"\n +\d+ MiB  (\w+):", str(error.value)) == list(memory.PARTS)
-    assert all(option in str(error.value) for option in ("loader.threads", "loader.prefetch", "batch_size", "parallel.fsdp"))
+    assert all(option in str(error.value) for option in ("loader.workers", "loader.prefetch", "batch_size", "parallel.fsdp"))
 
 
 GROUPS = [
