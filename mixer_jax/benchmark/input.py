@@ -1,8 +1,8 @@
 """Whether this host feeds a model fast enough, and if not, which stage is to blame: `python -m mixer_jax bench input`.
 
 Stages are timed one after the other in one thread, in CPU time, on the same images, so that they can be added and compared on a
-machine that does other things too. What the whole pipeline takes beyond them is threads and buffers. The whole is timed by the
-clock as well, with one thread and with one for each core (pipelines.py), beside big_vision's if that is asked for (beside.py).
+machine that does other things too. What the whole pipeline takes beyond them is workers and buffers. The whole is timed by the
+clock as well, on one core and on all (pipelines.py), beside big_vision's if that is asked for (beside.py).
 """
 
 import os
@@ -42,7 +42,7 @@ def benchmark_input(
     seconds = stage_seconds(source, config, num_images)
     whole = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
     rest = whole - sum(seconds.values()) + seconds["to device"]
-    seconds |= {"threads and buffers": rest} if rest > 0 else {}
+    seconds |= {"workers and buffers": rest} if rest > 0 else {}
     wanted = wanted_images_per_sec(config, device, devices)
     return {
         "image_size": config.image_size,

@@ -97,15 +97,16 @@ def inception_crop(
     height, width = image.shape[:2]
     least = min_area * height * width
     for _ in range(100):
-        aspect = rng.uniform(min_aspect, max_aspect)
+        draws = rng.random(4).tolist()  # at once, which takes a quarter of the time
+        aspect = min_aspect + draws[0] * (max_aspect - min_aspect)
         highest = min(round((height * width / aspect) ** 0.5), height, int((width + 0.5) / aspect))
         lowest = min(round((least / aspect) ** 0.5), highest)
-        crop_height = int(rng.integers(lowest, highest + 1))
+        crop_height = lowest + int(draws[1] * (highest + 1 - lowest))
         if crop_height * round(crop_height * aspect) < least:
             crop_height += 1
         crop_width = round(crop_height * aspect)
         if crop_height <= height and 0 < crop_width <= width and least <= crop_height * crop_width:
-            top = int(rng.integers(height - crop_height + 1))
-            left = int(rng.integers(width - crop_width + 1))
+            top = int(draws[2] * (height + 1 - crop_height))
+            left = int(draws[3] * (width + 1 - crop_width))
             return image[top : top + crop_height, left : left + crop_width]
     return image[:, :]

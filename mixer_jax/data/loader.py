@@ -29,7 +29,7 @@ from mixer_jax.data.shared import Batches
 from mixer_jax.data.workers import pool
 
 AUGMENT_STREAM = 1  # of a run's seed; order.py and bad_records.py have the others
-TOGETHER = 32  # examples that a worker is given at a time
+TOGETHER = 64  # examples that a worker is given at a time
 
 Batch = dict[str, np.ndarray]
 """image: uint8 [rows, H, W, 3]; labels: int32 [rows, M], classes, padded with -1; mask: float32 [rows], 0 for padding rows.

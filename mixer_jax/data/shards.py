@@ -16,6 +16,7 @@ import itertools
 import os
 import resource
 import struct
+from array import array
 from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
@@ -80,7 +81,7 @@ class ShardReader:
         manifest.check(verify)
         self.class_names, self.max_labels, self.identity = manifest.class_names, manifest.max_labels, manifest.identity()
         self._directory, self._split = directory, manifest.split
-        self._starts = np.cumsum([0, *(shard.records for shard in manifest.shards)]).tolist()
+        self._starts = array("q", np.cumsum([0, *(shard.records for shard in manifest.shards)]).tolist())
         self._open_none()
 
     def _open_none(self) -> None:

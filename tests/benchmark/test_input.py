@@ -56,7 +56,7 @@ def test_a_device_that_is_not_in_the_table_is_refused(photographs, tiny_config):
         benchmark.benchmark_input(tiny_config, photographs, 4, "abacus", 1, {})
 
 
-def test_what_the_stages_do_not_explain_is_threads_and_buffers(photographs, tiny_config, monkeypatch):
+def test_what_the_stages_do_not_explain_is_workers_and_buffers(photographs, tiny_config, monkeypatch):
     stages = {"decode": 0.001, "to device": 0.001}
     monkeypatch.setattr(benchmark, "stage_seconds", lambda *_: dict(stages))
     speed = {"images_per_cpu_sec": 500.0, "images_per_sec": {"1": 510.0, "2": 900.0}, "speed_up": 1.76}
@@ -65,7 +65,7 @@ def test_what_the_stages_do_not_explain_is_threads_and_buffers(photographs, tiny
     assert figures["stage_cpu_ms_per_image"] == {
         "decode": 1.0,
         "to device": 1.0,
-        "threads and buffers": 1.0,
+        "workers and buffers": 1.0,
     }  # 2 ms without device
     lines = benchmark.as_text(figures).splitlines()
     assert lines[1].split() == ["decode", "1000", "1.000", "33%"] and lines[-1] == figures["verdict"]
