@@ -28,12 +28,11 @@ from mixer_jax.models import cpu
 
 GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the fit of arXiv 1606.08415, section 2
 
-
-one_form_for_all = jax.make_user_context(False)  # `with one_form_for_all(True):` for a format that knows no platforms
+one_form_for_all = jax.make_user_context(False)  # `with one_form_for_all(True):` what is traced knows no platforms, as ONNX needs
 
 
 def form(*, cpu: Callable, default: Callable) -> Callable:
-    """Of two that compute the same, the one for the platform that the program is lowered for."""
+    """Of two that compute the same, that of the platform for which the program is lowered; exported, it has both."""
     return default if one_form_for_all.value else functools.partial(jax.lax.platform_dependent, cpu=cpu, default=default)
 
 
@@ -50,7 +49,7 @@ def columns(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: Callab
         kernels = jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape))
         return activation(jnp.einsum("bsd,bsc->bdc", kernels, x) + bias[None, :, None])
 
-    return form(cpu=functools.partial(cpu.columns, activation), default=image_by_image)(x, kernel, bias)
+    return form(cpu=functools.partial(cpu.columns, activation=activation), default=image_by_image)(x, kernel, bias)
 
 
 def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -144,7 +143,8 @@ class MlpBlock(nn.Module):
             y = layer(self.mlp_dim, activation=gelu, name="Dense_0", **options)(x)
         else:
             y = gelu(layer(self.mlp_dim, name="Dense_0", **options)(x))
-            y = y if train else jax.lax.optimization_barrier(y)
+        if not (train or self.on_tokens):
+            y = jax.lax.optimization_barrier(y)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
         y = layer(x.shape[1 if self.on_tokens else -1], name="Dense_1", **options)(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)

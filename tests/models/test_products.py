@@ -1,6 +1,5 @@
 """The products as they are written for the compiler against the same as the paper's listing has them, in Flax's own layers."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,15 +55,19 @@ def test_a_projection_of_patches_is_a_strided_convolution(dtype, tolerance, plat
 
 
 @every_platform
-@pytest.mark.parametrize(("dtype", "tolerance", "features"), [(*DTYPES[0], 5), (*DTYPES[0], 9), (*DTYPES[1], 5)])
-def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance, features, platform):
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "features", "activation"),
+    [(*DTYPES[0], 5, jnp.tanh), (*DTYPES[0], 9, lambda x: x), (*DTYPES[1], 5, lambda x: x)],
+)
+def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance, features, activation, platform):
     x = jax.random.normal(jax.random.key(3), (3, 6, 4), dtype)
     assert_same_layer(
-        TokenDense(features, dtype),
+        TokenDense(features, dtype, activation=activation),
         nn.Dense(features, dtype=dtype),
         x,
         tolerance,
-        *[lambda a: jnp.swapaxes(a, 1, 2)] * 2,
+        into=lambda a: jnp.swapaxes(a, 1, 2),
+        out=lambda a: activation(jnp.swapaxes(a, 1, 2)),
     )
 
 
