@@ -97,9 +97,7 @@ class Mixer(nn.Module):
         self._check_image_size(images.shape)
         tokens_mlp_dim = self.size.tokens_mlp_dim * self._tiles(*images.shape[1:3])
         features = {}
-        x = features["stem"] = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="stem")(
-            images, train=train
-        )
+        x = features["stem"] = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="stem")(images)
         block_class = nn.remat(MixerBlock, static_argnums=(2,)) if self.remat else MixerBlock
         for i in range(self.size.num_blocks):
             x = features[f"MixerBlock_{i}"] = block_class(

@@ -1,8 +1,8 @@
 """The matrix products of a Mixer block and of the stem, and the GELU between two of them, as compilers run them fastest.
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
-form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in four places. In training
-CPUs have forms of their own of the stem, the dense layers and GELU (cpu.py).
+form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in four places. CPUs have
+forms of their own of all but the barrier (cpu.py).
 
     stem      a patch's rows become channels, and the convolution has a width alone: 48 of 128 lanes do work, not 3
     tokens    W^T Y for each image, which is the paper's equation: nothing is transposed, and the gradient of the layer norm's
@@ -28,24 +28,31 @@ from mixer_jax.models import cpu
 
 GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the fit of arXiv 1606.08415, section 2
 
-
-def form(train: bool, *, cpu: Callable, default: Callable) -> Callable:
-    """Of two that compute the same. In evaluation there is one for all platforms: an exported program goes to any."""
-    return functools.partial(jax.lax.platform_dependent, cpu=cpu, default=default) if train else default
+one_form_for_all = jax.make_user_context(False)  # `with one_form_for_all(True):` what is traced knows no platforms, as ONNX needs
 
 
-def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None, *, train: bool) -> jax.Array:
+def form(*, cpu: Callable, default: Callable) -> Callable:
+    """Of two that compute the same, that of the platform for which the program is lowered; exported, it has both."""
+    return default if one_form_for_all.value else functools.partial(jax.lax.platform_dependent, cpu=cpu, default=default)
+
+
+def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None) -> jax.Array:
     """[..., I] times [I, O]: nn.Dense's dot_general."""
     default = functools.partial(jax.lax.dot_general, dimension_numbers=dimension_numbers, precision=precision)
-    return form(train, cpu=cpu.dense, default=default)(x, kernel)
+    return form(cpu=cpu.dense, default=default)(x, kernel)
 
 
-def columns(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Each column of x [B, S, C] times kernel [S, D] -> [B, D, C]: the kernel once for each image, and nothing transposed."""
-    return jnp.einsum("bsd,bsc->bdc", jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape)), x)
+def columns(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: Callable) -> jax.Array:
+    """The activation of each column of x [B, S, C] times kernel [S, D], plus bias [D] -> [B, D, C]."""
+
+    def image_by_image(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        kernels = jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape))
+        return activation(jnp.einsum("bsd,bsc->bdc", kernels, x) + bias[None, :, None])
+
+    return form(cpu=functools.partial(cpu.columns, activation=activation), default=image_by_image)(x, kernel, bias)
 
 
-def patches(images: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
+def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Each P x P patch of images [B, H, W, 3] times kernel [P, P, 3, C] -> [B, H / P, W / P, C]."""
 
     def convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -59,12 +66,12 @@ def patches(images: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    return form(train, cpu=cpu.patches, default=convolution)(images, kernel)
+    return form(cpu=cpu.patches, default=convolution)(images, kernel)
 
 
-def gelu(x: jax.Array, *, train: bool) -> jax.Array:
+def gelu(x: jax.Array) -> jax.Array:
     """x (1 + tanh(a (x + b x^3))) / 2."""
-    return form(train, cpu=cpu.gelu, default=_gelu)(x)
+    return form(cpu=cpu.gelu, default=_gelu)(x)
 
 
 @jax.custom_jvp
@@ -91,30 +98,31 @@ class PatchProjection(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array) -> jax.Array:
         shape = (self.patch_size, self.patch_size, images.shape[-1], self.hidden_dim)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.hidden_dim,))
         images, kernel, bias = promote_dtype(images, kernel, bias, dtype=self.dtype)
         # The bias before the reshape: added after it, the TPU compiler lays all of a ViT out otherwise, a fifth slower.
-        x = patches(images, kernel, train=train) + bias[None, None, None]
+        x = patches(images, kernel) + bias[None, None, None]
         return x.reshape(images.shape[0], -1, self.hidden_dim)
 
 
 class TokenDense(nn.Module):
-    """A dense layer on every column, by the parameters of nn.Dense: [B, S, C] -> [B, features, C]."""
+    """A dense layer on every column and its activation, by the parameters of nn.Dense: [B, S, C] -> [B, features, C]."""
 
     features: int
     dtype: Any
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
+    activation: Callable = lambda x: x
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return columns(x, kernel) + bias[None, :, None]
+        return columns(x, kernel, bias, self.activation)
 
 
 class MlpBlock(nn.Module):
@@ -129,11 +137,12 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        on_rows = functools.partial(nn.Dense, dot_general=functools.partial(dense, train=train))
-        layer = TokenDense if self.on_tokens else on_rows
+        layer = TokenDense if self.on_tokens else functools.partial(nn.Dense, dot_general=dense)
         options = {"dtype": self.dtype, "kernel_init": self.kernel_init, "bias_init": self.bias_init}
-        y = layer(self.mlp_dim, name="Dense_0", **options)(x)
-        y = gelu(y, train=train)
+        if self.on_tokens:
+            y = layer(self.mlp_dim, activation=gelu, name="Dense_0", **options)(x)
+        else:
+            y = gelu(layer(self.mlp_dim, name="Dense_0", **options)(x))
         if not (train or self.on_tokens):
             y = jax.lax.optimization_barrier(y)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)

@@ -157,7 +157,7 @@ class VisionTransformer(nn.Module):
         the patch size does not divide, or that has another number of tokens than the parameters have position embeddings.
         """
         self._check_image_size(images.shape)
-        x = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="embedding")(images, train=train)
+        x = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="embedding")(images)
         features = {"stem": x}
         if self.pooling == "token":
             cls = self.param("cls", nn.initializers.zeros, (1, 1, x.shape[-1]))

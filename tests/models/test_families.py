@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import UserError, default_config
+from mixer_jax.models.products import one_form_for_all
 from mixer_jax.models.registry import FAMILIES, make_model
 from mixer_jax.models.resnet import ResNet, Size
 
@@ -248,10 +249,16 @@ def test_an_image_that_patches_do_not_tile_is_refused(row):
 
 @every_row
 def test_without_regularisation_training_answers_as_evaluation_does(row, monkeypatch):
-    """But for the barriers of evaluation, which compute nothing, and the forms that CPUs have in training (products.py)."""
+    """But for the barriers of evaluation, which compute nothing (products.py)."""
     monkeypatch.setattr(jax.lax, "optimization_barrier", lambda x: x)
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments))
     assert program(row.model, train=True) == program(row.model, train=False)
+
+
+@on_patches
+def test_a_platform_has_its_own_form_unless_one_for_all_is_asked_for(row):
+    assert "platform_index" in program(row.model, train=False)
+    with one_form_for_all(True):
+        assert "platform_index" not in program(row.model, train=False)
 
 
 @every_row

@@ -1,7 +1,5 @@
 """The products as they are written for the compiler against the same as the paper's listing has them, in Flax's own layers."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,6 @@ from flax import linen as nn
 from mixer_jax.models.products import MlpBlock, PatchProjection, TokenDense, dense, gelu
 
 DTYPES = [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)]
-trained_gelu = functools.partial(gelu, train=True)
 every_platform = pytest.mark.parametrize("platform", ["cpu", "default"])
 
 
@@ -21,11 +18,6 @@ def as_on(request, monkeypatch):
     platform = request.node.callspec.params.get("platform", "default") if hasattr(request.node, "callspec") else "default"
     forms = lambda *arguments, **forms: forms[platform](*arguments)  # noqa: E731
     monkeypatch.setattr(jax.lax, "platform_dependent", forms)
-
-
-class PatchesInTraining(PatchProjection):
-    def __call__(self, images):
-        return super().__call__(images, train=True)
 
 
 def values_and_gradients(layer: nn.Module, params: dict, x: jax.Array, project) -> tuple:
@@ -58,20 +50,24 @@ def test_a_projection_of_patches_is_a_strided_convolution(dtype, tolerance, plat
     images = jax.random.normal(jax.random.key(3), (3, 6, 10, 3), dtype)
     strided = nn.Conv(5, (2, 2), strides=(2, 2), padding="VALID", dtype=dtype)
     assert_same_layer(
-        PatchesInTraining(5, 2, dtype), strided, images, tolerance, into=lambda x: x, out=lambda y: y.reshape(3, 15, 5)
+        PatchProjection(5, 2, dtype), strided, images, tolerance, into=lambda x: x, out=lambda y: y.reshape(3, 15, 5)
     )
 
 
 @every_platform
-@pytest.mark.parametrize(("dtype", "tolerance", "features"), [(*DTYPES[0], 5), (*DTYPES[0], 9), (*DTYPES[1], 5)])
-def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance, features, platform):
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "features", "activation"),
+    [(*DTYPES[0], 5, jnp.tanh), (*DTYPES[0], 9, lambda x: x), (*DTYPES[1], 5, lambda x: x)],
+)
+def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance, features, activation, platform):
     x = jax.random.normal(jax.random.key(3), (3, 6, 4), dtype)
     assert_same_layer(
-        TokenDense(features, dtype),
+        TokenDense(features, dtype, activation=activation),
         nn.Dense(features, dtype=dtype),
         x,
         tolerance,
-        *[lambda a: jnp.swapaxes(a, 1, 2)] * 2,
+        into=lambda a: jnp.swapaxes(a, 1, 2),
+        out=lambda a: activation(jnp.swapaxes(a, 1, 2)),
     )
 
 
@@ -79,20 +75,20 @@ def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, 
 @pytest.mark.parametrize(("dtype", "tolerance", "features"), [(*DTYPES[0], 4), (*DTYPES[0], 16), (*DTYPES[1], 4)])
 def test_a_dense_layer_on_rows_is_a_dense_layer(dtype, tolerance, features, platform):
     x = jax.random.normal(jax.random.key(3), (3, 6, 8), dtype)
-    ours = nn.Dense(features, dtype=dtype, dot_general=functools.partial(dense, train=True))
+    ours = nn.Dense(features, dtype=dtype, dot_general=dense)
     assert_same_layer(ours, nn.Dense(features, dtype=dtype), x, tolerance, *[lambda a: a] * 2)
 
 
 @every_platform
 def test_a_number_that_is_none_stays_one(platform):
-    assert jnp.isnan(trained_gelu(jnp.float32(jnp.nan))) and jnp.isnan(jax.grad(trained_gelu)(jnp.float32(jnp.nan)))
-    assert jnp.isinf(trained_gelu(jnp.float32(jnp.inf)))
+    assert jnp.isnan(gelu(jnp.float32(jnp.nan))) and jnp.isnan(jax.grad(gelu)(jnp.float32(jnp.nan)))
+    assert jnp.isinf(gelu(jnp.float32(jnp.inf)))
 
 
 @every_platform
 def test_the_derivative_of_gelu_is_its_derivative_at_all_sizes(platform):
     x = np.concatenate([np.linspace(-12, 12, 4801), [-1e4, 1e4]]).astype(np.float32)
-    slope = jax.jit(jax.vmap(jax.grad(trained_gelu)))(x)
+    slope = jax.jit(jax.vmap(jax.grad(gelu)))(x)
     with jax.enable_x64():
         exact = jax.vmap(jax.grad(nn.gelu))(x.astype(np.float64))
     np.testing.assert_allclose(slope, exact, rtol=1e-6, atol=5e-6)
@@ -100,8 +96,8 @@ def test_the_derivative_of_gelu_is_its_derivative_at_all_sizes(platform):
 
 def test_the_derivative_of_gelu_in_bfloat16_is_rounded_once():
     x = jnp.linspace(-6, 6, 999, dtype=jnp.bfloat16)
-    slope = jax.vmap(jax.grad(trained_gelu))(x)
-    np.testing.assert_array_equal(slope, jax.vmap(jax.grad(trained_gelu))(x.astype(jnp.float32)).astype(jnp.bfloat16))
+    slope = jax.vmap(jax.grad(gelu))(x)
+    np.testing.assert_array_equal(slope, jax.vmap(jax.grad(gelu))(x.astype(jnp.float32)).astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize(("train", "on_tokens", "barriers"), [(True, 0, 0), (True, 1, 0), (False, 1, 0), (False, 0, 1)])
