@@ -143,8 +143,7 @@ class MlpBlock(nn.Module):
             y = layer(self.mlp_dim, activation=gelu, name="Dense_0", **options)(x)
         else:
             y = gelu(layer(self.mlp_dim, name="Dense_0", **options)(x))
-        if not (train or self.on_tokens):
-            y = jax.lax.optimization_barrier(y)
+            y = y if train else jax.lax.optimization_barrier(y)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
         y = layer(x.shape[1 if self.on_tokens else -1], name="Dense_1", **options)(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)
