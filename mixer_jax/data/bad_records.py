@@ -1,7 +1,7 @@
 """What happens in training to a record whose image cannot be read: another takes its place, and it is listed.
 
 Which other one is a pure function of (seed, epoch, record), so the stream of batches is the same on any number of hosts and
-threads and after any restart. In a mixture it is one of the same part, so that the parts keep their shares. Not here: which
+workers and after any restart. In a mixture it is one of the same part, so that the parts keep their shares. Not here: which
 images are bad (images.py), and how many are too many (training/bad_share.py).
 """
 

@@ -2,7 +2,7 @@
 
 The stream of training batches is a pure function of (source, transform, seed, batch size). Row r of step s is position
 s x batch_size + r, and order.py says which record that is. The augmentation of a record depends on (seed, epoch, record) alone.
-So a run's place in its data is its step and nothing more: it is taken up exactly on any number of hosts, threads or devices.
+So a run's place in its data is its step and nothing more: it is taken up exactly on any number of hosts, workers or devices.
 
 An image that cannot be read has a substitute in training (bad_records.py). In evaluation nothing can take its place, because a
 figure is over all examples: there it is an error that names the file. A run has then been saved, and goes on once it is mended.

@@ -12,7 +12,7 @@ class Record(NamedTuple):
 
 
 class Source(Protocol):
-    """Random access to a split. Records may be asked for by many threads at once."""
+    """Random access to a split. Records may be asked for by many threads at once, and by processes that it is pickled for."""
 
     num_classes: int
     class_names: tuple[str, ...]

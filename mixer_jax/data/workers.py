@@ -1,4 +1,4 @@
-"""Threads, or processes, that fill the batches of a host (shared.py).
+"""Threads, or processes, that fill the batches of a host. The memory that they fill: shared.py.
 
 One process of Python runs one thread at a time, but for what libraries do outside of it. Decoding and resizing are that, yet some
 35 us of an image are not: threads of one process stand in each other's way on two cores already, and on any number end at some
