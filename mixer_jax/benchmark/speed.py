@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 BATCH = 64  # images
-WARM_UP = 8  # batches, more than are read ahead
+WARM_UP = 8  # batches for each core, more than are read ahead
 
 
 def measure(batches: Iterator, seconds: float, cores: int) -> dict[str, float]:
     """Images a second over `seconds` on `cores`, once the buffers are in use: by the clock, and of CPU time of all processes."""
-    _take(batches, WARM_UP)  # all children are there
+    _take(batches, WARM_UP * cores)  # all children are there
     with _confined(cores):
-        _take(batches, WARM_UP)
+        _take(batches, WARM_UP * cores)
         images, start, cpu_start = 0, time.perf_counter(), _cpu_seconds()
         while time.perf_counter() < start + seconds:
             next(batches)

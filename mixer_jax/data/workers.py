@@ -1,8 +1,8 @@
 """Threads, or processes, that fill the batches of a host. The memory that they fill: shared.py.
 
-One process of Python runs one thread at a time, but for what libraries do outside of it. Decoding and resizing are that, yet some
-35 us of an image are not: threads of one process stand in each other's way on two cores already, and on any number end at some
-25 000 images a second. Processes do not. They cost a second to start and some memory, which small data are not worth.
+One process of Python runs one thread at a time, but for what libraries do outside of it. Decoding and resizing are that, but not
+all of the work: threads of one process stand in each other's way on two cores already, and processes do not (`python -m mixer_jax
+bench input` measures either). Processes take time to start, and memory, which small data are not worth.
 """
 
 import multiprocessing

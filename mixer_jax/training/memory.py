@@ -12,10 +12,11 @@ counted, because it lies in the host's memory; gradients and activations are the
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from os import sysconf
 from pathlib import Path
 
+import cloudpickle
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -33,6 +34,7 @@ MOST_BYTES_PER_PIXEL = 9  # of a progressive JPEG in full colour resolution: 3 o
 AUGMENT_BYTES_PER_PIXEL = 24  # of an image as the model sees it: RandAugment's temporary arrays
 INDEX_BYTES = 14  # for each image of an open shard: its place, and what malloc keeps when shards are opened and closed
 WORKER_BYTES = 48 * 2**20  # of a process that decodes, beside its image: 37 MiB with B/16's augmentation
+COPY_BYTES = 4  # for each byte of a source as it is sent to a worker: names of files take 3 as strings, and are first received
 SERVER_BYTES = 2**28  # of the process that workers are copies of, which loads what the run has loaded: 249 MiB resident
 PROGRAM_BYTES = 3 * 2**28  # compiled on a CPU: a training step 300 MiB (S/32) to 440 (L/16), all programs of the demo 470
 COPIES_WHILE_SAVING = 3.5  # of the state, on the host: the most in ten saves in a row; half of it is kept by malloc between them
@@ -74,7 +76,7 @@ def require_memory(
     return {name: parts[name] >> 20 for name in PARTS}
 
 
-def input_bytes(config: ConfigDict, share: float, sources: Iterable[Source]) -> dict[str, int]:
+def input_bytes(config: ConfigDict, share: float, sources: Sequence[Source]) -> dict[str, int]:
     """Of the training batches and, beside them, an evaluator's, on a host that reads `share` of each batch."""
     pixels, workers = config.image_size**2, config.loader.workers
     parts = [part for source in sources for part in (source.parts if isinstance(source, Mixture) else [source])]
@@ -84,11 +86,17 @@ def input_bytes(config: ConfigDict, share: float, sources: Iterable[Source]) -> 
     image = 3 * min(config.loader.max_pixels, ORDINARY_PIXELS) if decoded else 0
     return {
         "places": INDEX_BYTES * sum(min(count, INDEXED_IMAGES) for count in decoded),
-        "workers": SERVER_BYTES + streams * workers * WORKER_BYTES if config.loader.processes else 0,
+        "workers": _worker_bytes(workers, streams, sources) if config.loader.processes else 0,
         "decoding": workers * (image + AUGMENT_BYTES_PER_PIXEL * pixels),
         "ready": streams * (config.loader.prefetch + workers * TOGETHER) * 3 * pixels,
         "batches": round(share * max(3 * config.batch_size, config.batch_size + 3 * evaluated)) * 3 * pixels,
     }
+
+
+def _worker_bytes(workers: int, streams: int, sources: Sequence[Source]) -> int:
+    """Of the processes that decode. Each has its own copy of what a source holds: of a folder, the names of all its files."""
+    copies = COPY_BYTES * sum(len(cloudpickle.dumps(source)) for source in sources)
+    return SERVER_BYTES + workers * (streams * WORKER_BYTES + copies)
 
 
 def fewshot_bytes(evaluator: ConfigDict, examples: Mapping, shapes: TrainState) -> int:

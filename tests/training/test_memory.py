@@ -80,6 +80,20 @@ def test_what_is_kept_of_a_split_does_not_grow_with_it_for_ever(tiny_config):
     assert small < large == larger < small + 300 * 2**20
 
 
+def test_processes_count_and_what_a_source_holds_as_often_as_it_is_copied(tiny_config):
+    def workers(source) -> int:
+        return memory.input_bytes(tiny_config, 1.0, [source])["workers"]
+
+    assert workers(Split(10)) == 0
+    tiny_config.loader.processes = True
+    large = Split(10)
+    large.names = [f"{number:020}" for number in range(10_000)]
+    few = workers(large) - workers(Split(10))
+    assert few > 2 * 2 * 200_000  # for two workers
+    tiny_config.loader.workers *= 4
+    assert workers(large) - workers(Split(10)) == 4 * few
+
+
 def test_of_a_mixture_every_part_counts_that_has_images_to_decode(tiny_config):
     sources = [GlyphsSource("train", 100), Split(10**6)]
     for source in (sources, [Mixture(dict(zip("ab", sources, strict=True)), [1, 1])]):
