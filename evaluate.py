@@ -37,7 +37,8 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
 
     mesh = parallel.make_mesh(config.parallel.fsdp)
     workdir = records.Workdir(workdir, writer=parallel.is_writer())
-    params = jax.tree.map(parallel.from_host, tree_of(arrays), parallel.state_sharding(shapes, mesh))
+    shardings = parallel.state_sharding(shapes, mesh, parallel.GATHERED_AXES)
+    params = jax.tree.map(parallel.from_host, tree_of(arrays), shardings)
     loss = make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config, examples, make_predict(model), loss, mesh)
     with stopwatch("evaluation"):

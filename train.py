@@ -108,7 +108,8 @@ def train(config: ConfigDict, workdir: str) -> int:
         checkpoints.save(step, to_items(state), {"step": step, "data": data | place})
 
     def evaluate(step, state, names):
-        results = run_evaluators({name: evaluators[name] for name in names}, state.eval_params, step)
+        params = parallel.for_evaluators(state.eval_params, mesh)
+        results = run_evaluators({name: evaluators[name] for name in names}, params, step)
         workdir.write_results(results | {"seconds": stopwatch.report()})
         metrics.write_evals(step, results["evals"])
 

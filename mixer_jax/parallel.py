@@ -1,16 +1,20 @@
 """The machines: starting a pod, the mesh, which device holds what, and host arrays becoming global ones.
 
-The mesh has three axes. The batch is split over all. Parameters and optimiser state are copied along `slice` (pods that a slower
-network joins) and `data`, and where a rule says so split along `fsdp` (ZeRO 3, Rajbhandari et al., arXiv 1910.02054); XLA's
-partitioner adds the collectives.
+The mesh has three axes, and the batch is split over all. The state (parameters, their average, the optimiser's moments) is copied
+along `slice` (pods that a slower network joins) and, where a rule says so, split along the others: each device updates the part
+that it has (weight update sharding, Xu et al., arXiv 2004.13336). A step gathers the parameters along `data` once (`gathered`),
+in the type that products take; along `fsdp` they stay split until each is used (ZeRO 3, Rajbhandari et al., arXiv 1910.02054).
+Gradients go the other way (`scattered`). XLA's partitioner adds the collectives.
 """
 
 import os
 import platform
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -19,9 +23,10 @@ from mixer_jax.config import UserError
 
 AXES = ("slice", "data", "fsdp")
 
-# Parameter paths whose arrays are split along `fsdp`: the first match counts, in any tree that mirrors the parameters (Adam's
-# moments, averaged weights). Kernels hold over 99 % of the numbers; biases and norms are not worth the latency.
-SHARDING_RULES = ((r".*/kernel", "fsdp"), (r".*", None))
+# Paths of the parameters that are split, in any tree that mirrors them (Adam's moments, averaged weights). Kernels hold over 99 %
+# of the numbers; biases and norms are not worth the latency.
+SPLIT = r".*/kernel"
+STATE_AXES, GATHERED_AXES = ("fsdp", "data"), ("fsdp",)
 
 # Dense bfloat16 operations a second of one JAX device, from the makers' data sheets, by the first name that the device kind
 # contains. A device is a core on TPU v2, v3 and 7x, a chip on the others.
@@ -101,17 +106,45 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
-def state_sharding(tree, mesh: Mesh):
-    """A sharding for each array of `tree` by SHARDING_RULES, at the array's largest axis that the mesh axis divides."""
+def state_sharding(tree, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES):
+    """A sharding for each array of `tree`: those of SPLIT along `axes`, one after the other, each where most is left to divide.
+
+    An axis of the mesh that divides no axis of the array leaves it whole: 2048 devices and a kernel of 768 x 3072, for example.
+    """
 
     def sharding(path, x) -> NamedSharding:
-        name = path_name(path)
-        axis = next(axis for pattern, axis in SHARDING_RULES if re.fullmatch(pattern, name))
-        dims = sorted(range(x.ndim), key=lambda dim: -x.shape[dim])
-        dim = next((dim for dim in dims if axis and x.shape[dim] % mesh.shape[axis] == 0), None)
-        return NamedSharding(mesh, PartitionSpec(*(axis if d == dim else None for d in range(x.ndim))))
+        left, spec = list(x.shape), [()] * x.ndim
+        for axis in axes if re.fullmatch(SPLIT, path_name(path)) else ():
+            divided = [dim for dim in range(x.ndim) if left[dim] % mesh.shape[axis] == 0]
+            if divided:
+                dim = max(divided, key=lambda dim: left[dim])
+                left[dim] //= mesh.shape[axis]
+                spec[dim] += (axis,)
+        return NamedSharding(mesh, PartitionSpec(*(dim or None for dim in spec)))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def gathered(params, mesh: Mesh, dtype_of: Callable[[str], jnp.dtype]):
+    """Parameters as a step takes them, under jit: each in the type that `dtype_of` has for its path, and whole along `data`.
+
+    What crosses the links is of that type: the cast comes first.
+    """
+    typed = jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype_of(path_name(path))), params)
+    return jax.lax.with_sharding_constraint(typed, state_sharding(params, mesh, GATHERED_AXES))
+
+
+def scattered(grads, mesh: Mesh):
+    """Gradients of what `gathered` returned, under jit -> float32 and summed over devices, each keeping the part it updates."""
+    # Summed whole first, or parts of an accumulated batch would each be summed over devices.
+    for axes in (GATHERED_AXES, STATE_AXES):
+        grads = jax.lax.with_sharding_constraint(grads, state_sharding(grads, mesh, axes))
+    return jax.tree.map(lambda x: x.astype(jnp.float32), grads)
+
+
+def for_evaluators(params, mesh: Mesh):
+    """Parameters whole along `data`: gathered once, not for each batch."""
+    return jax.device_put(params, state_sharding(params, mesh, GATHERED_AXES))
 
 
 def path_name(path) -> str:

@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import UserError, default_config
 from mixer_jax.models.registry import make_model
 from mixer_jax.parallel import (
+    GATHERED_AXES,
+    STATE_AXES,
     batch_sharding,
+    gathered,
     local_rows,
     make_mesh,
     path_name,
     replicated,
+    scattered,
     start,
     state_sharding,
     to_global,
@@ -24,10 +29,15 @@ from mixer_jax.training.optimizer import make_optimizer
 from mixer_jax.training.state import init_params, init_state
 
 
-def specs_of(tree, fsdp: int) -> dict[str, tuple]:
-    """{path: axis of the mesh or None, for each axis of the array}"""
-    shardings = state_sharding(tree, make_mesh(fsdp))
-    return {path_name(path): tuple(s.spec) for path, s in jax.tree_util.tree_flatten_with_path(shardings)[0]}
+def specs_of(tree, fsdp: int, axes: tuple[str, ...] = STATE_AXES) -> dict[str, tuple]:
+    """{path: axes of the mesh that have more than one device, joined by spaces, for each axis of the array}"""
+    mesh = make_mesh(fsdp)
+
+    def names(dim: str | tuple[str, ...] | None) -> str:
+        return " ".join(axis for axis in ((dim,) if isinstance(dim, str) else dim or ()) if mesh.shape[axis] > 1)
+
+    shardings = jax.tree_util.tree_flatten_with_path(state_sharding(tree, mesh, axes))[0]
+    return {path_name(path): tuple(map(names, sharding.spec)) for path, sharding in shardings}
 
 
 @pytest.mark.parametrize("fsdp", [1, 2, 4, 8])
@@ -61,22 +71,26 @@ def test_a_process_number_that_cannot_be_is_refused_before_anything_is_started(n
 @pytest.mark.parametrize(
     ("name", "shape", "spec"),
     [
-        ("stem/kernel", (16, 16, 3, 768), (None, None, None, "fsdp")),
-        ("MixerBlock_0/token_mixing/Dense_0/kernel", (196, 384), (None, "fsdp")),
-        ("MixerBlock_0/token_mixing/Dense_1/kernel", (384, 196), ("fsdp", None)),
-        ("head/kernel", (768, 1000), (None, "fsdp")),
-        ("head/kernel", (768, 1001), ("fsdp", None)),  # the largest axis that can be divided
-        ("head/kernel", (9, 7), (None, None)),  # none can
-        ("head/bias", (1000,), (None,)),
-        ("MixerBlock_0/LayerNorm_0/scale", (768,), (None,)),
+        ("stem/kernel", (16, 16, 3, 768), ("", "", "", "fsdp data")),
+        ("MixerBlock_0/token_mixing/Dense_0/kernel", (196, 384), ("data", "fsdp")),
+        ("MixerBlock_0/channel_mixing/Dense_0/kernel", (768, 3072), ("data", "fsdp")),  # as many: the first
+        ("MixerBlock_0/channel_mixing/Dense_0/kernel", (769, 3072), ("", "fsdp data")),
+        ("head/kernel", (768, 1000), ("data", "fsdp")),
+        ("head/kernel", (768, 1001), ("fsdp data", "")),
+        ("head/kernel", (6, 7), ("data", "")),  # fsdp divides none
+        ("head/kernel", (9, 7), ("", "")),
+        ("head/bias", (1000,), ()),
+        ("MixerBlock_0/LayerNorm_0/scale", (768,), ()),
         ("step", (), ()),
     ],
 )
-def test_a_kernel_is_split_at_its_largest_divisible_axis_and_nothing_else_is_split(name, shape, spec):
+def test_a_kernel_is_split_along_fsdp_then_data_where_most_is_left_to_divide_and_nothing_else_is_split(name, shape, spec):
     tree = jax.ShapeDtypeStruct(shape, jnp.float32)
     for key in reversed(name.split("/")):
         tree = {key: tree}
-    assert specs_of(tree, 4) == {name: spec}
+    found, gathered = specs_of(tree, 4)[name], specs_of(tree, 4, GATHERED_AXES)[name]
+    assert found == spec if any(spec) else not any(found)
+    assert gathered == tuple(axes.replace("data", "").strip() for axes in found)  # a gather moves nothing between fsdp's devices
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -93,14 +107,12 @@ def test_moments_and_averages_lie_where_their_parameters_lie(optimizer):
     mirrors = 0
     for name, spec in of_state.items():
         parameter = next((parameter for parameter in of_params if name.endswith("/" + parameter)), None)
-        assert spec == (of_params[parameter] if parameter else ()), name
+        assert spec == of_params[parameter] if parameter else not any(spec), name
         mirrors += parameter is not None and name not in ("params/" + parameter, "ema/" + parameter)
     trained = sum(not name.startswith("stem/") for name in of_params)
     assert mirrors == trained * (2 if optimizer == "adam" else 1)
 
-    bytes_split = sum(
-        x.size for path, x in jax.tree_util.tree_flatten_with_path(params)[0] if "fsdp" in of_params[path_name(path)]
-    )
+    bytes_split = sum(x.size for path, x in jax.tree_util.tree_flatten_with_path(params)[0] if any(of_params[path_name(path)]))
     assert bytes_split > 0.99 * sum(x.size for x in jax.tree.leaves(params))
 
 
@@ -120,6 +132,26 @@ def test_a_batch_is_split_over_every_device_and_comes_back_in_order(fsdp):
 def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size):
     with pytest.raises(UserError, match=f"A batch of {batch_size} images.* multiple of 8"):
         local_rows(make_mesh(2), batch_size)
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 8])
+def test_a_step_takes_parameters_whole_along_data_in_the_type_of_products_and_gives_gradients_back_in_parts(fsdp):
+    mesh, x = make_mesh(fsdp), np.arange(64 * 16, dtype=np.float32).reshape(64, 16)
+    params = {"block": {"kernel": x, "bias": x[0]}, "head": {"kernel": x}}
+    params = jax.device_put(params, state_sharding(params, mesh))
+    types = {"block/kernel": jnp.bfloat16, "block/bias": jnp.float32, "head/kernel": jnp.float32}
+
+    taken = jax.jit(lambda params: gathered(params, mesh, types.get))(params)
+    for leaf, wanted in zip(jax.tree.leaves(taken), jax.tree.leaves(state_sharding(taken, mesh, GATHERED_AXES)), strict=True):
+        assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
+    assert {name: leaf.dtype for name, leaf in named_arrays(taken).items()} == types
+    np.testing.assert_array_equal(taken["block"]["kernel"], x.astype(jnp.bfloat16))
+
+    given = jax.jit(lambda grads: scattered(grads, mesh))(taken)
+    assert {leaf.dtype for leaf in jax.tree.leaves(given)} == {jnp.dtype(jnp.float32)}
+    for leaf, was in zip(jax.tree.leaves(given), jax.tree.leaves(params), strict=True):
+        assert leaf.sharding.is_equivalent_to(was.sharding, leaf.ndim)
+    assert given["head"]["kernel"].addressable_shards[0].data.size == x.size // 8
 
 
 def test_a_replicated_array_is_whole_on_every_device():

@@ -1,6 +1,7 @@
 """From `config.model` to a model: the table of families, which options each has, and the reading of a variant's name."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from mixer_jax.models import mixer, resnet, vit
 class Family:
     make: Callable[[ConfigDict, int | None], nn.Module]
     options: tuple[str, ...]  # of config.model, beside family and variant
+    products: str  # paths of the parameters whose only use is a product in config.model.dtype
 
 
 def make_mixer(config: ConfigDict, num_classes: int | None) -> mixer.Mixer:
@@ -81,9 +83,9 @@ def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
 _EVERY = ("hidden_dim", "dtype", "remat", "head_bias_init", "tile_size")  # the last means nothing to a ViT or a ResNet
 _ON_TOKENS = (*_EVERY, "num_blocks", "channels_mlp_dim", "dropout", "stoch_depth", "stoch_depth_rescale")
 FAMILIES = {
-    "mixer": Family(make_mixer, (*_ON_TOKENS, "tokens_mlp_dim")),
-    "vit": Family(make_vit, (*_ON_TOKENS, "num_heads", "pooling", "pre_logits_dim")),
-    "resnet": Family(make_resnet, _EVERY),
+    "mixer": Family(make_mixer, (*_ON_TOKENS, "tokens_mlp_dim"), r"(stem|MixerBlock_.*)/kernel"),
+    "vit": Family(make_vit, (*_ON_TOKENS, "num_heads", "pooling", "pre_logits_dim"), r"(embedding|Transformer/.*)/kernel"),
+    "resnet": Family(make_resnet, _EVERY, r"(?!)"),  # none: kernels are standardised in float32
 }
 
 
@@ -102,6 +104,12 @@ def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
                 f"{default!r}. Its options are variant, {', '.join(family.options)}."
             )
     return family.make(config, num_classes)
+
+
+def product_dtype(config: ConfigDict) -> Callable[[str], jnp.dtype]:
+    """Parameter path -> the type in which the model of `config` takes it: the same numbers come out when it is cast before."""
+    products = re.compile(FAMILIES[config.family].products)
+    return lambda name: jnp.dtype(config.dtype if products.fullmatch(name) else jnp.float32)
 
 
 def _common(config: ConfigDict) -> dict:

@@ -12,7 +12,8 @@ from math import prod
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\(")
 CALLED = re.compile(r"\b(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.-]+)|branch_computations=\{([^}]*)\}")
-TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+CONDITION = re.compile(r"condition=%?([\w.-]+)")
+BOUND = re.compile(r" = s32\[\]\S* constant\((\d+)\)")
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 OP_NAME = re.compile(r'op_name="([^"]*)"')
 CHANNEL = re.compile(r"channel_id=(\d+)")
@@ -71,10 +72,16 @@ def _walk(computations: dict, name: str, times: int, priced: bool) -> Iterator[t
     for line in computations[name]:
         yield name, times, priced, line
         opcode = INSTRUCTION.match(line).group(3)
-        trips = int(found.group(1)) if opcode == "while" and (found := TRIPS.search(line)) else 1
+        trips = _trips(computations[CONDITION.search(line).group(1)]) if opcode == "while" else 1
         for one, several in CALLED.findall(line):
             for called in [one] if one else re.findall(r"[\w.-]+", several):
                 yield from _walk(computations, called, times * trips, priced and opcode in RUNS)
+
+
+def _trips(condition: list[str]) -> int:
+    """How often a loop runs that counts from 0 to the one number that its condition has, as JAX's scan does; otherwise 1."""
+    bounds = [int(found.group(1)) for line in condition if (found := BOUND.search(line))]
+    return bounds[0] if len(bounds) == 1 else 1
 
 
 def _sizes(result: str, line: str, opcode: str) -> dict[str, int]:

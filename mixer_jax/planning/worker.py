@@ -66,7 +66,7 @@ def compile_program(request: Request, cache: Path, compiler: str) -> dict:
 
 
 def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
-    """Inference of one batch: uint8 images to logits, parameters as in training."""
+    """Inference of one batch: uint8 images to logits, parameters as evaluators have them."""
     config = program.config
     shape = (config.batch_size, config.image_size, config.image_size, 3)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))
@@ -75,7 +75,7 @@ def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
     def logits(params: dict, images: jax.Array) -> jax.Array:
         return predict(params, images)[0]
 
-    return jax.jit(logits).lower(program.state_shapes(mesh).params, images)
+    return jax.jit(logits).lower(program.state_shapes(mesh, parallel.GATHERED_AXES).params, images)
 
 
 def compiled_costs(lowered: jax.stages.Lowered, parts: int) -> dict:
@@ -108,8 +108,8 @@ def state_bytes(program: Program, mesh: Mesh, stage: str) -> dict[str, int]:
     def held(tree) -> int:
         return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
-    shapes = program.state_shapes(mesh)
     trained = stage == "train"
+    shapes = program.state_shapes(mesh, parallel.STATE_AXES if trained else parallel.GATHERED_AXES)
     return {"parameter_bytes": held(shapes.params), "optimizer_bytes": held((shapes.opt_state, shapes.ema)) if trained else 0}
 
 

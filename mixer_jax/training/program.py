@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError
 from mixer_jax.models.registry import make_model
-from mixer_jax.parallel import batch_sharding, replicated, state_sharding
+from mixer_jax.parallel import STATE_AXES, batch_sharding, replicated, state_sharding
 from mixer_jax.training.optimizer import make_optimizer
 from mixer_jax.training.schedule import make_schedule
 from mixer_jax.training.state import TrainState, init_params, init_state
@@ -34,10 +34,11 @@ class Program:
     new_params: Callable[[], dict]
     new_state: Callable[[dict], TrainState]
 
-    def state_shapes(self, mesh: Mesh) -> TrainState:
-        """Shapes, dtypes and shardings of the whole state."""
+    def state_shapes(self, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES) -> TrainState:
+        """Shapes, dtypes and shardings of the whole state, split along `axes` of the mesh."""
         shapes = jax.eval_shape(lambda: self.new_state(self.new_params()))
-        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, state_sharding(shapes, mesh))
+        shardings = state_sharding(shapes, mesh, axes)
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
     def init_params(self, mesh: Mesh) -> dict:
         """Random parameters, each device making its own part."""
@@ -74,7 +75,7 @@ class Program:
             "mask": rows((config.batch_size,), jnp.float32),
             "substituted": rows((config.batch_size,), jnp.int32),
         }
-        step = make_train_step(self.model, self.tx, self.schedule, config)
+        step = make_train_step(self.model, self.tx, self.schedule, config, mesh)
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(shapes), replicated(mesh)))
         return jitted.lower(shapes, batch)
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything a step changes. Split over the mesh by parallel.SHARDING_RULES.
+    """Everything a step changes. Split over the mesh by parallel.state_sharding.
 
     step: int32 [], steps done. params: float32 tree. ema: their average, or None. opt_state: the optimiser's.
     """

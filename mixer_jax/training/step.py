@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax.models.layers import normalize_pixels
+from mixer_jax.models.registry import product_dtype
+from mixer_jax.parallel import gathered, scattered
 from mixer_jax.training.losses import k_hot, make_loss
 from mixer_jax.training.mixup import mixup
 from mixer_jax.training.state import TrainState, random_key
@@ -21,7 +24,7 @@ Metrics = dict[str, jax.Array]
 
 
 def make_train_step(
-    model: nn.Module, tx: optax.GradientTransformation, schedule: optax.Schedule, config: ConfigDict
+    model: nn.Module, tx: optax.GradientTransformation, schedule: optax.Schedule, config: ConfigDict, mesh: Mesh
 ) -> Callable[[TrainState, dict], tuple[TrainState, Metrics]]:
     """(state, batch of uint8 image [B, H, W, 3], int32 labels [B, M] and substituted [B]) -> (next state, float32 metrics)."""
     loss_of = make_loss(config.loss.kind, config.loss.label_smoothing)
@@ -38,7 +41,9 @@ def make_train_step(
         images = normalize_pixels(images)
 
         value_and_grad = accumulate(jax.value_and_grad(loss_fn), config.accumulation_steps)
-        loss, grads = value_and_grad(state.params, images, targets, dropout_key)
+        params = gathered(state.params, mesh, product_dtype(config.model))
+        loss, grads = value_and_grad(params, images, targets, dropout_key)
+        grads = scattered(grads, mesh)  # and each device updates its part of the state
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -61,7 +66,8 @@ def make_train_step(
 def accumulate(value_and_grad: Callable, num_parts: int) -> Callable:
     """The same (loss, gradients), computed over `num_parts` slices of the batch one after the other, to save memory.
 
-    Part i takes rows i, i + num_parts, ...: every device keeps its own rows, and nothing moves between them.
+    The sums are float32, whatever the gradients of one part are. Part i takes rows i, i + num_parts, ...: every device keeps its
+    own rows, and nothing moves between them.
     """
     if num_parts == 1:
         return value_and_grad
@@ -73,7 +79,8 @@ def accumulate(value_and_grad: Callable, num_parts: int) -> Callable:
         def add_part(total, part):
             return jax.tree.map(jnp.add, total, value_and_grad(params, *part)), None
 
-        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(value_and_grad, params, images, targets, key))
+        shapes = jax.eval_shape(value_and_grad, params, images, targets, key)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
         parts = (slices(images), slices(targets), jax.random.split(key, num_parts))
         total, _ = jax.lax.scan(add_part, zeros, parts)
         return jax.tree.map(lambda x: x / num_parts, total)

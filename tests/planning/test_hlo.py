@@ -36,13 +36,15 @@ PROGRAM = """HloModule jit_step, is_scheduled=true
 
 %condition (state: (s32[], bf16[8])) -> pred[] {
   %state = (s32[], bf16[8]) parameter(0)
-  ROOT %less = pred[] compare(%state, %state), direction=LT
+  %bound = s32[]{:T(128)} constant(4)
+  %count = s32[]{:T(128)} get-tuple-element(%state), index=0
+  ROOT %less = pred[]{:T(512)} compare(%count, %bound), direction=LT
 }
 
 ENTRY %main (x: bf16[8]) -> bf16[8] {
   %x = bf16[8]{0} parameter(0)
   %copy = bf16[8]{0} copy(%x), backend_config={"estimated_cycles":"5"}
-  %loop = (s32[], bf16[8]) while(%copy), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"4"}}
+  %loop = (s32[], bf16[8]) while(%copy), condition=%condition, body=%body
   %half = bf16[96,3072]{1,0} fusion(%loop), kind=kCustom, calls=%all-reduce-scatter.1
   %again = bf16[96,3072]{1,0} fusion(%half), kind=kCustom, calls=%all-reduce-scatter.1
   %both = (f32[768]{0:T(1024)}, /*index=1*/f32[2,3]{1,0}) all-reduce(%a, %b), channel_id=9, to_apply=%sum

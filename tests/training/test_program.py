@@ -39,7 +39,7 @@ def test_a_step_on_a_mesh_is_the_plain_function_and_keeps_every_array_in_its_pla
         "mask": np.ones(config.batch_size, np.float32),
         "substituted": np.zeros(config.batch_size, np.int32),
     }
-    plain = jax.jit(make_train_step(program.model, program.tx, program.schedule, config))
+    plain = jax.jit(make_train_step(program.model, program.tx, program.schedule, config, make_mesh(1, jax.devices()[:1])))
     expected = plain(program.new_state(jax.tree.map(jnp.asarray, new)), batch)
 
     shapes = program.state_shapes(mesh)

@@ -12,6 +12,7 @@ from tiny_config import get_config
 from mixer_jax.checkpoints.digest import named_arrays, params_sha256
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import make_model
+from mixer_jax.parallel import make_mesh
 from mixer_jax.training.program import make_program
 from mixer_jax.training.step import accumulate, make_train_step
 
@@ -24,7 +25,8 @@ def plain_step(config: ConfigDict):
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(program.new_params)
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=0.3, size=x.shape), x.dtype), shapes)
-    return jax.jit(make_train_step(program.model, program.tx, program.schedule, config)), program.new_state(params)
+    mesh = make_mesh(1, jax.devices()[:1])
+    return jax.jit(make_train_step(program.model, program.tx, program.schedule, config, mesh)), program.new_state(params)
 
 
 def small_config() -> ConfigDict:
