@@ -165,7 +165,7 @@ def default_config() -> ConfigDict:
 
     config.ema_decay = 0.0  # averaged parameters, used by evaluators when on; 0: off
     config.parallel = ConfigDict()
-    config.parallel.fsdp = 1  # devices that share one copy of the state; the rest of the mesh is data parallel
+    config.parallel.fsdp = 1  # devices that share one copy of the parameters during a step, too; between steps all of them do
     config.evals = ConfigDict()  # name -> classification(...) or fewshot(...)
     config.checkpoint = ConfigDict()
     config.checkpoint.every = duration(steps=1000)  # and always at the end

@@ -13,6 +13,7 @@ from mixer_jax.parallel import (
     GATHERED_AXES,
     STATE_AXES,
     batch_sharding,
+    for_evaluators,
     gathered,
     local_rows,
     make_mesh,
@@ -152,6 +153,15 @@ def test_a_step_takes_parameters_whole_along_data_in_the_type_of_products_and_gi
     for leaf, was in zip(jax.tree.leaves(given), jax.tree.leaves(params), strict=True):
         assert leaf.sharding.is_equivalent_to(was.sharding, leaf.ndim)
     assert given["head"]["kernel"].addressable_shards[0].data.size == x.size // 8
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 8])
+def test_evaluators_have_parameters_whole_along_data(fsdp):
+    mesh, x = make_mesh(fsdp), np.arange(64 * 16, dtype=np.float32).reshape(64, 16)
+    params = jax.device_put({"kernel": x}, state_sharding({"block": {"kernel": x}}, mesh)["block"])
+    given = for_evaluators({"block": params}, mesh)["block"]["kernel"]
+    assert given.addressable_shards[0].data.size == x.size // fsdp
+    np.testing.assert_array_equal(given, x)
 
 
 def test_a_replicated_array_is_whole_on_every_device():

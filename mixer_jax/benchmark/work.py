@@ -75,7 +75,7 @@ def step_work(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> Work
 
 
 def predict_work(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> Work:
-    params, images = program.init_params(mesh), batch["image"]
+    params, images = parallel.for_evaluators(program.init_params(mesh), mesh), batch["image"]
     predict = jax.jit(make_predict(program.model), out_shardings=parallel.replicated(mesh))
     start = time.perf_counter()
     compiled = predict.lower(params, images).compile()

@@ -41,8 +41,8 @@ def make_train_step(
         images = normalize_pixels(images)
 
         value_and_grad = accumulate(jax.value_and_grad(loss_fn), config.accumulation_steps)
-        params = gathered(state.params, mesh, product_dtype(config.model))
-        loss, grads = value_and_grad(params, images, targets, dropout_key)
+        whole = gathered(state.params, mesh, product_dtype(config.model))
+        loss, grads = value_and_grad(whole, images, targets, dropout_key)
         grads = scattered(grads, mesh)  # and each device updates its part of the state
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)

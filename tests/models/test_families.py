@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import UserError, default_config
 from mixer_jax.models.products import one_form_for_all
-from mixer_jax.models.registry import FAMILIES, make_model
+from mixer_jax.models.registry import FAMILIES, make_model, product_dtype
 from mixer_jax.models.resnet import ResNet, Size
+from mixer_jax.parallel import path_name
 
 CLASSES, HEAD_BIAS = 5, -2.0
 
@@ -159,6 +160,19 @@ def test_bfloat16_gives_finite_gradients_and_logits_close_to_those_of_float32(ro
     (_, rough), grads = loss_and_gradients(row.model.clone(dtype=jnp.bfloat16), params)
     assert 1e-5 < np.linalg.norm(exact - rough) / np.linalg.norm(exact) < 0.05
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
+
+
+@every_row
+def test_kernels_cast_before_the_model_takes_them_change_no_logit_and_they_are_all_kernels_of_its_products(row):
+    model, params = row.model.clone(dtype=jnp.bfloat16), random_params(row.model)
+    dtype_of = product_dtype(model_config(family=row.family, dtype="bfloat16"))
+    cast = jax.tree_util.tree_map_with_path(lambda path, x: np.asarray(x).astype(dtype_of(path_name(path))), params)
+    np.testing.assert_array_equal(apply(model, cast, IMAGES)[0], apply(model, params, IMAGES)[0])
+
+    in_float32 = r"(head|pre_logits)/.*" if row.family != "resnet" else ".*"  # a ResNet's kernels are standardised first
+    kernels = {name for name in named_arrays(params) if name.endswith("/kernel") and not re.fullmatch(in_float32, name)}
+    assert {name for name, x in named_arrays(cast).items() if x.dtype == jnp.bfloat16} == kernels
+    assert len(kernels) > 8 or row.family == "resnet"
 
 
 @every_row
