@@ -2,7 +2,7 @@
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
 form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in four places. CPUs have
-forms of their own of all but the barrier (cpu.py).
+forms of their own of all but the barrier, and of the layer norm's gradient (cpu.py).
 
     stem      a patch's rows become channels, and the convolution has a width alone: 48 of 128 lanes do work, not 3
     tokens    W^T Y for each image, which is the paper's equation: nothing is transposed, and the gradient of the layer norm's
@@ -88,6 +88,22 @@ def _gelu_jvp(primals, tangents):
     t = jnp.tanh(x32 * (GELU_SCALE + GELU_SCALE * GELU_CUBIC * square))
     slope = (0.5 + 0.5 * t) * (1.0 + x32 * (1.0 - t) * (GELU_SCALE + 3.0 * GELU_SCALE * GELU_CUBIC * square))
     return _gelu(x), (slope * dx).astype(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """nn.LayerNorm over the last axis, by its parameters."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+
+        def norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+            return nn.LayerNorm(dtype=self.dtype, parent=None).apply({"params": {"scale": scale, "bias": bias}}, x)
+
+        return form(cpu=functools.partial(cpu.layer_norm, norm), default=norm)(x, scale, bias)
 
 
 class PatchProjection(nn.Module):

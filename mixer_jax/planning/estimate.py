@@ -22,6 +22,7 @@ NO_LAYER = (
     "TextbookMixer",
     "VisionTransformer",
     "ResNet",
+    "LayerNorm",  # within one with a number
     "while",
     "body",
     "closed_call",
