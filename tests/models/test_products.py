@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from mixer_jax.models.products import MlpBlock, PatchProjection, TokenDense, dense, gelu
+from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, TokenDense, dense, gelu
 
 DTYPES = [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)]
 every_platform = pytest.mark.parametrize("platform", ["cpu", "default"])
@@ -118,3 +118,11 @@ def test_dropout_follows_both_dense_layers(on_tokens):
     y = block.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(0)})
     np.testing.assert_allclose(np.unique(y), [0.0, 80.0])
     assert np.mean(y > 0) == pytest.approx(0.25, abs=0.02)
+
+
+@every_platform
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_a_layer_norm_is_flaxs(platform, dtype, tolerance):
+    x = 3.0 + 2.0 * jax.random.normal(jax.random.key(3), (4, 9, 8), dtype)
+    same = lambda x: x  # noqa: E731
+    assert_same_layer(LayerNorm(dtype), nn.LayerNorm(dtype=dtype), x, tolerance, into=same, out=same)
