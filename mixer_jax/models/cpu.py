@@ -1,4 +1,4 @@
-"""The products of products.py and their GELU as XLA's CPU compiler runs them fastest: the same functions, for CPUs alone.
+"""What products.py has, as XLA's CPU compiler runs it fastest: the same functions, for CPUs alone.
 
 Measured with jax 0.10.2 on two Zen 5 cores, in float32, against benchmark/textbook.py, which has none of this:
   dense    XLA multiplies at the speed of the machine where rows are contracted with columns, but the gradient of a kernel, as JAX

@@ -1,4 +1,4 @@
-"""The matrix products of a Mixer block and of the stem, and the GELU between two of them, as compilers run them fastest.
+"""The matrix products of a Mixer block and of the stem, and GELU and layer norm between them, as compilers run them fastest.
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
 form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in four places. CPUs have
@@ -91,7 +91,7 @@ def _gelu_jvp(primals, tangents):
 
 
 class LayerNorm(nn.Module):
-    """nn.LayerNorm over the last axis, by its parameters."""
+    """nn.LayerNorm over the last axis, by its parameters; on CPUs with a gradient of its own (cpu.py)."""
 
     dtype: Any
 

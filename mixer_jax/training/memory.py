@@ -47,7 +47,7 @@ PARTS = {  # what each is, and what makes it smaller
     "ready": "examples that are ready; less loader.prefetch",
     "batches": "two, and the examples of the next; a smaller batch_size (evals.*.batch_size), or more hosts",
     "fewshot": "features of few-shot evaluators; smaller splits, or fewer evals.*.shots",
-    "state": "parameters and optimiser while they are saved; a smaller model, or parallel.fsdp over more hosts",
+    "state": "parameters and optimiser while they are saved; a smaller model, or more hosts: each writes its part",
 }
 
 
