@@ -1,10 +1,13 @@
 """The matrix products of a Mixer block and of the stem, and GELU and layer norm between them, as compilers run them fastest.
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
-form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in four places. CPUs have
+form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in five places. CPUs have
 forms of their own of all but the barrier, and of the layer norm's gradient (cpu.py).
 
     stem      a patch's rows become channels, and the convolution has a width alone: 48 of 128 lanes do work, not 3
+    rows      a product of rows is a convolution over images, with a window of one. Of a plain product the TPU compiler decides
+              the layout by whether images or tokens leave fewer of 128 lanes idle: with 128 images a core it would put images
+              before tokens, and rearrange everything between token and channel mixing, a tenth of the step
     tokens    W^T Y for each image, which is the paper's equation: nothing is transposed, and the gradient of the layer norm's
               bias is summed in the same pass as the gradient of its scale
     gelu      its derivative by hand, from one tanh and in float32: fewer operations than differentiation leaves
@@ -31,15 +34,20 @@ GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the f
 one_form_for_all = jax.make_user_context(False)  # `with one_form_for_all(True):` what is traced knows no platforms, as ONNX needs
 
 
-def form(*, cpu: Callable, default: Callable) -> Callable:
-    """Of two that compute the same, that of the platform for which the program is lowered; exported, it has both."""
-    return default if one_form_for_all.value else functools.partial(jax.lax.platform_dependent, cpu=cpu, default=default)
+def form(*, default: Callable, **by_platform: Callable) -> Callable:
+    """Of some that compute the same, that of the platform for which the program is lowered; exported, it has all."""
+    return default if one_form_for_all.value else functools.partial(jax.lax.platform_dependent, default=default, **by_platform)
 
 
 def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None) -> jax.Array:
-    """[..., I] times [I, O]: nn.Dense's dot_general."""
+    """[B, S, I] times [I, O]: nn.Dense's dot_general."""
+
+    def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        axes = ("WNC", "WIO", "WNC")
+        return jax.lax.conv_general_dilated(x, kernel[None], (1,), "VALID", dimension_numbers=axes, precision=precision)
+
     default = functools.partial(jax.lax.dot_general, dimension_numbers=dimension_numbers, precision=precision)
-    return form(cpu=cpu.dense, default=default)(x, kernel)
+    return form(cpu=cpu.dense, tpu=convolution, default=default)(x, kernel)
 
 
 def columns(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: Callable) -> jax.Array:

@@ -9,14 +9,14 @@ from flax import linen as nn
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, TokenDense, dense, gelu
 
 DTYPES = [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)]
-every_platform = pytest.mark.parametrize("platform", ["cpu", "default"])
+every_platform = pytest.mark.parametrize("platform", ["cpu", "tpu", "default"])
 
 
 @pytest.fixture(autouse=True)
 def as_on(request, monkeypatch):
     """The forms of `platform`, which this machine's CPU can compute all."""
     platform = request.node.callspec.params.get("platform", "default") if hasattr(request.node, "callspec") else "default"
-    forms = lambda *arguments, **forms: forms[platform](*arguments)  # noqa: E731
+    forms = lambda *arguments, **forms: forms.get(platform, forms["default"])(*arguments)  # noqa: E731
     monkeypatch.setattr(jax.lax, "platform_dependent", forms)
 
 
