@@ -19,7 +19,7 @@ from flax import linen as nn
 
 from mixer_jax.config import UserError
 from mixer_jax.models.layers import StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
-from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection
+from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, stored_gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +51,11 @@ class MixerBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = LayerNorm(dtype=self.dtype)(x)
-        y = MlpBlock(self.tokens_mlp_dim, self.dropout, self.dtype, on_tokens=True, name="token_mixing")(y, train=train)
+        mlp = MlpBlock(self.tokens_mlp_dim, self.dropout, self.dtype, on_tokens=True, name="token_mixing")
+        x, y = mlp(x, LayerNorm(dtype=self.dtype), train=train)
         x = x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
-        y = LayerNorm(dtype=self.dtype)(x)
-        y = MlpBlock(self.channels_mlp_dim, self.dropout, self.dtype, name="channel_mixing")(y, train=train)
+        mlp = MlpBlock(self.channels_mlp_dim, self.dropout, self.dtype, name="channel_mixing")
+        x, y = mlp(x, LayerNorm(dtype=self.dtype), train=train)
         return x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
 
 
@@ -109,7 +109,7 @@ class Mixer(nn.Module):
                 dtype=self.dtype,
                 name=f"MixerBlock_{i}",
             )(x, train)
-        x = LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x)
+        x = LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(stored_gradient(x))
         x = features["pre_logits"] = jnp.mean(x, axis=1)  # [B, C]
         if self.num_classes is None:
             return x, features

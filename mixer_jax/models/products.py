@@ -98,20 +98,102 @@ def _gelu_jvp(primals, tangents):
     return _gelu(x), (slope * dx).astype(x.dtype)
 
 
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
+    """nn.LayerNorm over the last axis."""
+
+    def norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        return nn.LayerNorm(epsilon=cpu.LAYER_NORM_EPSILON, dtype=dtype, parent=None).apply(
+            {"params": {"scale": scale, "bias": bias}}, x
+        )
+
+    return form(cpu=functools.partial(cpu.layer_norm, norm), default=norm)(x, scale, bias)
+
+
+def rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return dense(x, kernel, (((2,), (0,)), ((), ())))
+
+
+def normed_hidden(
+    x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """(x, gelu(y W + b)) of the layer norm y [B, S, C] of x: the norm's scale and shift [C], kernel [C, D] and bias [D].
+
+    x is returned for its gradient's sake: what comes back by the residual is added where the norm's own is made.
+    """
+    return form(tpu=_normed_hidden, default=_plain_normed_hidden)(x, scale, shift, kernel, bias)
+
+
+def _plain_normed_hidden(x, scale, shift, kernel, bias):
+    return x, gelu(_before_gelu(x, scale, shift, kernel, bias))
+
+
+def _before_gelu(x, scale, shift, kernel, bias):
+    return rows(layer_norm(x, scale, shift, kernel.dtype), kernel) + bias[None, None]
+
+
+_normed_hidden = jax.custom_vjp(_plain_normed_hidden)
+
+
+def _normed_hidden_forward(x, scale, shift, kernel, bias):
+    z = _before_gelu(x, scale, shift, kernel, bias)
+    return (x, gelu(z)), (x, z, scale, shift, kernel, bias)
+
+
+def _normed_hidden_gradients(saved, gradients):
+    """r (g - mean(g) - n mean(g n)) with r = 1 / sigma, n = r (x - mean(x)), z = (n s + t) W + b and g = s W dz.
+
+    The sums over a row, which its every element needs, are known before the product that makes them: of C numbers each,
+    sum(g) = dz . W^T s and sum(g n) = dz . (z - b - W^T t). So the residual's gradient is complete where that product ends.
+    """
+    (x, z, scale, shift, kernel, bias), (dx, dhidden) = saved, gradients
+    x32, kernel32 = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    mean = x32.mean(-1, keepdims=True)
+    variance = jnp.maximum(0.0, jnp.square(x32).mean(-1, keepdims=True) - jnp.square(mean))
+    r = jax.lax.rsqrt(variance + cpu.LAYER_NORM_EPSILON)
+    n = (x32 - mean) * r
+
+    (dz,) = jax.vjp(gelu, z)[1](dhidden)
+    dz32, share = dz.astype(jnp.float32), 1.0 / scale.size
+    of_scale, of_shift = ((each[:, None] * kernel32).sum(0) for each in (scale, shift))
+    mean_g = share * (dz32 * of_scale[None, None]).sum(-1, keepdims=True)
+    mean_gn = share * (dz32 * (z.astype(jnp.float32) - (of_shift + bias)[None, None])).sum(-1, keepdims=True)
+    dbias = dz32.sum((0, 1))
+    # Where a product ends, all that is made of it: without the barriers, passes of their own would read it again.
+    dz, dbias, mean_g, mean_gn = jax.lax.optimization_barrier((dz, dbias, mean_g, mean_gn))
+
+    y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
+    dy, dkernel = jax.vjp(rows, y, kernel)[1](dz)
+    dy = dy.astype(jnp.float32)
+    dx = (dx + r * (dy * scale[None, None] - mean_g - n * mean_gn)).astype(x.dtype)
+    dx, dscale, dshift = jax.lax.optimization_barrier((dx, (dy * n).sum((0, 1)), dy.sum((0, 1))))
+    return dx, dscale, dshift, dkernel, dbias.astype(bias.dtype)
+
+
+_normed_hidden.defvjp(_normed_hidden_forward, _normed_hidden_gradients)
+
+
+@jax.custom_vjp
+def stored_gradient(x: jax.Array) -> jax.Array:
+    """x. Its gradient is computed once, where the TPU compiler would compute it again in each product that reads it."""
+    return x
+
+
+stored_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),))
+
+
 class LayerNorm(nn.Module):
-    """nn.LayerNorm over the last axis, by its parameters; on CPUs with a gradient of its own (cpu.py)."""
+    """nn.LayerNorm over the last axis, by its parameters."""
 
     dtype: Any
 
     @nn.compact
+    def parameters(self, features: int) -> tuple[jax.Array, jax.Array]:
+        """scale and bias [features], float32."""
+        scale = self.param("scale", nn.initializers.ones, (features,))
+        return scale, self.param("bias", nn.initializers.zeros, (features,))
+
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-
-        def norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-            return nn.LayerNorm(dtype=self.dtype, parent=None).apply({"params": {"scale": scale, "bias": bias}}, x)
-
-        return form(cpu=functools.partial(cpu.layer_norm, norm), default=norm)(x, scale, bias)
+        return layer_norm(x, *self.parameters(x.shape[-1]), self.dtype)
 
 
 class PatchProjection(nn.Module):
@@ -149,8 +231,27 @@ class TokenDense(nn.Module):
         return columns(x, kernel, bias, self.activation)
 
 
+class NormedHidden(nn.Module):
+    """A norm, a dense layer on every row by the parameters of nn.Dense, and gelu: [B, S, C] -> x itself, [B, S, features]."""
+
+    features: int
+    dtype: Any
+    kernel_init: Callable
+    bias_init: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array, norm: LayerNorm) -> tuple[jax.Array, jax.Array]:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        kernel, bias = promote_dtype(kernel, bias, dtype=self.dtype)
+        return normed_hidden(x, *norm.parameters(x.shape[-1]), kernel, bias)
+
+
 class MlpBlock(nn.Module):
-    """dense, gelu (tanh form), dense on each row or, with `on_tokens`, on each column of [B, S, C]; dropout after both dense."""
+    """norm, dense, gelu (tanh form), dense on each row or, with `on_tokens`, each column of [B, S, C]; dropout after both dense.
+
+    Returns x itself, to add to, and what to add.
+    """
 
     mlp_dim: int
     dropout: float
@@ -160,14 +261,14 @@ class MlpBlock(nn.Module):
     on_tokens: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        layer = TokenDense if self.on_tokens else functools.partial(nn.Dense, dot_general=dense)
+    def __call__(self, x: jax.Array, norm: LayerNorm, *, train: bool) -> tuple[jax.Array, jax.Array]:
         options = {"dtype": self.dtype, "kernel_init": self.kernel_init, "bias_init": self.bias_init}
         if self.on_tokens:
-            y = layer(self.mlp_dim, activation=gelu, name="Dense_0", **options)(x)
+            y = TokenDense(self.mlp_dim, activation=gelu, name="Dense_0", **options)(norm(x))
         else:
-            y = gelu(layer(self.mlp_dim, name="Dense_0", **options)(x))
+            x, y = NormedHidden(self.mlp_dim, name="Dense_0", **options)(x, norm)
             y = y if train else jax.lax.optimization_barrier(y)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
+        layer = TokenDense if self.on_tokens else functools.partial(nn.Dense, dot_general=dense)
         y = layer(x.shape[1 if self.on_tokens else -1], name="Dense_1", **options)(y)
-        return nn.Dropout(self.dropout, deterministic=not train)(y)
+        return x, nn.Dropout(self.dropout, deterministic=not train)(y)

@@ -19,7 +19,7 @@ from flax import linen as nn
 
 from mixer_jax.config import UserError
 from mixer_jax.models.layers import StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
-from mixer_jax.models.products import MlpBlock, PatchProjection
+from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +84,9 @@ class EncoderBlock(nn.Module):
         )
         y = nn.Dropout(self.dropout, deterministic=not train)(attention(y))
         x = x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
-        y = nn.LayerNorm(dtype=self.dtype, name="LayerNorm_2")(x)
         mlp = MlpBlock(self.mlp_dim, self.dropout, self.dtype, KERNEL_INIT, MLP_BIAS_INIT, name="MlpBlock_3")
-        return x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(mlp(y, train=train), train=train)
+        x, y = mlp(x, LayerNorm(self.dtype, name="LayerNorm_2"), train=train)
+        return x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
 
 
 class Encoder(nn.Module):

@@ -100,9 +100,22 @@ def test_the_derivative_of_gelu_in_bfloat16_is_rounded_once():
     np.testing.assert_array_equal(slope, jax.vmap(jax.grad(gelu))(x.astype(jnp.float32)).astype(jnp.bfloat16))
 
 
+class Mlp(nn.Module):
+    """A norm and an MLP, in a block that adds nothing."""
+
+    mlp_dim: int
+    dropout: float = 0.0
+    on_tokens: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        mlp = MlpBlock(self.mlp_dim, self.dropout, x.dtype, on_tokens=self.on_tokens, name="mlp")
+        return mlp(x, LayerNorm(x.dtype, name="norm"), train=train)[1]
+
+
 @pytest.mark.parametrize(("train", "on_tokens", "barriers"), [(True, 0, 0), (True, 1, 0), (False, 1, 0), (False, 0, 1)])
 def test_the_compiler_may_not_fuse_gelu_into_channel_mixings_second_product_in_evaluation(train, on_tokens, barriers):
-    block, x = MlpBlock(mlp_dim=6, dropout=0.0, dtype=jnp.float32, on_tokens=on_tokens), jnp.zeros((2, 3, 4))
+    block, x = Mlp(mlp_dim=6, on_tokens=on_tokens), jnp.zeros((2, 3, 4))
     params = jax.eval_shape(lambda: block.init(jax.random.key(0), x, train=train))
     program = jax.make_jaxpr(lambda params: block.apply(params, x, train=train))(params)
     assert str(program).count("optimization_barrier") == barriers
@@ -111,13 +124,46 @@ def test_the_compiler_may_not_fuse_gelu_into_channel_mixings_second_product_in_e
 @pytest.mark.parametrize("on_tokens", [False, True])
 def test_dropout_follows_both_dense_layers(on_tokens):
     """Between identities, an element passes with probability (1 - p) squared, divided by as much."""
-    block = MlpBlock(mlp_dim=64, dropout=0.5, dtype=jnp.float32, on_tokens=on_tokens)
+    block = Mlp(mlp_dim=64, dropout=0.5, on_tokens=on_tokens)
     identity = {"kernel": jnp.eye(64), "bias": jnp.zeros(64)}
-    x = jnp.full((4, 64, 64), 20.0)  # gelu(20) = 20
-    params = {"Dense_0": identity, "Dense_1": identity}
-    y = block.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(0)})
+    norm = {"scale": jnp.zeros(64), "bias": jnp.full(64, 20.0)}  # gelu(20) = 20
+    params = {"norm": norm, "mlp": {"Dense_0": identity, "Dense_1": identity}}
+    y = block.apply({"params": params}, jnp.zeros((4, 64, 64)), train=True, rngs={"dropout": jax.random.key(0)})
     np.testing.assert_allclose(np.unique(y), [0.0, 80.0])
     assert np.mean(y > 0) == pytest.approx(0.25, abs=0.02)
+
+
+class Residual(nn.Module):
+    """x + dense(gelu(dense(norm(x)))), with the parts of products.py or with Flax's."""
+
+    ours: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.ours:
+            mlp = MlpBlock(12, 0.0, self.dtype, name="mlp")
+            x, y = mlp(x, LayerNorm(self.dtype, name="norm"), train=True)
+            return x + y
+        y = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        return x + Listing(self.dtype, name="mlp")(y)
+
+
+class Listing(nn.Module):
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = nn.Dense(12, dtype=self.dtype)(x)
+        return nn.Dense(x.shape[-1], dtype=self.dtype)(nn.gelu(y))
+
+
+@every_platform
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
+def test_a_norm_and_an_mlp_on_a_residual_are_those_of_the_listing(platform, dtype, tolerance):
+    x = 3.0 + 2.0 * jax.random.normal(jax.random.key(3), (4, 9, 8), dtype)
+    same = lambda x: x  # noqa: E731
+    assert_same_layer(Residual(True, dtype), Residual(False, dtype), x, tolerance, into=same, out=same)
 
 
 @every_platform
