@@ -38,6 +38,7 @@ def _throughput(row: dict) -> list[str]:
 def _speed(row: dict) -> list[str]:
     return [
         f"{row['model']} {row['stage']}",
+        str(row["batch_per_core"]),
         str(row["ours"]),
         str(row["textbook"]),
         f"{row['ratio']:.2f}",
@@ -56,6 +57,7 @@ COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
     "speed": (
         [
             "images/s/core",
+            "images a core",
             "ours",
             "textbook",
             "ratio",
