@@ -1,13 +1,10 @@
 """The matrix products of a Mixer block and of the stem, and GELU and layer norm between them, as compilers run them fastest.
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
-form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs, in five places. CPUs have
-forms of their own of all but the barrier, and of the layer norm's gradient (cpu.py).
+form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs. CPUs and TPUs have some
+forms of their own (cpu.py, tpu.py); what all others and TPUs share is here:
 
     stem      a patch's rows become channels, and the convolution has a width alone: 48 of 128 lanes do work, not 3
-    rows      a product of rows is a convolution over images, with a window of one. Of a plain product the TPU compiler decides
-              the layout by whether images or tokens leave fewer of 128 lanes idle: with 128 images a core it would put images
-              before tokens, and rearrange everything between token and channel mixing, a tenth of the step
     tokens    W^T Y for each image, which is the paper's equation: nothing is transposed, and the gradient of the layer norm's
               bias is summed in the same pass as the gradient of its scale
     gelu      its derivative by hand, from one tanh and in float32: fewer operations than differentiation leaves
@@ -27,7 +24,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
-from mixer_jax.models import cpu
+from mixer_jax.models import cpu, tpu
 
 GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the fit of arXiv 1606.08415, section 2
 
@@ -41,13 +38,8 @@ def form(*, default: Callable, **by_platform: Callable) -> Callable:
 
 def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None) -> jax.Array:
     """[B, S, I] times [I, O]: nn.Dense's dot_general."""
-
-    def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        axes = ("WNC", "WIO", "WNC")
-        return jax.lax.conv_general_dilated(x, kernel[None], (1,), "VALID", dimension_numbers=axes, precision=precision)
-
     default = functools.partial(jax.lax.dot_general, dimension_numbers=dimension_numbers, precision=precision)
-    return form(cpu=cpu.dense, tpu=convolution, default=default)(x, kernel)
+    return form(cpu=cpu.dense, tpu=tpu.dense, default=default)(x, kernel)
 
 
 def columns(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: Callable) -> jax.Array:
@@ -109,10 +101,6 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: Any) -> j
     return form(cpu=functools.partial(cpu.layer_norm, norm), default=norm)(x, scale, bias)
 
 
-def rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return dense(x, kernel, (((2,), (0,)), ((), ())))
-
-
 def normed_hidden(
     x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -120,65 +108,18 @@ def normed_hidden(
 
     x is returned for its gradient's sake: what comes back by the residual is added where the norm's own is made.
     """
-    return form(tpu=_normed_hidden, default=_plain_normed_hidden)(x, scale, shift, kernel, bias)
+    norm = functools.partial(layer_norm, dtype=kernel.dtype)
+
+    def plain(x, scale, shift, kernel, bias):
+        y = dense(norm(x, scale, shift), kernel, (((2,), (0,)), ((), ())))
+        return x, gelu(y + bias[None, None])
+
+    return form(tpu=functools.partial(tpu.normed_hidden, norm, gelu), default=plain)(x, scale, shift, kernel, bias)
 
 
-def _plain_normed_hidden(x, scale, shift, kernel, bias):
-    return x, gelu(_before_gelu(x, scale, shift, kernel, bias))
-
-
-def _before_gelu(x, scale, shift, kernel, bias):
-    return rows(layer_norm(x, scale, shift, kernel.dtype), kernel) + bias[None, None]
-
-
-_normed_hidden = jax.custom_vjp(_plain_normed_hidden)
-
-
-def _normed_hidden_forward(x, scale, shift, kernel, bias):
-    z = _before_gelu(x, scale, shift, kernel, bias)
-    return (x, gelu(z)), (x, z, scale, shift, kernel, bias)
-
-
-def _normed_hidden_gradients(saved, gradients):
-    """r (g - mean(g) - n mean(g n)) with r = 1 / sigma, n = r (x - mean(x)), z = (n s + t) W + b and g = s W dz.
-
-    The sums over a row, which its every element needs, are known before the product that makes them: of C numbers each,
-    sum(g) = dz . W^T s and sum(g n) = dz . (z - b - W^T t). So the residual's gradient is complete where that product ends.
-    """
-    (x, z, scale, shift, kernel, bias), (dx, dhidden) = saved, gradients
-    x32, kernel32 = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    mean = x32.mean(-1, keepdims=True)
-    variance = jnp.maximum(0.0, jnp.square(x32).mean(-1, keepdims=True) - jnp.square(mean))
-    r = jax.lax.rsqrt(variance + cpu.LAYER_NORM_EPSILON)
-    n = (x32 - mean) * r
-
-    (dz,) = jax.vjp(gelu, z)[1](dhidden)
-    dz32, share = dz.astype(jnp.float32), 1.0 / scale.size
-    of_scale, of_shift = ((each[:, None] * kernel32).sum(0) for each in (scale, shift))
-    mean_g = share * (dz32 * of_scale[None, None]).sum(-1, keepdims=True)
-    mean_gn = share * (dz32 * (z.astype(jnp.float32) - (of_shift + bias)[None, None])).sum(-1, keepdims=True)
-    dbias = dz32.sum((0, 1))
-    # Where a product ends, all that is made of it: without the barriers, passes of their own would read it again.
-    dz, dbias, mean_g, mean_gn = jax.lax.optimization_barrier((dz, dbias, mean_g, mean_gn))
-
-    y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
-    dy, dkernel = jax.vjp(rows, y, kernel)[1](dz)
-    dy = dy.astype(jnp.float32)
-    dx = (dx + r * (dy * scale[None, None] - mean_g - n * mean_gn)).astype(x.dtype)
-    dx, dscale, dshift = jax.lax.optimization_barrier((dx, (dy * n).sum((0, 1)), dy.sum((0, 1))))
-    return dx, dscale, dshift, dkernel, dbias.astype(bias.dtype)
-
-
-_normed_hidden.defvjp(_normed_hidden_forward, _normed_hidden_gradients)
-
-
-@jax.custom_vjp
 def stored_gradient(x: jax.Array) -> jax.Array:
-    """x. Its gradient is computed once, where the TPU compiler would compute it again in each product that reads it."""
-    return x
-
-
-stored_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),))
+    """x. Its gradient is computed once, whatever the compiler thinks."""
+    return form(tpu=tpu.stored_gradient, default=lambda x: x)(x)
 
 
 class LayerNorm(nn.Module):

@@ -1,0 +1,78 @@
+"""What products.py has, as the TPU compiler runs it fastest: the same functions, for TPUs alone.
+
+Told by that compiler's estimates for TPU v3; `python -m mixer_jax plan --table speed` prints them against the paper's listing.
+
+  dense          a product of rows is a convolution over images, with a window of one. Of a plain product the compiler chooses the
+                 layout by whether images or tokens leave fewer of 128 lanes idle. With 128 images a core it puts images after
+                 tokens, and between token and channel mixing everything is rearranged: a tenth of the step.
+  normed_hidden  the gradient of a layer norm needs two sums over each row, and so waits for the product before it, in a pass of
+                 its own. Here the sums are taken from what goes into that product, and the gradient is complete where it ends.
+  stored_gradient  the gradient of the norm before the head is cheap, so the compiler computes it again for each of four readers.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mixer_jax.models.cpu import LAYER_NORM_EPSILON
+
+
+def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(x, kernel[None], (1,), "VALID", dimension_numbers=("WNC", "WIO", "WNC"))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def normed_hidden(
+    norm: Callable, gelu: Callable, x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return x, gelu(_before_gelu(norm, x, scale, shift, kernel, bias))
+
+
+def _before_gelu(norm: Callable, x, scale, shift, kernel, bias) -> jax.Array:
+    return dense(norm(x, scale, shift), kernel) + bias[None, None]
+
+
+def _normed_hidden(norm: Callable, gelu: Callable, x, *params):
+    z = _before_gelu(norm, x, *params)
+    return (x, gelu(z)), (x, z, *params)
+
+
+def _normed_hidden_gradients(norm: Callable, gelu: Callable, saved: tuple, gradients: tuple) -> tuple:
+    """Of the norm: r (g - mean(g) - n mean(g n)), with r = 1 / sigma, n = r (x - mean(x)), z = (n s + t) W + b and g = s W dz.
+
+    Over the C numbers of a row, sum(g) = dz . W^T s and sum(g n) = dz . (z - b - W^T t).
+    """
+    (x, z, scale, shift, kernel, bias), (dx, dhidden) = saved, gradients
+    x32, kernel32 = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    mean = x32.mean(-1, keepdims=True)
+    variance = jnp.maximum(0.0, jnp.square(x32).mean(-1, keepdims=True) - jnp.square(mean))
+    r = jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+    n = (x32 - mean) * r
+
+    (dz,) = jax.vjp(gelu, z)[1](dhidden)
+    dz32, z32, share = dz.astype(jnp.float32), z.astype(jnp.float32), 1.0 / scale.size
+    of_scale, of_shift = ((each[:, None] * kernel32).sum(0) for each in (scale, shift))
+    mean_g = share * (dz32 * of_scale[None, None]).sum(-1, keepdims=True)
+    mean_gn = share * (dz32 * (z32 - (of_shift + bias)[None, None])).sum(-1, keepdims=True)
+    # What is made where a product ends is made there: without the two barriers, other passes would read it again for some of it.
+    dz, dbias, mean_g, mean_gn = jax.lax.optimization_barrier((dz, dz32.sum((0, 1)), mean_g, mean_gn))
+
+    y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
+    dy, dkernel = jax.vjp(dense, y, kernel)[1](dz)
+    dy = dy.astype(jnp.float32)
+    dx = (dx + r * (dy * scale[None, None] - mean_g - n * mean_gn)).astype(x.dtype)
+    dx, dscale, dshift = jax.lax.optimization_barrier((dx, (dy * n).sum((0, 1)), dy.sum((0, 1))))
+    return dx, dscale, dshift, dkernel, dbias.astype(bias.dtype)
+
+
+normed_hidden.defvjp(_normed_hidden, _normed_hidden_gradients)
+
+
+@jax.custom_vjp
+def stored_gradient(x: jax.Array) -> jax.Array:
+    return x
+
+
+stored_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),))
