@@ -78,7 +78,8 @@ def predict_work(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> W
     params, images = parallel.for_evaluators(program.init_params(mesh), mesh), batch["image"]
     predict = jax.jit(make_predict(program.model), out_shardings=parallel.replicated(mesh))
     start = time.perf_counter()
-    compiled = predict.lower(params, images).compile()
+    with jax.set_mesh(mesh):
+        compiled = predict.lower(params, images).compile()
     compile_seconds = time.perf_counter() - start
     return Work(_one_ahead(lambda: compiled(params, images)), compiled.cost_analysis()["flops"], compile_seconds)
 

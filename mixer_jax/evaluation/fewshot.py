@@ -54,7 +54,9 @@ class FewShot:
         for batch in batches(self._mesh):
             first_labels = to_host(batch["labels"])[:, 0]
             counted = (to_host(batch["mask"]) > 0) & (first_labels >= 0)
-            features.append(np.asarray(self._features(params, batch["image"]))[counted])
+            with jax.set_mesh(self._mesh):
+                found = self._features(params, batch["image"])
+            features.append(np.asarray(found)[counted])
             labels.append(first_labels[counted])
         return np.concatenate(features), np.concatenate(labels)
 

@@ -15,11 +15,18 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from mixer_jax.models.cpu import LAYER_NORM_EPSILON
 
 
+def whole(kernel: jax.Array) -> jax.Array:
+    """The kernel on every device, under jax.set_mesh: a convolution would be divided as its kernel is, and not as images are."""
+    return kernel if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(kernel, PartitionSpec())
+
+
 def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    kernel = whole(kernel)
     return jax.lax.conv_general_dilated(x, kernel[None], (1,), "VALID", dimension_numbers=("WNC", "WIO", "WNC"))
 
 
@@ -45,7 +52,7 @@ def _normed_hidden_gradients(norm: Callable, gelu: Callable, saved: tuple, gradi
     Over the C numbers of a row, sum(g) = dz . W^T s and sum(g n) = dz . (z - b - W^T t).
     """
     (x, z, scale, shift, kernel, bias), (dx, dhidden) = saved, gradients
-    x32, kernel32 = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    x32, kernel32 = x.astype(jnp.float32), whole(kernel).astype(jnp.float32)
     mean = x32.mean(-1, keepdims=True)
     variance = jnp.maximum(0.0, jnp.square(x32).mean(-1, keepdims=True) - jnp.square(mean))
     r = jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
@@ -57,14 +64,15 @@ def _normed_hidden_gradients(norm: Callable, gelu: Callable, saved: tuple, gradi
     mean_g = share * (dz32 * of_scale[None, None]).sum(-1, keepdims=True)
     mean_gn = share * (dz32 * (z32 - (of_shift + bias)[None, None])).sum(-1, keepdims=True)
     # What is made where a product ends is made there: without the two barriers, other passes would read it again for some of it.
-    dz, dbias, mean_g, mean_gn = jax.lax.optimization_barrier((dz, dz32.sum((0, 1)), mean_g, mean_gn))
+    # Sums are those of each image, as behind a barrier devices could not sum their own once for all parts of a batch.
+    dz, dbias, mean_g, mean_gn = jax.lax.optimization_barrier((dz, dz32.sum(1), mean_g, mean_gn))
 
     y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
     dy, dkernel = jax.vjp(dense, y, kernel)[1](dz)
     dy = dy.astype(jnp.float32)
     dx = (dx + r * (dy * scale[None, None] - mean_g - n * mean_gn)).astype(x.dtype)
-    dx, dscale, dshift = jax.lax.optimization_barrier((dx, (dy * n).sum((0, 1)), dy.sum((0, 1))))
-    return dx, dscale, dshift, dkernel, dbias.astype(bias.dtype)
+    dx, dscale, dshift = jax.lax.optimization_barrier((dx, (dy * n).sum(1), dy.sum(1)))
+    return dx, dscale.sum(0), dshift.sum(0), dkernel, dbias.sum(0).astype(bias.dtype)
 
 
 normed_hidden.defvjp(_normed_hidden, _normed_hidden_gradients)

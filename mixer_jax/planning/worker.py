@@ -75,7 +75,8 @@ def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
     def logits(params: dict, images: jax.Array) -> jax.Array:
         return predict(params, images)[0]
 
-    return jax.jit(logits).lower(program.state_shapes(mesh, parallel.GATHERED_AXES).params, images)
+    with jax.set_mesh(mesh):
+        return jax.jit(logits).lower(program.state_shapes(mesh, parallel.GATHERED_AXES).params, images)
 
 
 def compiled_costs(lowered: jax.stages.Lowered, parts: int) -> dict:
