@@ -55,10 +55,9 @@ def test_a_step_reduces_every_gradient_and_gathers_every_kernel_once_whatever_th
         assert sum(found[kind].get("bf16", 0) for kind in found if kind != "all-gather") == 0
 
 
-def test_with_fsdp_a_step_gathers_more_and_reduces_every_gradient_once(compiled):
+def test_with_fsdp_a_step_gathers_kernels_and_not_activations_and_reduces_every_gradient_once(compiled):
     found = compiled("v4:2x2x1", fsdp=4)
-    assert numbers(found["all-gather"]) < 2.1 * KERNELS  # for the forward pass, and some again for the backward
-    assert numbers(found["all-gather"]) > 1.1 * numbers(compiled("v4:2x2x1")["all-gather"])
+    assert 0.9 * KERNELS < numbers(found["all-gather"]) < 2.1 * KERNELS  # some perhaps again for the backward pass
     assert numbers(found["reduce-scatter"]) > 0.5 * KERNELS
     assert reduced(found) < 1.02 * KERNELS
 
