@@ -93,7 +93,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         steps=range(first_step, plan.total), bad=bad_records,
     )  # fmt: skip
     evaluators = make_evaluators(
-        config, examples, make_predict(program.model), make_eval_loss(config.loss.kind, config.num_classes), mesh
+        config, examples, make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes), mesh
     )
     metrics = records.Metrics(workdir.path, first_step, writer=parallel.is_writer())
     workdir.record_start(

@@ -7,6 +7,7 @@ in the type that products take; along `fsdp` they stay split until each is used 
 Gradients go the other way (`scattered`). XLA's partitioner adds the collectives.
 """
 
+import contextlib
 import os
 import platform
 import re
@@ -140,6 +141,11 @@ def scattered(grads, mesh: Mesh):
     for axes in (GATHERED_AXES, STATE_AXES):
         grads = jax.lax.with_sharding_constraint(grads, state_sharding(grads, mesh, axes))
     return jax.tree.map(lambda x: x.astype(jnp.float32), grads)
+
+
+def traced_on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """Lets a model that is traced within know the mesh, so that it can ask for an array on every device (models/tpu.py)."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else contextlib.nullcontext()
 
 
 def for_evaluators(params, mesh: Mesh):

@@ -76,10 +76,9 @@ def step_work(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> Work
 
 def predict_work(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> Work:
     params, images = parallel.for_evaluators(program.init_params(mesh), mesh), batch["image"]
-    predict = jax.jit(make_predict(program.model), out_shardings=parallel.replicated(mesh))
+    predict = jax.jit(make_predict(program.model, mesh), out_shardings=parallel.replicated(mesh))
     start = time.perf_counter()
-    with jax.set_mesh(mesh):
-        compiled = predict.lower(params, images).compile()
+    compiled = predict.lower(params, images).compile()
     compile_seconds = time.perf_counter() - start
     return Work(_one_ahead(lambda: compiled(params, images)), compiled.cost_analysis()["flops"], compile_seconds)
 

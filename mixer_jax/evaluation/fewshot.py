@@ -54,9 +54,7 @@ class FewShot:
         for batch in batches(self._mesh):
             first_labels = to_host(batch["labels"])[:, 0]
             counted = (to_host(batch["mask"]) > 0) & (first_labels >= 0)
-            with jax.set_mesh(self._mesh):
-                found = self._features(params, batch["image"])
-            features.append(np.asarray(found)[counted])
+            features.append(np.asarray(self._features(params, batch["image"]))[counted])
             labels.append(first_labels[counted])
         return np.concatenate(features), np.concatenate(labels)
 

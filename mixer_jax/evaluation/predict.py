@@ -5,17 +5,23 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from mixer_jax.models.layers import normalize_pixels
+from mixer_jax.parallel import traced_on
 
 Predict = Callable[[dict, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def make_predict(model: nn.Module) -> Predict:
-    """(params, uint8 images [B, H, W, 3]) -> float32 logits [B, K] and features pre_logits [B, C]; to be called under jit."""
+def make_predict(model: nn.Module, mesh: Mesh | None = None) -> Predict:
+    """(params, uint8 images [B, H, W, 3]) -> float32 logits [B, K] and features pre_logits [B, C]; to be called under jit.
+
+    Without a mesh, for parameters that are whole.
+    """
 
     def predict(params: dict, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, features = model.apply({"params": params}, normalize_pixels(images), train=False)
+        with traced_on(mesh):
+            logits, features = model.apply({"params": params}, normalize_pixels(images), train=False)
         return logits.astype(jnp.float32), features["pre_logits"].astype(jnp.float32)
 
     return predict

@@ -20,14 +20,28 @@ from jax.sharding import PartitionSpec
 from mixer_jax.models.cpu import LAYER_NORM_EPSILON
 
 
-def whole(kernel: jax.Array) -> jax.Array:
-    """The kernel on every device, under jax.set_mesh: a convolution would be divided as its kernel is, and not as images are."""
+def _whole(kernel: jax.Array) -> jax.Array:
+    """The kernel on every device of the mesh: XLA would divide a convolution as its kernel is divided, not as images are."""
     return kernel if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(kernel, PartitionSpec())
 
 
-def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    kernel = whole(kernel)
-    return jax.lax.conv_general_dilated(x, kernel[None], (1,), "VALID", dimension_numbers=("WNC", "WIO", "WNC"))
+def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    axes = ("WNC", "WIO", "WNC")
+    return jax.lax.conv_general_dilated(x, _whole(kernel)[None], (1,), "VALID", dimension_numbers=axes)
+
+
+def _again(kernel: jax.Array) -> jax.Array:
+    """The kernel for the backward pass, to be gathered again: otherwise what the forward pass gathered is kept until then."""
+    return jax.lax.optimization_barrier(kernel)
+
+
+def _dense_gradients(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    return jax.vjp(_convolution, x, _again(kernel))[1](gradient)
+
+
+dense = jax.custom_vjp(_convolution)
+dense.defvjp(lambda x, kernel: (_convolution(x, kernel), (x, kernel)), _dense_gradients)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -51,8 +65,9 @@ def _normed_hidden_gradients(norm: Callable, gelu: Callable, saved: tuple, gradi
 
     Over the C numbers of a row, sum(g) = dz . W^T s and sum(g n) = dz . (z - b - W^T t).
     """
-    (x, z, scale, shift, kernel, bias), (dx, dhidden) = saved, gradients
-    x32, kernel32 = x.astype(jnp.float32), whole(kernel).astype(jnp.float32)
+    (x, z, scale, shift, kernel, bias), (dresidual, dhidden) = saved, gradients
+    kernel = _again(kernel)
+    x32, kernel32 = x.astype(jnp.float32), _whole(kernel).astype(jnp.float32)
     mean = x32.mean(-1, keepdims=True)
     variance = jnp.maximum(0.0, jnp.square(x32).mean(-1, keepdims=True) - jnp.square(mean))
     r = jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
@@ -68,9 +83,9 @@ def _normed_hidden_gradients(norm: Callable, gelu: Callable, saved: tuple, gradi
     dz, dbias, mean_g, mean_gn = jax.lax.optimization_barrier((dz, dz32.sum(1), mean_g, mean_gn))
 
     y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
-    dy, dkernel = jax.vjp(dense, y, kernel)[1](dz)
+    dy, dkernel = jax.vjp(_convolution, y, kernel)[1](dz)
     dy = dy.astype(jnp.float32)
-    dx = (dx + r * (dy * scale[None, None] - mean_g - n * mean_gn)).astype(x.dtype)
+    dx = (dresidual + r * (dy * scale[None, None] - mean_g - n * mean_gn)).astype(x.dtype)
     dx, dscale, dshift = jax.lax.optimization_barrier((dx, (dy * n).sum(1), dy.sum(1)))
     return dx, dscale.sum(0), dshift.sum(0), dkernel, dbias.sum(0).astype(bias.dtype)
 

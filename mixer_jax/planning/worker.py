@@ -70,13 +70,12 @@ def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
     config = program.config
     shape = (config.batch_size, config.image_size, config.image_size, 3)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))
-    predict = make_predict(program.model)
+    predict = make_predict(program.model, mesh)
 
     def logits(params: dict, images: jax.Array) -> jax.Array:
         return predict(params, images)[0]
 
-    with jax.set_mesh(mesh):
-        return jax.jit(logits).lower(program.state_shapes(mesh, parallel.GATHERED_AXES).params, images)
+    return jax.jit(logits).lower(program.state_shapes(mesh, parallel.GATHERED_AXES).params, images)
 
 
 def compiled_costs(lowered: jax.stages.Lowered, parts: int) -> dict:

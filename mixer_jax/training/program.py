@@ -77,8 +77,7 @@ class Program:
         }
         step = make_train_step(self.model, self.tx, self.schedule, config, mesh)
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(shapes), replicated(mesh)))
-        with jax.set_mesh(mesh):
-            return jitted.lower(shapes, batch)
+        return jitted.lower(shapes, batch)
 
 
 def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Program:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.models.layers import normalize_pixels
 from mixer_jax.models.registry import product_dtype
-from mixer_jax.parallel import gathered, scattered
+from mixer_jax.parallel import gathered, scattered, traced_on
 from mixer_jax.training.losses import k_hot, make_loss
 from mixer_jax.training.mixup import mixup
 from mixer_jax.training.state import TrainState, random_key
@@ -42,7 +42,8 @@ def make_train_step(
 
         value_and_grad = accumulate(jax.value_and_grad(loss_fn), config.accumulation_steps)
         whole = gathered(state.params, mesh, product_dtype(config.model))
-        loss, grads = value_and_grad(whole, images, targets, dropout_key)
+        with traced_on(mesh):
+            loss, grads = value_and_grad(whole, images, targets, dropout_key)
         grads = scattered(grads, mesh)  # and each device updates its part of the state
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from mixer_jax.benchmark.textbook import Mlp
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, TokenDense, dense, gelu
 
 DTYPES = [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)]
@@ -101,7 +102,7 @@ def test_the_derivative_of_gelu_in_bfloat16_is_rounded_once():
     np.testing.assert_array_equal(slope, jax.vmap(jax.grad(gelu))(x.astype(jnp.float32)).astype(jnp.bfloat16))
 
 
-class Mlp(nn.Module):
+class Branch(nn.Module):
     """A norm and an MLP, in a block that adds nothing."""
 
     mlp_dim: int
@@ -116,7 +117,7 @@ class Mlp(nn.Module):
 
 @pytest.mark.parametrize(("train", "on_tokens", "barriers"), [(True, 0, 0), (True, 1, 0), (False, 1, 0), (False, 0, 1)])
 def test_the_compiler_may_not_fuse_gelu_into_channel_mixings_second_product_in_evaluation(train, on_tokens, barriers):
-    block, x = Mlp(mlp_dim=6, on_tokens=on_tokens), jnp.zeros((2, 3, 4))
+    block, x = Branch(mlp_dim=6, on_tokens=on_tokens), jnp.zeros((2, 3, 4))
     params = jax.eval_shape(lambda: block.init(jax.random.key(0), x, train=train))
     program = jax.make_jaxpr(lambda params: block.apply(params, x, train=train))(params)
     assert str(program).count("optimization_barrier") == barriers
@@ -125,7 +126,7 @@ def test_the_compiler_may_not_fuse_gelu_into_channel_mixings_second_product_in_e
 @pytest.mark.parametrize("on_tokens", [False, True])
 def test_dropout_follows_both_dense_layers(on_tokens):
     """Between identities, an element passes with probability (1 - p) squared, divided by as much."""
-    block = Mlp(mlp_dim=64, dropout=0.5, on_tokens=on_tokens)
+    block = Branch(mlp_dim=64, dropout=0.5, on_tokens=on_tokens)
     identity = {"kernel": jnp.eye(64), "bias": jnp.zeros(64)}
     norm = {"scale": jnp.zeros(64), "bias": jnp.full(64, 20.0)}  # gelu(20) = 20
     params = {"norm": norm, "mlp": {"Dense_0": identity, "Dense_1": identity}}
@@ -135,7 +136,7 @@ def test_dropout_follows_both_dense_layers(on_tokens):
 
 
 class Residual(nn.Module):
-    """x + dense(gelu(dense(norm(x)))), with the parts of products.py or with Flax's."""
+    """x + dense(gelu(dense(norm(x)))), with the parts of products.py or with the textbook's."""
 
     ours: bool
     dtype: jnp.dtype
@@ -147,16 +148,7 @@ class Residual(nn.Module):
             x, y = mlp(x, LayerNorm(self.dtype, name="norm"), train=True)
             return x + y
         y = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
-        return x + Listing(self.dtype, name="mlp")(y)
-
-
-class Listing(nn.Module):
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = nn.Dense(12, dtype=self.dtype)(x)
-        return nn.Dense(x.shape[-1], dtype=self.dtype)(nn.gelu(y))
+        return x + Mlp(12, self.dtype, name="mlp")(y)
 
 
 @with_tpus

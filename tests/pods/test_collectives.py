@@ -16,16 +16,16 @@ KERNELS = 32 * 32 * 3 * 512 + 2 * (2 * 49 * 256 + 2 * 512 * 2048) + 512 * 1024  
 
 @pytest.fixture(scope="module")
 def compiled():
-    """(topology, slices, fsdp, accumulation steps) -> {kind of collective: {"count", "bytes", bytes of each dtype}}."""
+    """(topology, slices, fsdp, accumulation steps, stage) -> {kind of collective: {"count", "bytes", bytes of each dtype}}."""
     with Compiler() as compiler:
 
         @functools.cache
-        def compiled(topology: str, num_slices: int = 1, fsdp: int = 1, accumulation_steps: int = 1) -> dict:
+        def compiled(topology: str, num_slices: int = 1, fsdp: int = 1, accumulation_steps: int = 1, stage="train") -> dict:
             config = default_config()
             config.model.update(variant="S/32", num_blocks=2, dtype="bfloat16")
             config.update(image_size=224, num_classes=1024, accumulation_steps=accumulation_steps)
             config.data.source, config.total.steps, config.parallel.fsdp = "tfds:imagenet2012", 1, fsdp
-            return plan(compiler, "", config, topology, num_slices=num_slices, batch_per_core=16)["collectives"]
+            return plan(compiler, "", config, topology, num_slices=num_slices, stage=stage, batch_per_core=16)["collectives"]
 
         yield compiled
 
@@ -55,11 +55,18 @@ def test_a_step_reduces_every_gradient_and_gathers_every_kernel_once_whatever_th
         assert sum(found[kind].get("bf16", 0) for kind in found if kind != "all-gather") == 0
 
 
-def test_with_fsdp_a_step_gathers_kernels_and_not_activations_and_reduces_every_gradient_once(compiled):
+def test_with_fsdp_a_step_gathers_more_and_reduces_every_gradient_once(compiled):
     found = compiled("v4:2x2x1", fsdp=4)
-    assert 0.9 * KERNELS < numbers(found["all-gather"]) < 2.1 * KERNELS  # some perhaps again for the backward pass
+    assert numbers(found["all-gather"]) < 2.1 * KERNELS  # for the forward pass, and some again for the backward
+    assert numbers(found["all-gather"]) > 1.1 * numbers(compiled("v4:2x2x1")["all-gather"])
     assert numbers(found["reduce-scatter"]) > 0.5 * KERNELS
     assert reduced(found) < 1.02 * KERNELS
+
+
+def test_inference_with_fsdp_gathers_every_kernel_once_and_sends_nothing_else(compiled):
+    found = compiled("v4:2x2x1", fsdp=4, stage="eval")
+    assert set(found) == {"all-gather"}
+    assert 0.9 * KERNELS < numbers(found["all-gather"]) < 1.02 * KERNELS
 
 
 def test_slices_send_each_other_no_more_than_their_share_of_the_gradients(compiled):
