@@ -9,7 +9,7 @@ demo: .venv/pins           ## pre-train, fine-tune, evaluate on data that ship w
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m mixer_jax demo --workdir=runs/demo  # large pages: fewer page faults
 
 test: lint                 ## every test, on the CPU, without network
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal
 
 test-interop: .venv-interop/pins  ## weights to and from timm and transformers, beside those themselves
 	.venv-interop/bin/python -m pytest tests/interop
