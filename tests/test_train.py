@@ -13,11 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from checkpoints.models import random_weights
-from conftest import ROOT
+from conftest import ROOT, XLA_FLAGS
 from data.bad_images import write_corpus
 from tensorboard_events import read_scalars
 
@@ -36,17 +35,8 @@ CONFIG = "--config=tests/tiny_config.py"
 PROCESSES = "--config.loader.processes=true"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """All starts of these tests share their compiled programs, as the restarts of a run do."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
 def start(*flags: str, config: str = CONFIG, devices: int = 2, **variables: str) -> subprocess.Popen:
-    environment = os.environ | variables | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = os.environ | variables | {"XLA_FLAGS": f"{XLA_FLAGS}{devices}"}
     command = [sys.executable, "train.py", config, *flags]
     output = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **output)

@@ -25,7 +25,10 @@ from mixer_jax.training.step import make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """See the module. `new_params()` makes random parameters; `new_state(params)` the state before the first step."""
+    """See the module. `new_params()` makes random parameters; `new_state(params)` the state before the first step.
+
+    `params_shapes` are the shapes and dtypes of the parameters: tracing a deep model for them takes seconds, so it is done once.
+    """
 
     config: ConfigDict
     model: nn.Module
@@ -33,10 +36,11 @@ class Program:
     tx: optax.GradientTransformation
     new_params: Callable[[], dict]
     new_state: Callable[[dict], TrainState]
+    params_shapes: dict
 
     def state_shapes(self, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES) -> TrainState:
         """Shapes, dtypes and shardings of the whole state, split along `axes` of the mesh."""
-        shapes = jax.eval_shape(lambda: self.new_state(self.new_params()))
+        shapes = jax.eval_shape(self.new_state, self.params_shapes)
         shardings = state_sharding(shapes, mesh, axes)
         return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
@@ -85,9 +89,10 @@ def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Pro
     model = make_model(config.model, config.num_classes)
     new_params = functools.partial(init_params, model, config.image_size, config.seed)
     schedule = make_schedule(config.schedule, config.optimizer.learning_rate, total_steps, warmup_steps)
-    tx = make_optimizer(config.optimizer, schedule, jax.eval_shape(new_params))
+    params_shapes = jax.eval_shape(new_params)
+    tx = make_optimizer(config.optimizer, schedule, params_shapes)
     new_state = functools.partial(init_state, tx=tx, ema_decay=config.ema_decay)
-    return Program(config, model, schedule, tx, new_params, new_state)
+    return Program(config, model, schedule, tx, new_params, new_state, params_shapes)
 
 
 def _shardings(shapes):

@@ -22,14 +22,14 @@ def test_every_seed_and_stream_has_randomness_of_its_own():
 
 
 def test_a_state_comes_back_from_its_items_as_it_was(program):
-    state = jax.eval_shape(lambda: program.new_state(program.new_params()))
+    state = jax.eval_shape(program.new_state, program.params_shapes)
     items = to_items(state)
     assert set(items) == {"params", "optimizer"} | ({"ema"} if program.config.ema_decay else set())
     assert from_items(items) == state
 
 
 def test_the_first_state_is_at_step_0_and_its_average_is_a_copy_of_the_parameters(program):
-    params = jax.tree.map(lambda x: jnp.full(x.shape, 0.5), jax.eval_shape(program.new_params))
+    params = jax.tree.map(lambda x: jnp.full(x.shape, 0.5), program.params_shapes)
     state = program.new_state(params)
     averaged = program.config.ema_decay > 0
     assert (state.step, state.step.dtype) == (0, jnp.int32)

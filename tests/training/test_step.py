@@ -23,7 +23,7 @@ def plain_step(config: ConfigDict):
     """(the step as it runs on one device, the state before the first one from parameters of which none is zero)."""
     program = make_program(config, total_steps=100, warmup_steps=config.schedule.warmup.steps)
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(program.new_params)
+    shapes = program.params_shapes
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=0.3, size=x.shape), x.dtype), shapes)
     mesh = make_mesh(1, jax.devices()[:1])
     return jax.jit(make_train_step(program.model, program.tx, program.schedule, config, mesh)), program.new_state(params)
