@@ -110,8 +110,9 @@ def train(config: ConfigDict, workdir: str) -> int:
     def evaluate(step, state, names):
         params = parallel.for_evaluators(state.eval_params, mesh)
         results = run_evaluators({name: evaluators[name] for name in names}, params, step)
+        if not metrics.evaluated(step):  # by a start that was killed before it wrote the results
+            metrics.write_evals(step, results["evals"])
         workdir.write_results(results | {"seconds": stopwatch.report()})
-        metrics.write_evals(step, results["evals"])
 
     missed = plan.evaluations_due(first_step)
     if missed and not parallel.writers_word(metrics.evaluated(first_step)):  # stopped between saving and evaluating
