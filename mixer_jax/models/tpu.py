@@ -30,6 +30,12 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(x, _whole(kernel)[None], (1,), "VALID", dimension_numbers=axes)
 
 
+def _sums(x: jax.Array) -> jax.Array:
+    """x [B, S, D] summed over the images of each device and their tokens -> [devices, D]."""
+    devices = max(1, jax.sharding.get_abstract_mesh().size)  # 0 where there is no mesh
+    return x.reshape(devices, -1, *x.shape[1:]).sum((1, 2))
+
+
 def _again(kernel: jax.Array) -> jax.Array:
     """The kernel for the backward pass, to be gathered again: otherwise what the forward pass gathered is kept until then."""
     return jax.lax.optimization_barrier(kernel)
@@ -79,14 +85,14 @@ def _normed_hidden_gradients(norm: Callable, gelu: Callable, saved: tuple, gradi
     mean_g = share * (dz32 * of_scale[None, None]).sum(-1, keepdims=True)
     mean_gn = share * (dz32 * (z32 - (of_shift + bias)[None, None])).sum(-1, keepdims=True)
     # What is made where a product ends is made there: without the two barriers, other passes would read it again for some of it.
-    # Sums are those of each image, as behind a barrier devices could not sum their own once for all parts of a batch.
-    dz, dbias, mean_g, mean_gn = jax.lax.optimization_barrier((dz, dz32.sum(1), mean_g, mean_gn))
+    # Sums are those of each device: behind a barrier, a sum over all would be sent once for every part of a batch.
+    dz, dbias, mean_g, mean_gn = jax.lax.optimization_barrier((dz, _sums(dz32), mean_g, mean_gn))
 
     y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
     dy, dkernel = jax.vjp(_convolution, y, kernel)[1](dz)
     dy = dy.astype(jnp.float32)
     dx = (dresidual + r * (dy * scale[None, None] - mean_g - n * mean_gn)).astype(x.dtype)
-    dx, dscale, dshift = jax.lax.optimization_barrier((dx, (dy * n).sum(1), dy.sum(1)))
+    dx, dscale, dshift = jax.lax.optimization_barrier((dx, _sums(dy * n), _sums(dy)))
     return dx, dscale.sum(0), dshift.sum(0), dkernel, dbias.sum(0).astype(bias.dtype)
 
 
