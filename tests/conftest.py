@@ -1,7 +1,7 @@
 """Tests are stricter than production: eight virtual CPU devices, and implicit rank promotion raises.
 
-The programs are small and many, so compiling takes longer than running: they are optimised less than in production, at half the
-time, unless XLA_FLAGS says otherwise (--xla_backend_optimization_level=3).
+The programs are small and many, so compiling takes longer than running: they are optimised less than in production, unless
+XLA_FLAGS says otherwise (--xla_backend_optimization_level=3).
 """
 
 import os
@@ -23,17 +23,6 @@ import train
 from mixer_jax.app import DONE
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """All tests, and what they start, share their compiled programs, as the restarts of a run do."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # which has a folder of its own in that of the whole session
-        folder = folder.parent
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
-    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from checkpoints.models import random_weights
@@ -29,10 +30,19 @@ from mixer_jax.data.order import EpochOrder
 from mixer_jax.models.recognise import Recognised
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
-from mixer_jax.records import Workdir, read_metrics
+from mixer_jax.records import read_metrics
 
 CONFIG = "--config=tests/tiny_config.py"
 PROCESSES = "--config.loader.processes=true"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """All starts of these tests share their compiled programs, as the restarts of a run do."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def start(*flags: str, config: str = CONFIG, devices: int = 2, **variables: str) -> subprocess.Popen:
@@ -365,5 +375,8 @@ def test_a_row_that_a_config_file_refuses_is_one_message(tmp_path: Path):
 
 
 def test_a_second_run_in_a_folder_that_is_in_use_is_refused(tmp_path: Path):
-    held = Workdir(str(tmp_path))
-    assert f"{held.path} is in use by process {os.getpid()}" in finish(start(f"--workdir={tmp_path}"), TO_MEND)
+    first = start(f"--workdir={tmp_path}", "--config.total.steps=100000")
+    wait_for(lambda: bool(read_metrics(tmp_path)), first)
+    assert f"is in use by process {first.pid} on" in finish(start(f"--workdir={tmp_path}"), TO_MEND)
+    first.kill()
+    first.communicate()
