@@ -376,7 +376,9 @@ def test_a_row_that_a_config_file_refuses_is_one_message(tmp_path: Path):
 
 def test_a_second_run_in_a_folder_that_is_in_use_is_refused(tmp_path: Path):
     first = start(f"--workdir={tmp_path}", "--config.total.steps=100000")
-    wait_for(lambda: bool(read_metrics(tmp_path)), first)
-    assert f"is in use by process {first.pid} on" in finish(start(f"--workdir={tmp_path}"), TO_MEND)
-    first.kill()
-    first.communicate()
+    try:
+        wait_for(lambda: bool(read_metrics(tmp_path)), first)
+        assert f"is in use by process {first.pid} on" in finish(start(f"--workdir={tmp_path}"), TO_MEND)
+    finally:
+        first.kill()
+        first.communicate()
