@@ -44,7 +44,7 @@ def _speed(row: dict) -> list[str]:
         f"{row['ratio']:.2f}",
         str(row["limit"]),
         f"{row['ours_communicating']}, {row['textbook_communicating']}",
-        f"{row['ours_temporary_gib']:.2f}, {row['textbook_temporary_gib']:.2f}",
+        f"{row['ours_memory_gib']:.2f}, {row['textbook_memory_gib']:.2f}",
     ]
 
 
@@ -63,7 +63,7 @@ COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
             "ratio",
             "limit",
             "with communication",
-            "GiB of activations and kernels: ours, textbook",
+            "memory a core, GiB: ours, textbook",
         ],
         _speed,
     ),
