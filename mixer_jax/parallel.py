@@ -144,7 +144,7 @@ def scattered(grads, mesh: Mesh):
 
 
 def traced_on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
-    """Lets a model that is traced within know the mesh, so that it can ask for an array on every device (models/tpu.py)."""
+    """A model that is traced within knows the mesh: what runs fastest there (models/products.py), what all must hold (tpu.py)."""
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else contextlib.nullcontext()
 
 

@@ -18,7 +18,7 @@ from mixer_jax.config import UserError, default_config
 from mixer_jax.models.products import one_form_for_all
 from mixer_jax.models.registry import FAMILIES, make_model, product_dtype
 from mixer_jax.models.resnet import ResNet, Size
-from mixer_jax.parallel import path_name
+from mixer_jax.parallel import make_mesh, path_name, traced_on
 
 CLASSES, HEAD_BIAS = 5, -2.0
 
@@ -269,10 +269,14 @@ def test_without_regularisation_training_answers_as_evaluation_does(row, monkeyp
 
 
 @on_patches
-def test_a_platform_has_its_own_form_unless_one_for_all_is_asked_for(row):
+def test_a_platform_has_its_own_form_which_a_mesh_tells_unless_one_for_all_is_asked_for(row):
     assert "platform_index" in program(row.model, train=False)
     with one_form_for_all(True):
-        assert "platform_index" not in program(row.model, train=False)
+        for_all = program(row.model, train=False)
+    with traced_on(make_mesh(1)):
+        for_cpus = program(row.model, train=False)
+    assert "platform_index" not in for_all + for_cpus
+    assert for_all != for_cpus
 
 
 @every_row
