@@ -34,8 +34,8 @@ one_form_for_all = jax.make_user_context(False)  # `with one_form_for_all(True):
 def form(*, default: Callable, **by_platform: Callable) -> Callable:
     """Of some that compute the same, that of the platform for which the program is lowered.
 
-    Within parallel.traced_on it is that of the mesh. Elsewhere all are traced (H/14's training step: 13 s in place of 4), and one
-    is chosen when the program is lowered; an exported program has all.
+    Within parallel.traced_on it is that of the mesh. Elsewhere all are traced, which takes longer, and one is chosen when the
+    program is lowered; an exported program has all.
     """
     if one_form_for_all.value:
         return default

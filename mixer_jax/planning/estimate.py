@@ -69,6 +69,7 @@ def figures(found: dict, generation: Generation, batch_per_core: int) -> dict:
         "collectives": found["collectives"],
         "collective_shares": {name: seconds / step_seconds for name, seconds in sent_seconds.items()},
         "layers": layers(found["cycles"]),
+        "lower_seconds": found["lower_seconds"],
         "compile_seconds": found["compile_seconds"],
     } | memory
 

@@ -45,6 +45,7 @@ def _speed(row: dict) -> list[str]:
         str(row["limit"]),
         f"{row['ours_communicating']}, {row['textbook_communicating']}",
         f"{row['ours_memory_gib']:.2f}, {row['textbook_memory_gib']:.2f}",
+        f"{row['ours_temporary_gib']:.2f}, {row['textbook_temporary_gib']:.2f}",
     ]
 
 
@@ -64,6 +65,7 @@ COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
             "limit",
             "with communication",
             "memory a core, GiB: ours, textbook",
+            "temporaries of it",
         ],
         _speed,
     ),

@@ -78,7 +78,7 @@ def speed(compiler: Compiler, read_config: ReadConfig) -> dict:
     """Ours beside the textbook's model (benchmark/textbook.py), inference and training, on 8 cores of TPU v3.
 
     Of computing alone, and with what the cores send each other. Loss and update are the same for both. Memory is all of a core's:
-    its part of the state, the batch, what a step makes, and the program.
+    its part of the state, the batch, what a step makes (temporaries), and the program.
     """
     asked = [
         (variant, stage, batch)
@@ -97,6 +97,7 @@ def speed(compiler: Compiler, read_config: ReadConfig) -> dict:
             row[name] = round(batch / found["compute_seconds"])
             row[f"{name}_communicating"] = round(batch / found["step_seconds"])
             row[f"{name}_memory_gib"] = round(found["memory_gib"], 2)
+            row[f"{name}_temporary_gib"] = round(found["memory_parts_gib"]["activations_and_gradients"], 2)
         rows.append(
             row | {"ratio": round(row["ours"] / row["textbook"], 2), "limit": round(ours["limit_images_per_sec_per_core"])}
         )

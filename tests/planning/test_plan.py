@@ -40,7 +40,7 @@ class Fake:
             "collectives": {"all-reduce": {"count": 1, "bytes": 82_000_000, "f32": 82_000_000}},
             "argument_bytes": 1.5 * state * GIB,
             "parameter_bytes": state * GIB / 2, "optimizer_bytes": state * GIB, "output_bytes": 0, "code_bytes": 0,
-            "temporary_bytes": temporary * GIB, "compile_seconds": 1.0, "cached": True,
+            "temporary_bytes": temporary * GIB, "lower_seconds": 0.5, "compile_seconds": 1.0, "cached": True,
         }  # fmt: skip
 
 
