@@ -23,6 +23,7 @@ from mixer_jax.data.loader import train_batches
 from mixer_jax.data.sources import open_source
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
+from mixer_jax.models.registry import host_layout
 from mixer_jax.training import loop
 from mixer_jax.training.bad_share import BadShare, TooManyBadError
 from mixer_jax.training.losses import make_eval_loss
@@ -45,8 +46,9 @@ def train(config: ConfigDict, workdir: str) -> int:
     source = open_source(config.data)
     if source.num_classes != config.num_classes:
         raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
-    transform = train_transform(config.augment, config.image_size)
-    examples = open_examples(config)
+    layout = host_layout(config.model)
+    transform = train_transform(config.augment, config.image_size, layout)
+    examples = open_examples(config, layout)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))
     plan = loop.Plan(
         total=steps(config.total),

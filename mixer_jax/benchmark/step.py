@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from mixer_jax import parallel
 from mixer_jax.benchmark.alone import alone
 from mixer_jax.benchmark.beside_timm import require_same_device, timm
-from mixer_jax.benchmark.work import WORK, contestants, program_of, random_batch
+from mixer_jax.benchmark.work import contestants, work_of
 from mixer_jax.config import UserError, validate
 from mixer_jax.records import Progress
 from mixer_jax.training.memory import resident_bytes
@@ -60,9 +60,8 @@ def benchmark(kind: str, config: ConfigDict, num_steps: int, timm_python: str = 
         for whose in contestants(kind, config):
             starts[whose] = starts_alone(kind, whose, config)
         mesh = parallel.make_mesh(config.parallel.fsdp)
-        batch = random_batch(config, mesh)
         for whose in starts:
-            work = WORK[kind](program_of(whose, config), mesh, batch)
+            work = work_of(kind, whose, config, mesh)
             turns[whose], flops[whose] = _timed(work.run), work.flops
         if timm_python:
             require_same_device(device)
@@ -100,7 +99,7 @@ def start(kind: str, whose: str, config: ConfigDict, began: float) -> dict[str, 
     """Of this new process, which was started at `began` (time.time()): seconds and MiB until the first steps are done."""
     parallel.start(distributed=False, coordinator="", num_processes=0, process_id=-1)
     mesh = parallel.make_mesh(config.parallel.fsdp)
-    work = WORK[kind](program_of(whose, config), mesh, random_batch(config, mesh))
+    work = work_of(kind, whose, config, mesh)
     work.run(1)
     start_seconds = time.time() - began
     work.run(2)

@@ -67,4 +67,4 @@ def textbook(program: Program) -> Program:
     """The same program, whose model is the textbook's; for a Mixer without dropout, stochastic depth and tiles."""
     model: Mixer = program.model
     reference = TextbookMixer(model.num_classes, model.patch_size, **dataclasses.asdict(model.size), dtype=model.dtype)
-    return dataclasses.replace(program, model=reference)
+    return dataclasses.replace(program, model=reference, host_layout=lambda image: image)

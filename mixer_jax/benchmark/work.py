@@ -47,12 +47,13 @@ def program_of(whose: str, config: ConfigDict) -> Program:
     return textbook(program) if whose == "reference" else program
 
 
-def random_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.Array]:
+def random_batch(program: Program, mesh: Mesh) -> dict[str, jax.Array]:
     """uint8 images and one label each, over all devices; other rows on every host."""
+    config, (_, *image) = program.config, program.image_shapes(mesh).shape
     rows = len(parallel.local_rows(mesh, config.batch_size))
     rng = np.random.default_rng(jax.process_index())
     batch = {
-        "image": rng.integers(0, 256, (rows, config.image_size, config.image_size, 3), np.uint8),
+        "image": rng.integers(0, 256, (rows, *image), np.uint8),
         "labels": rng.integers(0, config.num_classes, (rows, 1), np.int32),
         "mask": np.ones(rows, np.float32),
         "substituted": np.zeros(rows, np.int32),
@@ -84,6 +85,11 @@ def predict_work(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> W
 
 
 WORK: dict[str, Callable[[Program, Mesh, dict], Work]] = {"step": step_work, "predict": predict_work}
+
+
+def work_of(kind: str, whose: str, config: ConfigDict, mesh: Mesh) -> Work:
+    program = program_of(whose, config)
+    return WORK[kind](program, mesh, random_batch(program, mesh))
 
 
 def _one_ahead(once: Callable[[], object]) -> Callable[[int], None]:

@@ -1,7 +1,8 @@
 """What happens to an image between the source and the batch: random in training, fixed in evaluation.
 
-A transform is a function (image uint8 [h, w, 3] or, in training, rows.Rows; generator) -> uint8 [size, size, 3]. Not here: the
-operations of RandAugment (randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
+A transform is a function (image uint8 [h, w, 3] or, in training, rows.Rows; generator) -> uint8 [size, size, 3], or the same
+pixels in another layout, as the model takes them from the host (models/registry.py). Not here: the operations of RandAugment
+(randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
 """
 
 from collections.abc import Callable
@@ -15,10 +16,15 @@ from mixer_jax.data import images
 from mixer_jax.data.randaugment import randaugment
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Layout = Callable[[np.ndarray], np.ndarray]
 
 
-def train_transform(config: ConfigDict, image_size: int) -> Transform:
-    """Crop, flip and RandAugment of `config.augment`, in this order (arXiv 2105.01601, section 3 and Table 4).
+def unchanged(image: np.ndarray) -> np.ndarray:
+    return image
+
+
+def train_transform(config: ConfigDict, image_size: int, layout: Layout = unchanged) -> Transform:
+    """Crop, flip and RandAugment of `config.augment`, in this order (arXiv 2105.01601, section 3 and Table 4); then `layout`.
 
     What a crop leaves out is not resized, and only the resized image is flipped. Raises UserError for a size that does not fit.
     """
@@ -29,18 +35,18 @@ def train_transform(config: ConfigDict, image_size: int) -> Transform:
         image = crop(image, rng)
         if config.flip and rng.random() < 0.5:
             image = cv2.flip(image, 1)
-        return randaugment(image, rng, layers, magnitude)
+        return layout(randaugment(image, rng, layers, magnitude))
 
     return transform
 
 
-def eval_transform(resize: str, resize_size: int, image_size: int) -> Transform:
-    """Resize (shorter side, or both sides: the two variants of supplement C), then the central square. Uses no randomness."""
+def eval_transform(resize: str, resize_size: int, image_size: int, layout: Layout = unchanged) -> Transform:
+    """Resize (shorter side, or both sides: the two variants of supplement C), the central square, `layout`. Nothing is random."""
     resized = _resizer(resize, resize_size, image_size)
 
     def transform(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         del rng
-        return images.central_crop(resized(image), image_size)
+        return layout(images.central_crop(resized(image), image_size))
 
     return transform
 

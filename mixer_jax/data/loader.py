@@ -32,7 +32,8 @@ AUGMENT_STREAM = 1  # of a run's seed; order.py and bad_records.py have the othe
 TOGETHER = 64  # examples that a worker is given at a time
 
 Batch = dict[str, np.ndarray]
-"""image: uint8 [rows, H, W, 3]; labels: int32 [rows, M], classes, padded with -1; mask: float32 [rows], 0 for padding rows.
+"""image: uint8 [rows, H, W, 3], or what the transform makes of it; labels: int32 [rows, M], classes, padded with -1; mask:
+float32 [rows], 0 for padding rows.
 
 In training also substituted: int32 [rows], 1 where another record stands for a bad one.
 """

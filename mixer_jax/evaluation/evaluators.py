@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.config import UserError
-from mixer_jax.data.augment import Transform, eval_transform
+from mixer_jax.data.augment import Layout, Transform, eval_transform, unchanged
 from mixer_jax.data.loader import eval_batches
 from mixer_jax.data.record import Source
 from mixer_jax.data.sources import open_source
@@ -51,13 +51,16 @@ class Examples(NamedTuple):
             yield to_global(batch, mesh)
 
 
-def open_examples(config: ConfigDict) -> dict[str, dict[str, Examples]]:
-    """For each evaluator, its named sets of examples. Touches no device; raises UserError for data that are not there."""
+def open_examples(config: ConfigDict, layout: Layout = unchanged) -> dict[str, dict[str, Examples]]:
+    """For each evaluator, its named sets of examples, images in `layout` (registry.host_layout).
+
+    Touches no device; raises UserError for data that are not there.
+    """
     opened = {}
     for name, evaluator in config.evals.items():
         if evaluator.kind not in DATA_FIELDS:
             raise UserError(f"config.evals.{name}.kind is {evaluator.kind!r}: it must be one of {', '.join(DATA_FIELDS)}.")
-        transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size)
+        transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size, layout)
         batch_size = evaluator.batch_size or config.batch_size
         loading = (transform, config.loader, batch_size)
         fields = DATA_FIELDS[evaluator.kind]

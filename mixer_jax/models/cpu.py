@@ -9,7 +9,6 @@ Measured with jax 0.10.2 on two Zen 5 cores, in float32, against benchmark/textb
            first. Its activation comes before images are first again: there XLA computes it in place.
   layer_norm  its gradient as JAX writes it copies the scale to every token; here rows are multiplied with it, as a matrix with a
            vector.
-  patches  a convolution by patches is one product; XLA takes one and a half times as long, and twice for its kernel's gradient.
 """
 
 import functools
@@ -75,13 +74,6 @@ def _layer_norm_gradients(norm: Callable, saved: tuple[jax.Array, jax.Array], gr
 
 
 layer_norm.defvjp(lambda norm, x, scale, bias: (norm(x, scale, bias), (x, scale)), _layer_norm_gradients)
-
-
-def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    (batch, height, width, _), (patch, _, _, hidden_dim) = images.shape, kernel.shape
-    grid = (height // patch, width // patch)
-    patches = images.reshape(batch, grid[0], patch, grid[1], patch, -1).swapaxes(2, 3)
-    return dense(patches.reshape(batch, *grid, -1), kernel.reshape(-1, hidden_dim))
 
 
 def _rows(x: jax.Array) -> jax.Array:

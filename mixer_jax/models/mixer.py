@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
-from mixer_jax.models.layers import StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.layers import StochasticDepth, into_patches, stochastic_depth_rate, zero_init_head
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, stored_gradient
 
 
@@ -91,13 +91,16 @@ class Mixer(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
         """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and stem, MixerBlock_i [B, S, C], pre_logits [B, C].
 
+        Images may be cut already, by layers.into_patches.
         Needs the random stream "dropout" when train and dropout or stoch_depth are on. Raises UserError for an image size that
         the patch size does not divide, or whose tokens are not as many as the parameters mix.
         """
-        self._check_image_size(images.shape)
-        tokens_mlp_dim = self.size.tokens_mlp_dim * self._tiles(*images.shape[1:3])
+        patches = into_patches(images, self.patch_size)
+        height, width = (side * self.patch_size for side in patches.shape[1:3])
+        self._check_image_size(height, width)
+        tokens_mlp_dim = self.size.tokens_mlp_dim * self._tiles(height, width)
         features = {}
-        x = features["stem"] = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="stem")(images)
+        x = features["stem"] = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="stem")(patches)
         block_class = nn.remat(MixerBlock, static_argnums=(2,)) if self.remat else MixerBlock
         for i in range(self.size.num_blocks):
             x = features[f"MixerBlock_{i}"] = block_class(
@@ -115,10 +118,9 @@ class Mixer(nn.Module):
             return x, features
         return zero_init_head(self.num_classes, self.head_bias_init)(x), features
 
-    def _check_image_size(self, shape: tuple[int, ...]) -> None:
-        height, width, patch = shape[1], shape[2], self.patch_size
-        tokens = num_patches(height, width, patch)
-        trained_tokens = self._tokens_of_parameters()
+    def _check_image_size(self, height: int, width: int) -> None:
+        patch, trained_tokens = self.patch_size, self._tokens_of_parameters()
+        tokens = (height // patch) * (width // patch)
         if trained_tokens not in (None, tokens):
             side = round(trained_tokens**0.5) * patch
             raise UserError(

@@ -4,9 +4,8 @@ The function and the parameters are those of the paper's listing: a strided conv
 form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs. CPUs and TPUs have some
 forms of their own (cpu.py, tpu.py); what all others and TPUs share is here:
 
-    stem      a patch's rows become channels, and the convolution has a width alone: 48 of 128 lanes do work, not 3
-    tokens    W^T Y for each image, which is the paper's equation: nothing is transposed, and the gradient of the layer norm's
-              bias is summed in the same pass as the gradient of its scale
+    stem      a product with patches, which the host has cut (layers.into_patches)
+    tokens    W^T Y for each image, which is the paper's equation: nothing is transposed
     gelu      its derivative by hand, from one tanh and in float32: fewer operations than differentiation leaves
     barrier   in evaluation, channel mixing's GELU is computed once and stored. The TPU compiler would fuse it with the second
               product and compute it again for every tile of the output. Training has none: it stores what GELU reads, and would
@@ -45,10 +44,13 @@ def form(*, default: Callable, **by_platform: Callable) -> Callable:
     return functools.partial(jax.lax.platform_dependent, default=default, **by_platform)
 
 
-def dense(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None) -> jax.Array:
-    """[B, S, I] times [I, O]: nn.Dense's dot_general."""
-    default = functools.partial(jax.lax.dot_general, dimension_numbers=dimension_numbers, precision=precision)
-    return form(cpu=cpu.dense, tpu=tpu.dense, default=default)(x, kernel)
+def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[B, S, I] times [I, O], or a kernel whose first axes together are I."""
+
+    def flat(product: Callable) -> Callable:
+        return lambda x, kernel: product(x, kernel.reshape(-1, kernel.shape[-1]))
+
+    return form(cpu=flat(cpu.dense), tpu=tpu.dense, default=flat(jnp.matmul))(x, kernel)
 
 
 def columns(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: Callable) -> jax.Array:
@@ -58,24 +60,11 @@ def columns(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: Callab
         kernels = jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape))
         return activation(jnp.einsum("bsd,bsc->bdc", kernels, x) + bias[None, :, None])
 
-    return form(cpu=functools.partial(cpu.columns, activation=activation), default=image_by_image)(x, kernel, bias)
-
-
-def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Each P x P patch of images [B, H, W, 3] times kernel [P, P, 3, C] -> [B, H / P, W / P, C]."""
-
-    def convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        (batch, height, width, colours), (patch, *_, hidden_dim) = images.shape, kernel.shape
-        in_rows = images.reshape(batch, height // patch, patch, width, colours).transpose(0, 1, 3, 4, 2)
-        return jax.lax.conv_general_dilated(
-            in_rows.reshape(batch, height // patch, width, colours * patch),
-            kernel.transpose(1, 2, 0, 3).reshape(1, patch, colours * patch, hidden_dim),
-            window_strides=(1, patch),
-            padding="VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-
-    return form(cpu=cpu.patches, default=convolution)(images, kernel)
+    return form(
+        cpu=functools.partial(cpu.columns, activation=activation),
+        tpu=lambda *arguments: activation(tpu.columns(*arguments)),
+        default=image_by_image,
+    )(x, kernel, bias)
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -110,20 +99,32 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: Any) -> j
     return form(cpu=functools.partial(cpu.layer_norm, norm), default=norm)(x, scale, bias)
 
 
-def normed_hidden(
-    x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """(x, gelu(y W + b)) of the layer norm y [B, S, C] of x: the norm's scale and shift [C], kernel [C, D] and bias [D].
+def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """y [B, S, C] plus bias [C]."""
+    return form(tpu=tpu.add_bias, default=lambda y, bias: y + bias[None, None])(y, bias)
 
-    x is returned for its gradient's sake: what comes back by the residual is added where the norm's own is made.
+
+def without_gradient(bias: jax.Array) -> jax.Array:
+    """A bias whose gradient is zero; computed, it would be rounding noise."""
+    return form(tpu=jax.lax.stop_gradient, default=lambda bias: bias)(bias)
+
+
+def normed_hidden(
+    x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array, *, on_tokens: bool
+) -> tuple[jax.Array, jax.Array]:
+    """(x, gelu(y W + b)) of the layer norm y [B, S, C] of x: the norm's scale and shift [C], kernel W [C, D] and bias b [D].
+
+    With `on_tokens`, gelu(W^T y + b), of W [S, D] -> [B, D, C]. x is returned for its gradient's sake: what comes back by the
+    residual is added where the norm's own is made.
     """
     norm = functools.partial(layer_norm, dtype=kernel.dtype)
 
     def plain(x, scale, shift, kernel, bias):
-        y = dense(norm(x, scale, shift), kernel, (((2,), (0,)), ((), ())))
-        return x, gelu(y + bias[None, None])
+        y = norm(x, scale, shift)
+        return x, columns(y, kernel, bias, gelu) if on_tokens else gelu(dense(y, kernel) + bias[None, None])
 
-    return form(tpu=functools.partial(tpu.normed_hidden, norm, gelu), default=plain)(x, scale, shift, kernel, bias)
+    of_tpus = tpu.normed_columns if on_tokens else tpu.normed_rows
+    return form(tpu=functools.partial(of_tpus, norm, gelu), default=plain)(x, scale, shift, kernel, bias)
 
 
 def stored_gradient(x: jax.Array) -> jax.Array:
@@ -147,54 +148,49 @@ class LayerNorm(nn.Module):
 
 
 class PatchProjection(nn.Module):
-    """A linear map of each P x P patch, by the parameters of nn.Conv: [B, H, W, 3] -> [B, S, C], patches row by row."""
+    """A linear map of each patch, by the parameters of nn.Conv: [B, H / P, W / P, P P 3] -> [B, S, C], patches row by row."""
 
     hidden_dim: int
     patch_size: int
     dtype: Any
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        shape = (self.patch_size, self.patch_size, images.shape[-1], self.hidden_dim)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+    def __call__(self, patches: jax.Array) -> jax.Array:
+        pixels = (self.patch_size, self.patch_size, patches.shape[-1] // self.patch_size**2)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (*pixels, self.hidden_dim))
         bias = self.param("bias", nn.initializers.zeros, (self.hidden_dim,))
-        images, kernel, bias = promote_dtype(images, kernel, bias, dtype=self.dtype)
-        # The bias before the reshape: added after it, the TPU compiler lays all of a ViT out otherwise, a fifth slower.
-        x = patches(images, kernel) + bias[None, None, None]
-        return x.reshape(images.shape[0], -1, self.hidden_dim)
+        patches, kernel, bias = promote_dtype(patches, kernel, bias, dtype=self.dtype)
+        tokens = patches.reshape(patches.shape[0], -1, patches.shape[-1])
+        return add_bias(dense(tokens, kernel), bias)
 
 
-class TokenDense(nn.Module):
-    """A dense layer on every column and its activation, by the parameters of nn.Dense: [B, S, C] -> [B, features, C]."""
-
-    features: int
-    dtype: Any
-    kernel_init: Callable = nn.initializers.lecun_normal()
-    bias_init: Callable = nn.initializers.zeros
-    activation: Callable = lambda x: x
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[1], self.features))
-        bias = self.param("bias", self.bias_init, (self.features,))
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return columns(x, kernel, bias, self.activation)
-
-
-class NormedHidden(nn.Module):
-    """A norm, a dense layer on every row by the parameters of nn.Dense, and gelu: [B, S, C] -> x itself, [B, S, features]."""
+class Dense(nn.Module):
+    """A dense layer on each row or, `on_tokens`, each column of [B, S, C], by the parameters of nn.Dense."""
 
     features: int
     dtype: Any
     kernel_init: Callable
     bias_init: Callable
+    on_tokens: bool
+    bias_is_lost: bool = False  # what follows takes it away again
 
     @nn.compact
-    def __call__(self, x: jax.Array, norm: LayerNorm) -> tuple[jax.Array, jax.Array]:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+    def parameters(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Its kernel and bias, in the type that `x` is multiplied in."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[1 if self.on_tokens else 2], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
-        kernel, bias = promote_dtype(kernel, bias, dtype=self.dtype)
-        return normed_hidden(x, *norm.parameters(x.shape[-1]), kernel, bias)
+        return promote_dtype(kernel, bias, dtype=self.dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel, bias = self.parameters(x)
+        bias = without_gradient(bias) if self.bias_is_lost else bias
+        if self.on_tokens:
+            return columns(x, kernel, bias, lambda y: y)
+        return add_bias(dense(x, kernel), bias)
+
+    def normed_hidden(self, x: jax.Array, norm: LayerNorm) -> tuple[jax.Array, jax.Array]:
+        """(x, gelu of this layer on norm(x))."""
+        return normed_hidden(x, *norm.parameters(x.shape[-1]), *self.parameters(x), on_tokens=self.on_tokens)
 
 
 class MlpBlock(nn.Module):
@@ -212,13 +208,14 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, norm: LayerNorm, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        options = {"dtype": self.dtype, "kernel_init": self.kernel_init, "bias_init": self.bias_init}
-        if self.on_tokens:
-            y = TokenDense(self.mlp_dim, activation=gelu, name="Dense_0", **options)(norm(x))
-        else:
-            x, y = NormedHidden(self.mlp_dim, name="Dense_0", **options)(x, norm)
-            y = y if train else jax.lax.optimization_barrier(y)
+        layer = functools.partial(
+            Dense, dtype=self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, on_tokens=self.on_tokens
+        )
+        x, y = layer(self.mlp_dim, name="Dense_0").normed_hidden(x, norm)
+        if not (train or self.on_tokens):
+            y = jax.lax.optimization_barrier(y)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        layer = TokenDense if self.on_tokens else functools.partial(nn.Dense, dot_general=dense)
-        y = layer(x.shape[1 if self.on_tokens else -1], name="Dense_1", **options)(y)
+        # On columns, its bias is the same number for all channels of a token, and every norm to come subtracts that.
+        bias_is_lost = self.on_tokens and not (train and self.dropout)
+        y = layer(x.shape[1 if self.on_tokens else 2], bias_is_lost=bias_is_lost, name="Dense_1")(y)
         return x, nn.Dropout(self.dropout, deterministic=not train)(y)

@@ -1,15 +1,18 @@
 """From `config.model` to a model: the table of families, which options each has, and the reading of a variant's name."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError, default_config
 from mixer_jax.models import mixer, resnet, vit
+from mixer_jax.models.layers import into_patches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Family:
     make: Callable[[ConfigDict, int | None], nn.Module]
     options: tuple[str, ...]  # of config.model, beside family and variant
     products: str  # paths of the parameters whose only use is a product in config.model.dtype
+    sizes: dict = dataclasses.field(default_factory=dict)  # of a variant SIZE/PATCH
 
 
 def make_mixer(config: ConfigDict, num_classes: int | None) -> mixer.Mixer:
@@ -83,8 +87,10 @@ def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
 _EVERY = ("hidden_dim", "dtype", "remat", "head_bias_init", "tile_size")  # the last means nothing to a ViT or a ResNet
 _ON_TOKENS = (*_EVERY, "num_blocks", "channels_mlp_dim", "dropout", "stoch_depth", "stoch_depth_rescale")
 FAMILIES = {
-    "mixer": Family(make_mixer, (*_ON_TOKENS, "tokens_mlp_dim"), r"(stem|MixerBlock_.*)/kernel"),
-    "vit": Family(make_vit, (*_ON_TOKENS, "num_heads", "pooling", "pre_logits_dim"), r"(embedding|Transformer/.*)/kernel"),
+    "mixer": Family(make_mixer, (*_ON_TOKENS, "tokens_mlp_dim"), r"(stem|MixerBlock_.*)/kernel", mixer.SIZES),
+    "vit": Family(
+        make_vit, (*_ON_TOKENS, "num_heads", "pooling", "pre_logits_dim"), r"(embedding|Transformer/.*)/kernel", vit.SIZES
+    ),
     "resnet": Family(make_resnet, _EVERY, r"(?!)"),  # none: kernels are standardised in float32
 }
 
@@ -94,9 +100,7 @@ def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
 
     Raises UserError for a family or variant that is not there, and for an option that is set and the family has not.
     """
-    if config.family not in FAMILIES:
-        raise UserError(f"config.model.family is {config.family!r}: it must be one of {', '.join(FAMILIES)}.")
-    family = FAMILIES[config.family]
+    family = _family(config)
     for field, default in default_config().model.items():
         if field not in ("family", "variant", *family.options) and config[field] != default:
             raise UserError(
@@ -110,6 +114,20 @@ def product_dtype(config: ConfigDict) -> Callable[[str], jnp.dtype]:
     """Parameter path -> the type in which the model of `config` takes it: the same numbers come out when it is cast before."""
     products = re.compile(FAMILIES[config.family].products)
     return lambda name: jnp.dtype(config.dtype if products.fullmatch(name) else jnp.float32)
+
+
+def host_layout(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
+    """What the host makes of an image, uint8 [H, W, 3], for the model of `config`: its patches, if the model begins with them."""
+    sizes = _family(config).sizes
+    if not sizes:
+        return lambda image: image
+    return functools.partial(into_patches, patch_size=_size_and_patch(config, sizes)[1])
+
+
+def _family(config: ConfigDict) -> Family:
+    if config.family not in FAMILIES:
+        raise UserError(f"config.model.family is {config.family!r}: it must be one of {', '.join(FAMILIES)}.")
+    return FAMILIES[config.family]
 
 
 def _common(config: ConfigDict) -> dict:

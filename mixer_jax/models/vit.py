@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
-from mixer_jax.models.layers import StochasticDepth, num_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.layers import StochasticDepth, into_patches, stochastic_depth_rate, zero_init_head
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection
 
 
@@ -153,11 +153,14 @@ class VisionTransformer(nn.Module):
         """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and features: stem [B, S, C]; encoderblock_i [B, T, C] with T = S + 1,
         the class token first (S with pooling="mean"); pre_logits [B, C], or [B, pre_logits_dim] when that is set.
 
+        Images may be cut already, by layers.into_patches.
+
         Needs the random stream "dropout" when train and dropout or stoch_depth are on. Raises UserError for an image size that
         the patch size does not divide, or that has another number of tokens than the parameters have position embeddings.
         """
-        self._check_image_size(images.shape)
-        x = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="embedding")(images)
+        patches = into_patches(images, self.patch_size)
+        self._check_image_size(*(side * self.patch_size for side in patches.shape[1:3]))
+        x = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="embedding")(patches)
         features = {"stem": x}
         if self.pooling == "token":
             cls = self.param("cls", nn.initializers.zeros, (1, 1, x.shape[-1]))
@@ -181,9 +184,9 @@ class VisionTransformer(nn.Module):
             return x, features
         return zero_init_head(self.num_classes, self.head_bias_init)(x), features
 
-    def _check_image_size(self, shape: tuple[int, ...]) -> None:
-        height, width, patch = shape[1], shape[2], self.patch_size
-        patches = num_patches(height, width, patch)
+    def _check_image_size(self, height: int, width: int) -> None:
+        patch = self.patch_size
+        patches = (height // patch) * (width // patch)
         class_tokens = int(self.pooling == "token")
         positions = self._positions_of_parameters()
         if positions not in (None, patches + class_tokens):

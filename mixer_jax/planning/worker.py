@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -67,15 +66,12 @@ def compile_program(request: Request, cache: Path, compiler: str) -> dict:
 
 def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
     """Inference of one batch: uint8 images to logits, parameters as evaluators have them."""
-    config = program.config
-    shape = (config.batch_size, config.image_size, config.image_size, 3)
-    images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))
     predict = make_predict(program.model, mesh)
 
     def logits(params: dict, images: jax.Array) -> jax.Array:
         return predict(params, images)[0]
 
-    return jax.jit(logits).lower(program.state_shapes(mesh, parallel.GATHERED_AXES).params, images)
+    return jax.jit(logits).lower(program.state_shapes(mesh, parallel.GATHERED_AXES).params, program.image_shapes(mesh))
 
 
 def compiled_costs(lowered: jax.stages.Lowered, parts: int) -> dict:

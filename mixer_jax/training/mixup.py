@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def mixup(key: jax.Array, p: float, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """a ~ Beta(p, p), a <- max(a, 1 - a); images [B, H, W, 3] and targets [B, K] become a x + (1 - a) x of the row before.
+    """a ~ Beta(p, p), a <- max(a, 1 - a); images [B, ...] and targets [B, K] become a x + (1 - a) x of the row before.
 
     The paper does not say whether a is drawn once a batch or once an example; big_vision draws once a batch.
     """

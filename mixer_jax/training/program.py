@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax.config import UserError
-from mixer_jax.models.registry import make_model
+from mixer_jax.models.registry import host_layout, make_model
 from mixer_jax.parallel import STATE_AXES, batch_sharding, replicated, state_sharding
 from mixer_jax.training.optimizer import make_optimizer
 from mixer_jax.training.schedule import make_schedule
@@ -27,16 +28,24 @@ from mixer_jax.training.step import make_train_step
 class Program:
     """See the module. `new_params()` makes random parameters; `new_state(params)` the state before the first step.
 
+    `host_layout` is what the host makes of an image before a device has it (registry.host_layout).
     `params_shapes` are the shapes and dtypes of the parameters: tracing a deep model for them takes seconds, so it is done once.
     """
 
     config: ConfigDict
     model: nn.Module
+    host_layout: Callable[[np.ndarray], np.ndarray]
     schedule: optax.Schedule
     tx: optax.GradientTransformation
     new_params: Callable[[], dict]
     new_state: Callable[[dict], TrainState]
     params_shapes: dict
+
+    def image_shapes(self, mesh: Mesh) -> jax.ShapeDtypeStruct:
+        """Of a global batch of images, uint8, as they are handed over."""
+        side = self.config.image_size
+        shape = self.host_layout(np.empty((side, side, 3), np.uint8)).shape
+        return jax.ShapeDtypeStruct((self.config.batch_size, *shape), jnp.uint8, sharding=batch_sharding(mesh))
 
     def state_shapes(self, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES) -> TrainState:
         """Shapes, dtypes and shardings of the whole state, split along `axes` of the mesh."""
@@ -74,7 +83,7 @@ class Program:
             )
         rows = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(mesh))
         batch = {
-            "image": rows((config.batch_size, config.image_size, config.image_size, 3), jnp.uint8),
+            "image": self.image_shapes(mesh),
             "labels": rows((config.batch_size, max_labels), jnp.int32),
             "mask": rows((config.batch_size,), jnp.float32),
             "substituted": rows((config.batch_size,), jnp.int32),
@@ -92,7 +101,7 @@ def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Pro
     params_shapes = jax.eval_shape(new_params)
     tx = make_optimizer(config.optimizer, schedule, params_shapes)
     new_state = functools.partial(init_state, tx=tx, ema_decay=config.ema_decay)
-    return Program(config, model, schedule, tx, new_params, new_state, params_shapes)
+    return Program(config, model, host_layout(config.model), schedule, tx, new_params, new_state, params_shapes)
 
 
 def _shardings(shapes):

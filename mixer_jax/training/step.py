@@ -26,7 +26,10 @@ Metrics = dict[str, jax.Array]
 def make_train_step(
     model: nn.Module, tx: optax.GradientTransformation, schedule: optax.Schedule, config: ConfigDict, mesh: Mesh
 ) -> Callable[[TrainState, dict], tuple[TrainState, Metrics]]:
-    """(state, batch of uint8 image [B, H, W, 3], int32 labels [B, M] and substituted [B]) -> (next state, float32 metrics)."""
+    """(state, batch of uint8 image [B, H, W, 3], int32 labels [B, M] and substituted [B]) -> (next state, float32 metrics).
+
+    Images may be in another layout of their pixels, which the model takes (registry.host_layout): nothing here depends on it.
+    """
     loss_of = make_loss(config.loss.kind, config.loss.label_smoothing)
 
     def loss_fn(params: dict, images: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:

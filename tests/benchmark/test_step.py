@@ -61,11 +61,12 @@ def test_a_step_goes_on_from_the_state_before_it_and_is_waited_for(tiny_config):
     assert seen == [0, 1, 2, 3] and work.flops == 7
 
 
-def test_a_random_batch_is_one_that_the_step_takes(tiny_config):
+@pytest.mark.parametrize("whose", ["ours", "reference"])
+def test_a_random_batch_is_one_that_the_step_takes(tiny_config, whose):
     mesh = parallel.make_mesh(1)
-    lowered = program_of("ours", tiny_config).lower_step(mesh, max_labels=1)
-    batch = random_batch(tiny_config, mesh)
-    wanted = lowered.args_info[0][1]
+    program = program_of(whose, tiny_config)
+    batch = random_batch(program, mesh)
+    wanted = program.lower_step(mesh, max_labels=1).args_info[0][1]
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {name: (x.shape, x.dtype) for name, x in wanted.items()}
 
 
@@ -116,7 +117,7 @@ def test_every_figure_is_in_the_table_and_ours_plain_is_what_is_compared(tiny_co
         return Work(lambda count: time.sleep(count * seconds), 1e9, 0.0)
 
     costs = iter([0.002, 0.001, 0.001])
-    monkeypatch.setattr(step, "WORK", {"step": lambda *_: run(next(costs))})
+    monkeypatch.setattr(step, "work_of", lambda *_: run(next(costs)))
     monkeypatch.setattr(step, "starts_alone", lambda *_: {"compile_seconds": 3.0, "peak_memory_mib": 700})
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     found = step.benchmark("step", tiny_config, 1, python)

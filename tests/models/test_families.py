@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import UserError, default_config
 from mixer_jax.models.products import one_form_for_all
-from mixer_jax.models.registry import FAMILIES, make_model, product_dtype
+from mixer_jax.models.registry import FAMILIES, host_layout, make_model, product_dtype
 from mixer_jax.models.resnet import ResNet, Size
 from mixer_jax.parallel import make_mesh, path_name, traced_on
 
@@ -253,6 +253,15 @@ def test_a_block_drops_each_branch_of_each_example_by_itself_at_its_own_rate(row
     np.testing.assert_allclose(trained[first], np.tile(evaluated[first], (4096, 1, 1)), rtol=1e-4, atol=1e-5)  # never dropped
     unchanged = [np.all(trained[x] == trained[y], axis=(1, 2)).mean() for x, y in itertools.pairwise((first, *others))]
     assert unchanged == pytest.approx([0.4**2, 0.8**2], abs=0.03)
+
+
+@every_row
+def test_images_in_the_layout_of_the_host_give_what_images_give(row):
+    layout = host_layout(model_config(family=row.family, variant="R50x1" if row.family == "resnet" else "S/4"))
+    assert layout(IMAGES).shape == ((8, 12, 12, 3) if row.family == "resnet" else (8, 3, 3, 48))
+    params = random_params(row.model)
+    for a, b in zip(*(jax.tree.leaves(apply(row.model, params, images)) for images in (IMAGES, layout(IMAGES))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 @on_patches

@@ -7,7 +7,9 @@ import pytest
 from flax import linen as nn
 
 from mixer_jax.benchmark.textbook import Mlp
-from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, TokenDense, dense, gelu
+from mixer_jax.models import products
+from mixer_jax.models.layers import into_patches
+from mixer_jax.models.products import Dense, LayerNorm, MlpBlock, PatchProjection, gelu
 
 DTYPES = [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)]
 every_platform = pytest.mark.parametrize("platform", ["cpu", "default"])
@@ -52,39 +54,27 @@ def assert_same_layer(ours: nn.Module, flax_layer: nn.Module, x: jax.Array, tole
         np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
 
 
-@every_platform
+class Stem(PatchProjection):
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return super().__call__(into_patches(images, self.patch_size))
+
+
+@with_tpus
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 def test_a_projection_of_patches_is_a_strided_convolution(dtype, tolerance, platform):
     images = jax.random.normal(jax.random.key(3), (3, 6, 10, 3), dtype)
     strided = nn.Conv(5, (2, 2), strides=(2, 2), padding="VALID", dtype=dtype)
-    assert_same_layer(
-        PatchProjection(5, 2, dtype), strided, images, tolerance, into=lambda x: x, out=lambda y: y.reshape(3, 15, 5)
-    )
-
-
-@every_platform
-@pytest.mark.parametrize(
-    ("dtype", "tolerance", "features", "activation"),
-    [(*DTYPES[0], 5, jnp.tanh), (*DTYPES[0], 9, lambda x: x), (*DTYPES[1], 5, lambda x: x)],
-)
-def test_a_dense_layer_on_tokens_is_a_dense_layer_between_two_transposes(dtype, tolerance, features, activation, platform):
-    x = jax.random.normal(jax.random.key(3), (3, 6, 4), dtype)
-    assert_same_layer(
-        TokenDense(features, dtype, activation=activation),
-        nn.Dense(features, dtype=dtype),
-        x,
-        tolerance,
-        into=lambda a: jnp.swapaxes(a, 1, 2),
-        out=lambda a: activation(jnp.swapaxes(a, 1, 2)),
-    )
+    assert_same_layer(Stem(5, 2, dtype), strided, images, tolerance, into=lambda x: x, out=lambda y: y.reshape(3, 15, 5))
 
 
 @with_tpus
+@pytest.mark.parametrize("on_tokens", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance", "features"), [(*DTYPES[0], 4), (*DTYPES[0], 16), (*DTYPES[1], 4)])
-def test_a_dense_layer_on_rows_is_a_dense_layer(dtype, tolerance, features, platform):
+def test_a_dense_layer_is_flaxs_on_tokens_between_two_transposes(dtype, tolerance, features, on_tokens, platform):
     x = jax.random.normal(jax.random.key(3), (3, 6, 8), dtype)
-    ours = nn.Dense(features, dtype=dtype, dot_general=dense)
-    assert_same_layer(ours, nn.Dense(features, dtype=dtype), x, tolerance, *[lambda a: a] * 2)
+    ours = Dense(features, dtype, nn.initializers.lecun_normal(), nn.initializers.zeros, on_tokens)
+    turned = (lambda a: jnp.swapaxes(a, 1, 2)) if on_tokens else (lambda a: a)
+    assert_same_layer(ours, nn.Dense(features, dtype=dtype), x, tolerance, into=turned, out=turned)
 
 
 @every_platform
@@ -146,23 +136,50 @@ class Residual(nn.Module):
 
     ours: bool
     dtype: jnp.dtype
+    on_tokens: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.ours:
-            mlp = MlpBlock(12, 0.0, self.dtype, name="mlp")
+            mlp = MlpBlock(12, 0.0, self.dtype, on_tokens=self.on_tokens, name="mlp")
             x, y = mlp(x, LayerNorm(self.dtype, name="norm"), train=True)
             return x + y
         y = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
-        return x + Mlp(12, self.dtype, name="mlp")(y)
+        y = jnp.swapaxes(y, 1, 2) if self.on_tokens else y
+        y = Mlp(12, self.dtype, name="mlp")(y)
+        return x + (jnp.swapaxes(y, 1, 2) if self.on_tokens else y)
 
 
 @with_tpus
+@pytest.mark.parametrize("on_tokens", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
-def test_a_norm_and_an_mlp_on_a_residual_are_those_of_the_listing(platform, dtype, tolerance):
+def test_a_norm_and_an_mlp_on_a_residual_are_those_of_the_listing(platform, dtype, tolerance, on_tokens, monkeypatch):
+    monkeypatch.setattr(products, "without_gradient", lambda bias: bias)  # here no norm comes after
     x = 3.0 + 2.0 * jax.random.normal(jax.random.key(3), (4, 9, 8), dtype)
     same = lambda x: x  # noqa: E731
-    assert_same_layer(Residual(True, dtype), Residual(False, dtype), x, tolerance, into=same, out=same)
+    ours, listing = (Residual(whose, dtype, on_tokens) for whose in (True, False))
+    assert_same_layer(ours, listing, x, tolerance, into=same, out=same)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@with_tpus
+def test_the_bias_that_every_norm_takes_away_has_no_gradient_unless_dropout_comes_between(platform, dropout):
+    """Token mixing's second: one number for all channels of a token. TPUs do not compute that zero."""
+
+    @jax.jit
+    @jax.grad
+    def gradients(params):
+        rngs = {"dropout": jax.random.key(0)}
+        y = x + block.apply(params, x, train=True, rngs=rngs)
+        return jnp.sum(weights * nn.LayerNorm(use_scale=False, use_bias=False).apply({}, y))
+
+    block, (x, weights) = Branch(mlp_dim=12, dropout=dropout, on_tokens=True), jax.random.normal(jax.random.key(3), (2, 4, 9, 8))
+    found = gradients(block.init(jax.random.key(0), x, train=False))["params"]["mlp"]["Dense_1"]
+    size, of_bias = (float(jnp.abs(found[name]).max()) for name in ("kernel", "bias"))
+    if dropout:
+        assert of_bias > 0.1 * size
+    else:
+        assert of_bias == 0.0 if platform == "tpu" else 0.0 < of_bias < 1e-5 * size
 
 
 @every_platform

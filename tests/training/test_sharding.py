@@ -1,4 +1,7 @@
-"""A sharded step is the unsharded one: losses on 8 devices, with fsdp 1, 2 and 8, are those of one device."""
+"""A sharded step is the unsharded one: losses on 8 devices, with fsdp 1, 2 and 8, are those of one device.
+
+So they are for the forms that TPUs have of the model's products, which say where arrays are to be.
+"""
 
 import jax
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mixer_jax.checkpoints.digest import named_arrays
+from mixer_jax.models import products
 from mixer_jax.parallel import make_mesh, to_global
 from mixer_jax.training.program import make_program
 
@@ -19,7 +23,7 @@ def losses(config: ConfigDict, num_devices: int, fsdp: int, num_steps: int = 5) 
     values = []
     for _ in range(num_steps):
         batch = {
-            "image": rng.integers(256, size=(config.batch_size, config.image_size, config.image_size, 3), dtype=np.uint8),
+            "image": rng.integers(256, size=program.image_shapes(mesh).shape, dtype=np.uint8),
             "labels": rng.integers(10, size=(config.batch_size, 1), dtype=np.int32),
             "mask": np.ones(config.batch_size, np.float32),
             "substituted": np.zeros(config.batch_size, np.int32),
@@ -34,12 +38,14 @@ def one_device() -> dict:
     return {}
 
 
-@pytest.mark.parametrize("fsdp", [1, 2, 8])
-def test_losses_do_not_depend_on_how_the_state_is_spread(tiny_config: ConfigDict, one_device: dict, fsdp: int):
-    if not one_device:
-        one_device["losses"], _ = losses(tiny_config, num_devices=1, fsdp=1)
+@pytest.mark.parametrize(("platform", "fsdp"), [("cpu", 1), ("cpu", 2), ("cpu", 8), ("tpu", 1), ("tpu", 4)])
+def test_losses_do_not_depend_on_how_the_state_is_spread(tiny_config, one_device: dict, platform: str, fsdp: int, monkeypatch):
+    forms = lambda *, default, **by_platform: by_platform.get(platform, default)  # noqa: E731
+    monkeypatch.setattr(products, "form", forms)
+    if platform not in one_device:
+        one_device[platform], _ = losses(tiny_config, num_devices=1, fsdp=1)
     spread, state = losses(tiny_config, num_devices=8, fsdp=fsdp)
-    np.testing.assert_allclose(spread, one_device["losses"], rtol=1e-5)
+    np.testing.assert_allclose(spread, one_device[platform], rtol=1e-5)
     kernel = state.params["MixerBlock_0"]["channel_mixing"]["Dense_0"]["kernel"]
     moments = [x for name, x in named_arrays(state.opt_state).items() if name.endswith("channel_mixing/Dense_0/kernel")]
     for x in (kernel, *moments):  # each device has the part that it updates
