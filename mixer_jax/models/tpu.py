@@ -97,20 +97,28 @@ def _add_bias_gradients(bias: jax.Array, gradient: jax.Array) -> tuple[jax.Array
 add_bias.defvjp(lambda y, bias: (y + bias[None, None], bias), _add_bias_gradients)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def normed_rows(
-    norm: Callable, gelu: Callable, x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    return x, gelu(_rows(norm, x, scale, shift, kernel, bias))
+def _normed(product: Callable, gradients: Callable) -> Callable:
+    """x and the gelu of product(norm(x), kernel, bias), with `gradients` of all that from what goes into the gelu."""
+
+    def hidden(norm: Callable, x, scale, shift, *params) -> jax.Array:
+        return product(norm(x, scale, shift), *params)
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+    def normed(
+        norm: Callable, gelu: Callable, x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return x, gelu(hidden(norm, x, scale, shift, kernel, bias))
+
+    def forward(norm: Callable, gelu: Callable, x, *params):
+        z = hidden(norm, x, *params)
+        return (x, gelu(z)), (x, z, *params)
+
+    normed.defvjp(forward, gradients)
+    return normed
 
 
-def _rows(norm: Callable, x, scale, shift, kernel, bias) -> jax.Array:
-    return dense(norm(x, scale, shift), kernel) + bias[None, None]
-
-
-def _normed_rows(norm: Callable, gelu: Callable, x, *params):
-    z = _rows(norm, x, *params)
-    return (x, gelu(z)), (x, z, *params)
+def _rows(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    return dense(x, kernel) + bias[None, None]
 
 
 def _normed_rows_gradients(norm: Callable, gelu: Callable, saved: tuple, gradients: tuple) -> tuple:
@@ -136,23 +144,7 @@ def _normed_rows_gradients(norm: Callable, gelu: Callable, saved: tuple, gradien
     return dx, dscale.sum(0), dshift.sum(0), dkernel, dbias.sum(0).astype(bias.dtype)
 
 
-normed_rows.defvjp(_normed_rows, _normed_rows_gradients)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def normed_columns(
-    norm: Callable, gelu: Callable, x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    return x, gelu(_columns(norm, x, scale, shift, kernel, bias))
-
-
-def _columns(norm: Callable, x, scale, shift, kernel, bias) -> jax.Array:
-    return columns(norm(x, scale, shift), kernel, bias)
-
-
-def _normed_columns(norm: Callable, gelu: Callable, x, *params):
-    z = _columns(norm, x, *params)
-    return (x, gelu(z)), (x, z, *params)
+normed_rows = _normed(_rows, _normed_rows_gradients)
 
 
 def _normed_columns_gradients(norm: Callable, gelu: Callable, saved: tuple, gradients: tuple) -> tuple:
@@ -180,7 +172,7 @@ def _normed_columns_gradients(norm: Callable, gelu: Callable, saved: tuple, grad
     return dx, dscale.sum(0), dshift.sum(0), dkernel.sum(0).astype(kernel.dtype), dbias.sum(0).astype(bias.dtype)
 
 
-normed_columns.defvjp(_normed_columns, _normed_columns_gradients)
+normed_columns = _normed(columns, _normed_columns_gradients)
 
 
 @jax.custom_vjp
