@@ -53,18 +53,15 @@ def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return form(cpu=flat(cpu.dense), tpu=tpu.dense, default=flat(jnp.matmul))(x, kernel)
 
 
-def columns(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: Callable) -> jax.Array:
+def columns(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: Callable[[jax.Array], jax.Array] = lambda y: y
+) -> jax.Array:
     """The activation of each column of x [B, S, C] times kernel [S, D], plus bias [D] -> [B, D, C]."""
 
     def image_by_image(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        kernels = jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape))
-        return activation(jnp.einsum("bsd,bsc->bdc", kernels, x) + bias[None, :, None])
+        return activation(tpu.columns(x, kernel, bias))
 
-    return form(
-        cpu=functools.partial(cpu.columns, activation=activation),
-        tpu=lambda *arguments: activation(tpu.columns(*arguments)),
-        default=image_by_image,
-    )(x, kernel, bias)
+    return form(cpu=functools.partial(cpu.columns, activation=activation), default=image_by_image)(x, kernel, bias)
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -185,7 +182,7 @@ class Dense(nn.Module):
         kernel, bias = self.parameters(x)
         bias = without_gradient(bias) if self.bias_is_lost else bias
         if self.on_tokens:
-            return columns(x, kernel, bias, lambda y: y)
+            return columns(x, kernel, bias)
         return add_bias(dense(x, kernel), bias)
 
     def normed_hidden(self, x: jax.Array, norm: LayerNorm) -> tuple[jax.Array, jax.Array]:
