@@ -21,7 +21,7 @@ from mixer_jax.config import UserError
 from mixer_jax.data.augment import train_transform
 from mixer_jax.data.bad_records import decode, decode_for_crop
 from mixer_jax.data.record import Source
-from mixer_jax.models.registry import make_model
+from mixer_jax.models.registry import host_layout, make_model
 
 WARM_UP = 8  # images that do not count
 BACKWARD = 2  # a backward pass costs about twice the forward one
@@ -82,8 +82,8 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
         augment = config.augment.copy_and_resolve_references()
         augment.update(changes)
         transforms[stage] = train_transform(augment, config.image_size)
-    crop, max_pixels = transforms["crop and resize"], config.loader.max_pixels
-    taken = {stage: [] for stage in ("read", "decode", "rows", *transforms)}
+    crop, max_pixels, layout = transforms["crop and resize"], config.loader.max_pixels, host_layout(config.model)
+    taken = {stage: [] for stage in ("read", "decode", "rows", *transforms, "layout")}
 
     def timed(stage: str, function: Callable, *arguments):
         start = time.process_time()
@@ -98,6 +98,7 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
             timed("rows", lambda i, record: crop(decode_for_crop(record, max_pixels).image, np.random.default_rng(i)), i, record)
         for stage, transform in list(transforms.items())[:: (-1) ** i]:  # the later ones find the image in the caches
             last = timed(stage, lambda *of, by=transform: np.ascontiguousarray(by(*of)), image, np.random.default_rng(i))
+        last = timed("layout", layout, last)
     seconds = {stage: median(each[WARM_UP:] or [0]) for stage, each in taken.items()}
     if rows := seconds.pop("rows"):  # decoding and cropping are one there
         seconds["decode"] = rows - seconds["crop and resize"]

@@ -14,6 +14,7 @@ from mixer_jax.data.augment import train_transform
 from mixer_jax.data.bad_records import BadRecords
 from mixer_jax.data.loader import Batch, train_batches
 from mixer_jax.data.record import Source
+from mixer_jax.models.registry import host_layout
 from mixer_jax.records import Progress
 
 ROUNDS = 5
@@ -33,8 +34,8 @@ def our_measure(source: Source, config: ConfigDict) -> Measure:
             loader = config.loader.copy_and_resolve_references()
             loader.update(workers=cores, prefetch=2 * BATCH)
             pipelines[key] = train_batches(
-                source, train_transform(augment, config.image_size), loader, seed=config.seed, batch_size=BATCH,
-                rows=np.arange(BATCH), steps=range(10**6), bad=BadRecords(),
+                source, train_transform(augment, config.image_size, host_layout(config.model)), loader, seed=config.seed,
+                batch_size=BATCH, rows=np.arange(BATCH), steps=range(10**6), bad=BadRecords(),
             )  # fmt: skip
         return measure(pipelines[key], seconds, cores)
 

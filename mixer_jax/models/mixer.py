@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
-from mixer_jax.models.layers import StochasticDepth, into_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.layers import StochasticDepth, into_patches, num_patches, stochastic_depth_rate, zero_init_head
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, stored_gradient
 
 
@@ -92,6 +92,7 @@ class Mixer(nn.Module):
         """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and stem, MixerBlock_i [B, S, C], pre_logits [B, C].
 
         Images may be cut already, by layers.into_patches.
+
         Needs the random stream "dropout" when train and dropout or stoch_depth are on. Raises UserError for an image size that
         the patch size does not divide, or whose tokens are not as many as the parameters mix.
         """
@@ -120,7 +121,7 @@ class Mixer(nn.Module):
 
     def _check_image_size(self, height: int, width: int) -> None:
         patch, trained_tokens = self.patch_size, self._tokens_of_parameters()
-        tokens = (height // patch) * (width // patch)
+        tokens = num_patches(height, width, patch)
         if trained_tokens not in (None, tokens):
             side = round(trained_tokens**0.5) * patch
             raise UserError(

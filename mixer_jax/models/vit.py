@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.config import UserError
-from mixer_jax.models.layers import StochasticDepth, into_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.layers import StochasticDepth, into_patches, num_patches, stochastic_depth_rate, zero_init_head
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection
 
 
@@ -186,7 +186,7 @@ class VisionTransformer(nn.Module):
 
     def _check_image_size(self, height: int, width: int) -> None:
         patch = self.patch_size
-        patches = (height // patch) * (width // patch)
+        patches = num_patches(height, width, patch)
         class_tokens = int(self.pooling == "token")
         positions = self._positions_of_parameters()
         if positions not in (None, patches + class_tokens):

@@ -35,7 +35,7 @@ def test_ours_is_the_stream_that_trains_and_goes_on_where_it_was(tiny_config, mo
     measure = pipelines.our_measure(DigitsSource("train"), tiny_config)
     first, second = (measure(tiny_config.augment, 1, 0.0) for _ in range(2))
     again = pipelines.our_measure(DigitsSource("train"), tiny_config)(tiny_config.augment, 2, 0.0)
-    assert first["image"].shape == (speed.BATCH, 8, 8, 3)
+    assert first["image"].shape == (speed.BATCH, 4, 4, 12)  # in patches of 2, as the model takes them
     assert (first["image"] == again["image"]).all() and (first["image"] != second["image"]).any()
 
 
