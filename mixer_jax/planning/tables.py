@@ -78,7 +78,8 @@ def speed(compiler: Compiler, read_config: ReadConfig) -> dict:
     """Ours beside the textbook's model (benchmark/textbook.py), inference and training, on 8 cores of TPU v3.
 
     Of computing alone, and with what the cores send each other. Loss and update are the same for both; images are in patches for
-    ours, as it trains, and whole for the other. Memory is all of a core's: its part of the state, the batch, what a step makes (temporaries), and the program.
+    ours, as it trains, and whole for the other. Memory is all of a core's: its part of the state, the batch, what a step makes
+    (temporaries), and the program.
     """
     asked = [
         (variant, stage, batch)
