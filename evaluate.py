@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from mixer_jax import app, parallel, records
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
-from mixer_jax.config import UserError, validate
+from mixer_jax.config import validate
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import host_layout, make_model

@@ -16,20 +16,21 @@ from ml_collections import ConfigDict
 from mixer_jax import app, parallel, records
 from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import init_from
-from mixer_jax.config import UserError, steps_of, validate
-from mixer_jax.data.augment import train_transform
-from mixer_jax.data.bad_records import BadRecords
-from mixer_jax.data.loader import train_batches
-from mixer_jax.data.sources import open_source
+from mixer_jax.config import steps_of, validate
+from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.stream.loader import train_batches
+from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import host_layout
 from mixer_jax.training import loop
-from mixer_jax.training.bad_share import BadShare, TooManyBadError
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.memory import require_memory
 from mixer_jax.training.program import make_program
 from mixer_jax.training.state import from_items, to_items
+from mixer_jax.training.unreadable_share import BadShare, TooManyBadError
 
 
 def main(flags: FlagValues) -> int:

@@ -25,7 +25,8 @@ out of an image resized to 8/7 of it, as BiT does).
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, classification, dataset, default_config, duration
+from mixer_jax.config import classification, dataset, default_config, duration
+from mixer_jax.errors import UserError
 
 ROWS = {  # source, training split, test split, classes, steps, warm-up steps
     "imagenet": ("tfds:imagenet2012", "train", "validation", 1000, 20_000, 500),

@@ -18,7 +18,8 @@ a square and its centre taken.
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, classification, dataset, default_config, duration
+from mixer_jax.config import classification, dataset, default_config, duration
+from mixer_jax.errors import UserError
 
 ROWS = {  # classes, pixels, random crops, flips
     "caltech101": (102, 448, True, True),

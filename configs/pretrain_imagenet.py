@@ -17,14 +17,15 @@ Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "
     python -m mixer_jax plan --config=configs/pretrain_imagenet.py:B/16 --topology=v3:8x8
 
 Not in the paper, from its authors' released configuration: sigmoid loss, head bias -ln(1000), end of the decay at 1e-5, decay of
-kernels only, RandAugment's operations (mixer_jax/data/randaugment.py).
+kernels only, RandAugment's operations (mixer_jax/data/images/randaugment.py).
 """
 
 import math
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, classification, dataset, default_config, duration, fewshot
+from mixer_jax.config import classification, dataset, default_config, duration, fewshot
+from mixer_jax.errors import UserError
 
 ROWS = ("B/16", "L/16")
 

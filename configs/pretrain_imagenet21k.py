@@ -20,12 +20,13 @@ Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "
     python -m mixer_jax plan --config=configs/pretrain_imagenet21k.py:B/16 --topology=v3:8x8
 
 Not in the paper, from the authors' code for sister models: sigmoid loss, head bias -10, end of the decay at 1e-5, decay of
-kernels only, RandAugment's operations (mixer_jax/data/randaugment.py).
+kernels only, RandAugment's operations (mixer_jax/data/images/randaugment.py).
 """
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, classification, dataset, default_config, duration, fewshot
+from mixer_jax.config import classification, dataset, default_config, duration, fewshot
+from mixer_jax.errors import UserError
 
 ROWS = {  # Table 4: RandAugment magnitude, mixup p
     "B/16": (10, 0.2),

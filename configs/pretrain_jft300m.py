@@ -27,7 +27,8 @@ code of the time), decay of kernels only, float32 state with bfloat16 activation
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, dataset, default_config, duration, fewshot
+from mixer_jax.config import dataset, default_config, duration, fewshot
+from mixer_jax.errors import UserError
 
 ROWS = {  # Table 4 and Table 3: epochs, peak learning rate
     "S/32": (5, 0.003),

@@ -13,25 +13,27 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
+from benchmarks import timm_model as beside_timm
+from benchmarks.big_vision_pipeline import PYTHON, big_vision
+from benchmarks.memory import benchmark_memory
+from benchmarks.near_duplicates import benchmark_duplicates
+from benchmarks.surgery import benchmark_surgery
 from mixer_jax import app
-from mixer_jax.benchmark import beside_timm, step
-from mixer_jax.benchmark.beside import PYTHON, big_vision
-from mixer_jax.benchmark.duplicates import benchmark_duplicates
-from mixer_jax.benchmark.input import as_text, benchmark_input
-from mixer_jax.benchmark.memory import benchmark_memory
-from mixer_jax.benchmark.photographs import Repeated, write_photographs
-from mixer_jax.benchmark.surgery import benchmark_surgery
+from mixer_jax.bench import step
+from mixer_jax.bench.input import as_text, benchmark_input
+from mixer_jax.bench.photographs import Repeated, write_photographs
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.released import list_released, verify
 from mixer_jax.checkpoints.weights import SUFFIXES, describe, load_weights, tree_of
 from mixer_jax.checkpoints.weights import convert as convert_weights
-from mixer_jax.config import UserError, validate
-from mixer_jax.data.manifest import Manifest, split_folders
-from mixer_jax.data.record import Source
-from mixer_jax.data.sources import open_source
+from mixer_jax.config import validate
+from mixer_jax.data.sources.manifest import Manifest, split_folders
+from mixer_jax.data.sources.record import Source
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.errors import UserError
 from mixer_jax.export import FORMATS, export_program
 from mixer_jax.models.registry import make_model
-from mixer_jax.planning.command import add_plan
+from mixer_jax.planning.cli import add_plan
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare as prepare_shards
 from mixer_jax.report.demo import run_demo

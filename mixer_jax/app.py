@@ -18,7 +18,7 @@ from typing import TextIO
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 DONE, TO_MEND, STOPPED = 0, 2, 75
 _UNKNOWN = "Unknown arguments {}: options are written --name=value."

@@ -9,9 +9,7 @@ import sys
 
 from ml_collections import ConfigDict
 
-
-class UserError(ValueError):
-    """Something that the person who started the run can mend. Entry points print it as one message, with no traceback."""
+from mixer_jax.errors import UserError
 
 
 def duration(*, steps: int = 0, epochs: float = 0.0, examples: int = 0) -> ConfigDict:
@@ -20,7 +18,7 @@ def duration(*, steps: int = 0, epochs: float = 0.0, examples: int = 0) -> Confi
 
 
 def dataset(source: str = "", split: str = "train", **changes) -> ConfigDict:
-    """Where labelled images come from (mixer_jax/data/sources.py)."""
+    """Where labelled images come from (mixer_jax/data/sources/registry.py)."""
     config = ConfigDict(
         {
             "source": source,  # digits | glyphs | folder:DIR | tfds:NAME[/CONFIG][:VERSION] | vtab:TASK | records:DIR
@@ -39,7 +37,7 @@ def dataset(source: str = "", split: str = "train", **changes) -> ConfigDict:
 
 
 def mixture(**parts: ConfigDict) -> ConfigDict:
-    """Several `dataset(...)`, each with a weight, as one, in the order of their names (data/order.py).
+    """Several `dataset(...)`, each with a weight, as one, in the order of their names (data/stream/order.py).
 
     An epoch, as a length of training, is as many images as they have together.
     """
@@ -124,7 +122,9 @@ def default_config() -> ConfigDict:
     config.data = dataset()
     config.loader = ConfigDict()
     config.loader.workers = 16  # that decode, on each host
-    config.loader.processes = True  # each worker is a process (data/workers.py); False: a thread, which is enough for small data
+    config.loader.processes = (
+        True  # each worker is a process (stream/workers.py); False: a thread, which is enough for small data
+    )
     config.loader.prefetch = 256  # decoded examples kept ready, a host
     config.loader.max_pixels = 2**26  # height x width; a file whose header says more is bad (2^26: 192 MiB decoded, a worker)
     config.loader.max_bad_share = 0.01  # of the training records; with more bad images than that, the run stops

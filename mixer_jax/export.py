@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.products import one_form_for_all
 from mixer_jax.parallel import path_name

@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 AXES = ("slice", "data", "fsdp")
 

@@ -26,7 +26,8 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from mixer_jax.config import MAY_CHANGE_ON_RESUME, UserError, flatten
+from mixer_jax.config import MAY_CHANGE_ON_RESUME, flatten
+from mixer_jax.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 

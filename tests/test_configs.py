@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 from sklearn.datasets import load_sample_images
 from tiny_config import loader_config
 
-from mixer_jax.config import UserError, classification, dataset, duration, steps_of, validate
-from mixer_jax.data.augment import train_transform
-from mixer_jax.data.bad_records import BadRecords
-from mixer_jax.data.loader import train_batches
-from mixer_jax.data.sources import open_source
+from mixer_jax.config import classification, dataset, duration, steps_of, validate
+from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.stream.loader import train_batches
+from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh, to_global
 from mixer_jax.training.program import make_program
 

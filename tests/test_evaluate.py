@@ -8,7 +8,7 @@ import pytest
 import evaluate
 from mixer_jax.app import DONE
 from mixer_jax.checkpoints.weights import load_weights, save_weights
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 
 def results(workdir: Path) -> dict:

@@ -12,7 +12,7 @@ import pytest
 from flax import linen as nn
 
 from mixer_jax import export
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.export import FORMATS, LOADERS, PLATFORMS, check_program, export_program
 from mixer_jax.models import mixer, resnet, vit

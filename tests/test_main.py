@@ -15,8 +15,9 @@ from conftest import ROOT
 
 from mixer_jax.__main__ import main, parse, print_figures
 from mixer_jax.app import DONE, TO_MEND, read_config
-from mixer_jax.benchmark import pipelines, step
-from mixer_jax.config import UserError, flatten
+from mixer_jax.bench import pipelines, step
+from mixer_jax.config import flatten
+from mixer_jax.errors import UserError
 from mixer_jax.export import load_stablehlo
 
 README = (ROOT / "README.md").read_text()

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.config import UserError, default_config
+from mixer_jax.config import default_config
+from mixer_jax.errors import UserError
 from mixer_jax.models.registry import make_model
 from mixer_jax.parallel import (
     GATHERED_AXES,

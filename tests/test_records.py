@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from tiny_config import get_config
 
 from mixer_jax import records
-from mixer_jax.config import UserError, dataset, fewshot
+from mixer_jax.config import dataset, fewshot
+from mixer_jax.errors import UserError
 from mixer_jax.records import Metrics, Stopwatch, Workdir, read_metrics, read_results, write_json
 
 

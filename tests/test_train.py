@@ -25,9 +25,10 @@ import evaluate
 import train
 from mixer_jax.app import DONE, STOPPED, TO_MEND
 from mixer_jax.checkpoints.weights import save_weights
-from mixer_jax.config import UserError, classification, dataset
-from mixer_jax.data.order import EpochOrder
-from mixer_jax.models.recognise import Recognised
+from mixer_jax.config import classification, dataset
+from mixer_jax.data.stream.order import EpochOrder
+from mixer_jax.errors import UserError
+from mixer_jax.models.identify import Recognised
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
 from mixer_jax.records import read_metrics

@@ -13,7 +13,8 @@ the test digits, with the demo's seeds and others. A step takes tens of millisec
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, classification, dataset, default_config, duration
+from mixer_jax.config import classification, dataset, default_config, duration
+from mixer_jax.errors import UserError
 
 ROWS = {  # labelled examples a class (0: all), steps, optimiser, learning rate, weight decay, EMA decay, least area of a crop
     "few": (10, 150, "adam", 0.001, 0.1, 0.97, 0.8),

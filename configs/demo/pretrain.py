@@ -1,4 +1,4 @@
-"""The demo's pre-training: a small Mixer learns to name letters and digits drawn from fonts (data/glyphs.py).
+"""The demo's pre-training: a small Mixer learns to name letters and digits drawn from fonts (data/sources/glyphs.py).
 
     python train.py --config=configs/demo/pretrain.py --workdir=DIR
 

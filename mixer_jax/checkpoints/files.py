@@ -28,7 +28,7 @@ from safetensors.numpy import save_file
 
 from mixer_jax.checkpoints import npz
 from mixer_jax.checkpoints.refusal import AGAIN, LIST_LIMIT, PYTORCH, Kinds, Opened, Refused, check_shape, check_unique
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 SAFETENSORS_DTYPES = {
     "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",

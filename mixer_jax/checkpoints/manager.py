@@ -17,7 +17,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from mixer_jax.checkpoints.digest import checksums, named_arrays
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.records import read_json
 
 CHECKPOINTS = "checkpoints"

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import Weights, describe, load_weights
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

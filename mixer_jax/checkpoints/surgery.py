@@ -15,8 +15,8 @@ import jax
 import numpy as np
 import scipy.ndimage
 
-from mixer_jax.checkpoints.layouts import Arrays
-from mixer_jax.config import UserError
+from mixer_jax.checkpoints.formats import Arrays
+from mixer_jax.errors import UserError
 
 TOKEN_KERNEL = "MixerBlock_0/token_mixing/Dense_0/kernel"  # [S, D_S]
 POSITIONS = "Transformer/posembed_input/pos_embedding"  # [1, S, C] or, with a class token, [1, 1 + S, C]

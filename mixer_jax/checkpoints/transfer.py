@@ -5,12 +5,12 @@ from pathlib import Path
 import jax
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.checkpoints.layouts import Arrays
+from mixer_jax.checkpoints.formats import Arrays
 from mixer_jax.checkpoints.manager import differences, kinds
 from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
 from mixer_jax.checkpoints.weights import Weights, load_weights
-from mixer_jax.config import UserError
-from mixer_jax.models.recognise import recognise
+from mixer_jax.errors import UserError
+from mixer_jax.models.identify import recognise
 from mixer_jax.parallel import from_host, path_name
 
 HEAD = "head/"

@@ -16,10 +16,10 @@ from flax import traverse_util
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
-from mixer_jax.checkpoints.layouts import Arrays, find_layout, get_layout
+from mixer_jax.checkpoints.formats import Arrays, find_layout, get_layout
 from mixer_jax.checkpoints.manager import Checkpoints, differences, kinds, load_run
-from mixer_jax.config import UserError
-from mixer_jax.models.recognise import Recognised, recognise
+from mixer_jax.errors import UserError
+from mixer_jax.models.identify import Recognised, recognise
 from mixer_jax.models.registry import make_model
 
 SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the layout that files of the kind are written in

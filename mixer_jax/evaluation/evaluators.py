@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
-from mixer_jax.config import UserError
-from mixer_jax.data.augment import Layout, Transform, eval_transform, unchanged
-from mixer_jax.data.loader import eval_batches
-from mixer_jax.data.record import Source
-from mixer_jax.data.sources import open_source
+from mixer_jax.data.images.augment import Layout, Transform, eval_transform, unchanged
+from mixer_jax.data.sources.record import Source
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.stream.loader import eval_batches
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.classification import Classification, Loss
 from mixer_jax.evaluation.fewshot import FewShot
 from mixer_jax.evaluation.predict import Predict

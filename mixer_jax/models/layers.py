@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 
 def normalize_pixels(images: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.models.layers import StochasticDepth, into_patches, num_patches, stochastic_depth_rate, zero_init_head
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, stored_gradient
 

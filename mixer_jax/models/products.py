@@ -1,7 +1,7 @@
 """The matrix products of a Mixer block and of the stem, and GELU and layer norm between them, as compilers run them fastest.
 
 The function and the parameters are those of the paper's listing: a strided convolution, transposes around a dense layer, the tanh
-form of GELU (benchmark/textbook.py, which a test compares with this). Only how it is written differs. CPUs and TPUs have some
+form of GELU (models/reference.py, which a test compares with this). Only how it is written differs. CPUs and TPUs have some
 forms of their own (cpu.py, tpu.py); what all others and TPUs share is here:
 
     stem      a product with patches, which the host has cut (layers.into_patches)
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
-from mixer_jax.models import cpu, tpu
+from mixer_jax.models.kernels import cpu, tpu
 
 GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the fit of arXiv 1606.08415, section 2
 

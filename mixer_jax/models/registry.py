@@ -10,7 +10,8 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, default_config
+from mixer_jax.config import default_config
+from mixer_jax.errors import UserError
 from mixer_jax.models import mixer, resnet, vit
 from mixer_jax.models.layers import into_patches
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 
 import jax
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.planning.worker import Request
 
 FOLDER = Path(__file__).parents[2] / ".venv-plan"  # `make plan`

@@ -19,7 +19,7 @@ BLOCK = re.compile(r"(MixerBlock|encoderblock|unit)_?\d+")
 REST = "loss, optimiser and the rest"
 NO_LAYER = (
     "Mixer",
-    "TextbookMixer",
+    "ReferenceMixer",
     "VisionTransformer",
     "ResNet",
     "LayerNorm",  # within one with a number

@@ -7,7 +7,8 @@ import math
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, validate
+from mixer_jax.config import validate
+from mixer_jax.errors import UserError
 from mixer_jax.planning.compiler import Compiler
 from mixer_jax.planning.estimate import DAY_SECONDS, figures
 from mixer_jax.planning.recipe import THROUGHPUT, paper_core_days, total_steps
@@ -27,7 +28,7 @@ def plan(
     stage: str = "train",
     batch_per_core: int = 0,
     num_examples: int = 0,
-    textbook: bool = False,
+    reference: bool = False,
 ) -> dict:
     """The figures of estimate.figures and, in training, of the whole recipe. `place` is FILE.py:ARG, for the paper's row.
 
@@ -46,7 +47,7 @@ def plan(
             f"{topology} has {devices} devices, and a batch of {config.batch_size} images cannot be split over them: give "
             "--batch-per-core=N."
         )
-    request = Request(config, topology, num_slices, stage, textbook)
+    request = Request(config, topology, num_slices, stage, reference)
     found = figures(compiler.compile(request), generation(topology), config.batch_size // devices)
     paper = {
         "images_per_sec_per_core": THROUGHPUT.get(config.model.family, {}).get(config.model.variant),

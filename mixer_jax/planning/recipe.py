@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, steps_of
+from mixer_jax.config import steps_of
+from mixer_jax.errors import UserError
 
 # Training images. ImageNet: 1 281 167; ImageNet-21k, all of the autumn 2011 release: 14 197 122; JFT-300M: 303 million
 # (arXiv 2010.11929, section 4.1; arXiv 2105.01601 rounds to 300).

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.planning.compiler import Compiler
 from mixer_jax.planning.plan import plan, row
 from mixer_jax.planning.topology import num_devices

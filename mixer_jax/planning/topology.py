@@ -10,7 +10,7 @@ import math
 import jax
 from jax.experimental import topologies
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,12 +19,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax import parallel
-from mixer_jax.benchmark.textbook import textbook
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.planning import hlo
 from mixer_jax.planning.topology import devices
-from mixer_jax.training.program import Program, make_program
+from mixer_jax.training.program import Program, make_program, reference_program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Request:
     topology: str
     num_slices: int = 1
     stage: str = "train"
-    textbook: bool = False  # the reference's model in place of ours
+    reference: bool = False  # the reference's model in place of ours
 
 
 def compile_program(request: Request, cache: Path, compiler: str) -> dict:
@@ -47,7 +46,7 @@ def compile_program(request: Request, cache: Path, compiler: str) -> dict:
     start = time.perf_counter()
     mesh = parallel.make_mesh(config.parallel.fsdp, devices(request.topology, request.num_slices))
     program = make_program(config, total_steps=1000, warmup_steps=10)  # two constants in it: one program for every length
-    program = textbook(program) if request.textbook else program
+    program = reference_program(program) if request.reference else program
     trained = request.stage == "train"
     lowered = program.lower_step(mesh, config.data.max_labels) if trained else lower_predict(program, mesh)
     known = {"devices": mesh.size, "lower_seconds": time.perf_counter() - start} | state_bytes(program, mesh, request.stage)

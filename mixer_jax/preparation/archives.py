@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 MAX_MEMBERS = 20_000_000  # ImageNet-21k has 14 197 122 images
 MAX_IMAGE_BYTES = 64 * 2**20

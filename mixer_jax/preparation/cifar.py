@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.preparation.archives import small_tar_gz
 from mixer_jax.preparation.files import existing
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from mixer_jax.config import UserError
-from mixer_jax.data.sources import FolderSource
+from mixer_jax.data.sources.registry import FolderSource
+from mixer_jax.errors import UserError
 from mixer_jax.preparation import archives
 
 # What zipfile raises on damaged or lying archives: it does not check all that it reads.

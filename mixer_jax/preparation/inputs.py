@@ -24,9 +24,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mixer_jax.config import UserError
-from mixer_jax.data.sources import FolderSource
-from mixer_jax.data.tfds import TfdsSource
+from mixer_jax.data.sources.registry import FolderSource
+from mixer_jax.data.sources.tfds import TfdsSource
+from mixer_jax.errors import UserError
 from mixer_jax.preparation import archives, labelling
 from mixer_jax.preparation.cifar import CifarInputs
 from mixer_jax.preparation.files import Files, FolderFiles, TarFiles, ZipFiles, existing, is_image

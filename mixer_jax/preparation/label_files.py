@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.preparation.archives import small_tar_gz
 from mixer_jax.preparation.files import existing, is_image
 

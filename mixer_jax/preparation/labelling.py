@@ -15,7 +15,7 @@ the released weights. ILSVRC2012_IDs have another order.
 import json
 from collections import Counter
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.preparation.label_files import is_number, read_given, read_text
 
 Labels = list[tuple[int, ...]]

@@ -30,12 +30,23 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from mixer_jax.config import UserError
-from mixer_jax.data import images
-from mixer_jax.data.manifest import FORMAT, MANIFEST, PLAN, UNFINISHED, Manifest, Shard, ends_sha256, sha256, shard_name, sound
-from mixer_jax.data.shards import read_labels, write_shard
+from mixer_jax.data.images import decode as images
+from mixer_jax.data.sources.manifest import (
+    FORMAT,
+    MANIFEST,
+    PLAN,
+    UNFINISHED,
+    Manifest,
+    Shard,
+    ends_sha256,
+    sha256,
+    shard_name,
+    sound,
+)
+from mixer_jax.data.sources.shards import read_labels, write_shard
+from mixer_jax.errors import UserError
 from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, Recipe, open_inputs
-from mixer_jax.preparation.references import References, write_list
+from mixer_jax.preparation.near_duplicates.references import References, write_list
 from mixer_jax.records import Progress, read_json, write_json
 
 SHOWN = 5  # bad images in a message

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.report.document import number, section, table, write_page
 from mixer_jax.report.runs import Run, last_step, read_run, spoken
 from mixer_jax.report.sections import (

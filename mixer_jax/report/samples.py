@@ -11,12 +11,12 @@ import numpy as np
 
 from mixer_jax.checkpoints.surgery import TOKEN_KERNEL
 from mixer_jax.checkpoints.weights import load_weights, tree_of
-from mixer_jax.config import UserError
-from mixer_jax.data.augment import train_transform
-from mixer_jax.data.bad_records import BadRecords
-from mixer_jax.data.loader import train_batches
-from mixer_jax.data.record import Source
-from mixer_jax.data.sources import Subset, open_source
+from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.sources.record import Source
+from mixer_jax.data.sources.registry import Subset, open_source
+from mixer_jax.data.stream.loader import train_batches
+from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import open_examples
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import make_model

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.sharding import Mesh
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.parallel import to_global
 from mixer_jax.records import Metrics, Progress, Stopwatch
-from mixer_jax.training.bad_share import BadShare
 from mixer_jax.training.preemption import StopRequest
 from mixer_jax.training.state import TrainState
+from mixer_jax.training.unreadable_share import BadShare
 
 
 class DivergedError(UserError):

@@ -22,11 +22,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError
-from mixer_jax.data.loader import TOGETHER
-from mixer_jax.data.mixture import Mixture
-from mixer_jax.data.record import Source
-from mixer_jax.data.shards import INDEXED_IMAGES
+from mixer_jax.data.sources.mixture import Mixture
+from mixer_jax.data.sources.record import Source
+from mixer_jax.data.sources.shards import INDEXED_IMAGES
+from mixer_jax.data.stream.loader import TOGETHER
+from mixer_jax.errors import UserError
 from mixer_jax.training.state import TrainState
 
 ORDINARY_PIXELS = 2**24  # of an image: a camera's photograph

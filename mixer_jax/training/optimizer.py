@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.parallel import path_name
 
 

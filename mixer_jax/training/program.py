@@ -15,7 +15,9 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
+from mixer_jax.models.mixer import Mixer
+from mixer_jax.models.reference import ReferenceMixer
 from mixer_jax.models.registry import host_layout, make_model
 from mixer_jax.parallel import STATE_AXES, batch_sharding, replicated, state_sharding
 from mixer_jax.training.optimizer import make_optimizer
@@ -102,6 +104,13 @@ def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Pro
     tx = make_optimizer(config.optimizer, schedule, params_shapes)
     new_state = functools.partial(init_state, tx=tx, ema_decay=config.ema_decay)
     return Program(config, model, host_layout(config.model), schedule, tx, new_params, new_state, params_shapes)
+
+
+def reference_program(program: Program) -> Program:
+    """Return the same program around the reference model, which has neither dropout, stochastic depth nor tiles."""
+    model: Mixer = program.model
+    reference = ReferenceMixer(model.num_classes, model.patch_size, **dataclasses.asdict(model.size), dtype=model.dtype)
+    return dataclasses.replace(program, model=reference, host_layout=lambda image: image)
 
 
 def _shardings(shapes):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mixer_jax.checkpoints.weights import Weights, expected_kinds
-from mixer_jax.models.recognise import Recognised
+from mixer_jax.models.identify import Recognised
 
 # Of timm's shapes: heads of 64 channels, since its files do not say how many there are.
 SMALL = {

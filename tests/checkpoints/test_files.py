@@ -15,7 +15,7 @@ import safetensors.numpy
 from checkpoints.lying_files import SOUND_NPZ, tensor, tensors
 
 from mixer_jax.checkpoints.files import local_copy, read_arrays, read_kinds, write_arrays
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
 FLOATS = RNG.normal(size=(5, 7)).astype(np.float32)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from interop.drawn import MODELS, draw, images, relative_error
 
-from mixer_jax.checkpoints.layouts import get_layout
+from mixer_jax.checkpoints.formats import get_layout
 from mixer_jax.checkpoints.weights import expected_kinds, tree_of
-from mixer_jax.models.recognise import Recognised
+from mixer_jax.models.identify import Recognised
 from mixer_jax.models.registry import make_model
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_logits.json").read_text())

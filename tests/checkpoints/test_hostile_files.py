@@ -34,7 +34,7 @@ from checkpoints.lying_files import (
 from conftest import ROOT
 
 from mixer_jax.checkpoints.files import read_arrays, read_kinds, write_arrays
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {  # {name of the file: (its bytes, why it is refused)}
     "pickle.npz": (lambda canary: npz_of_one(npy("'|O'", "(1,)", pickle.dumps(Canary(canary)))), "pickled Python objects"),

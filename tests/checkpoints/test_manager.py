@@ -9,7 +9,7 @@ import pytest
 
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.checkpoints.manager import Checkpoints, load_run
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh, state_sharding
 
 

@@ -10,8 +10,8 @@ from checkpoints.models import SMALL, random_weights
 from mixer_jax.checkpoints.files import write_arrays
 from mixer_jax.checkpoints.released import RELEASED, list_released, verify
 from mixer_jax.checkpoints.weights import expected_kinds, save_weights
-from mixer_jax.config import UserError
-from mixer_jax.models.recognise import Recognised
+from mixer_jax.errors import UserError
+from mixer_jax.models.identify import Recognised
 
 
 def test_the_list_names_four_files_with_their_place_and_the_trap_in_other_names_for_them():

@@ -10,7 +10,8 @@ import scipy.ndimage
 from mixer_jax.checkpoints.manager import kinds
 from mixer_jax.checkpoints.surgery import POSITIONS, fit_resolution, interpolate, subset_head, tile_order, tiles, zoom
 from mixer_jax.checkpoints.weights import tree_of
-from mixer_jax.config import UserError, default_config
+from mixer_jax.config import default_config
+from mixer_jax.errors import UserError
 from mixer_jax.models.mixer import SIZES, Mixer, Size
 from mixer_jax.models.registry import make_model
 

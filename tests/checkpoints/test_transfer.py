@@ -12,7 +12,7 @@ from mixer_jax.checkpoints.files import write_arrays
 from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import fit, init_from, read_classes
 from mixer_jax.checkpoints.weights import expected_kinds, load_weights, save_weights, tree_of
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 
 
 def params(value: float, num_classes: int | None) -> dict:

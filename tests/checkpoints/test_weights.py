@@ -12,10 +12,10 @@ from safetensors import safe_open
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import read_arrays, write_arrays
-from mixer_jax.checkpoints.layouts import get_layout
+from mixer_jax.checkpoints.formats import get_layout
 from mixer_jax.checkpoints.weights import convert, describe, fixed_logits, load_weights, save_weights
-from mixer_jax.config import UserError
-from mixer_jax.models.recognise import Recognised
+from mixer_jax.errors import UserError
+from mixer_jax.models.identify import Recognised
 
 FAMILIES = ["mixer", "vit", "resnet"]
 

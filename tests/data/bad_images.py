@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from mixer_jax.data.images import HARMLESS
+from mixer_jax.data.images.decode import HARMLESS
 
 
 def picture(seed: int, height: int = 24, width: int = 32) -> np.ndarray:

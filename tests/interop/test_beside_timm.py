@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny_config import get_config
 
-from mixer_jax.benchmark import timm as timms_side
-from mixer_jax.benchmark.beside_timm import settings
+from benchmarks.peers import timm as timms_side
+from benchmarks.timm_model import settings
 from mixer_jax.models.registry import make_model
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from interop.drawn import draw, images
 
-from mixer_jax.benchmark.torchvision_standin import standing_in
+from benchmarks.peers.torchvision_standin import standing_in
 
 with standing_in():
     import timm

@@ -14,7 +14,8 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.config import UserError, default_config
+from mixer_jax.config import default_config
+from mixer_jax.errors import UserError
 from mixer_jax.models.products import one_form_for_all
 from mixer_jax.models.registry import FAMILIES, host_layout, make_model, product_dtype
 from mixer_jax.models.resnet import ResNet, Size

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.models.layers import StochasticDepth, into_patches, num_patches, stochastic_depth_rate
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.models.mixer import Mixer, Size
 
 SMALL = Size(num_blocks=2, hidden_dim=8, channels_mlp_dim=16, tokens_mlp_dim=12)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from mixer_jax.benchmark.textbook import Mlp
 from mixer_jax.models import products
 from mixer_jax.models.layers import into_patches
 from mixer_jax.models.products import Dense, LayerNorm, MlpBlock, PatchProjection, gelu
+from mixer_jax.models.reference import Mlp
 
 DTYPES = [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)]
 every_platform = pytest.mark.parametrize("platform", ["cpu", "default"])

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from mixer_jax.config import UserError, default_config
+from mixer_jax.config import default_config
+from mixer_jax.errors import UserError
 from mixer_jax.models import mixer, resnet, vit
 from mixer_jax.models.registry import FAMILIES, make_model
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.models.vit import Size, VisionTransformer
 
 # One row a shape of the problem. No two sizes of a row are equal, so that no axis can stand in for another.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mixer_jax.config import UserError, default_config
+from mixer_jax.config import default_config
+from mixer_jax.errors import UserError
 from mixer_jax.planning import compiler
 from mixer_jax.planning.compiler import Compiler
 from mixer_jax.planning.worker import Request

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.planning import pictures, tables
 from mixer_jax import __main__, app
-from mixer_jax.config import UserError
-from mixer_jax.planning import compiler, pictures, plan, search, tables
+from mixer_jax.errors import UserError
+from mixer_jax.planning import compiler, plan, search
 from mixer_jax.planning.recipe import CORE_DAYS, THROUGHPUT, paper_core_days, total_steps
 from mixer_jax.planning.topology import GENERATIONS, generation, num_devices
 from mixer_jax.planning.worker import Request

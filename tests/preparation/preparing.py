@@ -5,7 +5,7 @@ from pathlib import Path
 from preparation import miniature
 from preparation.miniature import CLASSES
 
-from mixer_jax.data.shards import ShardReader
+from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
 

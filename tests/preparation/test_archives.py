@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from preparation import miniature
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.preparation import archives
 from mixer_jax.preparation.archives import nested_tar_members, tar_members, zip_members
 from mixer_jax.preparation.files import TarFiles, ZipFiles

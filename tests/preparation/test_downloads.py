@@ -20,12 +20,13 @@ from tiny_config import loader_config
 
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE
-from mixer_jax.config import UserError, dataset
-from mixer_jax.data import images
-from mixer_jax.data.augment import eval_transform
-from mixer_jax.data.loader import eval_batches
-from mixer_jax.data.manifest import Manifest
-from mixer_jax.data.sources import open_source
+from mixer_jax.config import dataset
+from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.augment import eval_transform
+from mixer_jax.data.sources.manifest import Manifest
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.stream.loader import eval_batches
+from mixer_jax.errors import UserError
 
 VALIDATION_CLASSES = {name: (IDS[number - 1],) for name, number in zip(sorted(VALIDATION), TRUTH, strict=True)}
 

@@ -10,11 +10,12 @@ from preparation import miniature
 from preparation.miniature import CLASSES
 from preparation.preparing import IDS, TRAIN, TRUTH, VALIDATION, by_class, development_kit, make, tar_of_tars, tree
 
-from mixer_jax.config import UserError, dataset
-from mixer_jax.data import images
-from mixer_jax.data.manifest import Manifest
-from mixer_jax.data.shards import ShardReader
-from mixer_jax.data.sources import open_source
+from mixer_jax.config import dataset
+from mixer_jax.data.images import decode as images
+from mixer_jax.data.sources.manifest import Manifest
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.sources.shards import ShardReader
+from mixer_jax.errors import UserError
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
 

@@ -7,8 +7,8 @@ from preparation import miniature
 from preparation.miniature import CLASSES
 from preparation.preparing import TRAIN, VALIDATION, by_class, development_kit, make, tree
 
-from mixer_jax.config import UserError
-from mixer_jax.data.manifest import Manifest
+from mixer_jax.data.sources.manifest import Manifest
+from mixer_jax.errors import UserError
 
 
 def huge_png() -> bytes:

@@ -14,16 +14,17 @@ from preparation.preparing import TRAIN, make, tar_of_tars, tree
 
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE, TO_MEND
-from mixer_jax.config import UserError, dataset
-from mixer_jax.data.manifest import Manifest
-from mixer_jax.data.sources import open_source
+from mixer_jax.config import dataset
+from mixer_jax.data.sources.manifest import Manifest
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.errors import UserError
 from mixer_jax.preparation import prepare as prepare_module
 from mixer_jax.preparation.inputs import Recipe
 
 KILLED = """
 import os, sys, threading
 from pathlib import Path
-from mixer_jax.data import shards
+from mixer_jax.data.sources import shards
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.report.page import report_runs
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mixer_jax.config import UserError
+from mixer_jax.errors import UserError
 from mixer_jax.report.runs import (
     config_differences,
     eval_curves,

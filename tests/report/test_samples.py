@@ -3,11 +3,11 @@ import pytest
 from tiny_config import loader_config
 
 from mixer_jax.checkpoints.weights import load_weights
-from mixer_jax.config import UserError
-from mixer_jax.data.augment import train_transform
-from mixer_jax.data.bad_records import BadRecords
-from mixer_jax.data.loader import train_batches
-from mixer_jax.data.sources import open_source
+from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.stream.loader import train_batches
+from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.errors import UserError
 from mixer_jax.report.runs import read_run
 from mixer_jax.report.samples import pair_units, predictions, spatial_frequency, token_mixing_units, training_images
 

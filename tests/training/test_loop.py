@@ -9,8 +9,8 @@ import pytest
 
 from mixer_jax.parallel import make_mesh
 from mixer_jax.records import Stopwatch
-from mixer_jax.training.bad_share import BadShare, TooManyBadError
 from mixer_jax.training.loop import DivergedError, Plan, Rate, train
+from mixer_jax.training.unreadable_share import BadShare, TooManyBadError
 
 
 class Log(list):

@@ -7,7 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.config import UserError, default_config
+from mixer_jax.config import default_config
+from mixer_jax.errors import UserError
 from mixer_jax.training.optimizer import make_optimizer
 
 LEARNING_RATES = (0.1, 0.05, 0.2)  # of three steps

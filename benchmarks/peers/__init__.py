@@ -1,0 +1,1 @@
+"""Other projects, each in a process of its own."""

@@ -1,0 +1,115 @@
+"""timm's Mixer, timed in an environment of its own: no process of ours ever imports this, or PyTorch.
+
+    python -m benchmarks.peers.timm SETTINGS
+
+beside_timm.py starts it. SETTINGS is JSON: what the config says of model, batch, loss and optimiser. The first line of output has
+the device and what the start cost; then each line of standard input, {"steps": n}, is answered by the seconds that these took.
+
+The work is what ours does: uint8 images already on the device, put into [-1, 1] there; in a step mixup if the config has it, loss
+against soft targets, clipping, Adam or momentum with decoupled decay (of all parameters: timm's recipes leave biases out, which
+is no less work). What makes PyTorch fast is on: all cores or the GPU, fused optimisers, the config's model.dtype by autocast (for
+float32 on a GPU TF32, as XLA has it), and torch.compile on a GPU. GELU is timm's own, the exact one.
+"""
+
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+
+import torch
+from torch.nn import functional
+
+from benchmarks.peers.torchvision_standin import standing_in
+
+with standing_in():
+    from timm.models.mlp_mixer import MlpMixer
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+
+
+def size(settings: dict) -> dict:
+    """Arguments of MlpMixer. It rounds ratio x width down."""
+    ratios = [(settings[field] + 0.5) / settings["hidden_dim"] for field in ("tokens_mlp_dim", "channels_mlp_dim")]
+    same = {field: settings[field] for field in ("num_classes", "patch_size", "num_blocks")}
+    return same | {"img_size": settings["image_size"], "embed_dim": settings["hidden_dim"], "mlp_ratio": ratios}
+
+
+def make_optimizer(settings: dict, parameters) -> torch.optim.Optimizer:
+    rate = 1e-6  # the numbers stay ordinary, as in ours
+    if settings["optimizer"] == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=settings["momentum"], weight_decay=settings["weight_decay"], fused=True)
+    betas = settings["b1"], settings["b2"]
+    return torch.optim.AdamW(parameters, rate, betas, settings["eps"], settings["weight_decay"], fused=True)
+
+
+def work(settings: dict):
+    """A function that does one step, or predicts one batch."""
+    model = MlpMixer(**size(settings)).to(DEVICE).train(settings["kind"] == "step")
+    called = torch.compile(model) if CUDA else model
+    shape = (settings["batch_size"], 3, settings["image_size"], settings["image_size"])
+    pixels = torch.randint(256, shape, dtype=torch.uint8, device=DEVICE)
+    labels = torch.randint(settings["num_classes"], shape[:1], device=DEVICE)
+    bfloat16 = settings["dtype"] == "bfloat16"
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(DEVICE, torch.bfloat16) if bfloat16 else contextlib.nullcontext():
+            return called(images)
+
+    def normalized() -> torch.Tensor:
+        return pixels.float() / 127.5 - 1
+
+    @torch.inference_mode()
+    def predict() -> None:
+        logits(normalized()).float()
+
+    if settings["kind"] == "predict":
+        return predict
+    parameters = list(model.parameters())
+    optimizer = make_optimizer(settings, parameters)
+
+    def train() -> None:
+        images, targets = normalized(), functional.one_hot(labels, settings["num_classes"]).float()
+        if p := settings["mixup"]:
+            share = max(a := random.betavariate(p, p), 1 - a)
+            images, targets = (share * x + (1 - share) * x.roll(1, 0) for x in (images, targets))
+        x = logits(images).float()
+        if settings["loss"] == "softmax":
+            loss = functional.cross_entropy(x, targets, label_smoothing=settings["label_smoothing"])
+        else:
+            loss = functional.binary_cross_entropy_with_logits(x, targets, reduction="sum") / len(x)
+        optimizer.zero_grad()
+        loss.backward()
+        if settings["clip_norm"]:
+            torch.nn.utils.clip_grad_norm_(parameters, settings["clip_norm"])
+        optimizer.step()
+
+    return train
+
+
+def main(settings: dict) -> None:
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_float32_matmul_precision("high" if CUDA else "highest")
+    once = work(settings)
+
+    def turn(count: int) -> dict[str, float]:
+        start, cpu_start = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            once()
+        if CUDA:
+            torch.cuda.synchronize()
+        return {"clock": time.perf_counter() - start, "cpu": time.process_time() - cpu_start}
+
+    first, after = turn(1)["clock"], turn(2)["clock"] / 2
+    ready = {"device": DEVICE}
+    if CUDA:
+        ready |= {"compile_seconds": round(first - after, 2), "peak_memory_mib": torch.cuda.max_memory_allocated() >> 20}
+    print(json.dumps(ready), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(turn(json.loads(line)["steps"])), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

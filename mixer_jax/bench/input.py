@@ -1,0 +1,152 @@
+"""Whether this host feeds a model fast enough, and if not, which stage is to blame: `python -m mixer_jax bench input`.
+
+Stages are timed one after the other in one thread, in CPU time, on the same images, so that they can be added and compared on a
+machine that does other things too. What the whole pipeline takes beyond them is workers and buffers. The whole is timed by the
+clock as well, on one core and on all (pipelines.py), beside big_vision's if that is asked for (beside.py).
+"""
+
+import os
+import time
+from collections.abc import Callable
+from statistics import mean, median
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mixer_jax import parallel
+from mixer_jax.bench.pipelines import Measure, our_measure, pipeline_speeds, ratios
+from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.sources.record import Source
+from mixer_jax.data.stream.unreadable import decode, decode_for_crop
+from mixer_jax.errors import UserError
+from mixer_jax.models.registry import host_layout, make_model
+
+WARM_UP = 8  # images that do not count
+BACKWARD = 2  # a backward pass costs about twice the forward one
+UTILISATION = 0.4  # of a chip's peak, that a training step is taken to reach: an estimate, and the figures say so
+
+
+def benchmark_input(
+    config: ConfigDict, source: Source, num_images: int, device: str, devices: int, others: dict[str, Measure]
+) -> dict:
+    """CPU time of each stage, the speed of the whole beside that of `others`, and what `devices` would take.
+
+    `device` is a name of parallel.PEAK_FLOPS_PER_SEC; a host is judged that feeds `devices` of them. UserError for another.
+    """
+    if device not in parallel.PEAK_FLOPS_PER_SEC:
+        raise UserError(f"--device={device}: choose one of {', '.join(parallel.PEAK_FLOPS_PER_SEC)}.")
+    cores = len(os.sched_getaffinity(0))
+    pipelines = pipeline_speeds(config.augment, {"ours": our_measure(source, config)} | others, cores)
+    seconds = stage_seconds(source, config, num_images)
+    whole = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
+    rest = whole - sum(seconds.values()) + seconds["to device"]
+    seconds |= {"workers and buffers": rest} if rest > 0 else {}
+    wanted = wanted_images_per_sec(config, device, devices)
+    return {
+        "image_size": config.image_size,
+        "cores": cores,
+        "stage_cpu_ms_per_image": {stage: round(1e3 * each, 6) for stage, each in seconds.items()},
+        "pipelines": pipelines,
+        "ours_over_others": {name: ratios(speeds) for name, speeds in pipelines.items()},
+        "wanted_images_per_sec": round(wanted, 1),
+        "wanted_is_an_estimate": f"{devices} x {device} at {UTILISATION:.0%} of peak",
+        "verdict": verdict(seconds, wanted, cores, config.model.variant, f"{devices} x {device}"),
+    }
+
+
+def as_text(figures: dict) -> str:
+    """What `benchmark_input` found, for people."""
+    stages = figures["stage_cpu_ms_per_image"]
+    total = sum(stages.values())
+    lines = [f"{'stage':<28}{'images/CPU-s':>13}{'CPU ms/image':>14}{'share':>7}"]
+    for stage, each in (stages | {"all": total}).items():
+        lines.append(f"{stage:<28}{1e3 / each:>13.0f}{each:>14.3f}{each / total:>7.0%}")
+    for name, speeds in figures["pipelines"].items():
+        cores = list(speeds["ours"]["images_per_sec"])
+        clock = "".join(f"{f'{count} core' + 's' * (count != '1'):>11}" for count in cores)
+        lines += ["", f"{name:<28}{'images/CPU-s':>13}   images/s by the clock:{clock}   times"]
+        for whose, speed in speeds.items():
+            clock = "".join(f"{each:>11.0f}" for each in speed["images_per_sec"].values())
+            lines.append(f"{whose:<28}{speed['images_per_cpu_sec']:>13.0f}{'':25}{clock}{speed['speed_up']:>8.2f}")
+        lines += [f"ours / {whose:<21}{each:>13.2f}" for whose, each in figures["ours_over_others"][name].items()]
+    return "\n".join([*lines, "", figures["verdict"]])
+
+
+def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[str, float]:
+    """CPU seconds an image of each stage, in order; of an augmentation, what the transform takes with it less without it."""
+    options = {"crop and resize": {"flip": False, "randaugment_layers": 0}, "flip": {"randaugment_layers": 0}, "RandAugment": {}}
+    transforms = {}
+    for stage, changes in options.items():
+        augment = config.augment.copy_and_resolve_references()
+        augment.update(changes)
+        transforms[stage] = train_transform(augment, config.image_size)
+    crop, max_pixels, layout = transforms["crop and resize"], config.loader.max_pixels, host_layout(config.model)
+    taken = {stage: [] for stage in ("read", "decode", "rows", *transforms, "layout")}
+
+    def timed(stage: str, function: Callable, *arguments):
+        start = time.process_time()
+        result = function(*arguments)
+        taken[stage].append(time.process_time() - start)
+        return result
+
+    for i in (*range(WARM_UP), *range(num_images)):
+        record = timed("read", source.__getitem__, i % len(source))
+        image = timed("decode", lambda record: decode(record, max_pixels, strict=True).image, record)
+        if record.by_rows:
+            timed("rows", lambda i, record: crop(decode_for_crop(record, max_pixels).image, np.random.default_rng(i)), i, record)
+        for stage, transform in list(transforms.items())[:: (-1) ** i]:  # the later ones find the image in the caches
+            last = timed(stage, lambda *of, by=transform: np.ascontiguousarray(by(*of)), image, np.random.default_rng(i))
+        last = timed("layout", layout, last)
+    seconds = {stage: median(each[WARM_UP:] or [0]) for stage, each in taken.items()}
+    if rows := seconds.pop("rows"):  # decoding and cropping are one there
+        seconds["decode"] = rows - seconds["crop and resize"]
+    means = {stage: mean(taken[stage][WARM_UP:]) for stage in transforms}  # every other image is flipped, operations differ
+    seconds["flip"] = means["flip"] - means["crop and resize"]
+    seconds["RandAugment"] = means["RandAugment"] - means["flip"]
+    if not isinstance(record.image, bytes):
+        del seconds["decode"]
+    return {stage: each for stage, each in (seconds | _batch_seconds(config, last)).items() if each > 0}
+
+
+def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
+    rows = [image] * min(config.batch_size, 256)
+    mesh = parallel.make_mesh(1, jax.local_devices()[:1])
+    stacked = np.stack(rows)
+
+    def to_device() -> None:
+        jax.block_until_ready(parallel.to_global({"image": stacked}, mesh))
+
+    return {
+        "batch": median([_cpu_seconds(np.stack, rows) for _ in range(9)]) / len(rows),
+        "to device": median([_cpu_seconds(to_device) for _ in range(9)]) / len(rows),
+    }
+
+
+def wanted_images_per_sec(config: ConfigDict, device: str, devices: int) -> float:
+    """What training on `devices` takes, from the operations that the model's program has and UTILISATION of their peak."""
+    shape = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    model = make_model(config.model, config.num_classes)
+    params = jax.eval_shape(model.init, jax.random.key(0), shape)
+    operations = jax.jit(model.apply).lower(params, shape).cost_analysis()["flops"] * (1 + BACKWARD)
+    return devices * UTILISATION * parallel.PEAK_FLOPS_PER_SEC[device] / operations
+
+
+def verdict(seconds: dict[str, float], wanted: float, cores: int, model: str, devices: str) -> str:
+    """One sentence."""
+    needed = wanted * sum(seconds.values())  # cores
+    if needed <= cores:
+        return f"Fast enough: {devices} training {model} take {wanted:.0f} images/s, for which {needed:.1f} of {cores} cores do."
+    slowest = max(seconds, key=seconds.get)
+    share = seconds[slowest] / sum(seconds.values())
+    return (
+        f"Not fast enough: {devices} training {model} take {wanted:.0f} images/s, which needs {needed:.0f} cores like these, and "
+        f"there are {cores}; {share:.0%} of their time goes to: {slowest}."
+    )
+
+
+def _cpu_seconds(function: Callable, *arguments) -> float:
+    start = time.process_time()
+    function(*arguments)
+    return time.process_time() - start

@@ -1,0 +1,43 @@
+"""Images of ImageNet's usual size to measure an input pipeline with, where there is no data: `--source=photographs`."""
+
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.augment import inception_crop
+from mixer_jax.data.images.partial_jpeg import decodes_by_rows
+from mixer_jax.data.sources.record import Record, Source
+from mixer_jax.data.sources.registry import Subset
+
+IMAGENET_TRAIN = 1_281_167  # images
+
+
+def write_photographs(folder: Path, count: int) -> None:
+    """`count` JPEG files of 500 x 375 pixels at quality 92, in two classes, cut from scikit-learn's two photographs."""
+    from sklearn.datasets import load_sample_images  # heavy, and only this needs it
+
+    photographs = load_sample_images().images
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        image = inception_crop(photographs[i % 2], rng, 0.5, 4 / 3, 4 / 3)
+        encoded = simplejpeg.encode_jpeg(images.resize(image, 375, 500), quality=92, colorsubsampling="420")
+        place = folder / f"class_{i % 2}" / f"{i}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(encoded)
+
+
+class Repeated(Subset):
+    """The first `count` records over and over, as many as ImageNet has: to shuffle few is slow, 0.3 ms a record among 64.
+
+    They are held in memory, so that no disk is measured, and with what `prepare` would find out about each.
+    """
+
+    def __init__(self, source: Source, count: int):
+        super().__init__(source, np.arange(IMAGENET_TRAIN) % min(count, len(source)))
+        records = [source[i] for i in range(min(count, len(source)))]
+        self._records = [each._replace(by_rows=isinstance(each.image, bytes) and decodes_by_rows(each.image)) for each in records]
+
+    def __getitem__(self, index: int) -> Record:
+        return self._records[index % len(self._records)]

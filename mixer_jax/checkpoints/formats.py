@@ -1,0 +1,288 @@
+"""The names and axes under which other code stores the parameters of our models; from theirs to ours and back, bit for bit.
+
+Our own trees are those of the released .npz files (BiT's without the leading "resnet/"). The other layouts are tables: a row says
+which arrays of ours are which array of theirs, and how to turn them.
+
+    released       vision_transformer and big_transfer, .npz
+    internal       older Mixer files of the authors' own: Mixer/encoderblock_0/token_mixing_phase_0/kernel1, ...
+    timm           PyTorch names of timm, as on the Hugging Face hub: blocks.0.mlp_tokens.fc1.weight, ...
+    transformers   those of Hugging Face's transformers, which has ViT and BiT: vit.encoder.layer.0.layernorm_before.weight, ...
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from mixer_jax.errors import UserError
+from mixer_jax.models.vit import heads_of
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """`theirs = join(*ours)` and `ours = split(theirs)`."""
+
+    ours: tuple[str, ...]
+    theirs: str
+    join: Callable[..., np.ndarray]
+    split: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one family lies in files of one kind: by a table, or with our own names below a prefix."""
+
+    name: str
+    family: str
+    sign: str  # a name that every such file has, and no other layout
+    rows: Callable[[list[tuple[int, ...]]], Iterable[Row]] | None = None  # of a model with these blocks, counted from 0
+    their_block: str = ""  # pattern that finds the numbers of a block in their names, which count from 0
+    prefix: str = ""
+    spellings: tuple[str, str] = ("", "")  # pattern and the usual: other spellings of names that files are found with
+
+    def to_ours(self, arrays: Arrays) -> Arrays:
+        """Raises UserError for an array that this layout does not have, or whose axes are not those of its place."""
+        usual = {re.sub(*self.spellings, name): array for name, array in arrays.items()}
+        if self.rows is None:
+            rows = {name: same(name.removeprefix(self.prefix), name) for name in usual if name.startswith(self.prefix)}
+        else:
+            rows = {row.theirs: row for row in self.rows(_blocks(self.their_block, 0, usual))}
+        unknown = sorted(usual.keys() - rows.keys())
+        if unknown or len(usual) < len(arrays):
+            some = ", ".join(unknown) or "two spellings of one"
+            raise UserError(f"These arrays have no place in a {self.family} of the {self.name} layout: {some}.")
+        ours = {}
+        for theirs, array in usual.items():
+            try:
+                ours |= zip(rows[theirs].ours, map(np.ascontiguousarray, rows[theirs].split(array)), strict=True)
+            except ValueError as error:
+                raise UserError(f"{theirs} has shape {array.shape}, which cannot be: {error}.") from error
+        return ours
+
+    def to_theirs(self, arrays: Arrays) -> Arrays:
+        """The inverse."""
+        if self.rows is None:
+            return {self.prefix + name: x for name, x in arrays.items()}
+        rows = [row for row in self.rows(_blocks(*OUR_BLOCKS[self.family], arrays)) if row.ours[0] in arrays]
+        return {row.theirs: np.ascontiguousarray(row.join(*(arrays[name] for name in row.ours))) for row in rows}
+
+
+OUR_BLOCKS = {  # pattern, and the number of the first
+    "mixer": (r"MixerBlock_(\d+)/", 0),
+    "vit": (r"Transformer/encoderblock_(\d+)/", 0),
+    "resnet": (r"block(\d+)/unit(\d+)/", 1),
+}
+
+
+def _blocks(pattern: str, first: int, names: Iterable[str]) -> list[tuple[int, ...]]:
+    """(i,) or (stage, unit) of every block, counted from 0."""
+    found = {tuple(int(number) - first for number in match.groups()) for name in names if (match := re.match(pattern, name))}
+    return sorted(found)
+
+
+def find_layout(names: Iterable[str]) -> Layout | None:
+    """The layout in which a file with these names lies."""
+    names = set(names)
+    return next((layout for layout in LAYOUTS if layout.sign in names), None)
+
+
+def get_layout(name: str, family: str) -> Layout:
+    """Raises UserError when there is none of this name for the family."""
+    for layout in LAYOUTS:
+        if (layout.name, layout.family) == (name, family):
+            return layout
+    known = [layout.name for layout in LAYOUTS if layout.family == family]
+    raise UserError(f"There is no layout {name!r} for a {family}: choose one of {', '.join(known)}.")
+
+
+# How an array of theirs is turned into one of ours, and back.
+
+
+def same(ours: str, theirs: str) -> Row:
+    return Row((ours,), theirs, lambda x: x, lambda x: (x,))
+
+
+def dense(ours: str, theirs: str) -> Iterator[Row]:
+    """[in, out] here, [out, in] in PyTorch."""
+    yield Row((f"{ours}/kernel",), f"{theirs}.weight", lambda x: x.transpose(1, 0), lambda x: (x.transpose(1, 0),))
+    yield same(f"{ours}/bias", f"{theirs}.bias")
+
+
+def conv(ours: str, theirs: str, *, bias: bool = True) -> Iterator[Row]:
+    """[height, width, in, out] here, [out, in, height, width] in PyTorch."""
+    yield Row((f"{ours}/kernel",), f"{theirs}.weight", lambda x: x.transpose(3, 2, 0, 1), lambda x: (x.transpose(2, 3, 1, 0),))
+    if bias:
+        yield same(f"{ours}/bias", f"{theirs}.bias")
+
+
+def norm(ours: str, theirs: str, scale: str = "scale", bias: str = "bias") -> Iterator[Row]:
+    yield same(f"{ours}/{scale}", f"{theirs}.weight")
+    yield same(f"{ours}/{bias}", f"{theirs}.bias")
+
+
+def squeezed(ours: str, theirs: str) -> Row:
+    """Stored with axes of length 1 by some files. Written without."""
+    return Row((ours,), theirs, lambda x: x, lambda x: (x.squeeze(),))
+
+
+# The tables.
+
+
+PAIR, NORM = ("kernel", "bias"), ("scale", "bias")
+
+
+def mixer_internal(blocks: list) -> Iterator[Row]:
+    for array in PAIR:
+        yield same(f"stem/{array}", f"embedding/{array}")
+        yield same(f"head/{array}", f"head/{array}")
+    for array in NORM:
+        yield same(f"pre_head_layer_norm/{array}", f"Mixer/encoder_norm/{array}")
+    for (i,) in blocks:
+        ours, theirs = f"MixerBlock_{i}", f"Mixer/encoderblock_{i}"
+        for k in (0, 1):
+            for array in NORM:
+                yield same(f"{ours}/LayerNorm_{k}/{array}", f"{theirs}/LayerNorm_{k}/{array}")
+            for mixing in ("token_mixing", "channel_mixing"):
+                for array in PAIR:
+                    yield squeezed(f"{ours}/{mixing}/Dense_{k}/{array}", f"{theirs}/{mixing}_phase_0/{array}{k + 1}")
+
+
+def mixer_timm(blocks: list) -> Iterator[Row]:
+    yield from conv("stem", "stem.proj")
+    for (i,) in blocks:
+        ours, theirs = f"MixerBlock_{i}", f"blocks.{i}"
+        yield from norm(f"{ours}/LayerNorm_0", f"{theirs}.norm1")
+        yield from norm(f"{ours}/LayerNorm_1", f"{theirs}.norm2")
+        for k in (0, 1):
+            yield from dense(f"{ours}/token_mixing/Dense_{k}", f"{theirs}.mlp_tokens.fc{k + 1}")
+            yield from dense(f"{ours}/channel_mixing/Dense_{k}", f"{theirs}.mlp_channels.fc{k + 1}")
+    yield from norm("pre_head_layer_norm", "norm")
+    yield from dense("head", "head")
+
+
+def vit_timm(blocks: list) -> Iterator[Row]:
+    yield same("cls", "cls_token")
+    yield same("Transformer/posembed_input/pos_embedding", "pos_embed")
+    yield from conv("embedding", "patch_embed.proj")
+    for (i,) in blocks:
+        ours, theirs = f"Transformer/encoderblock_{i}", f"blocks.{i}"
+        yield from norm(f"{ours}/LayerNorm_0", f"{theirs}.norm1")
+        yield from norm(f"{ours}/LayerNorm_2", f"{theirs}.norm2")
+        yield from attention(f"{ours}/MultiHeadDotProductAttention_1", f"{theirs}.attn")
+        for k in (0, 1):
+            yield from dense(f"{ours}/MlpBlock_3/Dense_{k}", f"{theirs}.mlp.fc{k + 1}")
+    yield from norm("Transformer/encoder_norm", "norm")
+    yield from dense("pre_logits", "pre_logits.fc")
+    yield from dense("head", "head")
+
+
+def attention(ours: str, theirs: str) -> Iterator[Row]:
+    """timm has query, key and value below one another in one matrix, and the heads side by side in its rows.
+
+    The number of heads is not in such a file: it is taken to be that of the ViT papers (models/vit.heads_of).
+    """
+    parts = [f"{ours}/{part}" for part in ("query", "key", "value")]
+    yield Row(
+        tuple(f"{part}/kernel" for part in parts),
+        f"{theirs}.qkv.weight",
+        lambda *kernels: np.concatenate([heads_joined(kernel) for kernel in kernels]),
+        lambda weight: tuple(heads_split(part) for part in np.split(weight, 3)),
+    )
+    yield Row(
+        tuple(f"{part}/bias" for part in parts),
+        f"{theirs}.qkv.bias",
+        lambda *biases: np.concatenate([bias.reshape(-1) for bias in biases]),
+        lambda bias: tuple(part.reshape(heads_of(part.size), -1) for part in np.split(bias, 3)),
+    )
+    yield from attention_out(f"{ours}/out", f"{theirs}.proj")
+
+
+def attention_out(ours: str, theirs: str) -> Iterator[Row]:
+    yield Row(
+        (f"{ours}/kernel",),  # [heads, head_dim, out]
+        f"{theirs}.weight",
+        lambda kernel: kernel.reshape(-1, kernel.shape[2]).T,
+        lambda weight: (weight.T.reshape(heads_of(weight.shape[1]), -1, weight.shape[0]),),
+    )
+    yield same(f"{ours}/bias", f"{theirs}.bias")
+
+
+def heads_joined(kernel: np.ndarray) -> np.ndarray:
+    """[in, heads, head_dim] -> [heads x head_dim, in]."""
+    return kernel.reshape(kernel.shape[0], -1).T
+
+
+def heads_split(weight: np.ndarray) -> np.ndarray:
+    """The inverse, of a square matrix."""
+    width = weight.shape[1]
+    return weight.T.reshape(width, heads_of(width), -1)
+
+
+def vit_transformers(blocks: list) -> Iterator[Row]:
+    yield same("cls", "vit.embeddings.cls_token")
+    yield same("Transformer/posembed_input/pos_embedding", "vit.embeddings.position_embeddings")
+    yield from conv("embedding", "vit.embeddings.patch_embeddings.projection")
+    for (i,) in blocks:
+        ours, theirs = f"Transformer/encoderblock_{i}", f"vit.encoder.layer.{i}"
+        yield from norm(f"{ours}/LayerNorm_0", f"{theirs}.layernorm_before")
+        yield from norm(f"{ours}/LayerNorm_2", f"{theirs}.layernorm_after")
+        mixing = f"{ours}/MultiHeadDotProductAttention_1"
+        for part in ("query", "key", "value"):
+            place = f"{theirs}.attention.attention.{part}"
+            kernel = (f"{mixing}/{part}/kernel",)
+            yield Row(kernel, f"{place}.weight", heads_joined, lambda weight: (heads_split(weight),))
+            bias = (f"{mixing}/{part}/bias",)
+            yield Row(bias, f"{place}.bias", np.ravel, lambda bias: (bias.reshape(heads_of(bias.size), -1),))
+        yield from attention_out(f"{mixing}/out", f"{theirs}.attention.output.dense")
+        yield from dense(f"{ours}/MlpBlock_3/Dense_0", f"{theirs}.intermediate.dense")
+        yield from dense(f"{ours}/MlpBlock_3/Dense_1", f"{theirs}.output.dense")
+    yield from norm("Transformer/encoder_norm", "vit.layernorm")
+    yield from dense("pre_logits", "vit.pooler.dense")
+    yield from dense("head", "classifier")
+
+
+def resnet_timm(blocks: list) -> Iterator[Row]:
+    yield from conv("root_block/standardized_conv2d", "stem.conv", bias=False)
+    for stage, unit in blocks:
+        ours, theirs = f"block{stage + 1}/unit{unit + 1:02d}", f"stages.{stage}.blocks.{unit}"
+        for i, part in enumerate("abc", start=1):
+            yield from conv(f"{ours}/{part}/standardized_conv2d", f"{theirs}.conv{i}", bias=False)
+            yield from norm(f"{ours}/{part}/group_norm", f"{theirs}.norm{i}", "gamma", "beta")
+        yield from conv(f"{ours}/a/proj/standardized_conv2d", f"{theirs}.downsample.conv", bias=False)
+    yield from norm("group_norm", "norm", "gamma", "beta")
+    yield from conv("head/conv2d", "head.fc")
+
+
+def resnet_transformers(blocks: list) -> Iterator[Row]:
+    prefixes = (("stem.conv", "bit.embedder.convolution"), ("stages.", "bit.encoder.stages."), ("norm.", "bit.norm."))
+    for row in resnet_timm(blocks):
+        if row.theirs.startswith("head.fc."):
+            continue
+        old, new = next((old, new) for old, new in prefixes if row.theirs.startswith(old))
+        theirs = row.theirs.replace(old, new, 1).replace(".blocks.", ".layers.")
+        yield dataclasses.replace(row, theirs=theirs)
+    yield Row(
+        ("head/conv2d/kernel",), "classifier.1.weight", lambda kernel: kernel[0, 0].T, lambda weight: (weight.T[None, None],)
+    )
+    yield same("head/conv2d/bias", "classifier.1.bias")
+
+
+# Flax before Linen counted all modules of a block together; some BiT files count their convolutions.
+PRE_LINEN = (r"/LayerNorm_[23]/", "/LayerNorm_1/")
+COUNTED = (r"/standardized_conv2d_\d+/", "/standardized_conv2d/")
+BLOCK, UNIT = r"blocks\.(\d+)\.", r"stages\.(\d+)\.blocks\.(\d+)\."  # of timm
+LAYER, HF_UNIT = r"vit\.encoder\.layer\.(\d+)\.", r"bit\.encoder\.stages\.(\d+)\.layers\.(\d+)\."  # of transformers
+LAYOUTS = (
+    Layout("released", "mixer", "pre_head_layer_norm/scale"),
+    Layout("internal", "mixer", "Mixer/encoder_norm/scale", mixer_internal, r"Mixer/encoderblock_(\d+)/", spellings=PRE_LINEN),
+    Layout("timm", "mixer", "blocks.0.mlp_tokens.fc1.weight", mixer_timm, BLOCK),
+    Layout("released", "vit", "Transformer/encoder_norm/scale"),
+    Layout("timm", "vit", "blocks.0.attn.qkv.weight", vit_timm, BLOCK),
+    Layout("transformers", "vit", "vit.layernorm.weight", vit_transformers, LAYER),
+    Layout("released", "resnet", "resnet/group_norm/gamma", prefix="resnet/", spellings=COUNTED),
+    Layout("timm", "resnet", "stages.0.blocks.0.conv1.weight", resnet_timm, UNIT),
+    Layout("transformers", "resnet", "bit.norm.weight", resnet_transformers, HF_UNIT),
+)

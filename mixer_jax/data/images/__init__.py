@@ -1,0 +1,1 @@
+"""Decode, crop and augment one image."""

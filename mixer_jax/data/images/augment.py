@@ -1,0 +1,118 @@
+"""What happens to an image between the source and the batch: random in training, fixed in evaluation.
+
+A transform is a function (image uint8 [h, w, 3] or, in training, rows.Rows; generator) -> uint8 [size, size, 3], or the same
+pixels in another layout, as the model takes them from the host (models/registry.py). Not here: the operations of RandAugment
+(randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+
+from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.randaugment import randaugment
+from mixer_jax.errors import UserError
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Layout = Callable[[np.ndarray], np.ndarray]
+
+
+def unchanged(image: np.ndarray) -> np.ndarray:
+    return image
+
+
+def train_transform(config: ConfigDict, image_size: int, layout: Layout = unchanged) -> Transform:
+    """Crop, flip and RandAugment of `config.augment`, in this order (arXiv 2105.01601, section 3 and Table 4); then `layout`.
+
+    What a crop leaves out is not resized, and only the resized image is flipped. Raises UserError for a size that does not fit.
+    """
+    crop = CROPS[config.crop](config, image_size)
+    layers, magnitude = config.randaugment_layers, config.randaugment_magnitude
+
+    def transform(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        image = crop(image, rng)
+        if config.flip and rng.random() < 0.5:
+            image = cv2.flip(image, 1)
+        return layout(randaugment(image, rng, layers, magnitude))
+
+    return transform
+
+
+def eval_transform(resize: str, resize_size: int, image_size: int, layout: Layout = unchanged) -> Transform:
+    """Resize (shorter side, or both sides: the two variants of supplement C), the central square, `layout`. Nothing is random."""
+    resized = _resizer(resize, resize_size, image_size)
+
+    def transform(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        del rng
+        return layout(images.central_crop(resized(image), image_size))
+
+    return transform
+
+
+def _resizer(resize: str, resize_size: int, image_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Before a square of image_size is cut out: shorter side ("small") or both sides ("square") to resize_size pixels."""
+    size = resize_size or round(image_size * 256 / 224)
+    if size < image_size:
+        raise UserError(f"resize_size is {size}: it must be at least image_size={image_size}, which is cut out of it.")
+    return {
+        "small": lambda image: images.resize_small(image, size),
+        "square": lambda image: images.resize(image, size, size),
+    }[resize]
+
+
+# The training crops: config -> a transform to [image_size, image_size, 3].
+
+
+def _inception(config: ConfigDict, image_size: int) -> Transform:
+    def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        part = inception_crop(image, rng, config.crop_min_area, config.crop_min_aspect, config.crop_max_aspect)
+        return images.resize(part, image_size, image_size)
+
+    return crop
+
+
+def _random(config: ConfigDict, image_size: int) -> Transform:
+    resized = _resizer(config.resize, config.resize_size, image_size)
+    return lambda image, rng: random_crop(resized(image[:, :]), rng, image_size)
+
+
+def _whole(config: ConfigDict, image_size: int) -> Transform:
+    return lambda image, rng: images.resize(image[:, :], image_size, image_size)
+
+
+CROPS = {"inception": _inception, "random": _random, "resize": _whole}
+
+
+def random_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """Any square of `size` pixels with equal chance, as BiT fine-tunes (arXiv 1912.11370). A view."""
+    top, left = (int(rng.integers(side - size + 1)) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def inception_crop(
+    image: np.ndarray, rng: np.random.Generator, min_area: float, min_aspect: float, max_aspect: float
+) -> np.ndarray:
+    """A random part of the image (Szegedy et al., arXiv 1409.4842), as TensorFlow's sample_distorted_bounding_box draws it.
+
+    Aspect (width / height) uniform in its range, height uniform among those for which the area is at least `min_area` of the
+    image and the part fits, one more where rounding to pixels leaves too small an area; after 100 vain draws the whole image.
+    The place is uniform among all; TensorFlow never takes the last row and column. [h, w, 3] -> [h', w', 3], a view.
+    """
+    height, width = image.shape[:2]
+    least = min_area * height * width
+    for _ in range(100):
+        draws = rng.random(4).tolist()  # at once, which takes a quarter of the time
+        aspect = min_aspect + draws[0] * (max_aspect - min_aspect)
+        highest = min(round((height * width / aspect) ** 0.5), height, int((width + 0.5) / aspect))
+        lowest = min(round((least / aspect) ** 0.5), highest)
+        crop_height = lowest + int(draws[1] * (highest + 1 - lowest))
+        if crop_height * round(crop_height * aspect) < least:
+            crop_height += 1
+        crop_width = round(crop_height * aspect)
+        if crop_height <= height and 0 < crop_width <= width and least <= crop_height * crop_width:
+            top = int(draws[2] * (height + 1 - crop_height))
+            left = int(draws[3] * (width + 1 - crop_width))
+            return image[top : top + crop_height, left : left + crop_width]
+    return image[:, :]

@@ -1,0 +1,146 @@
+"""One image on the host: decode, resize, crop. uint8 RGB in, uint8 RGB out; [-1, 1] comes later, on the device.
+
+What comes out of which file, and what TensorFlow's decode_image(channels=3, expand_animations=False) makes of the same, as
+compared with 2.15.1 and 2.21.0 ("same": to the bit):
+
+    JPEG    grey, YCbCr, RGB                 RGB; an EXIF rotation is ignored                             same
+            CMYK, YCCK                       RGB = (255 - C)(255 - K) / 255, ...; no colour profile       same to one level
+            truncated                        refused, and not filled up with grey                         same
+            damaged so that libjpeg warns    refused in training, taken in evaluation (see `decode`)      takes it, see below
+    PNG     grey, palette, 1 to 8 bits       RGB 8 bits                                                   same
+            16 bits                          the high byte                                                same
+            alpha, transparent colours       dropped: the colours underneath, not blended with any        same
+            animated                         the animation's first frame                                  see below
+            truncated, any flipped bit       refused: its checksums tell                                  same
+    other   GIF (animated or not), empty     refused by the first bytes                                   takes GIF
+    any     more than max_pixels, or sides   refused from the header, before anything is allocated        no such bound
+            beyond 1 : MAX_ASPECT
+
+TensorFlow decodes JPEGs with libjpeg's fast inverse DCT, and so do we: the exact one gives two bytes of three another value, by
+up to 8 levels. OpenCV, which reads the damaged ones, has only the exact one. TensorFlow knows no animated PNG and takes its
+default image, nearly always the first frame. A JPEG has no checksum: three of four flipped bits in the scan of a small one leave
+a stream that any decoder takes without a word, and then so does this one.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from mixer_jax.errors import UserError
+
+cv2.setNumThreads(0)  # the loader's threads already use every core
+
+JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+MAX_ASPECT = 1000  # a strip of few pixels is gigantic once its shorter side is resized to 256, as in evaluation
+
+# What libjpeg warns of although every pixel is sound, as in many files: stray bytes before the headers (markers APPn,
+# COM, DQT, SOF, DRI), one or two before the end, a wrong version; and what simplejpeg cannot read but OpenCV can.
+HARMLESS = re.compile(
+    r"extraneous bytes before marker 0x(e.|fe|db|c[012]|dd)|: [12] extraneous bytes before marker 0xd9"
+    r"|unknown JFIF revision|not determine subsampling"
+)
+
+
+class BadImageError(UserError):
+    """An image that cannot be read, or must not be. The message goes on after "FILE is"."""
+
+
+def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
+    """A JPEG or PNG file's bytes -> uint8 [h, w, 3], or BadImageError: the table above.
+
+    With `strict`, as in training, a JPEG is refused when its scan is damaged in a way that libjpeg only warns of: what it then
+    shows is shifted or wrong colours. Without, as in evaluation, it is taken: the paper's figures are over all images, as
+    TensorFlow reads them.
+    """
+    if data.startswith(JPEG):
+        jpeg_frame(data, max_pixels)
+        try:
+            return simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=True, strict=True)
+        except ValueError as error:
+            if strict and not HARMLESS.search(str(error)):
+                raise BadImageError(f"a damaged JPEG ({error})") from error
+            return _opencv_decode(data, "JPEG")
+    if data.startswith(PNG):
+        _check_size(*_png_size(data), max_pixels)
+        return _opencv_decode(data, "PNG")
+    raise BadImageError(f"neither JPEG nor PNG (its first bytes are {data[:4]!r})" if data else "empty")
+
+
+def _check_size(height: int, width: int, max_pixels: int) -> None:
+    if height * width > max_pixels:
+        raise BadImageError(f"too large: {height} x {width} pixels, and config.loader.max_pixels is {max_pixels}")
+    if max(height, width) > MAX_ASPECT * min(height, width):  # a side of 0 too
+        raise BadImageError(f"too thin: {height} x {width} pixels")
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Height and width. Refuses chunks that are longer than the file, for which OpenCV would allocate what they claim."""
+    at = len(PNG)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+        if kind == b"IEND" and at <= len(data) and data[12:16] == b"IHDR":
+            width, height = struct.unpack_from(">II", data, 16)
+            return height, width
+    raise BadImageError("a damaged PNG (it ends too soon)")
+
+
+def jpeg_frame(data: bytes, max_pixels: int) -> tuple[int, int, int]:
+    """(height, width, place of the frame header that says so). Raises BadImageError for more than `max_pixels`."""
+    for marker, at in jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF0 to SOF15 but for DHT, JPG, DAC
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            _check_size(height, width, max_pixels)
+            return height, width, at
+    raise BadImageError("a damaged JPEG (no header)")
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(marker, place) of all up to the first scan, on the way to it that libjpeg takes: stray bytes are passed over."""
+    at = data.find(b"\xff", 2)
+    while 0 <= at <= len(data) - 9:
+        marker, length = struct.unpack_from(">xBH", data, at)
+        yield marker, at
+        if marker in (0xD9, 0xDA):  # the end, or a scan
+            break
+        alone = marker in (0x00, 0x01, 0xD8, 0xFF) or 0xD0 <= marker <= 0xD7  # no segment follows
+        at = data.find(b"\xff", at + 1 if alone else at + 2 + length)
+
+
+def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:  # a size beyond OpenCV's own bound
+        raise BadImageError(f"a {kind} that OpenCV refuses ({error.err})") from error
+    if image is None:
+        raise BadImageError(f"a damaged {kind}")
+    return image
+
+
+def resize_large(image: np.ndarray, size: int) -> np.ndarray:
+    """Longer side to `size` pixels, smaller than it was, the aspect kept; each pixel is the mean of the area."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    return cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[h, w, 3] -> [height, width, 3], bilinear between the four nearest pixels, as the paper's code resizes its crops."""
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_small(image: np.ndarray, size: int) -> np.ndarray:
+    """Shorter side to `size` pixels, the aspect kept; a smaller image is the mean of the area, as in the paper's code."""
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    new_size = (max(size, round(width * scale)), max(size, round(height * scale)))
+    return cv2.resize(image, new_size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def central_crop(image: np.ndarray, size: int) -> np.ndarray:
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]

@@ -1,0 +1,50 @@
+"""JPEGs that are decoded no farther than the last row that is asked for.
+
+A training crop ends at four fifths of the height on average, so that this saves a sixth of the decoding. How: the frame header is
+made to tell a smaller height, where libjpeg stops; it passes over the rest of the scan.
+
+Damage in that rest goes unseen, and the warning that libjpeg gives for passing over hides those of damage before. So this is for
+files that are known to be sound: `prepare` decodes each whole and keeps what `decodes_by_rows` says beside it in the shard, whose
+checksums tell that it still is what it was. What comes out is to the bit what images.decode gives.
+"""
+
+import struct
+
+import numpy as np
+import simplejpeg
+
+from mixer_jax.data.images import decode as images
+
+SEQUENTIAL = (0xC0, 0xC1)  # frames whose scan has the rows in their order
+SCAN = 0xDA
+CONTEXT = 2  # rows below the last one, whose colour libjpeg mixes into its own
+
+
+class Rows:
+    """An image of which `image[rows, columns]`, two slices, is uint8 [h, w, 3]."""
+
+    def __init__(self, data: bytes, max_pixels: int):
+        """Of a file for which `decodes_by_rows` holds. Raises images.BadImageError when it has more than `max_pixels`."""
+        height, width, self._frame = images.jpeg_frame(data, max_pixels)
+        self._data, self.shape = data, (height, width, 3)
+
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = part
+        _, stop, _ = rows.indices(self.shape[0])
+        cut = bytearray(self._data)
+        struct.pack_into(">H", cut, self._frame + 5, min(stop + CONTEXT, self.shape[0]))
+        return simplejpeg.decode_jpeg(cut, colorspace="RGB", fastdct=True, strict=False)[rows, columns]
+
+
+def decodes_by_rows(data: bytes) -> bool:
+    """Whether a file is a JPEG with all its colours in one scan, from the top down, that decodes whole without a warning."""
+    if not data.startswith(images.JPEG):
+        return False
+    places = {marker: at for marker, at in images.jpeg_segments(data) if marker in (*SEQUENTIAL, SCAN)}
+    if len(places) < 2 or data[min(places.values()) + 9] != data[places[SCAN] + 4]:  # colours of the frame, and of the scan
+        return False
+    try:
+        simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=True, strict=True)
+    except ValueError:
+        return False
+    return True

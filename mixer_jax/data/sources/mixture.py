@@ -1,0 +1,66 @@
+"""Several sources as one. Which of their records comes when: order.py."""
+
+import itertools
+from bisect import bisect_right
+
+import numpy as np
+
+from mixer_jax.data.sources.record import Record, Source
+from mixer_jax.errors import UserError
+
+BLOCK = 2**16  # positions of the stream in which the parts have exactly their shares
+
+
+class Mixture:
+    """The records of the parts one after the other, their classes joined by name.
+
+    Classes are numbered as they are met: a name of an earlier part has its number. Raises UserError for a name twice in one part,
+    and for a weight too small to have a slot among BLOCK, to which the shares are rounded.
+    """
+
+    def __init__(self, parts: dict[str, Source], weights: list[float]):
+        self.parts = list(parts.values())
+        self.starts = [0, *itertools.accumulate(map(len, self.parts))]
+        self.bounds = [0, *np.rint(np.cumsum(weights) * (BLOCK / sum(weights))).astype(int).tolist()]
+        numbers: dict[str, int] = {}  # name -> class
+        self._class_of = [[numbers.setdefault(name, len(numbers)) for name in part.class_names] for part in self.parts]
+        for name, classes, (first, after) in zip(parts, self._class_of, itertools.pairwise(self.bounds), strict=True):
+            if first == after:
+                raise UserError(f"data.parts.{name}.weight is less than one in {BLOCK} of all: raise it, or leave the part out.")
+            if len(set(classes)) < len(classes):
+                raise UserError(
+                    f"data.parts.{name} has two classes of one name: a mixture, which joins classes by name, needs two."
+                )
+        self.class_names, self.num_classes = tuple(numbers), len(numbers)
+        self.max_labels = max(part.max_labels for part in self.parts)
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        part, place = self._find(index)
+        record = self.parts[part][place]
+        return record._replace(labels=self._joined(part, record.labels))
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        part, place = self._find(index)
+        return self._joined(part, self.parts[part].labels(place))
+
+    def describe(self, index: int) -> str:
+        part, place = self._find(index)
+        return self.parts[part].describe(place)
+
+    def identity(self) -> str:
+        return " + ".join(part.identity() for part in self.parts)
+
+    def peers(self, index: int) -> range:
+        """The records of the same part."""
+        part, _ = self._find(index)
+        return range(self.starts[part], self.starts[part + 1])
+
+    def _find(self, index: int) -> tuple[int, int]:
+        part = bisect_right(self.starts, index) - 1
+        return part, index - self.starts[part]
+
+    def _joined(self, part: int, labels: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(self._class_of[part][label] for label in labels)

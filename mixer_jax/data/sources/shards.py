@@ -1,0 +1,156 @@
+"""Our own shards: one split as ArrayRecord files. What a split is and that it is whole: manifest.py. Making them: preparation/.
+
+    DIR/SPLIT/SPLIT-00003-of-00626.array_record
+
+Each image is a record: `<HHB` (bytes of its name, number of its labels, whether rows.py may decode it), the labels as int32, the
+name in UTF-8, the image file's bytes. One more record ends the shard, int32: the number of labels of each image, then all labels
+in a row. So labels are read without the images.
+
+Memory does not grow with the split. An open shard keeps the place of each of its images in memory, about 10 bytes an image. So
+shards are opened when they are read, and those that may be open at once are bounded: INDEXED_IMAGES in all processes that decode,
+and half the files that a process may have. Where a split has more, the one used least recently is closed, and opened again when
+an image of it is wanted: two reads more, of 125 KiB together, and 0.1 ms of CPU. `python -m mixer_jax bench memory` measures it.
+"""
+
+import itertools
+import os
+import resource
+import struct
+from array import array
+from bisect import bisect_right
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from mixer_jax.data.images.partial_jpeg import decodes_by_rows
+from mixer_jax.data.sources.manifest import MANIFEST, Manifest, shard_name
+from mixer_jax.errors import UserError
+
+INDEXED_IMAGES = 2**24  # of a split's open shards: about 160 MB, and enough for all of ImageNet-21k
+SHARD_OVERHEAD = 256  # an open shard takes as much memory as the places of so many images, beside those of its own
+MOST_FILES = 2**20
+sharing_processes = 1  # that read the same split and divide INDEXED_IMAGES among them
+_HEAD = struct.Struct("<HHB")
+
+
+class Entry(NamedTuple):
+    name: str
+    labels: tuple[int, ...]
+    image: bytes
+    by_rows: bool
+
+
+def pack(name: str, labels: tuple[int, ...], image: bytes) -> bytes:
+    encoded = name.encode()
+    head = _HEAD.pack(len(encoded), len(labels), decodes_by_rows(image))
+    return head + np.asarray(labels, "<i4").tobytes() + encoded + image
+
+
+def unpack(record: bytes) -> Entry:
+    name_bytes, num_labels, by_rows = _HEAD.unpack_from(record)
+    labels = struct.unpack_from(f"<{num_labels}i", record, _HEAD.size)
+    start = _HEAD.size + 4 * num_labels
+    return Entry(record[start : start + name_bytes].decode(), labels, record[start + name_bytes :], bool(by_rows))
+
+
+def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -> None:
+    """Writes (name, labels, image) in order, down to the disk. Equal records give equal bytes."""
+    counts = [len(labels) for _, labels, _ in records]
+    labels = [label for _, labels, _ in records for label in labels]
+    try:
+        writer = ArrayRecordWriter(str(file), "group_size:1,uncompressed")  # images are compressed already
+        for record in records:
+            writer.write(pack(*record))
+        writer.write(np.asarray(counts + labels, "<i4").tobytes())
+        writer.close()
+    except RuntimeError as error:
+        raise UserError(f"{file} cannot be written: {error}. Make room and run the command again, it goes on.") from error
+    descriptor = os.open(file, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+class ShardReader:
+    """Random access to the images of a split, by many threads at once (an ArrayRecordReader allows it: tests/data)."""
+
+    def __init__(self, directory: Path, verify: str):
+        manifest = Manifest(directory)
+        manifest.check(verify)
+        self.class_names, self.max_labels, self.identity = manifest.class_names, manifest.max_labels, manifest.identity()
+        self._directory, self._split = directory, manifest.split
+        self._starts = array("q", np.cumsum([0, *(shard.records for shard in manifest.shards)]).tolist())
+        self._open_none()
+
+    def _open_none(self) -> None:
+        most_images = max(after - start for start, after in itertools.pairwise(self._starts))
+        # One that is closed while another thread reads it stays open until that thread lets go of it.
+        self._opened = lru_cache(maxsize=most_open(most_images))(open_shard)
+        self._labels = lru_cache(maxsize=8)(read_labels)  # whoever asks for all labels asks in order
+
+    def __getstate__(self) -> dict:
+        """For another process, which opens shards of its own: workers.py."""
+        return {name: value for name, value in vars(self).items() if name not in ("_opened", "_labels")}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._open_none()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def read(self, index: int) -> Entry:
+        file, images, place = self._find(index)
+        try:
+            return unpack(self._opened(file, images).read([place])[0])
+        except RuntimeError as error:  # ArrayRecord's own checksum
+            raise UserError(f"{self.describe(index)} has changed on the disk since it was checked: {error}") from error
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        file, images, place = self._find(index)
+        ends, labels = self._labels(file, images)
+        return tuple(labels[ends[place] : ends[place + 1]].tolist())
+
+    def describe(self, index: int) -> str:
+        file, _, place = self._find(index)
+        return f"{file} record {place}"
+
+    def _find(self, index: int) -> tuple[str, int, int]:
+        """(the shard's file, how many images it has, the image's place in it)"""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shard = bisect_right(self._starts, index) - 1
+        start, stop = self._starts[shard : shard + 2]
+        return f"{self._directory}/{shard_name(self._split, shard, len(self._starts) - 1)}", stop - start, index - start
+
+
+def open_shard(file: str, images: int) -> ArrayRecordReader:
+    """Raises UserError when it cannot be opened or does not hold so many images."""
+    # By default a megabyte of the shard's end would be read, for an index of some kilobytes.
+    options = "readahead_buffer_size:0,footer_prefetch_bytes:0"
+    reader = ArrayRecordReader(file, options=options, file_reader_buffer_size=32768)
+    try:
+        if not reader.ok():
+            reader.close()  # which says why
+    except RuntimeError as error:
+        raise UserError(f"{file} cannot be opened: {error}") from error
+    if reader.num_records() != images + 1:
+        raise UserError(f"{file} does not hold the {images} images that {MANIFEST} gives it. Copy it again.")
+    return reader
+
+
+def read_labels(file: str, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """([images + 1] where each image's labels begin and end, [all] labels)"""
+    numbers = np.frombuffer(open_shard(file, images).read([images])[0], "<i4")
+    return np.concatenate([[0], np.cumsum(numbers[:images])]), numbers[images:]
+
+
+def most_open(images: int) -> int:
+    """How many shards of up to `images` images a split may have open. Raises the process's limit of files as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(1, min(INDEXED_IMAGES // sharing_processes // (images + SHARD_OVERHEAD), allowed // 2))

@@ -1,0 +1,1 @@
+"""Order, workers and batches."""

@@ -1,0 +1,1 @@
+"""The operations of models/ as a compiler runs them fastest, and the table that chooses."""

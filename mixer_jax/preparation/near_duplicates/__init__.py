@@ -1,0 +1,1 @@
+"""Find copies of other sets' images."""

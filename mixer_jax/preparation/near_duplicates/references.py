@@ -1,0 +1,133 @@
+"""Images that must not be among those prepared (`prepare --drop-near-duplicates-of`), such as a test set's: where they lie.
+
+What is a copy of one of them: duplicates.py. They are named as in `--from` (inputs.py), but for tfds: and cifar:, and their
+classes are not asked for; a split that `prepare` made is records:DIR/SPLIT. They are read and hashed whenever shards are to be
+made, also when a preparation goes on: some milliseconds of CPU an image.
+
+An image is dropped for what it and they are, whichever shard or thread it is in. A manifest's row lists what was dropped of its
+shard, and DIR/SPLIT/duplicates.tsv lists all, exact ones first, then near ones from the least to the greatest distance.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from mixer_jax.data.images import decode as images
+from mixer_jax.data.sources.manifest import DUPLICATES, UNFINISHED, Shard, split_folders
+from mixer_jax.data.sources.shards import ShardReader
+from mixer_jax.errors import UserError
+from mixer_jax.preparation.inputs import LISTERS, MAX_PIXELS, Inputs, ListedInputs, Recipe, list_files
+from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE, MIN_CORRELATION, Fingerprint, Index, reference_fingerprint
+from mixer_jax.records import Progress
+
+CHUNK = 64  # images that a thread hashes at a time
+
+
+class RecordsInputs:
+    """A split that `prepare` made, as inputs.Inputs but for its classes."""
+
+    def __init__(self, directory: Path):
+        if directory not in (splits := split_folders(directory)):
+            named = ", ".join(f"records:{split}" for split in splits)
+            raise UserError(f"{directory} holds splits, which one is meant? Choose from {named}.")
+        self._reader = ShardReader(directory, "full")
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def name(self, number: int) -> str:
+        return self._reader.read(number).name
+
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
+        for number in numbers:
+            entry = self._reader.read(number)
+            yield number, entry.image, entry.labels
+
+    def sha256(self) -> str:
+        return self._reader.identity
+
+
+class References:
+    """All images to compare with, numbered through in the order of their sources."""
+
+    def __init__(self, recipe: Recipe, target: Path):
+        """Raises UserError for a source that is not there, and for one of which all would be copies."""
+        self._inputs = {source: _open(source, recipe, target) for source in recipe.drop_near_duplicates_of}
+        self._index = Index([], [])
+
+    def describe(self) -> dict:
+        """What a manifest says of them; nothing where there are none."""
+        digests = {source: inputs.sha256() for source, inputs in self._inputs.items()}
+        return {"references": digests, "near": [MAX_DISTANCE, MIN_CORRELATION]} if digests else {}
+
+    def hash(self, threads: int) -> None:
+        """Before `find`. Raises UserError for an image that cannot be read."""
+        chunks = [
+            (source, range(start, min(start + CHUNK, len(inputs))))
+            for source, inputs in self._inputs.items()
+            for start in range(0, len(inputs), CHUNK)
+        ]
+        hashed, progress = [], Progress(sum(map(len, self._inputs.values())), 0, unit="reference")
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                for part in pool.map(self._hash_chunk, chunks):
+                    hashed += part
+                    progress.update(len(hashed))
+        except OSError as error:
+            raise UserError(f"{error}. Mend it and run the command again, it goes on.") from error
+        finally:
+            progress.close()
+        self._index = Index([digest for digest, _ in hashed], [fingerprint for _, fingerprint in hashed])
+
+    def _hash_chunk(self, chunk: tuple[str, range]) -> list[tuple[bytes, Fingerprint]]:
+        source, numbers = chunk
+        inputs, hashed = self._inputs[source], []
+        for number, data, _ in inputs.read(numbers):
+            try:
+                image = images.decode(data, MAX_PIXELS, strict=False)
+            except images.BadImageError as error:
+                raise UserError(f"{source} cannot be compared with: {inputs.name(number)} is {error}. Take it out.") from error
+            hashed.append((hashlib.sha256(data).digest(), reference_fingerprint(image)))
+        return hashed
+
+    def find(self, name: str, data: bytes, image: np.ndarray) -> list | None:
+        """The row [name, kind, distance, source, name there] of an image that is a copy: of its file's bytes and its pixels."""
+        match = self._index.find(data, image)
+        if match is None:
+            return None
+        number = match.number
+        for source, inputs in self._inputs.items():
+            if number < len(inputs):
+                return [name, match.kind, match.distance, source, inputs.name(number)]
+            number -= len(inputs)
+        raise IndexError(match.number)
+
+
+def _open(source: str, recipe: Recipe, target: Path) -> Inputs | RecordsInputs:
+    kind, _, place = source.partition(":")
+    path = Path(place).expanduser()
+    if source == recipe.source or (kind == "records" and path.resolve() == target.resolve()):
+        raise UserError(f"--drop-near-duplicates-of {source}: that is what is prepared, and nothing would be left. Leave it out.")
+    if kind == "records":
+        return RecordsInputs(path)
+    if kind not in LISTERS:
+        raise UserError(
+            f"--drop-near-duplicates-of {source}: it must be {', '.join(f'{name}:...' for name in LISTERS)} or "
+            "records:DIR/SPLIT. Anything else is prepared first, such as --from tfds:NAME --split SPLIT."
+        )
+    files, _ = list_files(kind, path, "")
+    return ListedInputs(files, (), [()] * len(files.names))
+
+
+def write_list(target: Path, shards: list[Shard]) -> None:
+    """DIR/SPLIT/duplicates.tsv"""
+    dropped = [row for shard in shards for row in shard.duplicates]
+    lines = sorted((kind, distance, name, source, there) for name, kind, distance, source, there in dropped)
+    text = "".join("\t".join(map(str, line)) + "\n" for line in [("kind", "distance", "image", "of", "reference"), *lines])
+    temporary = target / UNFINISHED / DUPLICATES
+    temporary.write_text(text)
+    os.replace(temporary, target / DUPLICATES)

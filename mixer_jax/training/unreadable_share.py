@@ -1,0 +1,48 @@
+"""How many training images were bad so far, and when they are too many to go on.
+
+The count is the step's own metric, summed over all devices: every host sees the same number and stops at the same step.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from mixer_jax.errors import UserError
+
+
+class TooManyBadError(UserError):
+    """More than the stated share of the training images cannot be read."""
+
+
+@dataclasses.dataclass
+class BadShare:
+    """`count` rows of the batches so far stood for a bad image; `max_share` of the records may be bad. `first(n)` lists some."""
+
+    num_examples: int
+    batch_size: int
+    max_share: float
+    first: Callable[[int], list[str]]
+    count: int = 0
+
+    def add(self, step: int, substituted: int) -> int:
+        """Counts those of a step's batch; returns all so far. Raises TooManyBadError."""
+        self.count += substituted
+        if self.count > self.allowed(step * self.batch_size):
+            images, listed = step * self.batch_size, "\n  ".join(self.first(5)) or "none"
+            raise TooManyBadError(
+                f"By step {step}, {self.count} of {images} training images could not be read ({self.count / images:.2%}); "
+                f"config.loader.max_bad_share allows {self.max_share:.2%} of the data. The first this host met:\n  {listed}\n"
+                "Mend or replace them, or raise config.loader.max_bad_share. The same command goes on from the last checkpoint."
+            )
+        return self.count
+
+    def allowed(self, images: int) -> float:
+        """How many of the first `images` may be bad: the smaller of two bounds.
+
+        An epoch has each record once, so max_share x num_examples for each epoch begun: data at the share or below never stop a
+        run; data above it (by a batch, where a batch reaches into the next epoch) do within one. Long before that chance speaks:
+        data at the share pass five standard deviations and five images above the mean less than once in a million runs.
+        """
+        epochs_begun = math.ceil(images / self.num_examples)
+        mean = self.max_share * images
+        return min(self.max_share * self.num_examples * epochs_begun, mean + 5 * math.sqrt(mean) + 5)

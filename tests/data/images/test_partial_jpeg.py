@@ -1,0 +1,79 @@
+"""JPEGs decoded down to a row: the same bits as the whole, for those files and no others that are known to be sound."""
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from sklearn.datasets import load_sample_images
+
+from mixer_jax.config import default_config
+from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.images.partial_jpeg import Rows, decodes_by_rows
+
+PHOTOGRAPHS = load_sample_images().images
+SAMPLINGS = ("444", "422", "420", "440", "411", "Gray")
+
+
+def encoded(height: int, width: int, sampling: str = "420", quality: int = 92, which: int = 0) -> bytes:
+    image = np.ascontiguousarray(PHOTOGRAPHS[which][100 : 100 + height, 200 : 200 + width])
+    if sampling == "Gray":
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+        return simplejpeg.encode_jpeg(grey, quality=quality, colorspace="GRAY", colorsubsampling="Gray")
+    return simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling=sampling)
+
+
+def opencv_encoded(*options: int) -> bytes:
+    return cv2.imencode(".jpg", PHOTOGRAPHS[0], options)[1].tobytes()
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (64, 48), (131, 99)])
+def test_any_part_is_to_the_bit_that_of_the_whole_image(sampling, size):
+    data = encoded(*size, sampling)
+    assert decodes_by_rows(data)
+    whole, rows = images.decode(data, 2**20), Rows(data, 2**20)
+    assert rows.shape == whole.shape
+    np.testing.assert_array_equal(rows[:, :], whole)
+    for stop in range(1, size[0] + 1):
+        top, left = stop // 3, size[1] // 4
+        np.testing.assert_array_equal(rows[top:stop, left:], whole[top:stop, left:])
+
+
+def test_restart_markers_are_borne():
+    data = opencv_encoded(cv2.IMWRITE_JPEG_RST_INTERVAL, 4)
+    assert b"\xff\xd1" in data and decodes_by_rows(data)
+    whole = images.decode(data, 2**20)
+    for stop in (1, 40, 200, 426):
+        np.testing.assert_array_equal(Rows(data, 2**20)[:stop, :], whole[:stop])
+
+
+@pytest.mark.parametrize("crop", ["inception", "random", "resize"])
+def test_every_training_crop_is_the_same_of_rows_and_of_pixels(crop):
+    config, data = default_config().augment, encoded(300, 400)
+    config.crop = crop
+    transform = train_transform(config, 32)
+    for seed in range(20):
+        views = [transform(image, np.random.default_rng(seed)) for image in (Rows(data, 2**20), images.decode(data, 2**20))]
+        np.testing.assert_array_equal(*views)
+
+
+def test_a_file_that_is_damaged_progressive_or_no_jpeg_is_decoded_whole():
+    sound = encoded(64, 64)
+    bad = bytearray(sound)
+    bad[len(bad) // 2 : len(bad) // 2 + 40] = bytes(40)
+    others = {
+        "damaged": bytes(bad),
+        "truncated": sound[:-100],
+        "progressive": opencv_encoded(cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        "png": cv2.imencode(".png", PHOTOGRAPHS[0])[1].tobytes(),
+        "no headers": sound[:20],
+        "empty": b"",
+    }
+    assert decodes_by_rows(sound)
+    assert [name for name, data in others.items() if decodes_by_rows(data)] == []
+
+
+def test_a_header_with_too_many_pixels_is_refused_before_anything_is_decoded():
+    with pytest.raises(images.BadImageError, match=r"64 x 64 pixels, and config.loader.max_pixels is 4095"):
+        Rows(encoded(64, 64), 4095)

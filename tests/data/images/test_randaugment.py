@@ -1,0 +1,238 @@
+"""Each operation against a reference of its own: Pillow's where Pillow has it, else its definition in NumPy."""
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+from sklearn.datasets import load_sample_images
+
+from mixer_jax.data.images.randaugment import OPERATIONS, randaugment
+
+MAGNITUDES = (0, 1, 2, 5, 8, 10, 15, 20)  # Table 4 has 10, 15 and 20
+PHOTOGRAPHS = tuple(cv2.resize(image, (192, 160), interpolation=cv2.INTER_AREA) for image in load_sample_images().images)
+
+
+class Recorder(np.random.Generator):
+    """A generator that remembers its numbers in [0, 1)."""
+
+    def __init__(self, seed: int):
+        super().__init__(np.random.PCG64(seed))
+        self.drawn: list[float] = []
+
+    def random(self, *arguments):
+        numbers = super().random(*arguments)
+        self.drawn += np.atleast_1d(numbers).tolist()
+        return numbers
+
+
+# References: (image, magnitude m, numbers drawn) -> image. What m stands for is written from section 3.2 of the authors' code.
+
+
+def pillow(operation: Callable[[Image.Image, float], Image.Image]) -> Callable:
+    return lambda image, m, drawn: np.asarray(operation(Image.fromarray(image), m))
+
+
+def enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Callable:
+    return pillow(lambda image, m: kind(image).enhance(1.8 * m / 10 + 0.1))
+
+
+def solarize_add(image: np.ndarray, m: float, drawn: list[float]) -> np.ndarray:
+    bright = np.minimum(image.astype(int) + int(110 * m / 10), 255)
+    return np.where(image < 128, bright, image)
+
+
+def cutout(image: np.ndarray, m: float, drawn: list[float]) -> np.ndarray:
+    height, width = image.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    from_y, from_x = y - math.floor(drawn[0] * height), x - math.floor(drawn[1] * width)
+    half = int(40 * m / 10)
+    inside = (from_y >= -half) & (from_y < half) & (from_x >= -half) & (from_x < half)
+    return np.where(inside[..., None], 128, image)
+
+
+def moved(place: Callable) -> Callable:
+    """The pixel nearest to `place`; grey where there is none."""
+
+    def reference(image: np.ndarray, m: float, drawn: list[float]) -> np.ndarray:
+        height, width = image.shape[:2]
+        y, x = np.mgrid[:height, :width].astype(np.float64)
+        sign = 1 if drawn[0] < 0.5 else -1
+        column, row = (np.floor(np.round(at, 9) + 0.5).astype(int) for at in place(x, y, sign * m / 10, image))
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        result = np.full_like(image, 128)
+        result[inside] = image[row[inside], column[inside]]
+        return result
+
+    return reference
+
+
+def turned(x, y, share, image):
+    """About the centre, by 30 degrees times the share, in complex numbers."""
+    centre = (image.shape[1] - 1 + 1j * (image.shape[0] - 1)) / 2
+    place = centre + np.exp(1j * np.radians(30 * share)) * (x + 1j * y - centre)
+    return place.real, place.imag
+
+
+MOVES = {  # x, y of the result, share m / 10 with its sign, image -> x, y in the image; pixels are numbered from the upper left
+    "Rotate": turned,
+    "ShearX": lambda x, y, share, image: (x + 0.3 * share * y, y),
+    "ShearY": lambda x, y, share, image: (x, y + 0.3 * share * x),
+    "TranslateX": lambda x, y, share, image: (x + 100 * share, y),
+    "TranslateY": lambda x, y, share, image: (x, y + 100 * share),
+}
+REFERENCES = {
+    "AutoContrast": pillow(lambda image, m: ImageOps.autocontrast(image)),
+    "Equalize": pillow(lambda image, m: ImageOps.equalize(image)),
+    "Invert": pillow(lambda image, m: ImageOps.invert(image)),
+    "Posterize": pillow(lambda image, m: ImageOps.posterize(image, min(max(int(4 * m / 10), 1), 8))),
+    "Solarize": pillow(lambda image, m: ImageOps.solarize(image, int(256 * m / 10))),
+    "Color": enhance(ImageEnhance.Color),
+    "Contrast": enhance(ImageEnhance.Contrast),
+    "Brightness": enhance(ImageEnhance.Brightness),
+    "Sharpness": enhance(ImageEnhance.Sharpness),
+    "Cutout": cutout,
+    "SolarizeAdd": solarize_add,
+} | {name: moved(place) for name, place in MOVES.items()}
+MULTIPLY = ("AutoContrast", "Color", "Contrast", "Brightness", "Sharpness")
+FLAT = np.broadcast_to(np.uint8([0, 77, 255]), (20, 30, 3))
+TWO_LEVELS = np.where(np.arange(600).reshape(20, 30, 1) % 7 > 2, np.uint8([3, 77, 255]), np.uint8([4, 200, 0]))
+NOISE = np.random.default_rng(0).integers(0, 256, (31, 33, 3), np.uint8)
+
+
+def run(name: str, image: np.ndarray, magnitude: float, seed: int) -> tuple[np.ndarray, list[float]]:
+    """What the operation makes of the image, and what it drew."""
+    operation, arguments = OPERATIONS[name]
+    rng = Recorder(seed)
+    return operation(image, *arguments(magnitude, rng)), rng.drawn
+
+
+def test_they_are_the_sixteen_of_the_authors_code():
+    assert len(OPERATIONS) == 16
+    assert set(OPERATIONS) == set(REFERENCES)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_its_reference_everywhere_within_one_level_where_a_factor_is_multiplied(name: str):
+    tolerance = 1 if name in MULTIPLY else 0
+    for magnitude in MAGNITUDES:
+        for image in (*PHOTOGRAPHS, FLAT, TWO_LEVELS, NOISE):
+            for seed in range(4):  # two of each sign, four places
+                seen, drawn = run(name, image, magnitude, seed)
+                expected = REFERENCES[name](image, magnitude, drawn)
+                assert np.abs(seen.astype(int) - expected).max() <= tolerance, f"m = {magnitude}, seed {seed}"
+                if not drawn:
+                    break
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_pixels_move_as_pillow_moves_them_but_where_its_fixed_point_may_take_the_neighbour(name: str):
+    """Pillow computes places in 1 / 65536: one that lies half way between two pixels to that precision may fall either way.
+
+    Those are lines of the shears (every tenth pixel at m = 10, every twentieth at 5 and 15) and some of a rotation's (one in
+    fifty). For Pillow, numbers are corners of pixels: hence the halves.
+    """
+    for magnitude in MAGNITUDES:
+        for seed in range(4):
+            image = PHOTOGRAPHS[seed % 2]
+            seen, drawn = run(name, image, magnitude, seed)
+            share = magnitude / 10 * (1 if drawn[0] < 0.5 else -1)
+
+            def place(x, y, share=share, image=image):
+                return np.array(MOVES[name](x - 0.5, y - 0.5, share, image)) + 0.5
+
+            shift = place(0, 0)
+            matrix = np.stack([place(1, 0) - shift, place(0, 1) - shift, shift], -1)
+            size, grey = image.shape[1::-1], (128, 128, 128)
+            expected = Image.fromarray(image).transform(
+                size, Image.Transform.AFFINE, matrix.ravel().tolist(), Image.Resampling.NEAREST, fillcolor=grey
+            )
+            y, x = np.mgrid[: size[1], : size[0]] + 0.5
+            from_halfway = np.abs((place(x, y) + 0.5) % 1 - 0.5).min(axis=0)
+            certain = from_halfway > 0.005
+            np.testing.assert_array_equal(seen[certain], np.asarray(expected)[certain])
+            assert certain.mean() > 0.89
+
+
+def test_solarize_has_an_effect_below_magnitude_10_alone():
+    for magnitude in MAGNITUDES:
+        assert np.array_equal(run("Solarize", NOISE, magnitude, 0)[0], NOISE) == (magnitude >= 10)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (8, 8), (224, 224)])
+def test_an_operation_gives_a_new_image_of_the_same_kind_and_leaves_its_input_alone(name: str, size: tuple[int, int]):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    image.flags.writeable = False  # as decoders may give it
+    for magnitude in MAGNITUDES:
+        seen, _ = run(name, image, magnitude, 0)
+        assert (seen.shape, seen.dtype, seen.flags.c_contiguous) == (image.shape, np.uint8, True)
+        assert not np.shares_memory(seen, image)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_part_of_a_larger_image_is_treated_as_an_image(name: str):
+    large = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    for part in (large[5:25, 10:40], large[:, ::-1]):
+        expected, _ = run(name, np.ascontiguousarray(part), 15, 3)
+        np.testing.assert_array_equal(run(name, part, 15, 3)[0], expected)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_both_directions_are_equally_likely(name: str):
+    _, arguments = OPERATIONS[name]
+    rng = np.random.default_rng(0)
+    strengths = [arguments(15, rng)[0] for _ in range(2000)]
+    assert len(set(strengths)) == 2 and sum(strengths) == pytest.approx(0, abs=0.05 * sum(map(abs, strengths)))
+
+
+def test_the_cut_out_square_is_centred_anywhere_with_equal_chance():
+    image = np.zeros((12, 20, 3), np.uint8)
+    centres = np.zeros((12, 20), int)
+    rng = np.random.default_rng(0)
+    for _ in range(4800):
+        _, arguments = OPERATIONS["Cutout"]
+        half, y, x = arguments(0.25, rng)
+        seen = OPERATIONS["Cutout"][0](image, half, y, x)
+        row, column = np.argwhere(seen[..., 0] == 128).max(axis=0)  # half is 1: two pixels, the centre the later one
+        centres[row, column] += 1
+    assert half == 1 and centres.sum() == 4800
+    assert ((centres - 20) ** 2 / 20).sum() < 290  # chi-square, 239 degrees of freedom: 1 %
+
+
+def test_each_operation_is_drawn_with_equal_chance_in_each_layer(monkeypatch):
+    calls: list[str] = []
+
+    def recorded(name: str) -> tuple[Callable, Callable]:
+        return lambda image: calls.append(name) or image, lambda magnitude, rng: ()
+
+    monkeypatch.setattr("mixer_jax.data.images.randaugment.ROWS", tuple(recorded(name) for name in OPERATIONS))
+    rng = np.random.default_rng(0)
+    for _ in range(8000):
+        randaugment(NOISE, rng, 2, 15)
+    for layer in (calls[::2], calls[1::2]):
+        counts = np.array([layer.count(name) for name in OPERATIONS])
+        assert counts.sum() == 8000 and ((counts - 500) ** 2 / 500).sum() < 30.6  # chi-square, 15 degrees of freedom: 1 %
+    pairs = np.unique([f"{first} {second}" for first, second in zip(calls[::2], calls[1::2], strict=True)], return_counts=True)[1]
+    assert len(pairs) == 256 and ((pairs - 31.25) ** 2 / 31.25).sum() < 310  # 255 degrees of freedom: also one twice, 1 %
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_result_is_that_many_operations_one_after_the_other_and_depends_on_the_generator_alone(layers: int):
+    rng, again = np.random.default_rng(5), np.random.default_rng(5)
+    results = [randaugment(PHOTOGRAPHS[0], rng, layers, 15) for _ in range(30)]
+    expected = []
+    for _ in range(30):
+        image = PHOTOGRAPHS[0]
+        for drawn in again.integers(16, size=layers):
+            operation, arguments = list(OPERATIONS.values())[drawn]
+            image = operation(image, *arguments(15, again))
+        expected.append(image)
+    np.testing.assert_array_equal(results, expected)
+    assert len({result.tobytes() for result in results}) > 10
+
+
+def test_no_layers_leave_the_image_as_it_is():
+    assert randaugment(NOISE, np.random.default_rng(0), 0, 15) is NOISE
