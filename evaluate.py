@@ -14,7 +14,7 @@ from mixer_jax.config import validate
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
-from mixer_jax.models.registry import host_layout, make_model
+from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.state import init_params
 
@@ -30,7 +30,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     validate(config)
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")
-    examples = open_examples(config, host_layout(config.model))
+    examples = open_examples(config, host_transform(config.model))
     model = make_model(config.model, config.num_classes)
     shapes = jax.eval_shape(lambda: init_params(model, config.image_size, config.seed))
     weights = load_weights(checkpoint)

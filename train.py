@@ -24,7 +24,7 @@ from mixer_jax.data.stream.unreadable import BadRecords
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
-from mixer_jax.models.registry import host_layout
+from mixer_jax.models.registry import host_transform
 from mixer_jax.training import loop
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.memory import require_memory
@@ -47,7 +47,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     source = open_source(config.data)
     if source.num_classes != config.num_classes:
         raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
-    layout = host_layout(config.model)
+    layout = host_transform(config.model)
     transform = train_transform(config.augment, config.image_size, layout)
     examples = open_examples(config, layout)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))

@@ -23,7 +23,7 @@ from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.shards import write_shard
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import BadRecords
-from mixer_jax.models.registry import host_layout
+from mixer_jax.models.registry import host_transform
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.records import write_json
 from mixer_jax.training.memory import input_bytes, resident_bytes
@@ -83,7 +83,7 @@ def measure(folder: Path, verify: str, seconds: float) -> dict:
     source = open_source(config.data)
     start_up, opened = time.perf_counter() - start, resident_bytes()
     batches = train_batches(
-        source, train_transform(config.augment, IMAGE_SIZE, host_layout(config.model)), config.loader, seed=config.seed,
+        source, train_transform(config.augment, IMAGE_SIZE, host_transform(config.model)), config.loader, seed=config.seed,
         batch_size=BATCH_SIZE, rows=np.arange(BATCH_SIZE), steps=range(10**6), bad=BadRecords(),
     )  # fmt: skip
     done, start = 0, time.perf_counter()

@@ -14,7 +14,7 @@ import numpy as np
 from mixer_jax import app
 from mixer_jax.checkpoints.surgery import TOKEN_KERNEL, interpolate, tiles
 from mixer_jax.checkpoints.weights import Weights, expected_kinds, load_weights, save_weights, tree_of
-from mixer_jax.models.identify import Recognised
+from mixer_jax.models.identify import ModelSpec
 from mixer_jax.models.registry import make_model
 from mixer_jax.records import read_results
 
@@ -30,7 +30,7 @@ def benchmark_surgery(run: Path, workdir: Path, num_steps: int) -> dict:
     weights = load_weights(str(run))
     model = weights.model
     figures = {"run": str(run), "model": str(model), "steps": num_steps, "tiles_relative_error": {}, "top1": {}}
-    for changed in (weights, _random(Recognised("mixer", {"variant": "B/16"}, 1000, 224))):
+    for changed in (weights, _random(ModelSpec("mixer", {"variant": "B/16"}, 1000, 224))):
         figures["tiles_relative_error"][f"{changed.model}, to {2 * changed.model.image_size}"] = tiles_error(changed, 2)
     patch = int(model.fields["variant"].split("/")[1])
     grid = model.image_size // patch
@@ -68,7 +68,7 @@ def _features(weights: Weights, images: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(model.apply)({"params": tree_of(weights.arrays)}, images)[1]["pre_logits"])
 
 
-def _random(model: Recognised) -> Weights:
+def _random(model: ModelSpec) -> Weights:
     rng = np.random.default_rng(0)
     kinds = expected_kinds(model)
     arrays = {name: rng.normal(scale=0.05, size=shape).astype(dtype) for name, (dtype, shape) in kinds.items()}

@@ -149,7 +149,7 @@ def test_pre_training_with_randaugment_mixup_dropout_and_stochastic_depth_runs_o
     step, _ = program.compile_step(mesh, max_labels=1)
     source = open_source(config.data)
     batches = train_batches(
-        source, train_transform(augment, config.image_size, program.host_layout), loader_config(), seed=0, batch_size=4,
+        source, train_transform(augment, config.image_size, program.host_transform), loader_config(), seed=0, batch_size=4,
         rows=np.arange(4), steps=range(3), bad=BadRecords(),
     )  # fmt: skip
     losses = []

@@ -28,7 +28,7 @@ from mixer_jax.checkpoints.weights import save_weights
 from mixer_jax.config import classification, dataset
 from mixer_jax.data.stream.order import EpochOrder
 from mixer_jax.errors import UserError
-from mixer_jax.models.identify import Recognised
+from mixer_jax.models.identify import ModelSpec
 from mixer_jax.preparation.inputs import Recipe
 from mixer_jax.preparation.prepare import prepare
 from mixer_jax.records import read_metrics
@@ -223,8 +223,8 @@ def test_a_step_of_a_run_can_be_fine_tuned_with_its_head(reference: Path, tmp_pa
 def test_weights_from_a_file_are_fine_tuned_and_evaluated_at_another_resolution(family, tmp_path: Path, tiny_config, capsys):
     config, file = tiny_config, str(tmp_path / "w.safetensors")
     model = {
-        "mixer": Recognised("mixer", {"variant": "S/2", "num_blocks": 2, "hidden_dim": 16, "tokens_mlp_dim": 8}, 7, 8),
-        "vit": Recognised("vit", {"variant": "S/2", "num_blocks": 1, "hidden_dim": 16, "num_heads": 1}, 7, 8),
+        "mixer": ModelSpec("mixer", {"variant": "S/2", "num_blocks": 2, "hidden_dim": 16, "tokens_mlp_dim": 8}, 7, 8),
+        "vit": ModelSpec("vit", {"variant": "S/2", "num_blocks": 1, "hidden_dim": 16, "num_heads": 1}, 7, 8),
     }[family]
     save_weights(random_weights(model), file)
     config.model = model.config()

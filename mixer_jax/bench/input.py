@@ -21,7 +21,7 @@ from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.record import Source
 from mixer_jax.data.stream.unreadable import decode, decode_for_crop
 from mixer_jax.errors import UserError
-from mixer_jax.models.registry import host_layout, make_model
+from mixer_jax.models.registry import host_transform, make_model
 
 WARM_UP = 8  # images that do not count
 BACKWARD = 2  # a backward pass costs about twice the forward one
@@ -82,7 +82,7 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
         augment = config.augment.copy_and_resolve_references()
         augment.update(changes)
         transforms[stage] = train_transform(augment, config.image_size)
-    crop, max_pixels, layout = transforms["crop and resize"], config.loader.max_pixels, host_layout(config.model)
+    crop, max_pixels, layout = transforms["crop and resize"], config.loader.max_pixels, host_transform(config.model)
     taken = {stage: [] for stage in ("read", "decode", "rows", *transforms, "layout")}
 
     def timed(stage: str, function: Callable, *arguments):

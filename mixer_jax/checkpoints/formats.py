@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from mixer_jax.errors import UserError
-from mixer_jax.models.vit import heads_of
+from mixer_jax.models.vit import default_num_heads
 
 Arrays = dict[str, np.ndarray]
 
@@ -182,7 +182,7 @@ def vit_timm(blocks: list) -> Iterator[Row]:
 def attention(ours: str, theirs: str) -> Iterator[Row]:
     """timm has query, key and value below one another in one matrix, and the heads side by side in its rows.
 
-    The number of heads is not in such a file: it is taken to be that of the ViT papers (models/vit.heads_of).
+    The number of heads is not in such a file: it is taken to be that of the ViT papers (models/vit.default_num_heads).
     """
     parts = [f"{ours}/{part}" for part in ("query", "key", "value")]
     yield Row(
@@ -195,7 +195,7 @@ def attention(ours: str, theirs: str) -> Iterator[Row]:
         tuple(f"{part}/bias" for part in parts),
         f"{theirs}.qkv.bias",
         lambda *biases: np.concatenate([bias.reshape(-1) for bias in biases]),
-        lambda bias: tuple(part.reshape(heads_of(part.size), -1) for part in np.split(bias, 3)),
+        lambda bias: tuple(part.reshape(default_num_heads(part.size), -1) for part in np.split(bias, 3)),
     )
     yield from attention_out(f"{ours}/out", f"{theirs}.proj")
 
@@ -205,7 +205,7 @@ def attention_out(ours: str, theirs: str) -> Iterator[Row]:
         (f"{ours}/kernel",),  # [heads, head_dim, out]
         f"{theirs}.weight",
         lambda kernel: kernel.reshape(-1, kernel.shape[2]).T,
-        lambda weight: (weight.T.reshape(heads_of(weight.shape[1]), -1, weight.shape[0]),),
+        lambda weight: (weight.T.reshape(default_num_heads(weight.shape[1]), -1, weight.shape[0]),),
     )
     yield same(f"{ours}/bias", f"{theirs}.bias")
 
@@ -218,7 +218,7 @@ def heads_joined(kernel: np.ndarray) -> np.ndarray:
 def heads_split(weight: np.ndarray) -> np.ndarray:
     """The inverse, of a square matrix."""
     width = weight.shape[1]
-    return weight.T.reshape(width, heads_of(width), -1)
+    return weight.T.reshape(width, default_num_heads(width), -1)
 
 
 def vit_transformers(blocks: list) -> Iterator[Row]:
@@ -235,7 +235,7 @@ def vit_transformers(blocks: list) -> Iterator[Row]:
             kernel = (f"{mixing}/{part}/kernel",)
             yield Row(kernel, f"{place}.weight", heads_joined, lambda weight: (heads_split(weight),))
             bias = (f"{mixing}/{part}/bias",)
-            yield Row(bias, f"{place}.bias", np.ravel, lambda bias: (bias.reshape(heads_of(bias.size), -1),))
+            yield Row(bias, f"{place}.bias", np.ravel, lambda bias: (bias.reshape(default_num_heads(bias.size), -1),))
         yield from attention_out(f"{mixing}/out", f"{theirs}.attention.output.dense")
         yield from dense(f"{ours}/MlpBlock_3/Dense_0", f"{theirs}.intermediate.dense")
         yield from dense(f"{ours}/MlpBlock_3/Dense_1", f"{theirs}.output.dense")

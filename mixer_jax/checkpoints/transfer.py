@@ -10,7 +10,7 @@ from mixer_jax.checkpoints.manager import differences, kinds
 from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
 from mixer_jax.checkpoints.weights import Weights, load_weights
 from mixer_jax.errors import UserError
-from mixer_jax.models.identify import recognise
+from mixer_jax.models.identify import identify
 from mixer_jax.parallel import from_host, path_name
 
 HEAD = "head/"
@@ -78,10 +78,10 @@ def read_classes(file: str) -> list[int]:
 
 def _explain(expected: dict[str, tuple], weights: Weights) -> str:
     """What the weights are, what the config asks for, and the options that would make it ask for the former."""
-    asked, found = recognise(expected), recognise(kinds(weights.arrays))
+    asked, found = identify(expected), identify(kinds(weights.arrays))
     if found is None or asked is None or asked == found:
         return ""
-    ask, find = asked.flags(), found.flags()
+    ask, find = asked.options(), found.options()
     flags = " ".join(f"--config.{name}={find[name]}" for name in find if find[name] != ask[name] and find[name] is not None)
     said = f"It holds {found}; the config asks for {asked}. To take the weights as they are: {flags}."
     if found.family == "mixer" and asked.image_size != found.image_size:

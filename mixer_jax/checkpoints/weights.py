@@ -19,7 +19,7 @@ from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import Arrays, find_layout, get_layout
 from mixer_jax.checkpoints.manager import Checkpoints, differences, kinds, load_run
 from mixer_jax.errors import UserError
-from mixer_jax.models.identify import Recognised, recognise
+from mixer_jax.models.identify import ModelSpec, identify
 from mixer_jax.models.registry import make_model
 
 SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the layout that files of the kind are written in
@@ -36,9 +36,9 @@ class Weights:
     metadata: dict[str, str]  # what the file says of itself
 
     @functools.cached_property
-    def model(self) -> Recognised:
+    def model(self) -> ModelSpec:
         """Raises UserError when this is no model of ours, with everything that keeps it from being the nearest."""
-        model = recognise(kinds(self.arrays))
+        model = identify(kinds(self.arrays))
         if model is None:
             raise UserError(f"{self.place}: these are not the parameters of a Mixer, ViT or BiT of ours.")
         lines = differences(expected_kinds(model), kinds(self.arrays))
@@ -160,7 +160,7 @@ def describe(weights: Weights) -> dict[str, str]:
         "step": str(weights.step),
         "params_sha256": params_sha256(weights.arrays),
         "model": str(model),
-        "config": json.dumps(model.flags()),
+        "config": json.dumps(model.options()),
         "preprocessing": json.dumps(_recorded(weights.metadata, "preprocessing") or preprocessing(model.image_size)),
         "versions": json.dumps(versions),
     }
@@ -175,7 +175,7 @@ def _recorded(metadata: dict[str, str], name: str) -> dict:
     return table if isinstance(table, dict) else {}
 
 
-def expected_kinds(model: Recognised) -> dict[str, tuple]:
+def expected_kinds(model: ModelSpec) -> dict[str, tuple]:
     """{path: (dtype, shape)} of the parameters of a model. Allocates nothing."""
     images = jax.ShapeDtypeStruct((1, model.image_size, model.image_size, 3), np.float32)
     shapes = jax.eval_shape(make_model(model.config(), model.num_classes).init, jax.random.key(0), images)["params"]

@@ -52,7 +52,7 @@ class Examples(NamedTuple):
 
 
 def open_examples(config: ConfigDict, layout: Layout = unchanged) -> dict[str, dict[str, Examples]]:
-    """For each evaluator, its named sets of examples, images in `layout` (registry.host_layout).
+    """For each evaluator, its named sets of examples, images in `layout` (registry.host_transform).
 
     Touches no device; raises UserError for data that are not there.
     """

@@ -16,7 +16,7 @@ Predict = Callable[[dict, jax.Array], tuple[jax.Array, jax.Array]]
 def make_predict(model: nn.Module, mesh: Mesh | None = None) -> Predict:
     """(params, uint8 images [B, H, W, 3]) -> float32 logits [B, K] and features pre_logits [B, C]; to be called under jit.
 
-    Images may be in the layout that the model takes from the host (registry.host_layout).
+    Images may be in the layout that the model takes from the host (registry.host_transform).
     Without a mesh, for parameters that are whole.
     """
 

@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 from mixer_jax.config import default_config
 from mixer_jax.models import mixer, resnet, vit
 
-Kinds = Mapping[str, tuple[str, tuple[int, ...]]]  # {path: (dtype, shape)}
-NAMES = {"mixer": "Mixer", "vit": "ViT", "resnet": "BiT"}
+Signatures = Mapping[str, tuple[str, tuple[int, ...]]]  # {path: (dtype, shape)}
+DISPLAY_NAMES = {"mixer": "Mixer", "vit": "ViT", "resnet": "BiT"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Recognised:
+class ModelSpec:
     """A model, as the fields of config.model that differ from their defaults, and the number of classes (None: no head)."""
 
     family: str
@@ -28,10 +28,10 @@ class Recognised:
         config.update(self.fields | {"family": self.family})
         return config
 
-    def flags(self) -> dict[str, object]:
+    def options(self) -> dict[str, object]:
         """What a run's config must say: {"model.variant": "B/16", ...}."""
-        flags = {f"model.{field}": value for field, value in self.config().items() if field in FIELDS_OF_SHAPES}
-        return flags | {"num_classes": self.num_classes, "image_size": self.image_size}
+        options = {f"model.{field}": value for field, value in self.config().items() if field in SHAPE_FIELDS}
+        return options | {"num_classes": self.num_classes, "image_size": self.image_size}
 
     def __str__(self) -> str:
         """Such as "Mixer-B/16 with 1000 classes, for 224 px"."""
@@ -39,22 +39,22 @@ class Recognised:
         changes = " (" + ", ".join(f"{name}={value}" for name, value in others.items()) + ")" if others else ""
         classes = f"{self.num_classes} classes" if self.num_classes else "no head"
         size = "any image size" if self.family == "resnet" else f"{self.image_size} px"
-        return f"{NAMES[self.family]}-{self.fields['variant']}{changes} with {classes}, for {size}"
+        return f"{DISPLAY_NAMES[self.family]}-{self.fields['variant']}{changes} with {classes}, for {size}"
 
 
 # The fields of config.model that change the shapes of parameters. The others are not written in them.
-FIELDS_OF_SHAPES = (
+SHAPE_FIELDS = (
     "family", "variant", "num_blocks", "hidden_dim", "channels_mlp_dim", "tokens_mlp_dim", "num_heads", "pooling",
     "pre_logits_dim",
 )  # fmt: skip
 
 
-def recognise(kinds: Kinds) -> Recognised | None:
+def identify(signatures: Signatures) -> ModelSpec | None:
     """The model whose parameters have these names and, as far as they define it, shapes; None when it is none of ours.
 
     It is a guess from a few of the arrays: whether all the others fit is for a comparison with that model's own to say.
     """
-    shapes = {name: shape for name, (_, shape) in kinds.items()}
+    shapes = {name: shape for name, (_, shape) in signatures.items()}
     try:
         if "MixerBlock_0/token_mixing/Dense_0/kernel" in shapes:
             return _mixer(shapes)
@@ -67,7 +67,7 @@ def recognise(kinds: Kinds) -> Recognised | None:
     return None
 
 
-def _mixer(shapes: dict) -> Recognised:
+def _mixer(shapes: dict) -> ModelSpec:
     patch, _, _, hidden_dim = shapes["stem/kernel"]
     tokens, tokens_mlp_dim = shapes["MixerBlock_0/token_mixing/Dense_0/kernel"]
     size = mixer.Size(
@@ -77,10 +77,10 @@ def _mixer(shapes: dict) -> Recognised:
         tokens_mlp_dim=tokens_mlp_dim,
     )
     fields = _nearest(mixer.SIZES, size, patch)
-    return Recognised("mixer", fields, _last(shapes, "head/kernel"), round(tokens**0.5) * patch)
+    return ModelSpec("mixer", fields, _last(shapes, "head/kernel"), round(tokens**0.5) * patch)
 
 
-def _vit(shapes: dict) -> Recognised:
+def _vit(shapes: dict) -> ModelSpec:
     patch, _, _, hidden_dim = shapes["embedding/kernel"]
     size = vit.Size(
         num_blocks=_count(r"Transformer/encoderblock_(\d+)/", shapes),
@@ -94,10 +94,10 @@ def _vit(shapes: dict) -> Recognised:
     if "pre_logits/kernel" in shapes:
         fields["pre_logits_dim"] = shapes["pre_logits/kernel"][1]
     tokens = shapes["Transformer/posembed_input/pos_embedding"][1] - ("cls" in shapes)
-    return Recognised("vit", fields, _last(shapes, "head/kernel"), round(tokens**0.5) * patch)
+    return ModelSpec("vit", fields, _last(shapes, "head/kernel"), round(tokens**0.5) * patch)
 
 
-def _resnet(shapes: dict) -> Recognised | None:
+def _resnet(shapes: dict) -> ModelSpec | None:
     units = tuple(_count(rf"block{stage}/unit(\d+)/", shapes) for stage in (1, 2, 3, 4))
     names = [name for name, table_units in resnet.UNITS.items() if table_units == units]
     root = shapes["root_block/standardized_conv2d/kernel"][3]
@@ -105,7 +105,7 @@ def _resnet(shapes: dict) -> Recognised | None:
         return None
     known = {resnet.WIDTH * factor: factor for factor in resnet.WIDTH_FACTORS}
     fields = {"variant": f"{names[0]}x{known[root]}"} if root in known else {"variant": f"{names[0]}x1", "hidden_dim": root}
-    return Recognised("resnet", fields, _last(shapes, "head/conv2d/kernel"), 224)
+    return ModelSpec("resnet", fields, _last(shapes, "head/conv2d/kernel"), 224)
 
 
 def _nearest(sizes: Mapping, size, patch: int) -> dict:

@@ -24,13 +24,13 @@ def num_patches(height: int, width: int, patch_size: int) -> int:
     return (height // patch_size) * (width // patch_size)
 
 
-def into_patches(images, patch_size: int):
+def patchify(images, patch_size: int):
     """Each P x P patch as one vector, its pixels row by row: [..., H, W, 3] -> [..., H / P, W / P, P P 3].
 
     Of NumPy's arrays and of JAX's. What is cut already is returned as it is. Raises UserError for images that have not three
     colours, and as num_patches does.
 
-    The processes that decode images cut them too (registry.host_layout). That is a copy of 150 kB for them; for a TPU, whose
+    The processes that decode images cut them too (registry.host_transform). That is a copy of 150 kB for them; for a TPU, whose
     vectors have 128 lanes, three colours are the worst thing to rearrange.
     """
     *batch, height, width, channels = images.shape

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.errors import UserError
-from mixer_jax.models.layers import StochasticDepth, into_patches, num_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.layers import StochasticDepth, num_patches, patchify, stochastic_depth_rate, zero_init_head
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, stored_gradient
 
 
@@ -91,12 +91,12 @@ class Mixer(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
         """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and stem, MixerBlock_i [B, S, C], pre_logits [B, C].
 
-        Images may be cut already, by layers.into_patches.
+        Images may be cut already, by layers.patchify.
 
         Needs the random stream "dropout" when train and dropout or stoch_depth are on. Raises UserError for an image size that
         the patch size does not divide, or whose tokens are not as many as the parameters mix.
         """
-        patches = into_patches(images, self.patch_size)
+        patches = patchify(images, self.patch_size)
         height, width = (side * self.patch_size for side in patches.shape[1:3])
         self._check_image_size(height, width)
         tokens_mlp_dim = self.size.tokens_mlp_dim * self._tiles(height, width)

@@ -4,7 +4,7 @@ The function and the parameters are those of the paper's listing: a strided conv
 form of GELU (models/reference.py, which a test compares with this). Only how it is written differs. CPUs and TPUs have some
 forms of their own (cpu.py, tpu.py); what all others and TPUs share is here:
 
-    stem      a product with patches, which the host has cut (layers.into_patches)
+    stem      a product with patches, which the host has cut (layers.patchify)
     tokens    W^T Y for each image, which is the paper's equation: nothing is transposed
     gelu      its derivative by hand, from one tanh and in float32: fewer operations than differentiation leaves
     barrier   in evaluation, channel mixing's GELU is computed once and stored. The TPU compiler would fuse it with the second
@@ -27,7 +27,7 @@ from mixer_jax.models.kernels import cpu, tpu
 
 GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the fit of arXiv 1606.08415, section 2
 
-one_form_for_all = jax.make_user_context(False)  # `with one_form_for_all(True):` what is traced knows no platforms, as ONNX needs
+portable_only = jax.make_user_context(False)  # `with portable_only(True):` what is traced knows no platforms, as ONNX needs
 
 
 def form(*, default: Callable, **by_platform: Callable) -> Callable:
@@ -36,7 +36,7 @@ def form(*, default: Callable, **by_platform: Callable) -> Callable:
     Within parallel.traced_on it is that of the mesh. Elsewhere all are traced, which takes longer, and one is chosen when the
     program is lowered; an exported program has all.
     """
-    if one_form_for_all.value:
+    if portable_only.value:
         return default
     device = jax.sharding.get_abstract_mesh().abstract_device
     if device:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.models import mixer, resnet, vit
-from mixer_jax.models.layers import into_patches
+from mixer_jax.models.layers import patchify
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +85,14 @@ def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
     return resnet.ResNet(num_classes=num_classes, size=size, **_common(config))
 
 
-_EVERY = ("hidden_dim", "dtype", "remat", "head_bias_init", "tile_size")  # the last means nothing to a ViT or a ResNet
-_ON_TOKENS = (*_EVERY, "num_blocks", "channels_mlp_dim", "dropout", "stoch_depth", "stoch_depth_rescale")
+_COMMON_OPTIONS = ("hidden_dim", "dtype", "remat", "head_bias_init", "tile_size")  # the last means nothing to a ViT or a ResNet
+_TOKEN_OPTIONS = (*_COMMON_OPTIONS, "num_blocks", "channels_mlp_dim", "dropout", "stoch_depth", "stoch_depth_rescale")
 FAMILIES = {
-    "mixer": Family(make_mixer, (*_ON_TOKENS, "tokens_mlp_dim"), r"(stem|MixerBlock_.*)/kernel", mixer.SIZES),
+    "mixer": Family(make_mixer, (*_TOKEN_OPTIONS, "tokens_mlp_dim"), r"(stem|MixerBlock_.*)/kernel", mixer.SIZES),
     "vit": Family(
-        make_vit, (*_ON_TOKENS, "num_heads", "pooling", "pre_logits_dim"), r"(embedding|Transformer/.*)/kernel", vit.SIZES
+        make_vit, (*_TOKEN_OPTIONS, "num_heads", "pooling", "pre_logits_dim"), r"(embedding|Transformer/.*)/kernel", vit.SIZES
     ),
-    "resnet": Family(make_resnet, _EVERY, r"(?!)"),  # none: kernels are standardised in float32
+    "resnet": Family(make_resnet, _COMMON_OPTIONS, r"(?!)"),  # none: kernels are standardised in float32
 }
 
 
@@ -111,18 +111,18 @@ def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
     return family.make(config, num_classes)
 
 
-def product_dtype(config: ConfigDict) -> Callable[[str], jnp.dtype]:
+def compute_dtype(config: ConfigDict) -> Callable[[str], jnp.dtype]:
     """Parameter path -> the type in which the model of `config` takes it: the same numbers come out when it is cast before."""
     products = re.compile(FAMILIES[config.family].products)
     return lambda name: jnp.dtype(config.dtype if products.fullmatch(name) else jnp.float32)
 
 
-def host_layout(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
+def host_transform(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
     """What the host makes of an image, uint8 [H, W, 3], for the model of `config`: its patches, if the model begins with them."""
     sizes = _family(config).sizes
     if not sizes:
         return lambda image: image
-    return functools.partial(into_patches, patch_size=_size_and_patch(config, sizes)[1])
+    return functools.partial(patchify, patch_size=_size_and_patch(config, sizes)[1])
 
 
 def _family(config: ConfigDict) -> Family:

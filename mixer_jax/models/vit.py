@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.errors import UserError
-from mixer_jax.models.layers import StochasticDepth, into_patches, num_patches, stochastic_depth_rate, zero_init_head
+from mixer_jax.models.layers import StochasticDepth, num_patches, patchify, stochastic_depth_rate, zero_init_head
 from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection
 
 
@@ -40,7 +40,7 @@ SIZES = {
 }
 
 
-def heads_of(hidden_dim: int) -> int:
+def default_num_heads(hidden_dim: int) -> int:
     """Attention heads of a ViT of this width, for files that do not say: the table's, else one for each 64 channels."""
     table = {size.hidden_dim: size.num_heads for size in SIZES.values()}
     return table.get(hidden_dim, max(1, hidden_dim // 64))
@@ -153,12 +153,12 @@ class VisionTransformer(nn.Module):
         """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and features: stem [B, S, C]; encoderblock_i [B, T, C] with T = S + 1,
         the class token first (S with pooling="mean"); pre_logits [B, C], or [B, pre_logits_dim] when that is set.
 
-        Images may be cut already, by layers.into_patches.
+        Images may be cut already, by layers.patchify.
 
         Needs the random stream "dropout" when train and dropout or stoch_depth are on. Raises UserError for an image size that
         the patch size does not divide, or that has another number of tokens than the parameters have position embeddings.
         """
-        patches = into_patches(images, self.patch_size)
+        patches = patchify(images, self.patch_size)
         self._check_image_size(*(side * self.patch_size for side in patches.shape[1:3]))
         x = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="embedding")(patches)
         features = {"stem": x}

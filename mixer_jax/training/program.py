@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from mixer_jax.errors import UserError
 from mixer_jax.models.mixer import Mixer
 from mixer_jax.models.reference import ReferenceMixer
-from mixer_jax.models.registry import host_layout, make_model
+from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.parallel import STATE_AXES, batch_sharding, replicated, state_sharding
 from mixer_jax.training.optimizer import make_optimizer
 from mixer_jax.training.schedule import make_schedule
@@ -30,13 +30,13 @@ from mixer_jax.training.step import make_train_step
 class Program:
     """See the module. `new_params()` makes random parameters; `new_state(params)` the state before the first step.
 
-    `host_layout` is what the host makes of an image before a device has it (registry.host_layout).
+    `host_transform` is what the host makes of an image before a device has it (registry.host_transform).
     `params_shapes` are the shapes and dtypes of the parameters: tracing a deep model for them takes seconds, so it is done once.
     """
 
     config: ConfigDict
     model: nn.Module
-    host_layout: Callable[[np.ndarray], np.ndarray]
+    host_transform: Callable[[np.ndarray], np.ndarray]
     schedule: optax.Schedule
     tx: optax.GradientTransformation
     new_params: Callable[[], dict]
@@ -46,7 +46,7 @@ class Program:
     def image_shapes(self, mesh: Mesh) -> jax.ShapeDtypeStruct:
         """Of a global batch of images, uint8, as they are handed over."""
         side = self.config.image_size
-        shape = self.host_layout(np.empty((side, side, 3), np.uint8)).shape
+        shape = self.host_transform(np.empty((side, side, 3), np.uint8)).shape
         return jax.ShapeDtypeStruct((self.config.batch_size, *shape), jnp.uint8, sharding=batch_sharding(mesh))
 
     def state_shapes(self, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES) -> TrainState:
@@ -103,14 +103,14 @@ def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Pro
     params_shapes = jax.eval_shape(new_params)
     tx = make_optimizer(config.optimizer, schedule, params_shapes)
     new_state = functools.partial(init_state, tx=tx, ema_decay=config.ema_decay)
-    return Program(config, model, host_layout(config.model), schedule, tx, new_params, new_state, params_shapes)
+    return Program(config, model, host_transform(config.model), schedule, tx, new_params, new_state, params_shapes)
 
 
 def reference_program(program: Program) -> Program:
     """Return the same program around the reference model, which has neither dropout, stochastic depth nor tiles."""
     model: Mixer = program.model
     reference = ReferenceMixer(model.num_classes, model.patch_size, **dataclasses.asdict(model.size), dtype=model.dtype)
-    return dataclasses.replace(program, model=reference, host_layout=lambda image: image)
+    return dataclasses.replace(program, model=reference, host_transform=lambda image: image)
 
 
 def _shardings(shapes):

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax.models.layers import normalize_pixels
-from mixer_jax.models.registry import product_dtype
+from mixer_jax.models.registry import compute_dtype
 from mixer_jax.parallel import gathered, scattered, traced_on
 from mixer_jax.training.losses import k_hot, make_loss
 from mixer_jax.training.mixup import mixup
@@ -28,7 +28,7 @@ def make_train_step(
 ) -> Callable[[TrainState, dict], tuple[TrainState, Metrics]]:
     """(state, batch of uint8 image [B, H, W, 3], int32 labels [B, M] and substituted [B]) -> (next state, float32 metrics).
 
-    Images may be in another layout of their pixels, which the model takes (registry.host_layout): nothing here depends on it.
+    Images may be in another layout of their pixels, which the model takes (registry.host_transform): nothing here depends on it.
     """
     loss_of = make_loss(config.loss.kind, config.loss.label_smoothing)
 
@@ -44,7 +44,7 @@ def make_train_step(
         images = normalize_pixels(images)
 
         value_and_grad = accumulate(jax.value_and_grad(loss_fn), config.accumulation_steps)
-        whole = gathered(state.params, mesh, product_dtype(config.model))
+        whole = gathered(state.params, mesh, compute_dtype(config.model))
         with traced_on(mesh):
             loss, grads = value_and_grad(whole, images, targets, dropout_key)
         grads = scattered(grads, mesh)  # and each device updates its part of the state

@@ -13,7 +13,7 @@ from interop.drawn import MODELS, draw, images, relative_error
 
 from mixer_jax.checkpoints.formats import get_layout
 from mixer_jax.checkpoints.weights import expected_kinds, tree_of
-from mixer_jax.models.identify import Recognised
+from mixer_jax.models.identify import ModelSpec
 from mixer_jax.models.registry import make_model
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_logits.json").read_text())
@@ -22,7 +22,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden_logits.json").read_text())
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_those_of_timm(name):
     family, variant = MODELS[name]
-    model, layout = Recognised(family, {"variant": variant}, 1000, 224), get_layout("timm", family)
+    model, layout = ModelSpec(family, {"variant": variant}, 1000, 224), get_layout("timm", family)
     zeros = {path: np.broadcast_to(np.float32(0), shape) for path, (_, shape) in expected_kinds(model).items()}
     drawn = draw({theirs: x.shape for theirs, x in layout.to_theirs(zeros).items()})
     params = tree_of(layout.to_ours(drawn))

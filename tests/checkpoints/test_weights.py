@@ -15,7 +15,7 @@ from mixer_jax.checkpoints.files import read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import get_layout
 from mixer_jax.checkpoints.weights import convert, describe, fixed_logits, load_weights, save_weights
 from mixer_jax.errors import UserError
-from mixer_jax.models.identify import Recognised
+from mixer_jax.models.identify import ModelSpec
 
 FAMILIES = ["mixer", "vit", "resnet"]
 
@@ -66,7 +66,7 @@ def test_a_file_says_where_it_comes_from_and_how_to_use_it(tmp_path: Path):
     assert metadata["format"] == "pt"  # what PyTorch's loaders of safetensors ask for
     assert metadata["source"] == str(tmp_path / "a.npz") and metadata["source_layout"] == "released" and metadata["step"] == "3"
     assert metadata["params_sha256"] == params_sha256(weights.arrays)
-    assert metadata["model"] == str(SMALL["mixer"]) and json.loads(metadata["config"]) == SMALL["mixer"].flags()
+    assert metadata["model"] == str(SMALL["mixer"]) and json.loads(metadata["config"]) == SMALL["mixer"].options()
     assert json.loads(metadata["preprocessing"])["value_range"] == [-1, 1]
     assert json.loads(metadata["versions"]).keys() == {"jax", "flax", "numpy"}
 
@@ -115,7 +115,7 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_lost(tmp_path:
 
 
 def test_a_vit_whose_heads_a_layout_cannot_tell_is_not_written_in_it(tmp_path: Path):
-    unusual = Recognised("vit", SMALL["vit"].fields | {"num_heads": 4}, 7, 12)
+    unusual = ModelSpec("vit", SMALL["vit"].fields | {"num_heads": 4}, 7, 12)
     save_weights(random_weights(unusual), str(tmp_path / "a.npz"))
     for layout in ("timm", "transformers"):
         with pytest.raises(UserError, match=r"how many heads.*num_heads=4.*unusual"):

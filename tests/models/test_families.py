@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
-from mixer_jax.models.products import one_form_for_all
-from mixer_jax.models.registry import FAMILIES, host_layout, make_model, product_dtype
+from mixer_jax.models.products import portable_only
+from mixer_jax.models.registry import FAMILIES, compute_dtype, host_transform, make_model
 from mixer_jax.models.resnet import ResNet, Size
 from mixer_jax.parallel import make_mesh, path_name, traced_on
 
@@ -166,7 +166,7 @@ def test_bfloat16_gives_finite_gradients_and_logits_close_to_those_of_float32(ro
 @every_row
 def test_kernels_cast_before_the_model_takes_them_change_no_logit_and_they_are_all_kernels_of_its_products(row):
     model, params = row.model.clone(dtype=jnp.bfloat16), random_params(row.model)
-    dtype_of = product_dtype(model_config(family=row.family, dtype="bfloat16"))
+    dtype_of = compute_dtype(model_config(family=row.family, dtype="bfloat16"))
     cast = jax.tree_util.tree_map_with_path(lambda path, x: np.asarray(x).astype(dtype_of(path_name(path))), params)
     np.testing.assert_array_equal(apply(model, cast, IMAGES)[0], apply(model, params, IMAGES)[0])
 
@@ -258,10 +258,10 @@ def test_a_block_drops_each_branch_of_each_example_by_itself_at_its_own_rate(row
 
 @every_row
 def test_images_in_the_layout_of_the_host_give_what_images_give(row):
-    layout = host_layout(model_config(family=row.family, variant="R50x1" if row.family == "resnet" else "S/4"))
-    assert layout(IMAGES).shape == ((8, 12, 12, 3) if row.family == "resnet" else (8, 3, 3, 48))
+    transform = host_transform(model_config(family=row.family, variant="R50x1" if row.family == "resnet" else "S/4"))
+    assert transform(IMAGES).shape == ((8, 12, 12, 3) if row.family == "resnet" else (8, 3, 3, 48))
     params = random_params(row.model)
-    for a, b in zip(*(jax.tree.leaves(apply(row.model, params, images)) for images in (IMAGES, layout(IMAGES))), strict=True):
+    for a, b in zip(*(jax.tree.leaves(apply(row.model, params, images)) for images in (IMAGES, transform(IMAGES))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
@@ -281,7 +281,7 @@ def test_without_regularisation_training_answers_as_evaluation_does(row, monkeyp
 @on_patches
 def test_a_platform_has_its_own_form_which_a_mesh_tells_unless_one_for_all_is_asked_for(row):
     assert "platform_index" in program(row.model, train=False)
-    with one_form_for_all(True):
+    with portable_only(True):
         for_all = program(row.model, train=False)
     with traced_on(make_mesh(1)):
         for_cpus = program(row.model, train=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mixer_jax.errors import UserError
-from mixer_jax.models.layers import StochasticDepth, into_patches, num_patches, stochastic_depth_rate
+from mixer_jax.models.layers import StochasticDepth, num_patches, patchify, stochastic_depth_rate
 
 
 @pytest.mark.parametrize("num_blocks", [1, 2, 12, 32])
@@ -43,17 +43,17 @@ def test_patches_are_counted_along_both_sides(patch, height, width, patches):
 
 def test_patches_are_vectors_of_their_pixels_row_by_row():
     images = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    patches = into_patches(images, 2)
+    patches = patchify(images, 2)
     assert patches.shape == (2, 2, 3, 12) and isinstance(patches, np.ndarray)
     for row, column in np.ndindex(2, 3):
         square = images[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
         np.testing.assert_array_equal(patches[:, row, column], square.reshape(2, 12))
-    np.testing.assert_array_equal(into_patches(images[0], 2), patches[0])
-    np.testing.assert_array_equal(into_patches(jnp.asarray(images), 2), patches)
-    assert into_patches(patches, 2) is patches
+    np.testing.assert_array_equal(patchify(images[0], 2), patches[0])
+    np.testing.assert_array_equal(patchify(jnp.asarray(images), 2), patches)
+    assert patchify(patches, 2) is patches
 
 
 @pytest.mark.parametrize("channels", [1, 4, 48])
 def test_images_without_three_colours_are_refused(channels):
     with pytest.raises(UserError, match=f"3 colours.*not {channels}"):
-        into_patches(np.zeros((2, 4, 6, channels)), 2)
+        patchify(np.zeros((2, 4, 6, channels)), 2)

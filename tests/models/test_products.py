@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from mixer_jax.models import products
-from mixer_jax.models.layers import into_patches
+from mixer_jax.models.layers import patchify
 from mixer_jax.models.products import Dense, LayerNorm, MlpBlock, PatchProjection, gelu
 from mixer_jax.models.reference import Mlp
 
@@ -56,7 +56,7 @@ def assert_same_layer(ours: nn.Module, flax_layer: nn.Module, x: jax.Array, tole
 
 class Stem(PatchProjection):
     def __call__(self, images: jax.Array) -> jax.Array:
-        return super().__call__(into_patches(images, self.patch_size))
+        return super().__call__(patchify(images, self.patch_size))
 
 
 @with_tpus

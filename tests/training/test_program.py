@@ -34,7 +34,7 @@ def test_a_step_on_a_mesh_is_the_plain_function_and_keeps_every_array_in_its_pla
     config, mesh, rng = program.config, make_mesh(4), np.random.default_rng(0)
     new = jax.tree.map(lambda x: rng.normal(scale=0.3, size=x.shape).astype(np.float32), program.params_shapes)
     batch = {
-        "image": program.host_layout(rng.integers(0, 256, (config.batch_size, 8, 8, 3), np.uint8)),
+        "image": program.host_transform(rng.integers(0, 256, (config.batch_size, 8, 8, 3), np.uint8)),
         "labels": rng.integers(0, 10, (config.batch_size, 1)).astype(np.int32),
         "mask": np.ones(config.batch_size, np.float32),
         "substituted": np.zeros(config.batch_size, np.int32),
