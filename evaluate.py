@@ -20,7 +20,7 @@ from mixer_jax.training.state import init_params
 
 
 def main(flags: FlagValues) -> int:
-    parallel.start(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
+    parallel.initialize(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
     return evaluate(flags.config, flags.checkpoint, flags.workdir)
 
 

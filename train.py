@@ -27,14 +27,14 @@ from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import host_transform
 from mixer_jax.training import loop
 from mixer_jax.training.losses import make_eval_loss
-from mixer_jax.training.memory import require_memory
+from mixer_jax.training.memory import check_host_memory
 from mixer_jax.training.program import make_program
 from mixer_jax.training.state import from_items, to_items
-from mixer_jax.training.unreadable_share import BadShare, TooManyBadError
+from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
 
 
 def main(flags: FlagValues) -> int:
-    parallel.start(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
+    parallel.initialize(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
     return train(flags.config, flags.workdir)
 
 
@@ -51,18 +51,18 @@ def train(config: ConfigDict, workdir: str) -> int:
     transform = train_transform(config.augment, config.image_size, layout)
     examples = open_examples(config, layout)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))
-    plan = loop.Plan(
+    milestones = loop.Milestones(
         total=steps(config.total),
         log_every=config.log_every_steps,
         checkpoint_every=steps(config.checkpoint.every),
         evaluate_every={name: steps(evaluator.every) for name, evaluator in config.evals.items()},
     )
-    program = make_program(config, plan.total, steps(config.schedule.warmup))
+    program = make_program(config, milestones.total, steps(config.schedule.warmup))
 
     # The machines, and the run's folder.
     mesh = parallel.make_mesh(config.parallel.fsdp)
-    rows = parallel.local_rows(mesh, config.batch_size)
-    memory = require_memory(config, mesh, rows, program.state_shapes(mesh), source, examples)
+    rows = parallel.local_batch_indices(mesh, config.batch_size)
+    memory = check_host_memory(config, mesh, rows, program.state_shapes(mesh), source, examples)
     workdir = records.Workdir(workdir, writer=parallel.is_writer())
     workdir.refuse_other_run(config)
 
@@ -82,58 +82,63 @@ def train(config: ConfigDict, workdir: str) -> int:
             print_listing(config.init_from, listing)
         state = program.init_state(mesh, params)
     first_step = int(state.step)
-    if first_step >= plan.total and parallel.writers_word(records.read_results(workdir.path).get("step") == plan.total):
-        print(f"{workdir.path} is finished: it is at step {first_step} of {plan.total}, and evaluated. Nothing to do.")
+    if first_step >= milestones.total and parallel.broadcast_from_writer(
+        records.read_results(workdir.path).get("step") == milestones.total
+    ):
+        print(f"{workdir.path} is finished: it is at step {first_step} of {milestones.total}, and evaluated. Nothing to do.")
         return app.DONE
 
     # The compiled step, the stream of batches from there on, and the evaluators.
     with stopwatch("compile"):
         train_step, flops = program.compile_step(mesh, source.max_labels)
     bad_records = BadRecords()
-    bad_share = BadShare(len(source), config.batch_size, config.loader.max_bad_share, bad_records.first, substituted)
+    unreadable_share = UnreadableShare(
+        len(source), config.batch_size, config.loader.max_unreadable_share, bad_records.first, substituted
+    )
     batches = train_batches(
         source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, rows=rows,
-        steps=range(first_step, plan.total), bad=bad_records,
+        steps=range(first_step, milestones.total), bad=bad_records,
     )  # fmt: skip
     evaluators = make_evaluators(
         config, examples, make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes), mesh
     )
-    metrics = records.Metrics(workdir.path, first_step, writer=parallel.is_writer())
+    metrics = records.MetricWriter(workdir.path, first_step, writer=parallel.is_writer())
     workdir.record_start(
         config,
-        {"first_step": first_step, "total_steps": plan.total, "step_flops_per_device": flops}
+        {"first_step": first_step, "total_steps": milestones.total, "step_flops_per_device": flops}
         | {"parameters": int(parameter_overview.count_parameters(state.params)), "host_memory_mib": memory}
-        | parallel.describe(mesh),
+        | parallel.device_facts(mesh),
     )
 
     def save(step, state):
-        place = {"next_position": step * config.batch_size, "substituted": bad_share.count}
+        place = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
         checkpoints.save(step, to_items(state), {"step": step, "data": data | place})
 
     def evaluate(step, state, names):
-        params = parallel.for_evaluators(state.eval_params, mesh)
+        params = parallel.gather_for_evaluation(state.eval_params, mesh)
         results = run_evaluators({name: evaluators[name] for name in names}, params, step)
         if not metrics.evaluated(step):  # by a start that was killed before it wrote the results
             metrics.write_evals(step, results["evals"])
         workdir.write_results(results | {"seconds": stopwatch.report()})
 
-    missed = plan.evaluations_due(first_step)
-    if missed and not parallel.writers_word(metrics.evaluated(first_step)):  # stopped between saving and evaluating
+    missed = milestones.evaluations_due(first_step)
+    if missed and not parallel.broadcast_from_writer(metrics.evaluated(first_step)):  # stopped between saving and evaluating
         evaluate(first_step, state, missed)
     try:
         state, step = loop.train(
-            state, train_step, batches, mesh, plan, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
-            rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch), bad_share=bad_share,
+            state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
+            rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch),
+            unreadable_share=unreadable_share,
         )  # fmt: skip
-    except (loop.DivergedError, TooManyBadError):  # every host is here; what it saved last may still be on its way
+    except (loop.DivergedError, TooManyUnreadableError):  # every host is here; what it saved last may still be on its way
         checkpoints.finish()
         raise
 
     # The end: what was saved is on disk, then every evaluator.
     with stopwatch("checkpoint"):
         checkpoints.finish()
-    if step < plan.total:
-        print(f"Stopped as asked at step {step} of {plan.total}, and saved. The same command goes on from there.")
+    if step < milestones.total:
+        print(f"Stopped as asked at step {step} of {milestones.total}, and saved. The same command goes on from there.")
         return app.STOPPED
     with stopwatch("evaluation"):
         evaluate(step, state, list(evaluators))

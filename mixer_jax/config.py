@@ -127,7 +127,7 @@ def default_config() -> ConfigDict:
     )
     config.loader.prefetch = 256  # decoded examples kept ready, a host
     config.loader.max_pixels = 2**26  # height x width; a file whose header says more is bad (2^26: 192 MiB decoded, a worker)
-    config.loader.max_bad_share = 0.01  # of the training records; with more bad images than that, the run stops
+    config.loader.max_unreadable_share = 0.01  # of the training records; with more bad images than that, the run stops
 
     config.augment = ConfigDict()
     config.augment.crop = "inception"  # inception: random area and aspect; random: square of the resized image; resize: the whole
@@ -177,7 +177,8 @@ def default_config() -> ConfigDict:
 # Options that change neither the parameters nor their meaning, only how a run is watched, stored or spread over machines:
 # a run may be taken up again with other values of these (records.Workdir.refuse_other_run).
 MAY_CHANGE_ON_RESUME = (
-    r"(log_every_steps|data\.(.*\.)?verify|(checkpoint|evals|parallel)\..*|loader\.(workers|processes|prefetch|max_bad_share))"
+    r"(log_every_steps|data\.(.*\.)?verify|(checkpoint|evals|parallel)\..*"
+    r"|loader\.(workers|processes|prefetch|max_unreadable_share))"
 )
 
 CHOICES = {
@@ -191,7 +192,7 @@ CHOICES = {
     "optimizer.momentum_dtype": ("float32", "bfloat16"),
     "schedule.decay": ("linear", "cosine", "constant"),
 }
-PROBABILITIES = ("model.dropout", "model.stoch_depth", "loss.label_smoothing", "ema_decay", "loader.max_bad_share")
+PROBABILITIES = ("model.dropout", "model.stoch_depth", "loss.label_smoothing", "ema_decay", "loader.max_unreadable_share")
 AT_LEAST = {
     "batch_size": 1, "accumulation_steps": 1, "image_size": 1, "num_classes": 1, "parallel.fsdp": 1, "log_every_steps": 1,
     "checkpoint.keep": 2, "loader.workers": 1, "loader.prefetch": 1, "loader.max_pixels": 1, "seed": 0, "augment.mixup": 0,

@@ -2,9 +2,9 @@
 
 The mesh has three axes, and the batch is split over all. The state (parameters, their average, the optimiser's moments) is copied
 along `slice` (pods that a slower network joins) and, where a rule says so, split along the others: each device updates the part
-that it has (weight update sharding, Xu et al., arXiv 2004.13336). A step gathers the parameters along `data` once (`gathered`),
-in the type that products take; along `fsdp` they stay split until each is used (ZeRO 3, Rajbhandari et al., arXiv 1910.02054).
-Gradients go the other way (`scattered`). XLA's partitioner adds the collectives.
+that it has (weight update sharding, Xu et al., arXiv 2004.13336). `gather_params` gathers the parameters along `data` once a
+step, in the type that the matrix products take; along `fsdp` they stay split until each is used (ZeRO 3, Rajbhandari et al.,
+arXiv 1910.02054). `scatter_grads` sends the gradients the other way. XLA's partitioner adds the collectives.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ PEAK_FLOPS_PER_SEC = {
 }
 
 
-def start(distributed: bool, coordinator: str, num_processes: int, process_id: int) -> None:
+def initialize(distributed: bool, coordinator: str, num_processes: int, process_id: int) -> None:
     """Joins this process to the others of the run. Call before anything touches a device.
 
     With a coordinator (HOST:PORT, from the flag or JAX_COORDINATOR_ADDRESS), the three values are used as given; with only
@@ -126,7 +126,7 @@ def state_sharding(tree, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES):
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def gathered(params, mesh: Mesh, dtype_of: Callable[[str], jnp.dtype]):
+def gather_params(params, mesh: Mesh, dtype_of: Callable[[str], jnp.dtype]):
     """Parameters as a step takes them, under jit: each in the type that `dtype_of` has for its path, and whole along `data`.
 
     What crosses the links is of that type: the cast comes first.
@@ -135,20 +135,23 @@ def gathered(params, mesh: Mesh, dtype_of: Callable[[str], jnp.dtype]):
     return jax.lax.with_sharding_constraint(typed, state_sharding(params, mesh, GATHERED_AXES))
 
 
-def scattered(grads, mesh: Mesh):
-    """Gradients of what `gathered` returned, under jit -> float32 and summed over devices, each keeping the part it updates."""
+def scatter_grads(grads, mesh: Mesh):
+    """Sum the gradients of what `gather_params` returned over devices, in float32; each device keeps the part it updates.
+
+    To be called under jit.
+    """
     # Summed whole first, or parts of an accumulated batch would each be summed over devices.
     for axes in (GATHERED_AXES, STATE_AXES):
         grads = jax.lax.with_sharding_constraint(grads, state_sharding(grads, mesh, axes))
     return jax.tree.map(lambda x: x.astype(jnp.float32), grads)
 
 
-def traced_on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+def use_mesh_in_models(mesh: Mesh | None) -> contextlib.AbstractContextManager:
     """A model that is traced within knows the mesh: what runs fastest there (models/products.py), what all must hold (tpu.py)."""
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else contextlib.nullcontext()
 
 
-def for_evaluators(params, mesh: Mesh):
+def gather_for_evaluation(params, mesh: Mesh):
     """Parameters whole along `data`: gathered once, not for each batch."""
     return jax.device_put(params, state_sharding(params, mesh, GATHERED_AXES))
 
@@ -158,7 +161,7 @@ def path_name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+def local_batch_indices(mesh: Mesh, batch_size: int) -> np.ndarray:
     """The rows of a global batch that this process must read, ascending: int64 [rows].
 
     They follow from the mesh, so that row r of the global batch is the same example on any number of hosts.
@@ -195,7 +198,7 @@ def peak_flops_per_sec() -> float | None:
     return next((peak for name, peak in PEAK_FLOPS_PER_SEC.items() if name in kind), None)
 
 
-def describe(mesh: Mesh) -> dict:
+def device_facts(mesh: Mesh) -> dict:
     """The machines, for the run's records."""
     device = jax.devices()[0]
     return {
@@ -212,7 +215,7 @@ def is_writer() -> bool:
     return jax.process_index() == 0
 
 
-def writers_word(value: bool) -> bool:
+def broadcast_from_writer(value: bool) -> bool:
     """The writer's value, on every process: hosts must never disagree on what comes next."""
     if jax.process_count() == 1:
         return value

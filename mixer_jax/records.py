@@ -94,7 +94,7 @@ class Workdir:
             write_json(self.path / "results.json", results)
 
 
-class Metrics:
+class MetricWriter:
     """metrics.jsonl and TensorBoard events of one run. Lines after `from_step` are dropped: a resumed run writes them again."""
 
     def __init__(self, workdir: Path, from_step: int, writer: bool = True):

@@ -65,7 +65,7 @@ CONTRADICTIONS = [
     ("augment.resize", "both", "square, small"),
     ("augment.resize_size", 256, "0 with augment.crop=inception"),
     ("loader.max_pixels", 0, "at least 1"),
-    ("loader.max_bad_share", 1.0, r"in \[0, 1\)"),
+    ("loader.max_unreadable_share", 1.0, r"in \[0, 1\)"),
     ("augment.crop_min_area", 0.0, r"in \(0, 1\]"),
     ("augment.crop_min_area", 1.1, r"in \(0, 1\]"),
     ("augment.crop_min_aspect", 2.0, "crop_max_aspect"),

@@ -14,18 +14,18 @@ from mixer_jax.parallel import (
     GATHERED_AXES,
     STATE_AXES,
     batch_sharding,
-    for_evaluators,
-    gathered,
-    local_rows,
+    broadcast_from_writer,
+    gather_for_evaluation,
+    gather_params,
+    initialize,
+    local_batch_indices,
     make_mesh,
     path_name,
     replicated,
-    scattered,
-    start,
+    scatter_grads,
     state_sharding,
     to_global,
     to_host,
-    writers_word,
 )
 from mixer_jax.training.optimizer import make_optimizer
 from mixer_jax.training.state import init_params, init_state
@@ -65,9 +65,9 @@ def test_one_host_of_a_pod_slice_that_was_not_joined_to_the_others_is_refused(mo
 
 @pytest.mark.parametrize(("num_processes", "process_id"), [(0, 0), (2, 2), (2, -1)])
 def test_a_process_number_that_cannot_be_is_refused_before_anything_is_started(num_processes, process_id, monkeypatch, tmp_path):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))  # so that `start` chooses no folder for compiled programs
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))  # so that `initialize` chooses no folder for compiled programs
     with pytest.raises(UserError, match=f"{num_processes} and {process_id}"):
-        start(distributed=True, coordinator="localhost:1", num_processes=num_processes, process_id=process_id)
+        initialize(distributed=True, coordinator="localhost:1", num_processes=num_processes, process_id=process_id)
 
 
 @pytest.mark.parametrize(
@@ -127,13 +127,13 @@ def test_a_batch_is_split_over_every_device_and_comes_back_in_order(fsdp):
         assert x.sharding == batch_sharding(mesh)
         assert {shard.data.shape[0] for shard in x.addressable_shards} == {2}
         np.testing.assert_array_equal(to_host(on_mesh)[name], batch[name])
-    assert local_rows(mesh, 16).tolist() == list(range(16))
+    assert local_batch_indices(mesh, 16).tolist() == list(range(16))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 12, 1001])
 def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size):
     with pytest.raises(UserError, match=f"A batch of {batch_size} images.* multiple of 8"):
-        local_rows(make_mesh(2), batch_size)
+        local_batch_indices(make_mesh(2), batch_size)
 
 
 @pytest.mark.parametrize("fsdp", [1, 2, 8])
@@ -143,13 +143,13 @@ def test_a_step_takes_parameters_whole_along_data_in_the_type_of_products_and_gi
     params = jax.device_put(params, state_sharding(params, mesh))
     types = {"block/kernel": jnp.bfloat16, "block/bias": jnp.float32, "head/kernel": jnp.float32}
 
-    taken = jax.jit(lambda params: gathered(params, mesh, types.get))(params)
+    taken = jax.jit(lambda params: gather_params(params, mesh, types.get))(params)
     for leaf, wanted in zip(jax.tree.leaves(taken), jax.tree.leaves(state_sharding(taken, mesh, GATHERED_AXES)), strict=True):
         assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
     assert {name: leaf.dtype for name, leaf in named_arrays(taken).items()} == types
     np.testing.assert_array_equal(taken["block"]["kernel"], x.astype(jnp.bfloat16))
 
-    given = jax.jit(lambda grads: scattered(grads, mesh))(taken)
+    given = jax.jit(lambda grads: scatter_grads(grads, mesh))(taken)
     assert {leaf.dtype for leaf in jax.tree.leaves(given)} == {jnp.dtype(jnp.float32)}
     for leaf, was in zip(jax.tree.leaves(given), jax.tree.leaves(params), strict=True):
         assert leaf.sharding.is_equivalent_to(was.sharding, leaf.ndim)
@@ -160,7 +160,7 @@ def test_a_step_takes_parameters_whole_along_data_in_the_type_of_products_and_gi
 def test_evaluators_have_parameters_whole_along_data(fsdp):
     mesh, x = make_mesh(fsdp), np.arange(64 * 16, dtype=np.float32).reshape(64, 16)
     params = jax.device_put({"kernel": x}, state_sharding({"block": {"kernel": x}}, mesh)["block"])
-    given = for_evaluators({"block": params}, mesh)["block"]["kernel"]
+    given = gather_for_evaluation({"block": params}, mesh)["block"]["kernel"]
     assert given.addressable_shards[0].data.size == x.size // fsdp
     np.testing.assert_array_equal(given, x)
 
@@ -173,4 +173,4 @@ def test_a_replicated_array_is_whole_on_every_device():
 
 @pytest.mark.parametrize("value", [True, False])
 def test_alone_the_writers_word_is_ones_own(value):
-    assert writers_word(value) is value
+    assert broadcast_from_writer(value) is value

@@ -11,7 +11,7 @@ from tiny_config import get_config
 from mixer_jax import records
 from mixer_jax.config import dataset, fewshot
 from mixer_jax.errors import UserError
-from mixer_jax.records import Metrics, Stopwatch, Workdir, read_metrics, read_results, write_json
+from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results, write_json
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_host_that_does_not_write_leaves_no_trace(tmp_path):
     follower = Workdir(str(tmp_path / "run"), writer=False)
     follower.record_start(get_config(), {})
     follower.write_results({"step": 1})
-    metrics = Metrics(follower.path, 0, writer=False)
+    metrics = MetricWriter(follower.path, 0, writer=False)
     metrics.write(1, {"loss": 1.0})
     metrics.close()
     assert list(tmp_path.iterdir()) == []
@@ -90,7 +90,7 @@ def test_another_config_is_refused_with_exactly_the_options_that_differ_and_matt
     "changes",
     [
         {"log_every_steps": 1},
-        {"loader__workers": 1, "loader__processes": True, "loader__prefetch": 1, "loader__max_bad_share": 0.5},
+        {"loader__workers": 1, "loader__processes": True, "loader__prefetch": 1, "loader__max_unreadable_share": 0.5},
         {"checkpoint__keep": 9},
         {"checkpoint__every__steps": 17},
         {"parallel__fsdp": 4},
@@ -132,12 +132,12 @@ def test_results_are_empty_at_first_and_then_the_last_written(workdir):
 
 
 def test_metrics_after_the_restored_step_are_dropped_and_written_again(workdir):
-    metrics = Metrics(workdir.path, 0)
+    metrics = MetricWriter(workdir.path, 0)
     for step in (2, 4, 6):
         metrics.write(step, {"loss": 1 / step, "mfu": None})
     metrics.close()
 
-    again = Metrics(workdir.path, 4)
+    again = MetricWriter(workdir.path, 4)
     assert read_metrics(workdir.path) == [{"step": step, "loss": 1 / step, "mfu": None} for step in (2, 4)]
     again.write(6, {"loss": 9.0})
     again.close()
@@ -146,20 +146,20 @@ def test_metrics_after_the_restored_step_are_dropped_and_written_again(workdir):
 
 
 def test_the_last_line_cut_short_by_a_kill_is_left_out_and_gone_after_resuming(workdir):
-    metrics = Metrics(workdir.path, 0)
+    metrics = MetricWriter(workdir.path, 0)
     metrics.write(2, {"loss": 1.0})
     metrics.close()
     with open(workdir.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 4, "lo')
     assert read_metrics(workdir.path) == [{"step": 2, "loss": 1.0}]
-    resumed = Metrics(workdir.path, 4)
+    resumed = MetricWriter(workdir.path, 4)
     resumed.write(4, {"loss": 2.0})
     resumed.close()
     assert [json.loads(line)["step"] for line in (workdir.path / "metrics.jsonl").read_text().splitlines()] == [2, 4]
 
 
 def test_figures_of_evaluators_are_metrics_by_evaluator_and_figure_without_lists(workdir):
-    metrics = Metrics(workdir.path, 0)
+    metrics = MetricWriter(workdir.path, 0)
     metrics.write_evals(5, {"test": {"top1": 0.5}, "few": {"top1_1shot": 0.25, "top1_1shot_seeds": [0.2, 0.3]}})
     metrics.close()
     assert read_metrics(workdir.path) == [{"step": 5, "test/top1": 0.5, "few/top1_1shot": 0.25}]

@@ -298,13 +298,13 @@ def corpus(tmp_path_factory) -> tuple[str, set[int]]:
 def test_too_many_bad_images_stop_the_run_and_with_a_higher_share_it_goes_on_and_counts_on(corpus, tmp_path, tiny_config, capfd):
     source, bad = corpus
     tiny_config.data.source, tiny_config.evals, tiny_config.log_every_steps = source, {}, 1
-    with pytest.raises(UserError, match=r"(?s)By step \d+, 1\d of \d+ .*max_bad_share allows 1\.00%.*\.jpg, is ") as error:
+    with pytest.raises(UserError, match=r"(?s)By step \d+, 1\d of \d+ .*max_unreadable_share allows 1\.00%.*\.jpg, is ") as error:
         train.train(tiny_config, str(tmp_path / "run"))
     stopped_at = int(re.search(r"By step (\d+)", str(error.value))[1])
     del error  # its traceback holds the run, and that the folder
     gc.collect()
     assert steps_on_disk(tmp_path / "run")[-1] == (stopped_at - 1) // 5 * 5  # nothing that was saved is lost
-    tiny_config.loader.max_bad_share = 0.06
+    tiny_config.loader.max_unreadable_share = 0.06
     assert train.train(tiny_config, str(tmp_path / "run")) == DONE
     assert train.train(tiny_config, str(tmp_path / "unbroken")) == DONE
     assert reproducible_rows(tmp_path / "run") == reproducible_rows(tmp_path / "unbroken")
@@ -315,7 +315,7 @@ def test_too_many_bad_images_stop_the_run_and_with_a_higher_share_it_goes_on_and
 
 
 def test_two_processes_stop_at_the_same_step_when_too_many_images_are_bad(corpus, tmp_path):
-    flags = (f"--config.data.source={corpus[0]}", "--config.loader.max_bad_share=0.002")
+    flags = (f"--config.data.source={corpus[0]}", "--config.loader.max_unreadable_share=0.002")
     outputs = [finish(process, TO_MEND) for process in start_two(tmp_path, *flags)]
     said = [re.findall(r"error: (By step \d+, \d+ of \d+ training images could not be read)", output) for output in outputs]
     assert said[0] and said[0] == said[1], outputs

@@ -98,7 +98,7 @@ def starts_alone(kind: str, whose: str, config: ConfigDict) -> dict[str, float]:
 
 def start(kind: str, whose: str, config: ConfigDict, began: float) -> dict[str, float]:
     """Of this new process, which was started at `began` (time.time()): seconds and MiB until the first steps are done."""
-    parallel.start(distributed=False, coordinator="", num_processes=0, process_id=-1)
+    parallel.initialize(distributed=False, coordinator="", num_processes=0, process_id=-1)
     mesh = parallel.make_mesh(config.parallel.fsdp)
     work = work_of(kind, whose, config, mesh)
     work.run(1)

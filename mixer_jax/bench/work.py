@@ -49,7 +49,7 @@ def program_of(whose: str, config: ConfigDict) -> Program:
 def random_batch(program: Program, mesh: Mesh) -> dict[str, jax.Array]:
     """uint8 images and one label each, over all devices; other rows on every host."""
     config, (_, *image) = program.config, program.image_shapes(mesh).shape
-    rows = len(parallel.local_rows(mesh, config.batch_size))
+    rows = len(parallel.local_batch_indices(mesh, config.batch_size))
     rng = np.random.default_rng(jax.process_index())
     batch = {
         "image": rng.integers(0, 256, (rows, *image), np.uint8),
@@ -75,7 +75,7 @@ def step_work(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> Work
 
 
 def predict_work(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> Work:
-    params, images = parallel.for_evaluators(program.init_params(mesh), mesh), batch["image"]
+    params, images = parallel.gather_for_evaluation(program.init_params(mesh), mesh), batch["image"]
     predict = jax.jit(make_predict(program.model, mesh), out_shardings=parallel.replicated(mesh))
     start = time.perf_counter()
     compiled = predict.lower(params, images).compile()

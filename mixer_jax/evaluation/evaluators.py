@@ -17,7 +17,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.evaluation.classification import Classification, Loss
 from mixer_jax.evaluation.fewshot import FewShot
 from mixer_jax.evaluation.predict import Predict
-from mixer_jax.parallel import is_writer, local_rows, to_global, to_host
+from mixer_jax.parallel import is_writer, local_batch_indices, to_global, to_host
 
 
 class Evaluator(Protocol):
@@ -46,7 +46,7 @@ class Examples(NamedTuple):
     batch_size: int
 
     def batches(self, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-        rows = local_rows(mesh, self.batch_size)
+        rows = local_batch_indices(mesh, self.batch_size)
         for batch in eval_batches(self.source, self.transform, self.loader, batch_size=self.batch_size, rows=rows):
             yield to_global(batch, mesh)
 

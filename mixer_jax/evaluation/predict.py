@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from mixer_jax.models.layers import normalize_pixels
-from mixer_jax.parallel import traced_on
+from mixer_jax.parallel import use_mesh_in_models
 
 Predict = Callable[[dict, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -21,7 +21,7 @@ def make_predict(model: nn.Module, mesh: Mesh | None = None) -> Predict:
     """
 
     def predict(params: dict, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        with traced_on(mesh):
+        with use_mesh_in_models(mesh):
             logits, features = model.apply({"params": params}, normalize_pixels(images), train=False)
         return logits.astype(jnp.float32), features["pre_logits"].astype(jnp.float32)
 

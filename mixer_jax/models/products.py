@@ -33,8 +33,8 @@ portable_only = jax.make_user_context(False)  # `with portable_only(True):` what
 def form(*, default: Callable, **by_platform: Callable) -> Callable:
     """Of some that compute the same, that of the platform for which the program is lowered.
 
-    Within parallel.traced_on it is that of the mesh. Elsewhere all are traced, which takes longer, and one is chosen when the
-    program is lowered; an exported program has all.
+    Within parallel.use_mesh_in_models it is that of the mesh. Elsewhere all are traced, which takes longer, and one is chosen
+    when the program is lowered; an exported program has all.
     """
     if portable_only.value:
         return default

@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import to_global
-from mixer_jax.records import Metrics, Progress, Stopwatch
+from mixer_jax.records import MetricWriter, Progress, Stopwatch
 from mixer_jax.training.preemption import StopRequest
 from mixer_jax.training.state import TrainState
-from mixer_jax.training.unreadable_share import BadShare
+from mixer_jax.training.unreadable_share import UnreadableShare
 
 
 class DivergedError(UserError):
@@ -56,7 +56,7 @@ class Rate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Milestones:
     """What the loop does when; all in steps. 0 in `evaluate_every` means only at the end."""
 
     total: int
@@ -76,22 +76,22 @@ def train(
     train_step: Callable[[TrainState, dict], tuple[TrainState, dict]],
     batches: Iterator[dict],
     mesh: Mesh,
-    plan: Plan,
+    milestones: Milestones,
     *,
     first_step: int,
     save: Callable[[int, TrainState], None],
     evaluate: Callable[[int, TrainState, list[str]], None],
-    metrics: Metrics,
+    metrics: MetricWriter,
     rate: Rate,
-    bad_share: BadShare,
+    unreadable_share: UnreadableShare,
 ) -> tuple[TrainState, int]:
-    """Runs steps first_step + 1 .. plan.total; returns the state and the step reached, which is less when asked to stop.
+    """Runs steps first_step + 1 .. milestones.total; returns the state and the step reached, which is less when asked to stop.
 
-    Raises DivergedError as soon as a number is not finite, TooManyBadError as soon as too many images could not be read: on every
-    host at the same step. What is on disk then is sound.
+    Raises DivergedError as soon as a number is not finite, TooManyUnreadableError as soon as too many images could not be read:
+    on every host at the same step. What is on disk then is sound.
     """
     stopwatch = rate.stopwatch
-    progress = Progress(plan.total, first_step)
+    progress = Progress(milestones.total, first_step)
     rate.restart(first_step)
 
     def read(step: int, values: dict[str, jax.Array]) -> None:
@@ -103,16 +103,16 @@ def train(
                 f"Step {step} is not finite ({', '.join(bad)}). No checkpoint holds it; earlier ones are kept. Lower "
                 "optimizer.learning_rate, lengthen schedule.warmup or lower optimizer.clip_norm, and use a new --workdir."
             )
-        numbers["substituted"] = bad_share.add(step, int(numbers["substituted"]))
-        if step % plan.log_every == 0:
+        numbers["substituted"] = unreadable_share.add(step, int(numbers["substituted"]))
+        if step % milestones.log_every == 0:
             numbers |= rate.since_restart(step)
             metrics.write(step, numbers)
-            progress.update(step, describe(numbers))
+            progress.update(step, progress_text(numbers))
             rate.restart(step)
 
     with StopRequest() as stop:
         step, unread = first_step, None
-        for step in range(first_step + 1, plan.total + 1):
+        for step in range(first_step + 1, milestones.total + 1):
             with stopwatch("data"):  # waits only if the host is slower than the device
                 batch = to_global(next(batches), mesh)
             state, values = train_step(state, batch)  # returns at once; the old state's memory is given to the new one
@@ -120,14 +120,14 @@ def train(
                 read(*unread)  # the step before this one
             unread = step, values
             stopping = stop.reached(step)  # every step, on every host: they must agree on the answer
-            if stopping or plan.checkpoint_due(step):
+            if stopping or milestones.checkpoint_due(step):
                 read(*unread)  # before saving: a state that is not finite never reaches the disk
                 unread = None
                 with stopwatch("checkpoint"):
                     save(step, state)  # before evaluating: a kill during an evaluation then costs nothing
             if stopping:
                 break
-            if names := plan.evaluations_due(step):
+            if names := milestones.evaluations_due(step):
                 with stopwatch("evaluation"):
                     evaluate(step, state, names)
     progress.update(step, "")
@@ -135,8 +135,8 @@ def train(
     return state, step
 
 
-def describe(numbers: dict[str, float | None]) -> str:
-    """The progress line's text."""
+def progress_text(numbers: dict[str, float | None]) -> str:
+    """Return the text of the progress line."""
     mfu = "n/a" if numbers["mfu"] is None else f"{numbers['mfu']:.1%}"
     return (
         f"loss {numbers['loss']:.4g}, lr {numbers['learning_rate']:.3g}, {numbers['images_per_sec']:.0f} img/s "

@@ -51,7 +51,7 @@ PARTS = {  # what each is, and what makes it smaller
 }
 
 
-def require_memory(
+def check_host_memory(
     config: ConfigDict, mesh: Mesh, rows: np.ndarray, shapes: TrainState, source: Source, examples: Mapping[str, Mapping]
 ) -> dict[str, int]:
     """{part: MiB needed}. Raises UserError, with all of them, when the host has less.

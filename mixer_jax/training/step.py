@@ -15,17 +15,17 @@ from ml_collections import ConfigDict
 
 from mixer_jax.models.layers import normalize_pixels
 from mixer_jax.models.registry import compute_dtype
-from mixer_jax.parallel import gathered, scattered, traced_on
+from mixer_jax.parallel import gather_params, scatter_grads, use_mesh_in_models
 from mixer_jax.training.losses import k_hot, make_loss
 from mixer_jax.training.mixup import mixup
 from mixer_jax.training.state import TrainState, random_key
 
-Metrics = dict[str, jax.Array]
+StepMetrics = dict[str, jax.Array]
 
 
 def make_train_step(
     model: nn.Module, tx: optax.GradientTransformation, schedule: optax.Schedule, config: ConfigDict, mesh: Mesh
-) -> Callable[[TrainState, dict], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, dict], tuple[TrainState, StepMetrics]]:
     """(state, batch of uint8 image [B, H, W, 3], int32 labels [B, M] and substituted [B]) -> (next state, float32 metrics).
 
     Images may be in another layout of their pixels, which the model takes (registry.host_transform): nothing here depends on it.
@@ -36,7 +36,7 @@ def make_train_step(
         logits, _ = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
         return loss_of(logits, targets).mean()
 
-    def step(state: TrainState, batch: dict) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: dict) -> tuple[TrainState, StepMetrics]:
         mixup_key, dropout_key = (jax.random.fold_in(random_key(config.seed, s), state.step) for s in ("mixup", "dropout"))
         images, targets = batch["image"], k_hot(batch["labels"], config.num_classes)
         if config.augment.mixup:  # of bytes: the neighbour's row is copied at a quarter of float32's size
@@ -44,10 +44,10 @@ def make_train_step(
         images = normalize_pixels(images)
 
         value_and_grad = accumulate(jax.value_and_grad(loss_fn), config.accumulation_steps)
-        whole = gathered(state.params, mesh, compute_dtype(config.model))
-        with traced_on(mesh):
+        whole = gather_params(state.params, mesh, compute_dtype(config.model))
+        with use_mesh_in_models(mesh):
             loss, grads = value_and_grad(whole, images, targets, dropout_key)
-        grads = scattered(grads, mesh)  # and each device updates its part of the state
+        grads = scatter_grads(grads, mesh)  # and each device updates its part of the state
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

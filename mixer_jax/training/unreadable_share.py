@@ -10,12 +10,12 @@ from collections.abc import Callable
 from mixer_jax.errors import UserError
 
 
-class TooManyBadError(UserError):
+class TooManyUnreadableError(UserError):
     """More than the stated share of the training images cannot be read."""
 
 
 @dataclasses.dataclass
-class BadShare:
+class UnreadableShare:
     """`count` rows of the batches so far stood for a bad image; `max_share` of the records may be bad. `first(n)` lists some."""
 
     num_examples: int
@@ -25,14 +25,15 @@ class BadShare:
     count: int = 0
 
     def add(self, step: int, substituted: int) -> int:
-        """Counts those of a step's batch; returns all so far. Raises TooManyBadError."""
+        """Counts those of a step's batch; returns all so far. Raises TooManyUnreadableError."""
         self.count += substituted
         if self.count > self.allowed(step * self.batch_size):
             images, listed = step * self.batch_size, "\n  ".join(self.first(5)) or "none"
-            raise TooManyBadError(
+            raise TooManyUnreadableError(
                 f"By step {step}, {self.count} of {images} training images could not be read ({self.count / images:.2%}); "
-                f"config.loader.max_bad_share allows {self.max_share:.2%} of the data. The first this host met:\n  {listed}\n"
-                "Mend or replace them, or raise config.loader.max_bad_share. The same command goes on from the last checkpoint."
+                f"config.loader.max_unreadable_share allows {self.max_share:.2%} of the data. The first this host met:\n"
+                f"  {listed}\nMend or replace them, or raise config.loader.max_unreadable_share. "
+                "The same command goes on from the last checkpoint."
             )
         return self.count
 

@@ -19,7 +19,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.models.products import portable_only
 from mixer_jax.models.registry import FAMILIES, compute_dtype, host_transform, make_model
 from mixer_jax.models.resnet import ResNet, Size
-from mixer_jax.parallel import make_mesh, path_name, traced_on
+from mixer_jax.parallel import make_mesh, path_name, use_mesh_in_models
 
 CLASSES, HEAD_BIAS = 5, -2.0
 
@@ -283,7 +283,7 @@ def test_a_platform_has_its_own_form_which_a_mesh_tells_unless_one_for_all_is_as
     assert "platform_index" in program(row.model, train=False)
     with portable_only(True):
         for_all = program(row.model, train=False)
-    with traced_on(make_mesh(1)):
+    with use_mesh_in_models(make_mesh(1)):
         for_cpus = program(row.model, train=False)
     assert "platform_index" not in for_all + for_cpus
     assert for_all != for_cpus

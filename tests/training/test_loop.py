@@ -9,8 +9,8 @@ import pytest
 
 from mixer_jax.parallel import make_mesh
 from mixer_jax.records import Stopwatch
-from mixer_jax.training.loop import DivergedError, Plan, Rate, train
-from mixer_jax.training.unreadable_share import BadShare, TooManyBadError
+from mixer_jax.training.loop import DivergedError, Milestones, Rate, train
+from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
 
 
 class Log(list):
@@ -24,7 +24,7 @@ class Log(list):
         self.append(("metrics", step, values["loss"]))
 
 
-def run(plan: Plan, *, first_step: int = 0, loss_at=lambda step: 1.0, at_step=lambda step: None, bad: int = 0):
+def run(milestones: Milestones, *, first_step: int = 0, loss_at=lambda step: 1.0, at_step=lambda step: None, bad: int = 0):
     """Trains a state that is its own step number; returns what happened, and what the loop returned."""
     log = Log()
 
@@ -38,15 +38,15 @@ def run(plan: Plan, *, first_step: int = 0, loss_at=lambda step: 1.0, at_step=la
             "substituted": jnp.float32(bad),
         }
 
-    batches = ({"step": np.full(8, i)} for i in range(first_step, plan.total))
+    batches = ({"step": np.full(8, i)} for i in range(first_step, milestones.total))
     result = train(
-        first_step, step, batches, make_mesh(1), plan,
+        first_step, step, batches, make_mesh(1), milestones,
         first_step=first_step,
         save=lambda step, state: log.append(("save", step, state)),
         evaluate=lambda step, state, names: log.append(("evaluate", step, state, tuple(names))),
         metrics=log,
         rate=Rate(8, 8, 1e9, None, Stopwatch()),
-        bad_share=BadShare(80, 8, 0.25, lambda count: ["ant.jpg is bad"][:count]),
+        unreadable_share=UnreadableShare(80, 8, 0.25, lambda count: ["ant.jpg is bad"][:count]),
     )  # fmt: skip
     return log, result
 
@@ -57,8 +57,10 @@ def of_kind(log, *kinds):
 
 @pytest.mark.parametrize("first_step", [0, 4])
 def test_states_are_saved_and_evaluated_when_due_the_saving_first(first_step):
-    plan = Plan(total=10, log_every=3, checkpoint_every=4, evaluate_every={"often": 4, "rare": 8, "at the end only": 0})
-    log, result = run(plan, first_step=first_step)
+    milestones = Milestones(
+        total=10, log_every=3, checkpoint_every=4, evaluate_every={"often": 4, "rare": 8, "at the end only": 0}
+    )
+    log, result = run(milestones, first_step=first_step)
     expected = [
         ("save", 4, 4), ("evaluate", 4, 4, ("often",)),
         ("save", 8, 8), ("evaluate", 8, 8, ("often", "rare")),
@@ -71,7 +73,7 @@ def test_states_are_saved_and_evaluated_when_due_the_saving_first(first_step):
 
 
 def test_without_an_interval_a_checkpoint_is_made_at_the_end_alone():
-    log, _ = run(Plan(total=5, log_every=100, checkpoint_every=0, evaluate_every={}))
+    log, _ = run(Milestones(total=5, log_every=100, checkpoint_every=0, evaluate_every={}))
     assert of_kind(log, "save", "evaluate", "metrics") == [("save", 5, 5)]
 
 
@@ -79,37 +81,37 @@ def test_without_an_interval_a_checkpoint_is_made_at_the_end_alone():
 @pytest.mark.parametrize("step", [3, 4, 5, 10])
 def test_a_state_that_is_not_finite_is_never_saved_and_the_error_names_step_and_number(bad, step):
     saved = []
-    plan = Plan(total=10, log_every=100, checkpoint_every=1, evaluate_every={})
+    milestones = Milestones(total=10, log_every=100, checkpoint_every=1, evaluate_every={})
     with pytest.raises(DivergedError, match=rf"Step {step} is not finite \(loss={bad}\)") as error:
-        run(plan, loss_at=lambda s: bad if s == step else 1.0, at_step=saved.append)
+        run(milestones, loss_at=lambda s: bad if s == step else 1.0, at_step=saved.append)
     assert "learning_rate" in str(error.value)
     assert max(saved) == step  # with a checkpoint at every step, no later one was begun
 
 
 def test_between_checkpoints_divergence_is_noticed_one_step_later():
     begun = []
-    plan = Plan(total=10, log_every=100, checkpoint_every=0, evaluate_every={})
+    milestones = Milestones(total=10, log_every=100, checkpoint_every=0, evaluate_every={})
     with pytest.raises(DivergedError, match="Step 3 "):
-        run(plan, loss_at=lambda s: np.nan if s == 3 else 1.0, at_step=begun.append)
+        run(milestones, loss_at=lambda s: np.nan if s == 3 else 1.0, at_step=begun.append)
     assert max(begun) == 4
 
 
 def test_too_many_bad_images_stop_it_one_step_later_and_what_was_saved_stays():
-    plan = Plan(total=10, log_every=1, checkpoint_every=3, evaluate_every={})
+    milestones = Milestones(total=10, log_every=1, checkpoint_every=3, evaluate_every={})
     begun = []
-    with pytest.raises(TooManyBadError, match=r"(?s)By step 7, 21 of 56 .*ant\.jpg"):  # 20 of each 80 are allowed
-        run(plan, bad=3, at_step=begun.append)
+    with pytest.raises(TooManyUnreadableError, match=r"(?s)By step 7, 21 of 56 .*ant\.jpg"):  # 20 of each 80 are allowed
+        run(milestones, bad=3, at_step=begun.append)
     assert max(begun) == 8
 
 
 def test_bad_images_are_counted_from_the_beginning_in_the_metrics():
-    log, _ = run(Plan(total=10, log_every=5, checkpoint_every=0, evaluate_every={}), bad=2)
+    log, _ = run(Milestones(total=10, log_every=5, checkpoint_every=0, evaluate_every={}), bad=2)
     assert log.substituted == [10, 20]
 
 
 def test_asked_to_stop_it_saves_the_step_it_is_at_and_evaluates_nothing():
-    plan = Plan(total=10, log_every=100, checkpoint_every=0, evaluate_every={"often": 1})
-    log, result = run(plan, at_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6 else None)
+    milestones = Milestones(total=10, log_every=100, checkpoint_every=0, evaluate_every={"often": 1})
+    log, result = run(milestones, at_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6 else None)
     assert result == (6, 6)
     assert log[-2:] == [("step", 6), ("save", 6, 6)]
     assert len(of_kind(log, "evaluate")) == 5

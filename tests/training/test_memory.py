@@ -44,7 +44,7 @@ def required(config, devices: int = 1, count: int = 10**6) -> dict[str, int]:
         for name, evaluator in config.evals.items()
     }
     shapes = make_program(config, 10, 0).state_shapes(mesh)
-    return memory.require_memory(config, mesh, np.arange(config.batch_size), shapes, Split(count), examples)
+    return memory.check_host_memory(config, mesh, np.arange(config.batch_size), shapes, Split(count), examples)
 
 
 def test_the_default_config_fits_a_host_of_8_gib(monkeypatch, capsys):

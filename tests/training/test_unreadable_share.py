@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from mixer_jax.training.unreadable_share import BadShare, TooManyBadError
+from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
 
 
-def share(max_share=0.01, num_examples=1000, batch_size=8, count=0) -> BadShare:
-    return BadShare(num_examples, batch_size, max_share, lambda number: ["record 3, ant/3.jpg, is empty"][:number], count)
+def share(max_share=0.01, num_examples=1000, batch_size=8, count=0) -> UnreadableShare:
+    return UnreadableShare(num_examples, batch_size, max_share, lambda number: ["record 3, ant/3.jpg, is empty"][:number], count)
 
 
 def steps_until_stop(bad: np.ndarray, batch_size: int, epochs: int, max_share: float = 0.01) -> int | None:
@@ -19,7 +19,7 @@ def steps_until_stop(bad: np.ndarray, batch_size: int, epochs: int, max_share: f
     for step in range(1, len(order) // batch_size + 1):
         try:
             guard.add(step, int(order[(step - 1) * batch_size : step * batch_size].sum()))
-        except TooManyBadError:
+        except TooManyUnreadableError:
             return step
     return None
 
@@ -46,15 +46,15 @@ def test_the_unluckiest_order_of_data_at_the_share_is_told_from_worse_data_only_
 def test_the_message_says_how_many_what_is_allowed_which_and_what_to_do():
     guard = share(num_examples=100)
     assert guard.add(1, 1) == 1
-    with pytest.raises(TooManyBadError) as error:
+    with pytest.raises(TooManyUnreadableError) as error:
         guard.add(2, 1)
     said = str(error.value)
     assert "By step 2, 2 of 16 training images could not be read (12.50%)" in said
-    assert "config.loader.max_bad_share allows 1.00%" in said
+    assert "config.loader.max_unreadable_share allows 1.00%" in said
     assert "record 3, ant/3.jpg, is empty" in said and "goes on from the last checkpoint" in said
 
 
 def test_a_run_taken_up_counts_on():
     assert share(count=7).add(100, 2) == 9
-    with pytest.raises(TooManyBadError, match="11 of 808"):
+    with pytest.raises(TooManyUnreadableError, match="11 of 808"):
         share(count=7).add(101, 4)

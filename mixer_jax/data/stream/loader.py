@@ -53,7 +53,7 @@ def train_batches(
     steps: range,
     bad: BadRecords,
 ) -> Iterator[Batch]:
-    """The batches of `steps`, of each the `rows` that this host holds (parallel.local_rows); `loader` is config.loader.
+    """The batches of `steps`, of each the `rows` that this host holds (parallel.local_batch_indices); `loader` is config.loader.
 
     A substitute is augmented as the record in whose place it stands would be: it differs from its own turn in the same epoch.
     """
