@@ -25,7 +25,7 @@ from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import BadRecords
 from mixer_jax.models.registry import host_transform
 from mixer_jax.preparation.inputs import Recipe
-from mixer_jax.records import write_json
+from mixer_jax.storage import write_json
 from mixer_jax.training.memory import input_bytes, resident_bytes
 
 IMAGE_SIZE = 16  # pixels, so that what is seen to grow is not the batches

@@ -37,6 +37,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.products import portable_only
 from mixer_jax.parallel import path_name
+from mixer_jax.storage import write_whole
 
 PLATFORMS = ("cpu", "tpu", "cuda")
 NEEDS = {"stablehlo": ("flatbuffers",), "onnx": ("jax2onnx", "onnxruntime")}  # packages, to write and to load
@@ -54,14 +55,9 @@ def export_program(model: nn.Module, params: dict, image_size: int, out: str, fo
     params = jax.device_get(params)
     if format == "onnx":
         model = model.clone(dtype=jnp.float32)  # ONNX Runtime has no bfloat16 convolution or einsum on a CPU
-    partial = Path(f"{out}.{os.getpid()}.partial")
-    try:
-        FORMATS[format](model, params, image_size, partial, metadata | _describe(model, params, image_size, format))
-        difference = _difference(model, params, image_size, partial, format)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return difference
+    with write_whole(Path(out)) as temporary:
+        FORMATS[format](model, params, image_size, temporary, metadata | _describe(model, params, image_size, format))
+        return _difference(model, params, image_size, temporary, format)
 
 
 def check_program(out: str, format: str, images: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ import os
 import platform
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mixer_jax.errors import UserError
+from mixer_jax.storage import cache_folder
 
 AXES = ("slice", "data", "fsdp")
 
@@ -71,10 +71,7 @@ def _keep_compiled_programs() -> None:
     By machine, because a program compiled for one CPU may use instructions that another lacks.
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        folder = cache / "mixer_jax" / "compiled" / platform.node()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder(f"compiled/{platform.node()}")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

@@ -8,16 +8,13 @@ WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seco
 WORKDIR/checkpoints/       see checkpoints/manager.py
 """
 
-import fcntl
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import subprocess
 import sys
 import time
-import weakref
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +25,8 @@ from tqdm import tqdm
 
 from mixer_jax.config import MAY_CHANGE_ON_RESUME, flatten
 from mixer_jax.errors import UserError
+from mixer_jax.lease import HeldError, Lease
+from mixer_jax.storage import read_json, write_json, write_whole
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 
@@ -48,17 +47,10 @@ class Workdir:
 
     def _take(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / ".lock", "a+")  # noqa: SIM115  held while the process lives, however it dies
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "another process"
-            raise UserError(f"{self.path} is in use by {owner}. Wait for it, stop it, or choose another --workdir.") from error
-        weakref.finalize(self, self._lock.close)
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {platform.node()}")
-        self._lock.flush()
+            self._lease = Lease(self.path / ".lock")
+        except HeldError as error:
+            raise UserError(f"{self.path} is in use by {error}. Wait for it, stop it, or choose another --workdir.") from error
 
     def refuse_other_run(self, config: ConfigDict) -> None:
         """Raises UserError if the folder's run has another config, naming the options that change what a run computes."""
@@ -103,7 +95,8 @@ class MetricWriter:
             return
         self._file = workdir / "metrics.jsonl"
         kept = [row for row in read_metrics(workdir) if row["step"] <= from_step]
-        _write_whole(self._file, "".join(json.dumps(row) + "\n" for row in kept))
+        with write_whole(self._file) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step + 1)
 
     def write(self, step: int, values: dict[str, float | None]) -> None:
@@ -187,25 +180,6 @@ def read_metrics(workdir: Path) -> list[dict]:
 def read_results(workdir: Path) -> dict:
     """results.json, or {} before the first evaluation."""
     return read_json(Path(workdir) / "results.json")
-
-
-def read_json(file: Path) -> dict:
-    """What `write_json` wrote; {} where there is no file. Raises UserError for a damaged one."""
-    try:
-        return json.loads(file.read_text()) if file.exists() else {}
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is damaged ({error}). Restore it, or choose another --workdir.") from error
-
-
-def write_json(file: Path, content: dict) -> None:
-    _write_whole(file, json.dumps(content, indent=2) + "\n")
-
-
-def _write_whole(file: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never a part, also after a kill."""
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, file)
 
 
 def _git_commit() -> str:

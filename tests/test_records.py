@@ -8,10 +8,9 @@ import pytest
 from ml_collections import ConfigDict
 from tiny_config import get_config
 
-from mixer_jax import records
 from mixer_jax.config import dataset, fewshot
 from mixer_jax.errors import UserError
-from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results, write_json
+from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results
 
 
 @pytest.fixture
@@ -167,30 +166,6 @@ def test_figures_of_evaluators_are_metrics_by_evaluator_and_figure_without_lists
 
 def test_a_run_without_metrics_has_none(tmp_path):
     assert read_metrics(tmp_path) == []
-
-
-@pytest.mark.parametrize("moment", ["write_text", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, moment):
-    file = tmp_path / "results.json"
-    write_json(file, {"step": 1})
-
-    def fail_half_way(path, text):
-        with open(path, "w") as half:
-            half.write(text[: len(text) // 2])
-        raise OSError("disk full")
-
-    def fail(*_):
-        raise OSError("killed")
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"disk full|killed"):
-        if moment == "write_text":
-            patch.setattr("pathlib.Path.write_text", fail_half_way)
-        else:
-            patch.setattr(records.os, "replace", fail)
-        write_json(file, {"step": 2, "more": list(range(100))})
-    assert json.loads(file.read_text()) == {"step": 1}
-    write_json(file, {"step": 3})
-    assert json.loads(file.read_text()) == {"step": 3}
 
 
 def test_a_stopwatch_adds_up_the_parts_also_of_what_fails(monkeypatch):

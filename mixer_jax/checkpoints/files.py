@@ -29,6 +29,7 @@ from safetensors.numpy import save_file
 from mixer_jax.checkpoints import npz
 from mixer_jax.checkpoints.refusal import AGAIN, LIST_LIMIT, PYTORCH, Kinds, Opened, Refused, check_shape, check_unique
 from mixer_jax.errors import UserError
+from mixer_jax.storage import write_whole
 
 SAFETENSORS_DTYPES = {
     "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
@@ -69,18 +70,13 @@ def write_arrays(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, s
         if os.path.lexists(path):
             raise Refused("exists already. Delete it or choose another name")
         arrays = {name: _storable(name, array, suffix) for name, array in sorted(arrays.items())}
-        temporary = f"{path}.{os.getpid()}.tmp"
         try:
-            (npz.write_npz if suffix == ".npz" else _write_safetensors)(temporary, arrays, metadata)
-            if not _holds(temporary, arrays, metadata):
-                raise Refused(f"was not written: {suffix} cannot hold one of the names or texts")
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            with write_whole(Path(path)) as temporary:
+                (npz.write_npz if suffix == ".npz" else _write_safetensors)(str(temporary), arrays, metadata)
+                if not _holds(str(temporary), arrays, metadata):
+                    raise Refused(f"was not written: {suffix} cannot hold one of the names or texts")
         except (OSError, SafetensorError) as error:
             raise Refused(f"cannot be written ({_brief(error)})") from error
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
 
 @contextmanager

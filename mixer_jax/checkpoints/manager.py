@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.errors import UserError
-from mixer_jax.records import read_json
+from mixer_jax.storage import read_json
 
 CHECKPOINTS = "checkpoints"
 

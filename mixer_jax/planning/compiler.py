@@ -16,6 +16,7 @@ import jax
 
 from mixer_jax.errors import UserError
 from mixer_jax.planning.worker import Request
+from mixer_jax.storage import cache_folder
 
 FOLDER = Path(__file__).parents[2] / ".venv-plan"  # `make plan`
 TIMEOUT_SECONDS = 1200  # of one program; the slowest of ours, H/14 on v5e, takes some minutes
@@ -75,10 +76,9 @@ class Compiler:
     def _start(self) -> subprocess.Popen:
         if self._process:
             return self._process
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mixer_jax" / "planned"
         self._log = TemporaryFile()  # noqa: SIM115  as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mixer_jax.planning.worker", cache, self.version],
+            [sys.executable, "-m", "mixer_jax.planning.worker", cache_folder("planned"), self.version],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

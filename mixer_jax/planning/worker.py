@@ -23,6 +23,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.planning import hlo
 from mixer_jax.planning.topology import devices
+from mixer_jax.storage import write_json
 from mixer_jax.training.program import Program, make_program, reference_program
 
 
@@ -56,10 +57,7 @@ def compile_program(request: Request, cache: Path, compiler: str) -> dict:
     if file.exists():
         return known | json.loads(file.read_text()) | {"cached": True}
     found = compiled_costs(lowered, config.accumulation_steps if trained else 1)
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(found))
-    partial.replace(file)
+    write_json(file, found)
     return known | found | {"cached": False}
 
 

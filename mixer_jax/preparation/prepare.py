@@ -18,13 +18,10 @@ with full colour resolution; its EXIF, colour profile and format are lost, its n
 and with `--drop-near-duplicates-of` compared with those that must not be among them (references.py).
 """
 
-import fcntl
+import contextlib
 import hashlib
-import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +42,11 @@ from mixer_jax.data.sources.manifest import (
 )
 from mixer_jax.data.sources.shards import read_labels, write_shard
 from mixer_jax.errors import UserError
+from mixer_jax.lease import HeldError, Lease
 from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, Recipe, open_inputs
 from mixer_jax.preparation.near_duplicates.references import References, write_list
-from mixer_jax.records import Progress, read_json, write_json
+from mixer_jax.records import Progress
+from mixer_jax.storage import read_json, write_json, write_whole
 
 SHOWN = 5  # bad images in a message
 
@@ -60,7 +59,7 @@ def prepare(recipe: Recipe, directory: Path, threads: int) -> Manifest:
     target = directory.expanduser() / recipe.split
     references = References(recipe, target)
     work = target / UNFINISHED
-    with _alone(target):
+    with contextlib.closing(_take(target)):
         made = {
             "command": recipe.command(), "inputs_sha256": inputs.sha256(), "images": len(inputs), "ignored_files": inputs.ignored,
             "max_side": recipe.max_side, "quality": recipe.quality, "seed": recipe.seed,
@@ -72,7 +71,7 @@ def prepare(recipe: Recipe, directory: Path, threads: int) -> Manifest:
         shards = _make_all(recipe, inputs, references, target, pieces, finished, threads)
         if recipe.drop_near_duplicates_of:
             write_list(target, shards)
-        write_json(target / MANIFEST, manifest_content(recipe, inputs.class_names, made, target, shards))
+        write_json(target / MANIFEST, manifest_content(recipe, inputs.class_names, made, target, shards), work)
         shutil.rmtree(work)
         manifest = Manifest(target)
         manifest.check("ends", show_progress=False)  # mostly for a shard too many
@@ -80,18 +79,13 @@ def prepare(recipe: Recipe, directory: Path, threads: int) -> Manifest:
     return manifest
 
 
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Holds the folder, which is made if need be, until the process ends."""
+def _take(target: Path) -> Lease:
+    """Make the folder if it is missing, and take it for this process."""
     target.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(target, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
+        return Lease(target)
+    except HeldError as error:
         raise UserError(f"Another process is preparing {target}. Wait for it, or stop it.") from error
-    finally:
-        os.close(descriptor)
 
 
 def check_recipe(recipe: Recipe, threads: int) -> None:
@@ -216,11 +210,10 @@ def _make_shard(
     name = shard_name(recipe.split, number, len(pieces))
     if left_out and not recipe.skip_bad:
         return Shard(name, 0, 0, "", "", 0, left_out)
-    temporary = target / UNFINISHED / name
-    write_shard(temporary, [records[image] for image in pieces[number].tolist() if image in records])
-    digests = sha256(temporary), ends_sha256(temporary)
-    shard = Shard(name, temporary.stat().st_size, len(records), *digests, reencoded, sorted(left_out), sorted(duplicates))
-    os.replace(temporary, target / name)
+    with write_whole(target / name, target / UNFINISHED) as temporary:
+        write_shard(temporary, [records[image] for image in pieces[number].tolist() if image in records])
+        digests = sha256(temporary), ends_sha256(temporary)
+        shard = Shard(name, temporary.stat().st_size, len(records), *digests, reencoded, sorted(left_out), sorted(duplicates))
     write_json(target / UNFINISHED / f"shard-{number:06d}.json", shard._asdict())
     return shard
 

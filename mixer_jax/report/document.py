@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from mixer_jax.report.style import CSS
+from mixer_jax.storage import write_whole
 
 NUMBER = re.compile(r"([+\-\u2212\u00b1~]?\d.*|\u2013|)", re.DOTALL)  # also 93.1 %, 12 min, and an en dash for none
 
@@ -18,7 +19,7 @@ def write_page(file: Path, title: str, lead: str, sections: Sequence[str]) -> No
     """Writes a page of finished `sections` under a title and one sentence that says what it found."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(
+    page = (
         "<!DOCTYPE html>\n"
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -26,9 +27,10 @@ def write_page(file: Path, title: str, lead: str, sections: Sequence[str]) -> No
         f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n'
         + "\n".join(sections)
         + "\n<footer>Made by mixer_jax from the folders of its runs. This file loads nothing.</footer>\n"
-        "</main>\n</body>\n</html>\n",
-        encoding="utf-8",
+        "</main>\n</body>\n</html>\n"
     )
+    with write_whole(file) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def section(title: str, *parts: str) -> str:

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import flatten
 from mixer_jax.errors import UserError
-from mixer_jax.records import read_json, read_metrics, read_results
+from mixer_jax.records import read_metrics, read_results
+from mixer_jax.storage import read_json
 
 # results.json's parts of a run's seconds, in the words of the page; what is left of the total is the last.
 PARTS = {

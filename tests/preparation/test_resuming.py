@@ -18,7 +18,7 @@ from mixer_jax.config import dataset
 from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.errors import UserError
-from mixer_jax.preparation import prepare as prepare_module
+from mixer_jax.lease import Lease
 from mixer_jax.preparation.inputs import Recipe
 
 KILLED = """
@@ -73,6 +73,7 @@ MOMENTS += [
     "fsync:before:1",
     "fsync:after:2",
     "fsync:before:3",
+    "fsync:after:4",
     "unlink:before:1",
     "unlink:after:2",
     "pack:after:2",
@@ -155,7 +156,7 @@ def test_a_link_that_leads_back_is_refused(tmp_path):
 def test_a_full_disk_is_said_in_words_and_the_same_command_goes_on(tmp_path, monkeypatch):
     source = tree(tmp_path)
     make(source, tmp_path / "whole", records_per_shard=4)
-    real, calls = prepare_module.os.replace, []
+    real, calls = os.replace, []
 
     def replace(*arguments):
         calls.append(arguments)
@@ -164,7 +165,7 @@ def test_a_full_disk_is_said_in_words_and_the_same_command_goes_on(tmp_path, mon
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_module.os, "replace", replace)
+        patch.setattr(os, "replace", replace)
         with pytest.raises(UserError, match=r"No space left on device.*run the command again"):
             make(source, tmp_path / "to", records_per_shard=4)
     make(source, tmp_path / "to", records_per_shard=4)
@@ -180,8 +181,11 @@ def test_a_name_with_spaces_is_quoted_in_the_command(tmp_path):
 
 
 def test_two_preparations_of_one_folder_do_not_meet(tmp_path):
-    with prepare_module._alone(tmp_path / "to/train"), pytest.raises(UserError, match="Another process is preparing"):
+    (tmp_path / "to/train").mkdir(parents=True)
+    lease = Lease(tmp_path / "to/train")
+    with pytest.raises(UserError, match="Another process is preparing"):
         make(tree(tmp_path), tmp_path / "to")
+    lease.close()
 
 
 def test_the_command_prepares_verifies_and_mends(tmp_path, monkeypatch, capsys):

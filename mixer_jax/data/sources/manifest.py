@@ -11,6 +11,7 @@ position stands at the end, so that a swapped, rebuilt or shifted shard differs 
 ArrayRecord's own checksums find it when that image is read.
 """
 
+import contextlib
 import hashlib
 import os
 import shlex
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mixer_jax.errors import UserError
-from mixer_jax.records import Progress, read_json, write_json
+from mixer_jax.records import Progress
+from mixer_jax.storage import cache_folder, read_json, write_json
 
 FORMAT = 2
 MANIFEST, UNFINISHED, PLAN = "manifest.json", ".preparing", "plan.json"
@@ -176,12 +178,11 @@ def stamp_of(file: Path) -> str:
 
 
 class Receipts:
-    """Which shards of a folder this machine's user has hashed whole, in the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
+    """Which shards of a folder this machine's user has hashed whole, in a cache folder of the user."""
 
     def __init__(self, directory: Path):
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         self._directory = directory.resolve()
-        self._file = cache / "mixer_jax" / "verified" / (hashlib.sha256(str(self._directory).encode()).hexdigest() + ".json")
+        self._file = cache_folder("verified") / (hashlib.sha256(str(self._directory).encode()).hexdigest() + ".json")
         try:
             self._rows = read_json(self._file)
         except (UserError, OSError):  # a receipt that cannot be read is none
@@ -194,11 +195,8 @@ class Receipts:
         self._rows[shard.name] = f"{shard.sha256} {stamp}"
 
     def save(self) -> None:
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # where no receipts can be kept, every start hashes anew
             write_json(self._file, self._rows)
-        except OSError:
-            pass  # without a place for receipts every start hashes anew
 
 
 def split_folders(directory: Path) -> list[Path]:

@@ -9,7 +9,6 @@ shard, and DIR/SPLIT/duplicates.tsv lists all, exact ones first, then near ones 
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.preparation.inputs import LISTERS, MAX_PIXELS, Inputs, ListedInputs, Recipe, list_files
 from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE, MIN_CORRELATION, Fingerprint, Index, reference_fingerprint
 from mixer_jax.records import Progress
+from mixer_jax.storage import write_whole
 
 CHUNK = 64  # images that a thread hashes at a time
 
@@ -128,6 +128,5 @@ def write_list(target: Path, shards: list[Shard]) -> None:
     dropped = [row for shard in shards for row in shard.duplicates]
     lines = sorted((kind, distance, name, source, there) for name, kind, distance, source, there in dropped)
     text = "".join("\t".join(map(str, line)) + "\n" for line in [("kind", "distance", "image", "of", "reference"), *lines])
-    temporary = target / UNFINISHED / DUPLICATES
-    temporary.write_text(text)
-    os.replace(temporary, target / DUPLICATES)
+    with write_whole(target / DUPLICATES, target / UNFINISHED) as temporary:
+        temporary.write_text(text)

@@ -1,0 +1,38 @@
+"""Who owns a folder: one process at a time, by a lock of the operating system that ends with the process, however it dies."""
+
+import fcntl
+import os
+import platform
+import weakref
+from pathlib import Path
+
+from mixer_jax.errors import UserError
+
+
+class HeldError(Exception):
+    """The lease belongs to another owner, whom the text names."""
+
+
+class Lease:
+    """The sole right to write in a folder, until `close`, the end of this object or the end of the process.
+
+    `path` is what is locked: a file, which is made and then names the owner, or, where no file may be added, the folder itself.
+    Raises HeldError when another has it, and UserError on a disk without locks.
+    """
+
+    def __init__(self, path: Path):
+        in_file = not path.is_dir()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT if in_file else os.O_RDONLY, 0o666)
+        self.close = weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(descriptor, 1000).decode(errors="replace").strip() if in_file else ""
+            self.close()
+            raise HeldError(owner or "another process") from error
+        except OSError as error:
+            self.close()
+            raise UserError(f"{path} cannot be locked ({error}): choose a folder on a disk with file locks.") from error
+        if in_file:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())

@@ -1,0 +1,52 @@
+"""Files of ours: written whole or not at all, JSON, and the user's cache folders."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mixer_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def write_whole(file: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path. What the block writes there replaces `file` when the block ends without an exception.
+
+    A reader sees the old file or the new one, never a part, also after a kill or a power failure. The temporary file lies in
+    `folder`, which must be on the disk of `file`, or beside `file`.
+    """
+    temporary = (folder or file.parent) / f".{file.name}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(file: Path) -> dict:
+    """Return what `write_json` wrote, or {} where there is no file. Raises UserError for a damaged one."""
+    try:
+        return json.loads(file.read_text()) if file.exists() else {}
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is damaged ({error}). Restore it, or choose another --workdir.") from error
+
+
+def write_json(file: Path, content: dict, folder: Path | None = None) -> None:
+    """Write `content` as `write_whole` does."""
+    with write_whole(file, folder) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def cache_folder(name: str) -> Path:
+    """Return this user's folder NAME for what can be made again, under XDG_CACHE_HOME or ~/.cache.
+
+    It is made, for this user alone, if that is possible. Where it is not, writing there fails.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mixer_jax" / name
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

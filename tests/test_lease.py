@@ -1,0 +1,48 @@
+"""A folder has one owner, which is named, and is free when its owner is gone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from mixer_jax.lease import HeldError, Lease
+
+OWNER = """
+import pathlib, sys, time
+from mixer_jax.lease import Lease
+lease = Lease(pathlib.Path(sys.argv[1]))
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", [".lock", ""])
+def test_a_second_owner_is_refused_and_told_of_the_first(tmp_path, name):
+    lease = Lease(tmp_path / name)
+    with pytest.raises(HeldError, match=f"process {os.getpid()} on " if name else "another process"):
+        Lease(tmp_path / name)
+    lease.close()
+    Lease(tmp_path / name)
+
+
+def test_a_lease_on_a_folder_adds_no_file(tmp_path):
+    lease = Lease(tmp_path)
+    assert not list(tmp_path.iterdir())
+    lease.close()
+
+
+def test_a_lease_ends_with_its_object(tmp_path):
+    lease = Lease(tmp_path)
+    del lease
+    Lease(tmp_path)
+
+
+def test_a_lease_ends_with_its_process_however_it_dies(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", OWNER, tmp_path / ".lock"], stdout=subprocess.PIPE, cwd=ROOT) as owner:
+        owner.stdout.readline()
+        with pytest.raises(HeldError, match=f"process {owner.pid} on "):
+            Lease(tmp_path / ".lock")
+        owner.kill()
+    Lease(tmp_path / ".lock")

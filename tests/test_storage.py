@@ -1,0 +1,75 @@
+"""Files are written whole or not at all, and the cache lies where its user says."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from mixer_jax.errors import UserError
+from mixer_jax.storage import cache_folder, read_json, write_json, write_whole
+
+
+@pytest.mark.parametrize("moment", ["write_text", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, moment):
+    file = tmp_path / "results.json"
+    write_json(file, {"step": 1})
+
+    def fail_half_way(path, text):
+        with open(path, "w") as half:
+            half.write(text[: len(text) // 2])
+        raise OSError("disk full")
+
+    def fail(*_):
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"disk full|killed"):
+        if moment == "write_text":
+            patch.setattr("pathlib.Path.write_text", fail_half_way)
+        else:
+            patch.setattr(os, "replace", fail)
+        write_json(file, {"step": 2, "more": list(range(100))})
+    assert json.loads(file.read_text()) == {"step": 1}
+    write_json(file, {"step": 3})
+    assert json.loads(file.read_text()) == {"step": 3}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), UserError("refused"), KeyboardInterrupt()])
+def test_a_block_that_fails_leaves_nothing(tmp_path, error):
+    file = tmp_path / "page.html"
+    with pytest.raises(type(error)), write_whole(file) as temporary:
+        temporary.write_text("half a pa")
+        assert not file.exists()
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_temporary_file_lies_where_it_is_told_to(tmp_path):
+    (tmp_path / "work").mkdir()
+    with write_whole(tmp_path / "shard", tmp_path / "work") as temporary:
+        temporary.write_bytes(b"whole")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["work"]
+    assert (tmp_path / "shard").read_bytes() == b"whole" and not list((tmp_path / "work").iterdir())
+
+
+def test_json_comes_back_and_what_is_missing_is_empty(tmp_path):
+    write_json(tmp_path / "facts.json", {"b": [1, 2.5, None], "a": "\u00e4"})
+    assert read_json(tmp_path / "facts.json") == {"b": [1, 2.5, None], "a": "\u00e4"}
+    assert read_json(tmp_path / "other.json") == {}
+    (tmp_path / "facts.json").write_text("{")
+    with pytest.raises(UserError, match=r"facts\.json is damaged"):
+        read_json(tmp_path / "facts.json")
+
+
+def test_the_cache_is_the_users_own_and_may_be_impossible(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = cache_folder("compiled/host")
+    assert folder == tmp_path / "cache/mixer_jax/compiled/host" and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder("verified") == tmp_path / ".cache/mixer_jax/verified"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cache_folder("verified") == Path(tmp_path / "file/mixer_jax/verified")
