@@ -20,7 +20,7 @@ from mixer_jax.config import steps_of, validate
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
-from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
@@ -61,8 +61,8 @@ def train(config: ConfigDict, workdir: str) -> int:
 
     # The machines, and the run's folder.
     mesh = parallel.make_mesh(config.parallel.fsdp)
-    rows = parallel.local_batch_indices(mesh, config.batch_size)
-    memory = check_host_memory(config, mesh, rows, program.state_shapes(mesh), source, examples)
+    batch_indices = parallel.local_batch_indices(mesh, config.batch_size)
+    memory = check_host_memory(config, mesh, batch_indices, program.state_shapes(mesh), source, examples)
     workdir = records.Workdir(workdir, writer=parallel.is_writer())
     workdir.refuse_other_run(config)
 
@@ -91,13 +91,13 @@ def train(config: ConfigDict, workdir: str) -> int:
     # The compiled step, the stream of batches from there on, and the evaluators.
     with stopwatch("compile"):
         train_step, flops = program.compile_step(mesh, source.max_labels)
-    bad_records = BadRecords()
+    unreadable = UnreadableImages()
     unreadable_share = UnreadableShare(
-        len(source), config.batch_size, config.loader.max_unreadable_share, bad_records.first, substituted
+        len(source), config.batch_size, config.loader.max_unreadable_share, unreadable.first, substituted
     )
     batches = train_batches(
-        source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, rows=rows,
-        steps=range(first_step, milestones.total), bad=bad_records,
+        source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, batch_indices=batch_indices,
+        steps=range(first_step, milestones.total), unreadable=unreadable,
     )  # fmt: skip
     evaluators = make_evaluators(
         config, examples, make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes), mesh

@@ -57,5 +57,5 @@ def write_images(source: Source, num_images: int, folder: Path) -> None:
     for index in range(min(num_images, len(source))):
         image = source[index].image
         if not isinstance(image, bytes) or not image.startswith(images.JPEG):
-            raise UserError(f"--beside compares on JPEGs, and {source.describe(index)} is none. Try --source=photographs.")
+            raise UserError(f"--beside compares on JPEGs, and {source.locate(index)} is none. Try --source=photographs.")
         (folder / f"{index:06}.jpg").write_bytes(image)

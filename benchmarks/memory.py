@@ -22,9 +22,9 @@ from mixer_jax.data.sources.manifest import FORMAT, MANIFEST, Manifest, Shard, e
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.shards import write_shard
 from mixer_jax.data.stream.loader import train_batches
-from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.models.registry import host_transform
-from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.storage import write_json
 from mixer_jax.training.memory import input_bytes, resident_bytes
 
@@ -32,7 +32,7 @@ IMAGE_SIZE = 16  # pixels, so that what is seen to grow is not the batches
 BATCH_SIZE = 256
 
 
-def benchmark_memory(records: int, seconds: float, records_per_shard: int = Recipe.records_per_shard) -> dict:
+def benchmark_memory(records: int, seconds: float, records_per_shard: int = PreparationSpec.records_per_shard) -> dict:
     """Start-up, resident size and images/s with a split of `records`: opened by its receipts, and read for `seconds`; and
     start-up when the ends of all shards are hashed."""
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def measure(folder: Path, verify: str, seconds: float) -> dict:
     start_up, opened = time.perf_counter() - start, resident_bytes()
     batches = train_batches(
         source, train_transform(config.augment, IMAGE_SIZE, host_transform(config.model)), config.loader, seed=config.seed,
-        batch_size=BATCH_SIZE, rows=np.arange(BATCH_SIZE), steps=range(10**6), bad=BadRecords(),
+        batch_size=BATCH_SIZE, batch_indices=np.arange(BATCH_SIZE), steps=range(10**6), unreadable=UnreadableImages(),
     )  # fmt: skip
     done, start = 0, time.perf_counter()
     while time.perf_counter() < start + seconds:

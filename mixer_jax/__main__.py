@@ -34,7 +34,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.export import FORMATS, export_program
 from mixer_jax.models.registry import make_model
 from mixer_jax.planning.cli import add_plan
-from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare as prepare_shards
 from mixer_jax.report.demo import run_demo
 from mixer_jax.report.page import report_runs
@@ -70,8 +70,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     if not arguments.to:
         raise UserError("--to DIR is missing: the folder to make, whose sub-folder SPLIT holds the shards.")
     arguments.drop_near_duplicates_of = tuple(arguments.drop_near_duplicates_of)
-    options = {field.name: getattr(arguments, field.name) for field in fields(Recipe)}
-    manifest = prepare_shards(Recipe(**options), Path(arguments.to), arguments.threads)
+    options = {field.name: getattr(arguments, field.name) for field in fields(PreparationSpec)}
+    manifest = prepare_shards(PreparationSpec(**options), Path(arguments.to), arguments.threads)
     print(manifest.summary())
 
 
@@ -253,7 +253,7 @@ def add_benches(commands: argparse._SubParsersAction) -> None:
 
 
 def add_recipe(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The options of `prepare`: those of preparation.inputs.Recipe."""
+    """The options of `prepare`: those of preparation.inputs.PreparationSpec."""
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--from", dest="source", metavar="KIND:PATH", help="folder:, tars:, tar:, zip:, webdataset:, cifar: or tfds:"
@@ -273,14 +273,17 @@ def add_recipe(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--under", default="", metavar="FOLDER", help="only what lies in this folder of the source")
     command.add_argument("--data-dir", default="", metavar="DIR", help="of tfds: where prepared data lies")
     command.add_argument("--max-side", type=int, default=0, metavar="N", help="pixels: larger images are made smaller; 0: never")
-    command.add_argument("--quality", type=int, default=Recipe.quality, metavar="Q", help="of JPEGs made smaller")
-    command.add_argument("--records-per-shard", type=int, default=Recipe.records_per_shard, metavar="N")
+    command.add_argument("--quality", type=int, default=PreparationSpec.quality, metavar="Q", help="of JPEGs made smaller")
+    command.add_argument("--records-per-shard", type=int, default=PreparationSpec.records_per_shard, metavar="N")
     command.add_argument("--seed", type=int, default=0, help="of the order")
     command.add_argument(
         "--drop-near-duplicates-of", nargs="+", action="extend", default=[], metavar="SOURCE",
         help="leave out copies of these images, such as a test set: KIND:PATH as in --from, or records:DIR/SPLIT",
     )  # fmt: skip
-    command.add_argument("--skip-bad", action="store_true", help="leave images out that do not decode; the manifest lists them")
+    command.add_argument(
+        "--skip-unreadable", action="store_true", help="leave images out that do not decode; the manifest lists them"
+    )
+    command.add_argument("--skip-bad", dest="skip_unreadable", action=app.OldFlag, nargs=0, const=True)
     command.add_argument("--allow-empty-classes", action="store_true", help="classes may have no image")
     command.add_argument("--threads", type=int, default=os.cpu_count(), help="shards made at once; each is held in memory")
     return command

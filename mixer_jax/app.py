@@ -6,6 +6,7 @@
 75  stopped by SIGTERM or Ctrl-C, and saved: the same command goes on
 """
 
+import argparse
 import os
 import re
 import signal
@@ -82,6 +83,17 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     except (flags.Error, TypeError, ValueError, OSError) as error:
         raise _innermost_user_error(error) or UserError(str(error)) from error
     return arguments
+
+
+class OldFlag(argparse.Action):
+    """The old name of an option of `python -m mixer_jax`: does what --DEST does, says so, and is in no help."""
+
+    def __init__(self, option_strings: list[str], dest: str, **options):
+        super().__init__(option_strings, dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(f"{option_string} is now --{self.dest.replace('_', '-')}.", file=sys.stderr)
+        setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
 
 
 def stage(program: str, config: str, workdir: Path, *flags: str, output: TextIO | None = None) -> None:

@@ -16,7 +16,7 @@ from mixer_jax.config import classification, dataset, duration, steps_of, valida
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
-from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh, to_global
 from mixer_jax.training.program import make_program
@@ -150,7 +150,7 @@ def test_pre_training_with_randaugment_mixup_dropout_and_stochastic_depth_runs_o
     source = open_source(config.data)
     batches = train_batches(
         source, train_transform(augment, config.image_size, program.host_transform), loader_config(), seed=0, batch_size=4,
-        rows=np.arange(4), steps=range(3), bad=BadRecords(),
+        batch_indices=np.arange(4), steps=range(3), unreadable=UnreadableImages(),
     )  # fmt: skip
     losses = []
     for batch in batches:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from checkpoints.models import random_weights
 from conftest import ROOT, XLA_FLAGS
-from data.bad_images import write_corpus
+from data.unreadable_images import write_corpus
 from tensorboard_events import read_scalars
 
 import evaluate
@@ -29,7 +29,7 @@ from mixer_jax.config import classification, dataset
 from mixer_jax.data.stream.order import EpochOrder
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import ModelSpec
-from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
 from mixer_jax.records import read_metrics
 
@@ -327,7 +327,7 @@ def test_a_run_trains_on_prepared_shards_and_an_altered_one_is_named_before_the_
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_folder(tmp_path / "data", images_per_class=3)
-    prepare(Recipe(f"folder:{tmp_path / 'data/train'}", "train", records_per_shard=8), tmp_path / "shards", threads=2)
+    prepare(PreparationSpec(f"folder:{tmp_path / 'data/train'}", "train", records_per_shard=8), tmp_path / "shards", threads=2)
     prepared = dataset(f"records:{tmp_path / 'shards'}", "train")
     tiny_config.data, tiny_config.evals = prepared, {"test": classification(prepared, resize_size=8)}
     tiny_config.total.steps = 2

@@ -19,7 +19,6 @@ from mixer_jax import parallel
 from mixer_jax.bench.pipelines import Measure, our_measure, pipeline_speeds, ratios
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.record import Source
-from mixer_jax.data.stream.unreadable import decode, decode_for_crop
 from mixer_jax.errors import UserError
 from mixer_jax.models.registry import host_transform, make_model
 
@@ -93,9 +92,9 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
 
     for i in (*range(WARM_UP), *range(num_images)):
         record = timed("read", source.__getitem__, i % len(source))
-        image = timed("decode", lambda record: decode(record, max_pixels, strict=True).image, record)
-        if record.by_rows:
-            timed("rows", lambda i, record: crop(decode_for_crop(record, max_pixels).image, np.random.default_rng(i)), i, record)
+        image = timed("decode", lambda record: record.decode(max_pixels, strict=True).image, record)
+        if record.partially_decodable:
+            timed("rows", lambda i, record: crop(record.decode_for_crop(max_pixels).image, np.random.default_rng(i)), i, record)
         for stage, transform in list(transforms.items())[:: (-1) ** i]:  # the later ones find the image in the caches
             last = timed(stage, lambda *of, by=transform: np.ascontiguousarray(by(*of)), image, np.random.default_rng(i))
         last = timed("layout", layout, last)

@@ -7,7 +7,7 @@ import simplejpeg
 
 from mixer_jax.data.images import decode as images
 from mixer_jax.data.images.augment import inception_crop
-from mixer_jax.data.images.partial_jpeg import decodes_by_rows
+from mixer_jax.data.images.partial_jpeg import supports_partial_decoding
 from mixer_jax.data.sources.record import Record, Source
 from mixer_jax.data.sources.registry import Subset
 
@@ -37,7 +37,10 @@ class Repeated(Subset):
     def __init__(self, source: Source, count: int):
         super().__init__(source, np.arange(IMAGENET_TRAIN) % min(count, len(source)))
         records = [source[i] for i in range(min(count, len(source)))]
-        self._records = [each._replace(by_rows=isinstance(each.image, bytes) and decodes_by_rows(each.image)) for each in records]
+        self._records = [
+            each._replace(partially_decodable=isinstance(each.image, bytes) and supports_partial_decoding(each.image))
+            for each in records
+        ]
 
     def __getitem__(self, index: int) -> Record:
         return self._records[index % len(self._records)]

@@ -13,7 +13,7 @@ from mixer_jax.bench.speed import BATCH, measure
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.record import Source
 from mixer_jax.data.stream.loader import Batch, train_batches
-from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.models.registry import host_transform
 from mixer_jax.records import Progress
 
@@ -35,7 +35,7 @@ def our_measure(source: Source, config: ConfigDict) -> Measure:
             loader.update(workers=cores, prefetch=2 * BATCH)
             pipelines[key] = train_batches(
                 source, train_transform(augment, config.image_size, host_transform(config.model)), loader, seed=config.seed,
-                batch_size=BATCH, rows=np.arange(BATCH), steps=range(10**6), bad=BadRecords(),
+                batch_size=BATCH, batch_indices=np.arange(BATCH), steps=range(10**6), unreadable=UnreadableImages(),
             )  # fmt: skip
         return measure(pipelines[key], seconds, cores)
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
-from mixer_jax.data.images.augment import Layout, Transform, eval_transform, unchanged
+from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
 from mixer_jax.data.sources.record import Source
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import eval_batches
@@ -46,13 +46,13 @@ class Examples(NamedTuple):
     batch_size: int
 
     def batches(self, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-        rows = local_batch_indices(mesh, self.batch_size)
-        for batch in eval_batches(self.source, self.transform, self.loader, batch_size=self.batch_size, rows=rows):
+        indices = local_batch_indices(mesh, self.batch_size)
+        for batch in eval_batches(self.source, self.transform, self.loader, batch_size=self.batch_size, batch_indices=indices):
             yield to_global(batch, mesh)
 
 
-def open_examples(config: ConfigDict, layout: Layout = unchanged) -> dict[str, dict[str, Examples]]:
-    """For each evaluator, its named sets of examples, images in `layout` (registry.host_transform).
+def open_examples(config: ConfigDict, host_transform: HostTransform = unchanged) -> dict[str, dict[str, Examples]]:
+    """For each evaluator, its named sets of examples, images as `host_transform` makes them (models/registry.py).
 
     Touches no device; raises UserError for data that are not there.
     """
@@ -60,7 +60,7 @@ def open_examples(config: ConfigDict, layout: Layout = unchanged) -> dict[str, d
     for name, evaluator in config.evals.items():
         if evaluator.kind not in DATA_FIELDS:
             raise UserError(f"config.evals.{name}.kind is {evaluator.kind!r}: it must be one of {', '.join(DATA_FIELDS)}.")
-        transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size, layout)
+        transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size, host_transform)
         batch_size = evaluator.batch_size or config.batch_size
         loading = (transform, config.loader, batch_size)
         fields = DATA_FIELDS[evaluator.kind]

@@ -36,7 +36,7 @@ MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PreparationSpec:
     """What a command asks for, as far as the shards depend on it."""
 
     source: str  # KIND:PATH
@@ -51,12 +51,16 @@ class Recipe:
     records_per_shard: int = 2048
     seed: int = 0  # of the order
     drop_near_duplicates_of: tuple[str, ...] = ()  # KIND:PATH of images that must not be among them: references.py
-    skip_bad: bool = False
+    skip_unreadable: bool = False
     allow_empty_classes: bool = False
 
     def command(self) -> str:
         """That makes the same shards, without --to."""
-        changed = {name: value for name, value in asdict(self).items() if value != getattr(Recipe, name, None) or name == "split"}
+        changed = {
+            name: value
+            for name, value in asdict(self).items()
+            if value != getattr(PreparationSpec, name, None) or name == "split"
+        }
         words = ["python", "-m", "mixer_jax", "prepare"]
         for name, value in changed.items():
             values = () if value is True else value if isinstance(value, tuple) else (str(value),)
@@ -150,27 +154,27 @@ class TfdsInputs:
         return None
 
     def sha256(self) -> str:
-        return hashlib.sha256(json.dumps([self._source.describe(0), len(self), self.class_names]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self._source.locate(0), len(self), self.class_names]).encode()).hexdigest()
 
 
-def open_inputs(recipe: Recipe) -> Inputs:
-    """What a recipe's source holds. Raises UserError saying what was looked for, what is there and what mends it."""
-    kind, _, place = recipe.source.partition(":")
+def open_inputs(spec: PreparationSpec) -> Inputs:
+    """What a spec's source holds. Raises UserError saying what was looked for, what is there and what mends it."""
+    kind, _, place = spec.source.partition(":")
     if kind in ("cifar", "tfds"):
-        if recipe.classes or recipe.labels or recipe.under:
+        if spec.classes or spec.labels or spec.under:
             raise UserError(f"{kind}: has its own classes and labels: leave out --classes, --labels and --under.")
-        return TfdsInputs(place, recipe.split, recipe.data_dir) if kind == "tfds" else CifarInputs(Path(place), recipe.split)
+        return TfdsInputs(place, spec.split, spec.data_dir) if kind == "tfds" else CifarInputs(Path(place), spec.split)
     if kind not in LISTERS:
-        raise UserError(f"--from {recipe.source}: it must be {', '.join(f'{name}:...' for name in [*LISTERS, 'cifar', 'tfds'])}.")
-    path, classes = Path(place).expanduser(), labelling.read_classes(recipe.classes)
+        raise UserError(f"--from {spec.source}: it must be {', '.join(f'{name}:...' for name in [*LISTERS, 'cifar', 'tfds'])}.")
+    path, classes = Path(place).expanduser(), labelling.read_classes(spec.classes)
     if kind in ("tar", "tars"):
-        _refuse_compressed(path, kind, recipe)
-    under = recipe.under.strip("/") + "/" if recipe.under else ""
+        _refuse_compressed(path, kind, spec)
+    under = spec.under.strip("/") + "/" if spec.under else ""
     files, words = list_files(kind, path, under)
     if words is not None:
         class_names, labels = labelling.resolve(words, classes, str(path))
-    elif recipe.labels:
-        class_names, labels = labelling.by_file(files.names, recipe.labels, recipe.synsets, classes, recipe.split)
+    elif spec.labels:
+        class_names, labels = labelling.by_file(files.names, spec.labels, spec.synsets, classes, spec.split)
     else:
         class_names, labels = labelling.by_folder(files.names, classes)
     return ListedInputs(files, class_names, labels)
@@ -187,7 +191,7 @@ def list_files(kind: str, path: Path, under: str) -> tuple[Files, list[list[str]
     return files, words
 
 
-def _refuse_compressed(path: Path, kind: str, recipe: Recipe) -> None:
+def _refuse_compressed(path: Path, kind: str, spec: PreparationSpec) -> None:
     """Members of a compressed tar have no place to be read from."""
     if not path.is_file():
         return
@@ -198,7 +202,7 @@ def _refuse_compressed(path: Path, kind: str, recipe: Recipe) -> None:
     tar = path.with_suffix("" if path.suffix == ".gz" else ".tar") if named else Path(f"{path}.tar")
     packed, unpacked = shlex.quote(str(path)), shlex.quote(str(tar))
     unpack = f"gunzip {packed}" if named else f"gunzip < {packed} > {unpacked}"
-    command = replace(recipe, source=f"{kind}:{tar}").command()
+    command = replace(spec, source=f"{kind}:{tar}").command()
     raise UserError(
         f"{path} is compressed, and images are read by their place. Unpack it first:\n  {unpack}\n  {command} --to ..."
     )

@@ -43,7 +43,7 @@ from mixer_jax.data.sources.manifest import (
 from mixer_jax.data.sources.shards import read_labels, write_shard
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
-from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, Recipe, open_inputs
+from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, PreparationSpec, open_inputs
 from mixer_jax.preparation.near_duplicates.references import References, write_list
 from mixer_jax.records import Progress
 from mixer_jax.storage import read_json, write_json, write_whole
@@ -51,27 +51,27 @@ from mixer_jax.storage import read_json, write_json, write_whole
 SHOWN = 5  # bad images in a message
 
 
-def prepare(recipe: Recipe, directory: Path, threads: int) -> Manifest:
+def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
     """Makes, completes or mends directory/SPLIT. Raises UserError for what the user must mend first."""
-    check_recipe(recipe, threads)
-    inputs = open_inputs(recipe)
-    check_classes(inputs.class_names, inputs.images_of_class(), recipe)
-    target = directory.expanduser() / recipe.split
-    references = References(recipe, target)
+    check_spec(spec, threads)
+    inputs = open_inputs(spec)
+    check_classes(inputs.class_names, inputs.images_of_class(), spec)
+    target = directory.expanduser() / spec.split
+    references = References(spec, target)
     work = target / UNFINISHED
     with contextlib.closing(_take(target)):
         made = {
-            "command": recipe.command(), "inputs_sha256": inputs.sha256(), "images": len(inputs), "ignored_files": inputs.ignored,
-            "max_side": recipe.max_side, "quality": recipe.quality, "seed": recipe.seed,
-            "records_per_shard": recipe.records_per_shard, **references.describe(),
+            "command": spec.command(), "inputs_sha256": inputs.sha256(), "images": len(inputs), "ignored_files": inputs.ignored,
+            "max_side": spec.max_side, "quality": spec.quality, "seed": spec.seed,
+            "records_per_shard": spec.records_per_shard, **references.manifest_fields(),
         }  # fmt: skip
         finished = _begin(target, made)
-        order = shuffled(inputs, recipe.seed)
-        pieces = np.array_split(order, -(-len(order) // recipe.records_per_shard))
-        shards = _make_all(recipe, inputs, references, target, pieces, finished, threads)
-        if recipe.drop_near_duplicates_of:
+        order = shuffled(inputs, spec.seed)
+        pieces = np.array_split(order, -(-len(order) // spec.records_per_shard))
+        shards = _make_all(spec, inputs, references, target, pieces, finished, threads)
+        if spec.drop_near_duplicates_of:
             write_list(target, shards)
-        write_json(target / MANIFEST, manifest_content(recipe, inputs.class_names, made, target, shards), work)
+        write_json(target / MANIFEST, manifest_content(spec, inputs.class_names, made, target, shards), work)
         shutil.rmtree(work)
         manifest = Manifest(target)
         manifest.check("ends", show_progress=False)  # mostly for a shard too many
@@ -88,29 +88,29 @@ def _take(target: Path) -> Lease:
         raise UserError(f"Another process is preparing {target}. Wait for it, or stop it.") from error
 
 
-def check_recipe(recipe: Recipe, threads: int) -> None:
-    if not recipe.split or not recipe.split.replace("-", "").replace("_", "").isalnum():
-        raise UserError(f"--split {recipe.split!r}: it must be a name of letters, digits, - and _, such as train.")
+def check_spec(spec: PreparationSpec, threads: int) -> None:
+    if not spec.split or not spec.split.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"--split {spec.split!r}: it must be a name of letters, digits, - and _, such as train.")
     for option, value, least in (
-        ("--records-per-shard", recipe.records_per_shard, 1), ("--threads", threads, 1), ("--max-side", recipe.max_side, 0),
-        ("--seed", recipe.seed, 0),
+        ("--records-per-shard", spec.records_per_shard, 1), ("--threads", threads, 1), ("--max-side", spec.max_side, 0),
+        ("--seed", spec.seed, 0),
     ):  # fmt: skip
         if value < least:
             raise UserError(f"{option} {value}: it must be at least {least}.")
-    if not 1 <= recipe.quality <= 100:
-        raise UserError(f"--quality {recipe.quality}: it must be from 1 to 100.")
-    if recipe.quality != Recipe.quality and not recipe.max_side:
+    if not 1 <= spec.quality <= 100:
+        raise UserError(f"--quality {spec.quality}: it must be from 1 to 100.")
+    if spec.quality != PreparationSpec.quality and not spec.max_side:
         raise UserError("--quality is that of images made smaller: give --max-side too. Without it all bytes are kept.")
 
 
-def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | None, recipe: Recipe) -> None:
-    if images_of_class is None or recipe.allow_empty_classes:
+def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | None, spec: PreparationSpec) -> None:
+    if images_of_class is None or spec.allow_empty_classes:
         return
     empty = [name for name, count in zip(class_names, images_of_class, strict=True) if count == 0]
     if empty:
         raise UserError(
             f"{len(empty)} of {len(class_names)} classes have no image, the first is {empty[0]!r}. Add images, "
-            f"take it out of --classes, or keep it: {recipe.command()} --allow-empty-classes"
+            f"take it out of --classes, or keep it: {spec.command()} --allow-empty-classes"
         )
 
 
@@ -147,7 +147,7 @@ def _refuse_other(target: Path, there: dict, made: dict) -> None:
 
 
 def _make_all(
-    recipe: Recipe,
+    spec: PreparationSpec,
     inputs: Inputs,
     references: References,
     target: Path,
@@ -155,7 +155,10 @@ def _make_all(
     finished: dict[int, Shard],
     threads: int,
 ) -> list[Shard]:
-    """All shards in order. All bad images are found before the first is complained of, unless --skip-bad leaves them out."""
+    """Make the shards that are not `finished`; return all in order.
+
+    All unreadable images are found before the first is complained of, unless --skip-unreadable leaves them out.
+    """
     todo = [number for number in range(len(pieces)) if number not in finished]
     if todo:
         references.hash(threads)
@@ -163,7 +166,7 @@ def _make_all(
     done = sum(len(pieces[number]) for number in finished)
     progress.update(done)
     with ThreadPoolExecutor(threads) as pool:
-        jobs = {pool.submit(_make_shard, recipe, inputs, references, target, pieces, number): number for number in todo}
+        jobs = {pool.submit(_make_shard, spec, inputs, references, target, pieces, number): number for number in todo}
         try:
             for job in as_completed(jobs):
                 number, shard = jobs[job], job.result()
@@ -179,18 +182,18 @@ def _make_all(
             raise
         finally:
             progress.close()
-    if bad and not recipe.skip_bad:
+    if bad and not spec.skip_unreadable:
         shown = "".join(f"\n  {name}: {why}" for name, why in sorted(bad)[:SHOWN])
         more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        command = f"{recipe.command()} --skip-bad --to {target.parent}"
+        command = f"{spec.command()} --skip-unreadable --to {target.parent}"
         raise UserError(f"{len(bad)} bad images:{shown}{more}\nMend them, or leave them out: {command}")
     return [finished[number] for number in range(len(pieces))]
 
 
 def _make_shard(
-    recipe: Recipe, inputs: Inputs, references: References, target: Path, pieces: list[np.ndarray], number: int
+    spec: PreparationSpec, inputs: Inputs, references: References, target: Path, pieces: list[np.ndarray], number: int
 ) -> Shard:
-    """Writes a shard and its row; with bad images and without --skip-bad neither."""
+    """Writes a shard and its row; with bad images and without --skip-unreadable neither."""
     records, left_out, duplicates, reencoded = {}, [], [], 0
     for image, data, labels in inputs.read(sorted(pieces[number].tolist())):
         name = inputs.name(image)
@@ -204,11 +207,11 @@ def _make_shard(
         if duplicate := references.find(name, data, pixels):
             duplicates.append(duplicate)
             continue
-        kept = kept_bytes(data, pixels, recipe.max_side, recipe.quality)
+        kept = kept_bytes(data, pixels, spec.max_side, spec.quality)
         reencoded += kept is not data
         records[image] = (name, labels, kept)
-    name = shard_name(recipe.split, number, len(pieces))
-    if left_out and not recipe.skip_bad:
+    name = shard_name(spec.split, number, len(pieces))
+    if left_out and not spec.skip_unreadable:
         return Shard(name, 0, 0, "", "", 0, left_out)
     with write_whole(target / name, target / UNFINISHED) as temporary:
         write_shard(temporary, [records[image] for image in pieces[number].tolist() if image in records])
@@ -226,7 +229,7 @@ def kept_bytes(data: bytes, image: np.ndarray, max_side: int, quality: int) -> b
     return simplejpeg.encode_jpeg(np.ascontiguousarray(smaller), quality=quality, colorspace="RGB", colorsubsampling="444")
 
 
-def manifest_content(recipe: Recipe, class_names: tuple[str, ...], made: dict, target: Path, shards: list[Shard]) -> dict:
+def manifest_content(spec: PreparationSpec, class_names: tuple[str, ...], made: dict, target: Path, shards: list[Shard]) -> dict:
     """manifest.json. Raises UserError when no image is left, or none of a class."""
     images_of_class, most, single = np.zeros(len(class_names), np.int64), 0, True
     for shard in shards:
@@ -238,13 +241,13 @@ def manifest_content(recipe: Recipe, class_names: tuple[str, ...], made: dict, t
     records, kinds = sum(shard.records for shard in shards), [row[1] for shard in shards for row in shard.duplicates]
     if not records:
         raise UserError(
-            f"{recipe.source} has no sound image left for {target}, of {made['images']}, {len(kinds)} of which are duplicates: "
+            f"{spec.source} has no sound image left for {target}, of {made['images']}, {len(kinds)} of which are duplicates: "
             "mend its images, or prepare another source."
         )
-    check_classes(class_names, images_of_class, recipe)
+    check_classes(class_names, images_of_class, spec)
     return {
         "format": FORMAT,
-        "split": recipe.split,
+        "split": spec.split,
         "made": made,
         "records": records,
         "left_out": sum(len(shard.left_out) for shard in shards),

@@ -15,7 +15,7 @@ from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.record import Source
 from mixer_jax.data.sources.registry import Subset, open_source
 from mixer_jax.data.stream.loader import train_batches
-from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import open_examples
 from mixer_jax.evaluation.predict import make_predict
@@ -41,7 +41,8 @@ def training_images(run: Run, count: int) -> list[Picture]:
     source = open_source(config.data)
     batches = train_batches(
         source, train_transform(config.augment, config.image_size), config.loader, seed=config.seed,
-        batch_size=config.batch_size, rows=np.arange(min(count, config.batch_size)), steps=range(1), bad=BadRecords(),
+        batch_size=config.batch_size, batch_indices=np.arange(min(count, config.batch_size)), steps=range(1),
+        unreadable=UnreadableImages(),
     )  # fmt: skip
     batch = next(iter(batches))
     names = (_class_names(source, labels) for labels in batch["labels"])

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.record import Source
 from mixer_jax.data.sources.shards import INDEXED_IMAGES
-from mixer_jax.data.stream.loader import TOGETHER
+from mixer_jax.data.stream.loader import EXAMPLES_PER_TASK
 from mixer_jax.errors import UserError
 from mixer_jax.training.state import TrainState
 
@@ -88,7 +88,7 @@ def input_bytes(config: ConfigDict, share: float, sources: Sequence[Source]) -> 
         "places": INDEX_BYTES * sum(min(count, INDEXED_IMAGES) for count in decoded),
         "workers": _worker_bytes(workers, streams, sources) if config.loader.processes else 0,
         "decoding": workers * (image + AUGMENT_BYTES_PER_PIXEL * pixels),
-        "ready": streams * (config.loader.prefetch + workers * TOGETHER) * 3 * pixels,
+        "ready": streams * (config.loader.prefetch + workers * EXAMPLES_PER_TASK) * 3 * pixels,
         "batches": round(share * max(3 * config.batch_size, config.batch_size + 3 * evaluated)) * 3 * pixels,
     }
 

@@ -7,7 +7,6 @@ import pytest
 from mixer_jax.bench import input as benchmark
 from mixer_jax.bench.photographs import Repeated, write_photographs
 from mixer_jax.data.sources.registry import FolderSource
-from mixer_jax.data.stream.unreadable import decode
 from mixer_jax.errors import UserError
 
 
@@ -19,13 +18,13 @@ def photographs(tmp_path: Path) -> FolderSource:
 
 def test_photographs_are_of_imagenets_usual_size(photographs):
     assert len(photographs) == 4 and photographs.num_classes == 2
-    assert {decode(photographs[i], 2**20, strict=True).image.shape for i in range(4)} == {(375, 500, 3)}
+    assert {photographs[i].decode(2**20, strict=True).image.shape for i in range(4)} == {(375, 500, 3)}
 
 
 def test_a_few_photographs_stand_for_as_many_as_imagenet_has(photographs):
     source = Repeated(photographs, 3)
     assert len(source) == 1_281_167
-    assert [source[i] for i in range(6)] == 2 * [photographs[i]._replace(by_rows=True) for i in range(3)]
+    assert [source[i] for i in range(6)] == 2 * [photographs[i]._replace(partially_decodable=True) for i in range(3)]
 
 
 def test_every_stage_of_the_pipeline_is_timed(photographs, tiny_config):

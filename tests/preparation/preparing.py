@@ -6,7 +6,7 @@ from preparation import miniature
 from preparation.miniature import CLASSES
 
 from mixer_jax.data.sources.shards import ShardReader
-from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
 
 TRAIN = miniature.train_images()
@@ -14,7 +14,7 @@ TRAIN = miniature.train_images()
 
 def make(source: str, to: Path, split: str = "train", threads: int = 2, **options) -> dict[str, tuple[bytes, tuple[str, ...]]]:
     """What a preparation's shards hold: name -> (image, class names)."""
-    prepare(Recipe(source, split, **options), to, threads)
+    prepare(PreparationSpec(source, split, **options), to, threads)
     reader = ShardReader(to / split, "full")
     records = [reader.read(index)[:3] for index in range(len(reader))]
     held = {name: (image, tuple(reader.class_names[label] for label in labels)) for name, labels, image in records}

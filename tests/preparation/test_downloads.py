@@ -56,7 +56,7 @@ def test_imagenet_real_is_a_split_of_sets_some_of_them_empty(tmp_path):
     assert labels_of(held) == {name: tuple(CLASSES[label] for label in labels) for name, labels in expected}
     source = open_source(dataset(f"records:{tmp_path}/to", "real"))
     assert (source.max_labels, source.num_classes) == (2, 3)
-    batch = next(eval_batches(source, eval_transform("small", 0, 8), loader_config(), batch_size=8, rows=np.arange(8)))
+    batch = next(eval_batches(source, eval_transform("small", 0, 8), loader_config(), batch_size=8, batch_indices=np.arange(8)))
     counted = (batch["mask"] > 0) & np.any(batch["labels"] >= 0, axis=1)  # as evaluation/classification.py counts
     assert counted.sum() == sum(map(bool, REAL)) == 4
 
@@ -67,11 +67,11 @@ def test_imagenet21k_comes_in_one_tar_which_must_not_be_compressed(tmp_path, rel
     source = f"tars:{tmp_path / release}"
     if release.endswith(".gz"):
         with pytest.raises(UserError, match="is compressed, and images are read by their place") as error:
-            make(source, tmp_path / "to", skip_bad=True)
+            make(source, tmp_path / "to", skip_unreadable=True)
         unpack, command = str(error.value).splitlines()[1:]
         subprocess.run(shlex.split(unpack), check=True)
         source = shlex.split(command)[shlex.split(command).index("--from") + 1]
-    held = make(source, tmp_path / "to", skip_bad=True)
+    held = make(source, tmp_path / "to", skip_unreadable=True)
     assert len(held) == 12 and set(labels_of(held).values()) == {(name,) for name in CLASSES}
     assert all(Path(name).parent.name == labels[0] for name, labels in labels_of(held).items())
     assert Manifest(tmp_path / "to/train").content["left_out"] == 1
@@ -83,7 +83,7 @@ def test_a_compressed_tar_under_another_name_comes_with_a_command_that_unpacks_i
     with pytest.raises(UserError, match="is compressed") as error:
         make(f"tars:{file}", tmp_path / "to")
     subprocess.run(["sh", "-c", str(error.value).splitlines()[1]], check=True)
-    assert len(make(f"tars:{file}.tar", tmp_path / "to", skip_bad=True)) == 12
+    assert len(make(f"tars:{file}.tar", tmp_path / "to", skip_unreadable=True)) == 12
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
 
 
@@ -166,7 +166,7 @@ def test_order_is_a_function_of_names_and_seed_alone(tmp_path):
     source = tree(tmp_path)
 
     def order(to: str, seed: int) -> list[str]:
-        prepare(Recipe(source, "train", seed=seed), tmp_path / to, 2)
+        prepare(PreparationSpec(source, "train", seed=seed), tmp_path / to, 2)
         reader = ShardReader(tmp_path / to / "train", "full")
         return [reader.read(index)[0] for index in range(len(reader))]
 

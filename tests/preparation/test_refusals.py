@@ -32,8 +32,8 @@ def test_bad_images_are_all_named_at_once_or_left_out_and_listed(tmp_path, capsy
         make(source, tmp_path / "to", records_per_shard=3)
     for name, (_, why) in BAD.items():
         assert any(name in line and why in line for line in str(error.value).splitlines())
-    assert "--skip-bad" in str(error.value)
-    assert make(source, tmp_path / "to", records_per_shard=3, skip_bad=True) == by_class(TRAIN)
+    assert "--skip-unreadable" in str(error.value)
+    assert make(source, tmp_path / "to", records_per_shard=3, skip_unreadable=True) == by_class(TRAIN)
     manifest = Manifest(tmp_path / "to/train")
     assert manifest.content["left_out"] == 5
     assert {name for shard in manifest.shards for name, _ in shard.left_out} == set(BAD)
@@ -43,7 +43,7 @@ def test_bad_images_are_all_named_at_once_or_left_out_and_listed(tmp_path, capsy
 def test_a_class_whose_images_are_all_bad_is_refused(tmp_path):
     source = f"folder:{miniature.make_tree(tmp_path / 'tree', TRAIN | {'n99/x.jpg': b'bad'})}"
     with pytest.raises(UserError, match="1 of 4 classes have no image, the first is 'n99'"):
-        make(source, tmp_path / "to", skip_bad=True)
+        make(source, tmp_path / "to", skip_unreadable=True)
 
 
 def file_of(root: Path, text: str) -> str:

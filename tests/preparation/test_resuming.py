@@ -19,13 +19,13 @@ from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.errors import UserError
 from mixer_jax.lease import Lease
-from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.inputs import PreparationSpec
 
 KILLED = """
 import os, sys, threading
 from pathlib import Path
 from mixer_jax.data.sources import shards
-from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
 
 source, to, references, moments = sys.argv[1], Path(sys.argv[2]), tuple(sys.argv[3].split()), sys.argv[4:]
@@ -60,7 +60,7 @@ for number, moment in enumerate(moments):
     def run(killed):
         if killed:
             die_at(moment)
-        prepare(Recipe(source, "train", records_per_shard=5, drop_near_duplicates_of=references), folder, 3)
+        prepare(PreparationSpec(source, "train", records_per_shard=5, drop_near_duplicates_of=references), folder, 3)
     status = [child(lambda: run(True))]
     done = {file.name: file.stat().st_mtime_ns for file in folder.glob("train/*.array_record")}
     rows = {file.stem for file in folder.glob("train/.preparing/shard-*.json")}
@@ -174,9 +174,9 @@ def test_a_full_disk_is_said_in_words_and_the_same_command_goes_on(tmp_path, mon
 
 def test_a_name_with_spaces_is_quoted_in_the_command(tmp_path):
     assert (
-        Recipe("folder:my photos", "train", skip_bad=True)
+        PreparationSpec("folder:my photos", "train", skip_unreadable=True)
         .command()
-        .endswith("prepare --from 'folder:my photos' --split train --skip-bad")
+        .endswith("prepare --from 'folder:my photos' --split train --skip-unreadable")
     )
 
 

@@ -6,7 +6,7 @@ from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
-from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.report.runs import read_run
 from mixer_jax.report.samples import pair_units, predictions, spatial_frequency, token_mixing_units, training_images
@@ -20,8 +20,8 @@ def test_training_images_are_the_first_rows_of_the_runs_own_first_batch(run_fold
     run = read_run(run_folder)
     source = open_source(run.config.data)
     transform = train_transform(run.config.augment, run.config.image_size)
-    options = {"steps": range(3), "bad": BadRecords()}
-    batch = next(train_batches(source, transform, loader_config(), seed=0, batch_size=16, rows=np.arange(16), **options))
+    options = {"steps": range(3), "unreadable": UnreadableImages()}
+    batch = next(train_batches(source, transform, loader_config(), seed=0, batch_size=16, batch_indices=np.arange(16), **options))
     pictures = training_images(run, 5)
     assert len(pictures) == 5 and len(training_images(run, 99)) == 16
     np.testing.assert_array_equal([picture.image for picture in pictures], batch["image"][:5])

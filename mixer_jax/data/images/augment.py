@@ -1,7 +1,7 @@
 """What happens to an image between the source and the batch: random in training, fixed in evaluation.
 
-A transform is a function (image uint8 [h, w, 3] or, in training, rows.Rows; generator) -> uint8 [size, size, 3], or the same
-pixels in another layout, as the model takes them from the host (models/registry.py). Not here: the operations of RandAugment
+A transform is a function (image uint8 [h, w, 3] or, in training, PartialJpeg; generator) -> uint8 [size, size, 3], or what a
+`host_transform` makes of these pixels, such as patches (models/registry.py). Not here: the operations of RandAugment
 (randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
 """
 
@@ -16,17 +16,18 @@ from mixer_jax.data.images.randaugment import randaugment
 from mixer_jax.errors import UserError
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-Layout = Callable[[np.ndarray], np.ndarray]
+HostTransform = Callable[[np.ndarray], np.ndarray]
 
 
 def unchanged(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def train_transform(config: ConfigDict, image_size: int, layout: Layout = unchanged) -> Transform:
-    """Crop, flip and RandAugment of `config.augment`, in this order (arXiv 2105.01601, section 3 and Table 4); then `layout`.
+def train_transform(config: ConfigDict, image_size: int, host_transform: HostTransform = unchanged) -> Transform:
+    """Return a transform: crop, flip and RandAugment of `config.augment`, in this order, then `host_transform`.
 
-    What a crop leaves out is not resized, and only the resized image is flipped. Raises UserError for a size that does not fit.
+    The order is that of arXiv 2105.01601, section 3 and Table 4. What a crop leaves out is not resized, and only the resized
+    image is flipped. Raises UserError for a size that does not fit.
     """
     crop = CROPS[config.crop](config, image_size)
     layers, magnitude = config.randaugment_layers, config.randaugment_magnitude
@@ -35,18 +36,21 @@ def train_transform(config: ConfigDict, image_size: int, layout: Layout = unchan
         image = crop(image, rng)
         if config.flip and rng.random() < 0.5:
             image = cv2.flip(image, 1)
-        return layout(randaugment(image, rng, layers, magnitude))
+        return host_transform(randaugment(image, rng, layers, magnitude))
 
     return transform
 
 
-def eval_transform(resize: str, resize_size: int, image_size: int, layout: Layout = unchanged) -> Transform:
-    """Resize (shorter side, or both sides: the two variants of supplement C), the central square, `layout`. Nothing is random."""
+def eval_transform(resize: str, resize_size: int, image_size: int, host_transform: HostTransform = unchanged) -> Transform:
+    """Return a transform without randomness: resize, central square, then `host_transform`.
+
+    What is resized is the shorter side or both sides: the two variants of supplement C.
+    """
     resized = _resizer(resize, resize_size, image_size)
 
     def transform(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         del rng
-        return layout(images.central_crop(resized(image), image_size))
+        return host_transform(images.central_crop(resized(image), image_size))
 
     return transform
 

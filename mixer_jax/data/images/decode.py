@@ -45,12 +45,12 @@ HARMLESS = re.compile(
 )
 
 
-class BadImageError(UserError):
+class UnreadableImageError(UserError):
     """An image that cannot be read, or must not be. The message goes on after "FILE is"."""
 
 
 def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
-    """A JPEG or PNG file's bytes -> uint8 [h, w, 3], or BadImageError: the table above.
+    """A JPEG or PNG file's bytes -> uint8 [h, w, 3], or UnreadableImageError: the table above.
 
     With `strict`, as in training, a JPEG is refused when its scan is damaged in a way that libjpeg only warns of: what it then
     shows is shifted or wrong colours. Without, as in evaluation, it is taken: the paper's figures are over all images, as
@@ -62,19 +62,19 @@ def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
             return simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=True, strict=True)
         except ValueError as error:
             if strict and not HARMLESS.search(str(error)):
-                raise BadImageError(f"a damaged JPEG ({error})") from error
+                raise UnreadableImageError(f"a damaged JPEG ({error})") from error
             return _opencv_decode(data, "JPEG")
     if data.startswith(PNG):
         _check_size(*_png_size(data), max_pixels)
         return _opencv_decode(data, "PNG")
-    raise BadImageError(f"neither JPEG nor PNG (its first bytes are {data[:4]!r})" if data else "empty")
+    raise UnreadableImageError(f"neither JPEG nor PNG (its first bytes are {data[:4]!r})" if data else "empty")
 
 
 def _check_size(height: int, width: int, max_pixels: int) -> None:
     if height * width > max_pixels:
-        raise BadImageError(f"too large: {height} x {width} pixels, and config.loader.max_pixels is {max_pixels}")
+        raise UnreadableImageError(f"too large: {height} x {width} pixels, and config.loader.max_pixels is {max_pixels}")
     if max(height, width) > MAX_ASPECT * min(height, width):  # a side of 0 too
-        raise BadImageError(f"too thin: {height} x {width} pixels")
+        raise UnreadableImageError(f"too thin: {height} x {width} pixels")
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
@@ -86,17 +86,17 @@ def _png_size(data: bytes) -> tuple[int, int]:
         if kind == b"IEND" and at <= len(data) and data[12:16] == b"IHDR":
             width, height = struct.unpack_from(">II", data, 16)
             return height, width
-    raise BadImageError("a damaged PNG (it ends too soon)")
+    raise UnreadableImageError("a damaged PNG (it ends too soon)")
 
 
 def jpeg_frame(data: bytes, max_pixels: int) -> tuple[int, int, int]:
-    """(height, width, place of the frame header that says so). Raises BadImageError for more than `max_pixels`."""
+    """(height, width, place of the frame header that says so). Raises UnreadableImageError for more than `max_pixels`."""
     for marker, at in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF0 to SOF15 but for DHT, JPG, DAC
             height, width = struct.unpack_from(">HH", data, at + 5)
             _check_size(height, width, max_pixels)
             return height, width, at
-    raise BadImageError("a damaged JPEG (no header)")
+    raise UnreadableImageError("a damaged JPEG (no header)")
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -115,9 +115,9 @@ def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:  # a size beyond OpenCV's own bound
-        raise BadImageError(f"a {kind} that OpenCV refuses ({error.err})") from error
+        raise UnreadableImageError(f"a {kind} that OpenCV refuses ({error.err})") from error
     if image is None:
-        raise BadImageError(f"a damaged {kind}")
+        raise UnreadableImageError(f"a damaged {kind}")
     return image
 
 

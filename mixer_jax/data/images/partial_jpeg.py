@@ -4,8 +4,8 @@ A training crop ends at four fifths of the height on average, so that this saves
 made to tell a smaller height, where libjpeg stops; it passes over the rest of the scan.
 
 Damage in that rest goes unseen, and the warning that libjpeg gives for passing over hides those of damage before. So this is for
-files that are known to be sound: `prepare` decodes each whole and keeps what `decodes_by_rows` says beside it in the shard, whose
-checksums tell that it still is what it was. What comes out is to the bit what images.decode gives.
+files that are known to be sound: `prepare` decodes each whole and keeps what `supports_partial_decoding` says beside it in the
+shard, whose checksums tell that it still is what it was. What comes out is to the bit what decode.py gives.
 """
 
 import struct
@@ -20,11 +20,11 @@ SCAN = 0xDA
 CONTEXT = 2  # rows below the last one, whose colour libjpeg mixes into its own
 
 
-class Rows:
+class PartialJpeg:
     """An image of which `image[rows, columns]`, two slices, is uint8 [h, w, 3]."""
 
     def __init__(self, data: bytes, max_pixels: int):
-        """Of a file for which `decodes_by_rows` holds. Raises images.BadImageError when it has more than `max_pixels`."""
+        """Take a file for which `supports_partial_decoding` holds; UnreadableImageError if it has more than `max_pixels`."""
         height, width, self._frame = images.jpeg_frame(data, max_pixels)
         self._data, self.shape = data, (height, width, 3)
 
@@ -36,7 +36,7 @@ class Rows:
         return simplejpeg.decode_jpeg(cut, colorspace="RGB", fastdct=True, strict=False)[rows, columns]
 
 
-def decodes_by_rows(data: bytes) -> bool:
+def supports_partial_decoding(data: bytes) -> bool:
     """Whether a file is a JPEG with all its colours in one scan, from the top down, that decodes whole without a warning."""
     if not data.startswith(images.JPEG):
         return False

@@ -46,9 +46,9 @@ class Mixture:
         part, place = self._find(index)
         return self._joined(part, self.parts[part].labels(place))
 
-    def describe(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         part, place = self._find(index)
-        return self.parts[part].describe(place)
+        return self.parts[part].locate(place)
 
     def identity(self) -> str:
         return " + ".join(part.identity() for part in self.parts)

@@ -1,14 +1,29 @@
-"""What every source gives, and what a source is. Which sources there are: sources.py."""
+"""What every source gives, and what a source is. Which sources there are: registry.py."""
 
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from mixer_jax.data.images.decode import decode
+from mixer_jax.data.images.partial_jpeg import PartialJpeg
+
 
 class Record(NamedTuple):
-    image: np.ndarray | bytes  # uint8 [h, w, 3], or an encoded JPEG or PNG
+    """One labeled image."""
+
+    image: np.ndarray | bytes | PartialJpeg  # uint8 [h, w, 3], or an encoded JPEG or PNG
     labels: tuple[int, ...]  # one class, or a set of them
-    by_rows: bool = False  # encoded, and known to be a file that rows.Rows may decode
+    partially_decodable: bool = False  # encoded, and known to be a file that PartialJpeg may decode
+
+    def decode(self, max_pixels: int, *, strict: bool) -> "Record":
+        """Return the record with its image as pixels, as which some sources give it. Raises UnreadableImageError."""
+        return Record(decode(self.image, max_pixels, strict=strict), self.labels) if isinstance(self.image, bytes) else self
+
+    def decode_for_crop(self, max_pixels: int) -> "Record":
+        """Decode strictly or, where the file allows it, only once a crop says how many rows of pixels it needs."""
+        if self.partially_decodable:
+            return Record(PartialJpeg(self.image, max_pixels), self.labels)
+        return self.decode(max_pixels, strict=True)
 
 
 class Source(Protocol):
@@ -23,10 +38,13 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record: ...
 
     def labels(self, index: int) -> tuple[int, ...]:
-        """The labels alone, where that is cheaper than the record."""
+        """Return the labels alone, where that is cheaper than the record."""
 
-    def describe(self, index: int) -> str:
-        """Where a record comes from, for error messages."""
+    def locate(self, index: int) -> str:
+        """Return where a record comes from, for error messages."""
 
     def identity(self) -> str:
-        """Another one when records or their order change, as far as names and manifests tell: a run goes on with its own data."""
+        """Return a fingerprint of the records and their order, as far as names and manifests tell.
+
+        A run resumes only if it is unchanged.
+        """

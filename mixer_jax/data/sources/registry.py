@@ -60,7 +60,7 @@ class DigitsSource:
     def labels(self, index: int) -> tuple[int, ...]:
         return (int(self._labels[index]),)
 
-    def describe(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         return f"digits {self._split} record {index}"
 
     def identity(self) -> str:
@@ -89,7 +89,7 @@ class GlyphsSource:
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._glyphs.label(index),)
 
-    def describe(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         return f"glyphs record {index}"
 
     def identity(self) -> str:
@@ -129,7 +129,7 @@ class FolderSource:
     def labels(self, index: int) -> tuple[int, ...]:
         return (int(self._labels[index]),)
 
-    def describe(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         return str(self._root / self._files[index])
 
     def identity(self) -> str:
@@ -164,13 +164,13 @@ class RecordsSource:
 
     def __getitem__(self, index: int) -> Record:
         entry = self._shards.read(self._range[index])
-        return Record(entry.image, entry.labels, entry.by_rows)
+        return Record(entry.image, entry.labels, entry.partially_decodable)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return self._shards.labels(self._range[index])
 
-    def describe(self, index: int) -> str:
-        return f"{self._shards.describe(self._range[index])} ({self._shards.read(self._range[index]).name})"
+    def locate(self, index: int) -> str:
+        return f"{self._shards.locate(self._range[index])} ({self._shards.read(self._range[index]).name})"
 
     def identity(self) -> str:
         return self._shards.identity
@@ -192,8 +192,8 @@ class Subset:
     def labels(self, index: int) -> tuple[int, ...]:
         return self._source.labels(int(self._indices[index]))
 
-    def describe(self, index: int) -> str:
-        return self._source.describe(int(self._indices[index]))
+    def locate(self, index: int) -> str:
+        return self._source.locate(int(self._indices[index]))
 
     def identity(self) -> str:
         return self._source.identity()

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from mixer_jax.data.images.partial_jpeg import decodes_by_rows
+from mixer_jax.data.images.partial_jpeg import supports_partial_decoding
 from mixer_jax.data.sources.manifest import MANIFEST, Manifest, shard_name
 from mixer_jax.errors import UserError
 
@@ -40,20 +40,20 @@ class Entry(NamedTuple):
     name: str
     labels: tuple[int, ...]
     image: bytes
-    by_rows: bool
+    partially_decodable: bool
 
 
 def pack(name: str, labels: tuple[int, ...], image: bytes) -> bytes:
     encoded = name.encode()
-    head = _HEAD.pack(len(encoded), len(labels), decodes_by_rows(image))
+    head = _HEAD.pack(len(encoded), len(labels), supports_partial_decoding(image))
     return head + np.asarray(labels, "<i4").tobytes() + encoded + image
 
 
 def unpack(record: bytes) -> Entry:
-    name_bytes, num_labels, by_rows = _HEAD.unpack_from(record)
+    name_bytes, num_labels, partially_decodable = _HEAD.unpack_from(record)
     labels = struct.unpack_from(f"<{num_labels}i", record, _HEAD.size)
     start = _HEAD.size + 4 * num_labels
-    return Entry(record[start : start + name_bytes].decode(), labels, record[start + name_bytes :], bool(by_rows))
+    return Entry(record[start : start + name_bytes].decode(), labels, record[start + name_bytes :], bool(partially_decodable))
 
 
 def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -> None:
@@ -106,14 +106,14 @@ class ShardReader:
         try:
             return unpack(self._opened(file, images).read([place])[0])
         except RuntimeError as error:  # ArrayRecord's own checksum
-            raise UserError(f"{self.describe(index)} has changed on the disk since it was checked: {error}") from error
+            raise UserError(f"{self.locate(index)} has changed on the disk since it was checked: {error}") from error
 
     def labels(self, index: int) -> tuple[int, ...]:
         file, images, place = self._find(index)
         ends, labels = self._labels(file, images)
         return tuple(labels[ends[place] : ends[place + 1]].tolist())
 
-    def describe(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         file, _, place = self._find(index)
         return f"{file} record {place}"
 

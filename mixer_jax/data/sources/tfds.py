@@ -40,7 +40,7 @@ class TfdsSource:
     def _labels_of(self, example: dict) -> tuple[int, ...]:
         return tuple(int(label) for label in np.atleast_1d(example[self._label]))
 
-    def describe(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         return f"{self._name} record {index}"
 
     def identity(self) -> str:

@@ -116,7 +116,7 @@ class VtabSource:
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._task.label(self._examples[index]),)
 
-    def describe(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         return f"{self._name} record {index}"
 
     def identity(self) -> str:

@@ -13,7 +13,7 @@ from grain.experimental import index_shuffle
 from mixer_jax.data.sources.mixture import BLOCK, Mixture
 from mixer_jax.data.sources.record import Source
 
-ORDER_STREAM, MIXTURE_STREAM = 0, 3  # of a run's seed; loader.py and bad_records.py have the others
+ORDER_STREAM, MIXTURE_STREAM = 0, 3  # of a run's seed; loader.py and unreadable.py have the others
 
 
 class EpochOrder:

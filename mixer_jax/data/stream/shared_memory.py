@@ -12,63 +12,71 @@ from functools import cache
 
 import numpy as np
 
-ALIGNMENT = 64  # bytes, of the arrays: XLA on a CPU then takes them as they lie
+ALIGNMENT = 64  # bytes, of the arrays: XLA on a CPU then uses them without a copy
 
-Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
-"""{name: (shape, dtype)}"""
+ArraySpec = tuple[tuple[int, ...], np.dtype]
+"""(shape, dtype)"""
 
 
-class Batches:
-    """New arrays of a `spec`, yet to be filled. Where `shared`, processes can be given them: pickled, they are their place alone.
+class BatchMemory:
+    """Memory for batches whose arrays are as `spec` says, by name.
 
-    That is memory of Linux. To make it costs more than to fill it, so it comes back when nobody holds its arrays any more.
+    If `shared`, the arrays live in shared memory (Linux's memfd) and pickle as a reference, so worker processes can fill them.
+    To make such memory costs more than to fill it, so it is used again once nobody holds its arrays any more.
     """
 
-    def __init__(self, spec: Spec, *, shared: bool):
+    def __init__(self, spec: dict[str, ArraySpec], *, shared: bool):
         self._spec, self._shared = spec, shared
-        self._files: dict[int, mmap.mmap] = {}
+        self._mappings: dict[int, mmap.mmap] = {}  # by file descriptor
         self._free: list[int] = []
 
-    def new(self) -> dict[str, np.ndarray]:
+    def allocate(self) -> dict[str, np.ndarray]:
+        """Return the arrays of one batch, yet to be filled."""
         if not self._shared:
-            return {name: np.empty(*each) for name, each in self._spec.items()}
-        file = self._free.pop() if self._free else self._make()
-        memory = np.frombuffer(self._files[file], np.uint8)
-        weakref.finalize(memory, self._free.append, file)  # the arrays, and those that are made of them, are all parts of it
-        return _Placed(_arrays(memory, self._spec), (f"/proc/{os.getpid()}/fd/{file}", tuple(self._spec.items())))
+            return {name: np.empty(shape, dtype) for name, (shape, dtype) in self._spec.items()}
+        descriptor = self._free.pop() if self._free else self._map_new()
+        memory = np.frombuffer(self._mappings[descriptor], np.uint8)
+        # The arrays, and those that are made of them, are views of `memory`: it is finalized when the last of them goes.
+        weakref.finalize(memory, self._free.append, descriptor)
+        return _SharedBatch(_arrays_within(memory, self._spec), f"/proc/{os.getpid()}/fd/{descriptor}", tuple(self._spec.items()))
 
-    def _make(self) -> int:
-        file, size = os.memfd_create("batch"), sum(_bytes(each) for each in self._spec.values())
-        os.truncate(file, size)
-        self._files[file] = mmap.mmap(file, size)
-        return file
+    def _map_new(self) -> int:
+        descriptor, size = os.memfd_create("batch"), sum(_aligned_bytes(array) for array in self._spec.values())
+        os.truncate(descriptor, size)
+        self._mappings[descriptor] = mmap.mmap(descriptor, size)
+        return descriptor
 
     def __del__(self):
-        for file in self._files:
-            os.close(file)
+        for descriptor in self._mappings:
+            os.close(descriptor)
 
 
-class _Placed(dict):
-    def __init__(self, arrays: dict[str, np.ndarray], place: tuple):
+class _SharedBatch(dict):
+    """Arrays in shared memory; pickled, they are the memory's path and their spec alone."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], path: str, spec: tuple):
         super().__init__(arrays)
-        self._place = place
+        self._reference = path, spec
 
     def __reduce__(self):
-        return _placed, self._place
+        return _open_shared, self._reference
 
 
 @cache
-def _placed(path: str, spec: tuple) -> dict[str, np.ndarray]:
+def _open_shared(path: str, spec: tuple) -> dict[str, np.ndarray]:
     with open(path, "r+b") as file:
-        return _arrays(np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8), dict(spec))
+        return _arrays_within(np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8), dict(spec))
 
 
-def _arrays(memory: np.ndarray, spec: Spec) -> dict[str, np.ndarray]:
-    """One after the other in `memory`, uint8."""
-    ends = itertools.accumulate(_bytes(each) for each in spec.values())
-    return {name: np.ndarray(*each, memory, end - _bytes(each)) for (name, each), end in zip(spec.items(), ends, strict=True)}
+def _arrays_within(memory: np.ndarray, spec: dict[str, ArraySpec]) -> dict[str, np.ndarray]:
+    """Return the arrays of `spec`, one after the other in `memory`, uint8."""
+    ends = itertools.accumulate(_aligned_bytes(array) for array in spec.values())
+    return {
+        name: np.ndarray(*array, memory, end - _aligned_bytes(array))
+        for (name, array), end in zip(spec.items(), ends, strict=True)
+    }
 
 
-def _bytes(array: tuple[tuple[int, ...], np.dtype]) -> int:
+def _aligned_bytes(array: ArraySpec) -> int:
     shape, dtype = array
     return -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT

@@ -1,4 +1,4 @@
-"""Threads, or processes, that fill the batches of a host. The memory that they fill: shared.py.
+"""Threads, or processes, that fill the batches of a host. The memory that they fill: shared_memory.py.
 
 One process of Python runs one thread at a time, but for what libraries do outside of it. Decoding and resizing are that, but not
 all of the work: threads of one process stand in each other's way on two cores already, and processes do not (`python -m mixer_jax
@@ -25,7 +25,7 @@ from mixer_jax.errors import UserError
 
 
 @contextmanager
-def pool(function: Callable, workers: int, processes: bool) -> Iterator[Callable]:
+def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[Callable]:
     """Gives submit(*arguments), which returns the future of function(*arguments). At its end what has not begun is left undone.
 
     Raises UserError when a process dies.

@@ -19,7 +19,7 @@ from mixer_jax.data.images import decode as images
 from mixer_jax.data.sources.manifest import DUPLICATES, UNFINISHED, Shard, split_folders
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.inputs import LISTERS, MAX_PIXELS, Inputs, ListedInputs, Recipe, list_files
+from mixer_jax.preparation.inputs import LISTERS, MAX_PIXELS, Inputs, ListedInputs, PreparationSpec, list_files
 from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE, MIN_CORRELATION, Fingerprint, Index, reference_fingerprint
 from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
@@ -54,12 +54,12 @@ class RecordsInputs:
 class References:
     """All images to compare with, numbered through in the order of their sources."""
 
-    def __init__(self, recipe: Recipe, target: Path):
+    def __init__(self, spec: PreparationSpec, target: Path):
         """Raises UserError for a source that is not there, and for one of which all would be copies."""
-        self._inputs = {source: _open(source, recipe, target) for source in recipe.drop_near_duplicates_of}
+        self._inputs = {source: _open(source, spec, target) for source in spec.drop_near_duplicates_of}
         self._index = Index([], [])
 
-    def describe(self) -> dict:
+    def manifest_fields(self) -> dict:
         """What a manifest says of them; nothing where there are none."""
         digests = {source: inputs.sha256() for source, inputs in self._inputs.items()}
         return {"references": digests, "near": [MAX_DISTANCE, MIN_CORRELATION]} if digests else {}
@@ -89,7 +89,7 @@ class References:
         for number, data, _ in inputs.read(numbers):
             try:
                 image = images.decode(data, MAX_PIXELS, strict=False)
-            except images.BadImageError as error:
+            except images.UnreadableImageError as error:
                 raise UserError(f"{source} cannot be compared with: {inputs.name(number)} is {error}. Take it out.") from error
             hashed.append((hashlib.sha256(data).digest(), reference_fingerprint(image)))
         return hashed
@@ -107,10 +107,10 @@ class References:
         raise IndexError(match.number)
 
 
-def _open(source: str, recipe: Recipe, target: Path) -> Inputs | RecordsInputs:
+def _open(source: str, spec: PreparationSpec, target: Path) -> Inputs | RecordsInputs:
     kind, _, place = source.partition(":")
     path = Path(place).expanduser()
-    if source == recipe.source or (kind == "records" and path.resolve() == target.resolve()):
+    if source == spec.source or (kind == "records" and path.resolve() == target.resolve()):
         raise UserError(f"--drop-near-duplicates-of {source}: that is what is prepared, and nothing would be left. Leave it out.")
     if kind == "records":
         return RecordsInputs(path)

@@ -11,7 +11,17 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from data.bad_images import BAD, READ, file_of, gigantic_chunk, gigantic_jpeg, gigantic_png, picture, sixteen_bits, with_alpha
+from data.unreadable_images import (
+    READ,
+    UNREADABLE,
+    file_of,
+    gigantic_chunk,
+    gigantic_jpeg,
+    gigantic_png,
+    picture,
+    sixteen_bits,
+    with_alpha,
+)
 from PIL import Image
 
 from mixer_jax.data.images import decode as images
@@ -77,19 +87,19 @@ def test_transparency_is_dropped_and_shows_the_colours_underneath():
     np.testing.assert_array_equal(images.decode(with_alpha(RAMP), CAP), RAMP)
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("kind", UNREADABLE)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_bad_kind_is_refused_with_its_reason(kind, seed, capfd):
-    make, _, reason = BAD[kind]
-    with pytest.raises(images.BadImageError, match=reason):
+    make, _, reason = UNREADABLE[kind]
+    with pytest.raises(images.UnreadableImageError, match=reason):
         images.decode(make(picture(seed)), CAP)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in BAD if "shows" not in kind])
+@pytest.mark.parametrize("kind", [kind for kind in UNREADABLE if "shows" not in kind])
 def test_an_evaluation_takes_nothing_of_that_but_a_damaged_scan_that_libjpeg_only_warns_of(kind, capfd):
-    with pytest.raises(images.BadImageError):
-        images.decode(BAD[kind][0](picture(0)), CAP, strict=False)
-    damaged = BAD["JPEG with a flipped bit that shows"][0](picture(0))
+    with pytest.raises(images.UnreadableImageError):
+        images.decode(UNREADABLE[kind][0](picture(0)), CAP, strict=False)
+    damaged = UNREADABLE["JPEG with a flipped bit that shows"][0](picture(0))
     assert images.decode(damaged, CAP, strict=False).shape == (24, 32, 3)
 
 
@@ -98,7 +108,7 @@ def test_an_evaluation_takes_nothing_of_that_but_a_damaged_scan_that_libjpeg_onl
 def test_a_file_that_ends_too_soon_is_refused_wherever_it_ends(kind, strict, capfd):
     data = file_of(picture(0), kind)
     for end in range(len(data)):
-        with pytest.raises(images.BadImageError):
+        with pytest.raises(images.UnreadableImageError):
             images.decode(data[:end], CAP, strict=strict)
 
 
@@ -109,7 +119,7 @@ def test_no_flipped_bit_of_a_png_changes_a_pixel(capfd):
         flipped[bit // 8] ^= 1 << bit % 8
         try:  # only the checksum of the empty last chunk may be wrong
             np.testing.assert_array_equal(images.decode(bytes(flipped), CAP), picture(0))
-        except images.BadImageError:
+        except images.UnreadableImageError:
             continue
         assert bit // 8 >= len(data) - 4
 
@@ -123,18 +133,18 @@ def test_whatever_is_flipped_or_cut_it_is_an_image_within_the_cap_or_refused(kin
             mutated[bit // 8] ^= 1 << bit % 8
         try:
             decoded = images.decode(bytes(mutated), 2**12, strict=trial % 2 == 0)
-        except images.BadImageError:
+        except images.UnreadableImageError:
             continue
         assert decoded.dtype == np.uint8 and decoded.shape[2:] == (3,) and decoded[..., 0].size <= 2**12
 
 
 @pytest.mark.parametrize("file", [gigantic_png, gigantic_jpeg])
 def test_the_cap_is_on_the_pixels_that_the_header_promises(file, capfd):
-    with pytest.raises(images.BadImageError, match=r"too large: 65 x 64 pixels, and config\.loader\.max_pixels is 4096"):
+    with pytest.raises(images.UnreadableImageError, match=r"too large: 65 x 64 pixels, and config\.loader\.max_pixels is 4096"):
         images.decode(file(65, 64), 4096)
     assert images.decode(file(64, 64), 4096, strict=False).shape == (64, 64, 3)
     for size in ((0, 64), (64, 0), (0, 0)):
-        with pytest.raises(images.BadImageError):
+        with pytest.raises(images.UnreadableImageError):
             images.decode(file(*size), 4096)
 
 
@@ -162,7 +172,7 @@ for file in sys.argv[1:]:
     for strict in (True, False):
         try:
             images.decode(Path(file).read_bytes(), 2**26, strict=strict)
-        except images.BadImageError as error:
+        except images.UnreadableImageError as error:
             print(error)
 print("MiB", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
@@ -174,13 +184,13 @@ print("MiB", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 10
 
 @pytest.mark.parametrize("data", [b"\xff", b"GIF89a......", b"no image at all", bytes(100), b"II*\x00", b"%!PS-Adobe", b"<svg/>"])
 def test_another_format_is_refused_by_its_first_bytes(data):
-    with pytest.raises(images.BadImageError, match="neither JPEG nor PNG"):
+    with pytest.raises(images.UnreadableImageError, match="neither JPEG nor PNG"):
         images.decode(data, CAP)
 
 
 @pytest.mark.parametrize("start", [images.JPEG, images.PNG])
 def test_a_right_beginning_followed_by_garbage_is_refused(start, capfd):
-    with pytest.raises(images.BadImageError, match="damaged"):
+    with pytest.raises(images.UnreadableImageError, match="damaged"):
         images.decode(start + b"garbage" * 20, CAP)
 
 

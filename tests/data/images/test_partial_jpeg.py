@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_images
 from mixer_jax.config import default_config
 from mixer_jax.data.images import decode as images
 from mixer_jax.data.images.augment import train_transform
-from mixer_jax.data.images.partial_jpeg import Rows, decodes_by_rows
+from mixer_jax.data.images.partial_jpeg import PartialJpeg, supports_partial_decoding
 
 PHOTOGRAPHS = load_sample_images().images
 SAMPLINGS = ("444", "422", "420", "440", "411", "Gray")
@@ -31,8 +31,8 @@ def opencv_encoded(*options: int) -> bytes:
 @pytest.mark.parametrize("size", [(1, 1), (17, 33), (64, 48), (131, 99)])
 def test_any_part_is_to_the_bit_that_of_the_whole_image(sampling, size):
     data = encoded(*size, sampling)
-    assert decodes_by_rows(data)
-    whole, rows = images.decode(data, 2**20), Rows(data, 2**20)
+    assert supports_partial_decoding(data)
+    whole, rows = images.decode(data, 2**20), PartialJpeg(data, 2**20)
     assert rows.shape == whole.shape
     np.testing.assert_array_equal(rows[:, :], whole)
     for stop in range(1, size[0] + 1):
@@ -42,10 +42,10 @@ def test_any_part_is_to_the_bit_that_of_the_whole_image(sampling, size):
 
 def test_restart_markers_are_borne():
     data = opencv_encoded(cv2.IMWRITE_JPEG_RST_INTERVAL, 4)
-    assert b"\xff\xd1" in data and decodes_by_rows(data)
+    assert b"\xff\xd1" in data and supports_partial_decoding(data)
     whole = images.decode(data, 2**20)
     for stop in (1, 40, 200, 426):
-        np.testing.assert_array_equal(Rows(data, 2**20)[:stop, :], whole[:stop])
+        np.testing.assert_array_equal(PartialJpeg(data, 2**20)[:stop, :], whole[:stop])
 
 
 @pytest.mark.parametrize("crop", ["inception", "random", "resize"])
@@ -54,7 +54,9 @@ def test_every_training_crop_is_the_same_of_rows_and_of_pixels(crop):
     config.crop = crop
     transform = train_transform(config, 32)
     for seed in range(20):
-        views = [transform(image, np.random.default_rng(seed)) for image in (Rows(data, 2**20), images.decode(data, 2**20))]
+        views = [
+            transform(image, np.random.default_rng(seed)) for image in (PartialJpeg(data, 2**20), images.decode(data, 2**20))
+        ]
         np.testing.assert_array_equal(*views)
 
 
@@ -70,10 +72,10 @@ def test_a_file_that_is_damaged_progressive_or_no_jpeg_is_decoded_whole():
         "no headers": sound[:20],
         "empty": b"",
     }
-    assert decodes_by_rows(sound)
-    assert [name for name, data in others.items() if decodes_by_rows(data)] == []
+    assert supports_partial_decoding(sound)
+    assert [name for name, data in others.items() if supports_partial_decoding(data)] == []
 
 
 def test_a_header_with_too_many_pixels_is_refused_before_anything_is_decoded():
-    with pytest.raises(images.BadImageError, match=r"64 x 64 pixels, and config.loader.max_pixels is 4095"):
-        Rows(encoded(64, 64), 4095)
+    with pytest.raises(images.UnreadableImageError, match=r"64 x 64 pixels, and config.loader.max_pixels is 4095"):
+        PartialJpeg(encoded(64, 64), 4095)

@@ -123,7 +123,7 @@ def test_a_folder_has_a_class_for_each_sub_folder_in_the_order_of_names(folder):
     source = open_source(dataset(f"folder:{folder}", "train"))
     assert (source.class_names, source.num_classes, len(source)) == (("ant", "bee"), 2, 3)
     assert contents(source) == [(30, (0,)), (20, (1,)), (10, (1,))]
-    assert source.describe(0) == str(folder / "train/ant/z.JPEG")
+    assert source.locate(0) == str(folder / "train/ant/z.JPEG")
 
 
 def test_a_folder_without_splits_is_read_with_an_empty_one(folder):
@@ -236,7 +236,7 @@ def test_a_subset_has_as_many_of_each_class_as_asked_and_none_twice(examples_per
     chosen = subset(examples_per_class, 0)
     labels = [chosen.labels(i) for i in range(len(chosen))]
     assert sorted(labels) == [(label,) for label in range(10) for _ in range(examples_per_class)]
-    assert len({chosen.describe(i) for i in range(len(chosen))}) == len(chosen)
+    assert len({chosen.locate(i) for i in range(len(chosen))}) == len(chosen)
     assert [chosen[i].labels for i in range(len(chosen))] == labels
     assert (chosen.num_classes, chosen.class_names) == (10, tuple("0123456789"))
 
@@ -244,7 +244,7 @@ def test_a_subset_has_as_many_of_each_class_as_asked_and_none_twice(examples_per
 def test_a_subset_is_a_function_of_its_seed_and_those_of_one_seed_are_nested():
     def records(examples_per_class, seed):
         chosen = subset(examples_per_class, seed)
-        return {chosen.describe(i) for i in range(len(chosen))}
+        return {chosen.locate(i) for i in range(len(chosen))}
 
     assert records(5, 0) == records(5, 0)
     assert records(5, 0) < records(20, 0)

@@ -21,7 +21,7 @@ from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.shards import ShardReader, pack, unpack
 from mixer_jax.data.stream.loader import eval_batches
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.inputs import Recipe
+from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
 
 NUM_IMAGES, PER_SHARD = 30, 4
@@ -41,13 +41,13 @@ def made(tmp_path_factory) -> Path:
     miniature.make_tree(root / "images", {name: miniature.jpeg(number) for number, name in enumerate(names)})
     (root / "labels.txt").write_text("".join(f"{name} {' '.join(map(str, labels_of(i)))}\n" for i, name in enumerate(names)))
     (root / "classes.txt").write_text("".join(f"class {label}\n" for label in range(30_000)))
-    recipe = Recipe(
+    spec = PreparationSpec(
         f"folder:{root / 'images'}", "train", classes=str(root / "classes.txt"), labels=str(root / "labels.txt"),
         records_per_shard=PER_SHARD, allow_empty_classes=True,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-        prepare(recipe, root / "to", threads=2)
+        prepare(spec, root / "to", threads=2)
     return root / "to"
 
 
@@ -95,7 +95,7 @@ def test_batches_hold_class_numbers_and_no_row_of_all_classes(made):
     def transform(image, rng):
         return image[:2, :2]
 
-    batches = eval_batches(open_source(config), transform, loader_config(), batch_size=10, rows=np.arange(10))
+    batches = eval_batches(open_source(config), transform, loader_config(), batch_size=10, batch_indices=np.arange(10))
     batch = next(iter(batches))
     assert batch["labels"].shape == (10, 3) and batch["labels"].dtype == np.int32
 
@@ -147,7 +147,7 @@ def test_open_shards_are_bounded_by_memory_and_by_files(monkeypatch, files, imag
 
 def test_all_shards_of_imagenet21k_stay_open(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**20, 2**20))
-    images = Recipe.records_per_shard
+    images = PreparationSpec.records_per_shard
     assert shards.most_open(images) >= 14_197_122 / images
 
 
@@ -178,7 +178,7 @@ def test_a_shard_that_goes_during_the_run_is_named(copy):
 def test_a_slice_is_part_of_the_split(made, split, expected):
     whole, part = opened(made), opened(made, split)
     assert [part[i] for i in range(len(part))] == [whole[i] for i in expected]
-    assert part.describe(0) == whole.describe(expected[0])
+    assert part.locate(0) == whole.locate(expected[0])
 
 
 def test_a_folder_of_a_split_is_read_with_an_empty_split(made):

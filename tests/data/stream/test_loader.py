@@ -11,7 +11,7 @@ from mixer_jax.data.sources.record import Record
 from mixer_jax.data.sources.registry import FolderSource
 from mixer_jax.data.stream.loader import eval_batches, train_batches
 from mixer_jax.data.stream.order import EpochOrder
-from mixer_jax.data.stream.unreadable import BadRecords
+from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 
 
@@ -33,7 +33,7 @@ class Numbers:
     def labels(self, index):
         return tuple(range(index % (self.max_labels + 1)))
 
-    def describe(self, index):
+    def locate(self, index):
         return f"number {index}"
 
 
@@ -48,7 +48,7 @@ def unchanged(image, rng):
     return image
 
 
-def hosts_rows(batch_size: int, hosts: int) -> list[np.ndarray]:
+def hosts_indices(batch_size: int, hosts: int) -> list[np.ndarray]:
     return np.split(np.arange(batch_size), hosts)
 
 
@@ -60,13 +60,18 @@ def join(batches_of_hosts: list[list[dict]]) -> list[dict]:
     ]
 
 
-def train_stream(*, length=13, seed=0, batch_size=8, steps=range(7), hosts=1, workers=1, max_labels=1, rows=None) -> list[dict]:
-    def read(rows):
+def train_stream(
+    *, length=13, seed=0, batch_size=8, steps=range(7), hosts=1, workers=1, max_labels=1, batch_indices=None
+) -> list[dict]:
+    def read(indices):
         source = Numbers(length, max_labels)
-        options = {"seed": seed, "batch_size": batch_size, "steps": steps, "bad": BadRecords()}
-        return list(train_batches(source, scribble, loader_config(workers=workers, prefetch=16), rows=rows, **options))
+        options = {"seed": seed, "batch_size": batch_size, "steps": steps, "unreadable": UnreadableImages()}
+        loader = loader_config(workers=workers, prefetch=16)
+        return list(train_batches(source, scribble, loader, batch_indices=indices, **options))
 
-    return read(rows) if rows is not None else join([read(rows) for rows in hosts_rows(batch_size, hosts)])
+    if batch_indices is not None:
+        return read(batch_indices)
+    return join([read(indices) for indices in hosts_indices(batch_size, hosts)])
 
 
 def fingerprints(stream: list[dict]) -> list[str]:
@@ -90,9 +95,9 @@ def test_a_stream_taken_up_at_a_step_is_the_rest_of_the_whole_one(first):
 
 
 def test_a_host_may_hold_any_rows():
-    rows = np.array([1, 2, 6])
-    for part, batch in zip(train_stream(rows=rows), train_stream(), strict=True):
-        np.testing.assert_array_equal(part["image"], batch["image"][rows])
+    indices = np.array([1, 2, 6])
+    for part, batch in zip(train_stream(batch_indices=indices), train_stream(), strict=True):
+        np.testing.assert_array_equal(part["image"], batch["image"][indices])
 
 
 def test_batches_follow_the_order_of_epochs_across_their_ends():
@@ -128,7 +133,8 @@ def test_labels_are_padded_and_arrays_have_the_promised_types():
 def test_an_evaluation_reads_every_record_once_in_order_and_the_rest_is_masked(length, batch_size, hosts):
     source, loader = Numbers(length), loader_config(prefetch=8)
     parts = [
-        list(eval_batches(source, unchanged, loader, batch_size=batch_size, rows=rows)) for rows in hosts_rows(batch_size, hosts)
+        list(eval_batches(source, unchanged, loader, batch_size=batch_size, batch_indices=indices))
+        for indices in hosts_indices(batch_size, hosts)
     ]
     assert {len(part) for part in parts} == {-(-length // batch_size)}  # as many on each host
     stream = join(parts)
@@ -145,14 +151,14 @@ def test_an_evaluation_ends_at_a_damaged_file_and_names_it(tmp_path):
         cv2.imwrite(str(tmp_path / f"ant/{i}.jpg"), np.full((8, 8, 3), 9, np.uint8))
     (tmp_path / "ant/2.jpg").write_bytes(b"\xff\xd8 and no more")
     with pytest.raises(UserError, match=r"ant/2\.jpg is a damaged JPEG \(no header\)\. Mend or remove it"):
-        next(eval_batches(FolderSource(str(tmp_path), ""), unchanged, loader_config(), batch_size=4, rows=np.arange(4)))
+        next(eval_batches(FolderSource(str(tmp_path), ""), unchanged, loader_config(), batch_size=4, batch_indices=np.arange(4)))
 
 
 def test_more_labels_than_declared_are_refused_with_the_option_to_raise():
     source = Numbers(4, max_labels=3)
     source.max_labels, source.labels = 2, lambda index: (0, 1, 2)
     with pytest.raises(UserError, match=r"number 0 has 3 labels: set data\.max_labels"):
-        next(eval_batches(source, unchanged, loader_config(), batch_size=4, rows=np.arange(4)))
+        next(eval_batches(source, unchanged, loader_config(), batch_size=4, batch_indices=np.arange(4)))
 
 
 @pytest.mark.parametrize("labels", [(4,), (-1,), (0, 7)])
@@ -160,4 +166,4 @@ def test_a_label_that_is_no_class_is_refused_whatever_the_source(labels):
     source = Numbers(4, max_labels=3)
     source.num_classes, source.labels = 4, lambda index: labels
     with pytest.raises(UserError, match=r"number 0 has the labels \(.*\), and its source 4 classes, from 0 on"):
-        next(eval_batches(source, unchanged, loader_config(), batch_size=4, rows=np.arange(4)))
+        next(eval_batches(source, unchanged, loader_config(), batch_size=4, batch_indices=np.arange(4)))

@@ -13,30 +13,30 @@ from mixer_jax.data.sources.record import Record
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.order import EpochOrder, MixtureOrder
-from mixer_jax.data.stream.unreadable import BadRecords, read
+from mixer_jax.data.stream.unreadable import UnreadableImages, read_or_substitute
 from mixer_jax.errors import UserError
 
 
 class Part:
-    """Images show first + number mod 256; odd ones are bad if so asked for. Record i is of class i mod K."""
+    """Images show first + number mod 256; odd ones cannot be read if so asked for. Record i is of class i mod K."""
 
     max_labels = 1
 
-    def __init__(self, length: int, first: int = 0, class_names: tuple[str, ...] = ("a",), odd_are_bad: bool = False):
-        self._length, self._first, self._odd_are_bad = length, first, odd_are_bad
+    def __init__(self, length: int, first: int = 0, class_names: tuple[str, ...] = ("a",), odd_are_unreadable: bool = False):
+        self._length, self._first, self._odd_are_unreadable = length, first, odd_are_unreadable
         self.class_names, self.num_classes = class_names, len(class_names)
 
     def __len__(self):
         return self._length
 
     def __getitem__(self, index):
-        bad = self._odd_are_bad and index % 2
-        return Record(b"" if bad else np.full((2, 2, 3), (self._first + index) % 256, np.uint8), self.labels(index))
+        unreadable = self._odd_are_unreadable and index % 2
+        return Record(b"" if unreadable else np.full((2, 2, 3), (self._first + index) % 256, np.uint8), self.labels(index))
 
     def labels(self, index):
         return (index % self.num_classes,)
 
-    def describe(self, index):
+    def locate(self, index):
         return f"{self._first} + {index}"
 
 
@@ -113,10 +113,10 @@ def stream(source, *, hosts=1, workers=1, steps=range(6)) -> list[dict]:
         drawn[0, 0] = image[0, 0]
         return drawn
 
-    options = {"seed": 3, "batch_size": 16, "steps": steps, "bad": BadRecords()}
+    options = {"seed": 3, "batch_size": 16, "steps": steps, "unreadable": UnreadableImages()}
     parts = [
-        train_batches(source, transform, loader_config(workers=workers, prefetch=16), rows=rows, **options)
-        for rows in np.split(np.arange(16), hosts)
+        train_batches(source, transform, loader_config(workers=workers, prefetch=16), batch_indices=indices, **options)
+        for indices in np.split(np.arange(16), hosts)
     ]
     return [{name: np.concatenate([part[name] for part in step]) for name in step[0]} for step in zip(*parts, strict=True)]
 
@@ -133,21 +133,21 @@ def test_the_stream_of_a_mixture_is_the_same_on_any_number_of_hosts_and_workers_
         assert fingerprints(stream(three_parts(), steps=range(first, 6), **how)) == whole[first:]
 
 
-def test_a_bad_record_of_a_mixture_is_substituted_by_one_of_its_own_part(capfd):
-    source = Mixture({"sound": Part(100), "half": Part(100, 100, odd_are_bad=True)}, [1, 1])
-    bad = set()
+def test_an_unreadable_image_of_a_mixture_is_substituted_by_one_of_its_own_part(capfd):
+    source = Mixture({"sound": Part(100), "half": Part(100, 100, odd_are_unreadable=True)}, [1, 1])
+    unreadable = set()
     for record in range(100, 200):
-        found, decoded, met = read(source, 2**20, seed=0, epoch=0, record=record)
-        assert found == decoded.image[0, 0, 0] >= 100 and found % 2 == 0
-        bad |= set(met)
-    assert len(bad) == 50
+        used, decoded, substituted = read_or_substitute(source, 2**20, seed=0, epoch=0, record=record)
+        assert used == decoded.image[0, 0, 0] >= 100 and used % 2 == 0
+        unreadable |= set(substituted)
+    assert len(unreadable) == 50
 
 
 def test_classes_of_a_mixture_are_joined_by_name():
     source = Mixture({"one": Part(2, 0, ("cat", "dog")), "two": Part(3, 2, ("dog", "owl", "cat"))}, [1, 1])
     assert source.class_names == ("cat", "dog", "owl")
     assert [source.labels(i) for i in range(5)] == [source[i].labels for i in range(5)] == [(0,), (1,), (1,), (2,), (0,)]
-    assert [source.describe(i) for i in (1, 2)] == ["0 + 1", "2 + 0"]
+    assert [source.locate(i) for i in (1, 2)] == ["0 + 1", "2 + 0"]
 
 
 def test_a_config_names_the_parts_and_their_weights():

@@ -17,7 +17,7 @@ from data.sources.test_vtab import SIZES
 from benchmarks.memory import make_split
 from mixer_jax.config import dataset
 from mixer_jax.data.sources.registry import open_source
-from mixer_jax.data.stream.workers import pool
+from mixer_jax.data.stream.workers import worker_pool
 from mixer_jax.errors import UserError
 
 
@@ -31,14 +31,17 @@ def of_sign(x: int) -> int:
 
 @pytest.mark.parametrize("processes", [False, True])
 def test_what_a_worker_returns_or_raises_reaches_the_run(processes):
-    with pool(of_sign, 2, processes) as submit:
+    with worker_pool(of_sign, 2, processes) as submit:
         assert [each.result() for each in [submit(x) for x in (1, 2, 3)]] == [2, 4, 6]
         with pytest.raises(UserError, match="-1 is negative"):
             submit(-1).result()
 
 
 def test_a_worker_that_dies_ends_the_run_with_a_message_and_the_others():
-    with pytest.raises(UserError, match=r"has died.*fewer --config\.loader\.workers.*goes on"), pool(of_sign, 3, True) as submit:
+    with (
+        pytest.raises(UserError, match=r"has died.*fewer --config\.loader\.workers.*goes on"),
+        worker_pool(of_sign, 3, True) as submit,
+    ):
         assert [each.result() for each in [submit(x) for x in (1, 2, 3)]] == [2, 4, 6]
         submit(0).result()
     assert not multiprocessing.active_children()
@@ -46,12 +49,12 @@ def test_a_worker_that_dies_ends_the_run_with_a_message_and_the_others():
 
 PROGRAM = """
 import os, time
-from mixer_jax.data.stream.workers import pool
+from mixer_jax.data.stream.workers import worker_pool
 def pid(_):
     time.sleep(0.1)
     return os.getpid()
 if __name__ == "__main__":
-    with pool(pid, 2, True) as submit:
+    with worker_pool(pid, 2, True) as submit:
         print(*{each.result() for each in [submit(i) for i in range(4)]}, flush=True)
         time.sleep(60)
 """

@@ -129,7 +129,7 @@ def gigantic_chunk(length: int = 2**30) -> bytes:
 
 
 # kind: how to make it of a picture, how many of the corpus are, what the message says
-BAD = {
+UNREADABLE = {
     "JPEG that lacks its end": (truncated(0.98), 4, "damaged JPEG .Premature end"),
     "JPEG half there": (truncated(0.85), 4, "damaged JPEG .Premature end"),
     "progressive JPEG half there": (truncated(0.75, progressive=True), 4, "damaged JPEG"),
@@ -150,14 +150,14 @@ BAD = {
 
 
 def write_corpus(root: Path, num_images: int = 1000, classes: int = 4) -> dict[int, str]:
-    """Writes CLASS/NUMBER.jpg, `num_images` in all; returns record -> kind for the 52 that are bad, spread at random."""
-    kinds = [kind for kind, (_, count, _) in BAD.items() for _ in range(count)]
+    """Writes CLASS/NUMBER.jpg, `num_images` in all; returns record -> kind for the 52 that are unreadable, spread at random."""
+    kinds = [kind for kind, (_, count, _) in UNREADABLE.items() for _ in range(count)]
     places = np.random.default_rng(0).permutation(num_images)[: len(kinds)]
-    bad = dict(zip(places.tolist(), kinds, strict=True))
+    planted = dict(zip(places.tolist(), kinds, strict=True))
     makers = list(READ.values())
     for record in range(num_images):
-        make = BAD[bad[record]][0] if record in bad else makers[record % len(makers)]
+        make = UNREADABLE[planted[record]][0] if record in planted else makers[record % len(makers)]
         file = root / str(record * classes // num_images) / f"{record:04d}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(make(picture(record)))
-    return bad
+    return planted
