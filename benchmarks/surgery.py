@@ -13,7 +13,7 @@ import numpy as np
 
 from mixer_jax import app
 from mixer_jax.checkpoints.surgery import TOKEN_KERNEL, interpolate, tiles
-from mixer_jax.checkpoints.weights import Weights, expected_kinds, load_weights, save_weights, tree_of
+from mixer_jax.checkpoints.weights import Weights, expected_signatures, load_weights, save_weights, tree_of
 from mixer_jax.models.identify import ModelSpec
 from mixer_jax.models.registry import make_model
 from mixer_jax.records import read_results
@@ -70,8 +70,8 @@ def _features(weights: Weights, images: np.ndarray) -> np.ndarray:
 
 def _random(model: ModelSpec) -> Weights:
     rng = np.random.default_rng(0)
-    kinds = expected_kinds(model)
-    arrays = {name: rng.normal(scale=0.05, size=shape).astype(dtype) for name, (dtype, shape) in kinds.items()}
+    signatures = expected_signatures(model)
+    arrays = {name: rng.normal(scale=0.05, size=shape).astype(dtype) for name, (dtype, shape) in signatures.items()}
     return Weights(arrays, "random numbers", "none", 0, {})
 
 
@@ -97,7 +97,7 @@ def _drawn(name: str, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _with(weights: Weights, arrays: dict) -> Weights:
-    return Weights(arrays, weights.place, weights.layout, weights.step, {})
+    return Weights(arrays, weights.path, weights.format, weights.step, {})
 
 
 def _flags(weights: Weights, side: int) -> list[str]:

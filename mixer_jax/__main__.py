@@ -24,7 +24,7 @@ from mixer_jax.bench.input import as_text, benchmark_input
 from mixer_jax.bench.photographs import Repeated, write_photographs
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.released import list_released, verify
-from mixer_jax.checkpoints.weights import SUFFIXES, describe, load_weights, tree_of
+from mixer_jax.checkpoints.weights import SUFFIXES, file_metadata, load_weights, tree_of
 from mixer_jax.checkpoints.weights import convert as convert_weights
 from mixer_jax.config import validate
 from mixer_jax.data.sources.manifest import Manifest, split_folders
@@ -83,7 +83,7 @@ def export(arguments: argparse.Namespace) -> None:
     weights = load_weights(arguments.weights)
     model = make_model(weights.model.config(), weights.model.num_classes)
     image_size = weights.model.image_size
-    difference = export_program(model, tree_of(weights.arrays), image_size, out, arguments.format, describe(weights))
+    difference = export_program(model, tree_of(weights.arrays), image_size, out, arguments.format, file_metadata(weights))
     print(f"{arguments.weights} -> {out}: {weights.model}")
     print(f"  largest difference of logits, loaded without this package: {difference:.3g}")
 

@@ -59,14 +59,14 @@ def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def read_config(place: str, overrides: list[str]) -> ConfigDict:
-    """The config that FILE.py or FILE.py:ARG makes, with `overrides` such as --config.batch_size=64, as `run` reads them.
+def read_config(path: str, overrides: list[str]) -> ConfigDict:
+    """Return the config that FILE.py or FILE.py:ARG makes, with `overrides` such as --config.batch_size=64, as `run` reads them.
 
     Raises UserError for what cannot be.
     """
-    if not Path(place.partition(":")[0]).is_file():
-        raise UserError(f"There is no config file {place.partition(':')[0]}.")
-    values, argv = flags.FlagValues(), ["", f"--config={place}", *overrides]
+    if not Path(path.partition(":")[0]).is_file():
+        raise UserError(f"There is no config file {path.partition(':')[0]}.")
+    values, argv = flags.FlagValues(), ["", f"--config={path}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=argv)
     if unknown := _parse(values, argv)[1:]:
         raise UserError(_UNKNOWN.format(unknown))

@@ -56,7 +56,7 @@ def export_program(model: nn.Module, params: dict, image_size: int, out: str, fo
     if format == "onnx":
         model = model.clone(dtype=jnp.float32)  # ONNX Runtime has no bfloat16 convolution or einsum on a CPU
     with write_whole(Path(out)) as temporary:
-        FORMATS[format](model, params, image_size, temporary, metadata | _describe(model, params, image_size, format))
+        FORMATS[format](model, params, image_size, temporary, metadata | _program_metadata(model, params, image_size, format))
         return _difference(model, params, image_size, temporary, format)
 
 
@@ -156,7 +156,7 @@ def _check_request(out: str, format: str) -> None:
         raise UserError(f"There is no folder {Path(out).parent} for {Path(out).name}: make it, or choose another.")
 
 
-def _describe(model: nn.Module, params: dict, image_size: int, format: str) -> dict[str, str]:
+def _program_metadata(model: nn.Module, params: dict, image_size: int, format: str) -> dict[str, str]:
     logits, _ = jax.eval_shape(make_predict(model), params, _any_images(image_size))
     return {
         "format": format,

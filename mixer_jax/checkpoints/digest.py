@@ -31,7 +31,7 @@ def params_sha256(params: dict) -> str:
 
 @jax.jit
 def checksums(tree) -> dict[str, jax.Array]:
-    """A uint32 for each array: the sum of its elements' bits, each times an odd number that its place gives, modulo 2^32.
+    """A uint32 for each array: the sum of its elements' bits, each times an odd number that its position gives, modulo 2^32.
 
     Changes with any one bit, wherever it is, and does not depend on how the array is spread over devices; costs one pass over
     the state where it lies. Orbax itself notices missing or truncated files, but not changed bytes.
@@ -42,8 +42,8 @@ def checksums(tree) -> dict[str, jax.Array]:
 def _checksum(x: jax.Array) -> jax.Array:
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
     bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
-    place = jnp.zeros(x.shape, jnp.uint32)
+    position = jnp.zeros(x.shape, jnp.uint32)
     for dim in range(x.ndim):
         stride = math.prod(x.shape[dim + 1 :]) % 2**32
-        place += jax.lax.broadcasted_iota(jnp.uint32, x.shape, dim) * np.uint32(stride)
-    return jnp.sum(bits * (place * np.uint32(2 * 0x9E3779B1 % 2**32) + np.uint32(1)), dtype=jnp.uint32)
+        position += jax.lax.broadcasted_iota(jnp.uint32, x.shape, dim) * np.uint32(stride)
+    return jnp.sum(bits * (position * np.uint32(2 * 0x9E3779B1 % 2**32) + np.uint32(1)), dtype=jnp.uint32)

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mixer_jax.checkpoints import npz
-from mixer_jax.checkpoints.refusal import AGAIN, LIST_LIMIT, PYTORCH, Kinds, Opened, Refused, check_shape, check_unique
+from mixer_jax.checkpoints.refusal import AGAIN, LIST_LIMIT, PYTORCH, Opened, Refused, Signatures, check_shape, check_unique
 from mixer_jax.errors import UserError
 from mixer_jax.storage import write_whole
 
@@ -50,10 +50,13 @@ def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return read(), metadata
 
 
-def read_kinds(path: str) -> tuple[Kinds, dict[str, str]]:
-    """({name: (dtype, shape)}, metadata), without reading the arrays. Refuses what `read_arrays` does, except changed bytes."""
-    with _reading(path), _opened(path) as (kinds, _, metadata):
-        return kinds, metadata
+def read_signatures(path: str) -> tuple[Signatures, dict[str, str]]:
+    """Return ({name: (dtype, shape)}, metadata) without reading the arrays.
+
+    Refuses what `read_arrays` refuses, except changed bytes.
+    """
+    with _reading(path), _opened(path) as (signatures, _, metadata):
+        return signatures, metadata
 
 
 def write_arrays(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
@@ -166,15 +169,15 @@ def _open_safetensors(path: str) -> Iterator[Opened]:
     """
     _check_safetensors_header(path)
     with safe_open(path, framework="np", backend="pread") as file:
-        kinds = {}
+        signatures = {}
         for name in file.keys():  # noqa: SIM118  not a dict
             dtype, shape = file.get_slice(name).get_dtype(), tuple(file.get_slice(name).get_shape())
             if dtype not in SAFETENSORS_DTYPES:
                 raise Refused(f"holds '{name[:100]}' of dtype {dtype}; known are {', '.join(SAFETENSORS_DTYPES)}")
             check_shape(name, shape)
-            kinds[name] = (SAFETENSORS_DTYPES[dtype], shape)
+            signatures[name] = (SAFETENSORS_DTYPES[dtype], shape)
         metadata = {key: value for key, value in sorted((file.metadata() or {}).items()) if key != "format"}
-        yield kinds, lambda: {name: file.get_tensor(name) for name in kinds}, metadata
+        yield signatures, lambda: {name: file.get_tensor(name) for name in signatures}, metadata
 
 
 def _check_safetensors_header(path: str) -> None:
@@ -196,7 +199,7 @@ def _check_safetensors_header(path: str) -> None:
 
 def _holds(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bool:
     try:
-        return read_kinds(path) == ({name: (x.dtype.name, x.shape) for name, x in arrays.items()}, metadata)
+        return read_signatures(path) == ({name: (x.dtype.name, x.shape) for name, x in arrays.items()}, metadata)
     except UserError:
         return False
 

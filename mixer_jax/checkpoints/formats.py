@@ -1,6 +1,6 @@
 """The names and axes under which other code stores the parameters of our models; from theirs to ours and back, bit for bit.
 
-Our own trees are those of the released .npz files (BiT's without the leading "resnet/"). The other layouts are tables: a row says
+Our own trees are those of the released .npz files (BiT's without the leading "resnet/"). The other formats are tables: a row says
 which arrays of ours are which array of theirs, and how to turn them.
 
     released       vision_transformer and big_transfer, .npz
@@ -32,19 +32,19 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """How one family lies in files of one kind: by a table, or with our own names below a prefix."""
+class CheckpointFormat:
+    """How files of one kind hold the parameters of one family: by a table, or with our own names below a prefix."""
 
     name: str
     family: str
-    sign: str  # a name that every such file has, and no other layout
+    sign: str  # a name that every such file has, and no other format
     rows: Callable[[list[tuple[int, ...]]], Iterable[Row]] | None = None  # of a model with these blocks, counted from 0
     their_block: str = ""  # pattern that finds the numbers of a block in their names, which count from 0
     prefix: str = ""
     spellings: tuple[str, str] = ("", "")  # pattern and the usual: other spellings of names that files are found with
 
     def to_ours(self, arrays: Arrays) -> Arrays:
-        """Raises UserError for an array that this layout does not have, or whose axes are not those of its place."""
+        """Return the arrays under our names. Raises UserError for an array that the format does not have, or with wrong axes."""
         usual = {re.sub(*self.spellings, name): array for name, array in arrays.items()}
         if self.rows is None:
             rows = {name: same(name.removeprefix(self.prefix), name) for name in usual if name.startswith(self.prefix)}
@@ -53,7 +53,7 @@ class Layout:
         unknown = sorted(usual.keys() - rows.keys())
         if unknown or len(usual) < len(arrays):
             some = ", ".join(unknown) or "two spellings of one"
-            raise UserError(f"These arrays have no place in a {self.family} of the {self.name} layout: {some}.")
+            raise UserError(f"These arrays have no place in a {self.family} of the {self.name} format: {some}.")
         ours = {}
         for theirs, array in usual.items():
             try:
@@ -63,7 +63,7 @@ class Layout:
         return ours
 
     def to_theirs(self, arrays: Arrays) -> Arrays:
-        """The inverse."""
+        """Return the arrays under their names: the inverse of `to_ours`."""
         if self.rows is None:
             return {self.prefix + name: x for name, x in arrays.items()}
         rows = [row for row in self.rows(_blocks(*OUR_BLOCKS[self.family], arrays)) if row.ours[0] in arrays]
@@ -83,19 +83,19 @@ def _blocks(pattern: str, first: int, names: Iterable[str]) -> list[tuple[int, .
     return sorted(found)
 
 
-def find_layout(names: Iterable[str]) -> Layout | None:
-    """The layout in which a file with these names lies."""
+def find_format(names: Iterable[str]) -> CheckpointFormat | None:
+    """Return the format of a file that has these names, or None if it is none of ours."""
     names = set(names)
-    return next((layout for layout in LAYOUTS if layout.sign in names), None)
+    return next((format for format in FORMATS if format.sign in names), None)
 
 
-def get_layout(name: str, family: str) -> Layout:
-    """Raises UserError when there is none of this name for the family."""
-    for layout in LAYOUTS:
-        if (layout.name, layout.family) == (name, family):
-            return layout
-    known = [layout.name for layout in LAYOUTS if layout.family == family]
-    raise UserError(f"There is no layout {name!r} for a {family}: choose one of {', '.join(known)}.")
+def get_format(name: str, family: str) -> CheckpointFormat:
+    """Return a format by its name. Raises UserError if the family has no such format."""
+    for format in FORMATS:
+        if (format.name, format.family) == (name, family):
+            return format
+    known = [format.name for format in FORMATS if format.family == family]
+    raise UserError(f"There is no format {name!r} for a {family}: choose one of {', '.join(known)}.")
 
 
 # How an array of theirs is turned into one of ours, and back.
@@ -231,11 +231,11 @@ def vit_transformers(blocks: list) -> Iterator[Row]:
         yield from norm(f"{ours}/LayerNorm_2", f"{theirs}.layernorm_after")
         mixing = f"{ours}/MultiHeadDotProductAttention_1"
         for part in ("query", "key", "value"):
-            place = f"{theirs}.attention.attention.{part}"
+            prefix = f"{theirs}.attention.attention.{part}"
             kernel = (f"{mixing}/{part}/kernel",)
-            yield Row(kernel, f"{place}.weight", heads_joined, lambda weight: (heads_split(weight),))
+            yield Row(kernel, f"{prefix}.weight", heads_joined, lambda weight: (heads_split(weight),))
             bias = (f"{mixing}/{part}/bias",)
-            yield Row(bias, f"{place}.bias", np.ravel, lambda bias: (bias.reshape(default_num_heads(bias.size), -1),))
+            yield Row(bias, f"{prefix}.bias", np.ravel, lambda bias: (bias.reshape(default_num_heads(bias.size), -1),))
         yield from attention_out(f"{mixing}/out", f"{theirs}.attention.output.dense")
         yield from dense(f"{ours}/MlpBlock_3/Dense_0", f"{theirs}.intermediate.dense")
         yield from dense(f"{ours}/MlpBlock_3/Dense_1", f"{theirs}.output.dense")
@@ -275,14 +275,16 @@ PRE_LINEN = (r"/LayerNorm_[23]/", "/LayerNorm_1/")
 COUNTED = (r"/standardized_conv2d_\d+/", "/standardized_conv2d/")
 BLOCK, UNIT = r"blocks\.(\d+)\.", r"stages\.(\d+)\.blocks\.(\d+)\."  # of timm
 LAYER, HF_UNIT = r"vit\.encoder\.layer\.(\d+)\.", r"bit\.encoder\.stages\.(\d+)\.layers\.(\d+)\."  # of transformers
-LAYOUTS = (
-    Layout("released", "mixer", "pre_head_layer_norm/scale"),
-    Layout("internal", "mixer", "Mixer/encoder_norm/scale", mixer_internal, r"Mixer/encoderblock_(\d+)/", spellings=PRE_LINEN),
-    Layout("timm", "mixer", "blocks.0.mlp_tokens.fc1.weight", mixer_timm, BLOCK),
-    Layout("released", "vit", "Transformer/encoder_norm/scale"),
-    Layout("timm", "vit", "blocks.0.attn.qkv.weight", vit_timm, BLOCK),
-    Layout("transformers", "vit", "vit.layernorm.weight", vit_transformers, LAYER),
-    Layout("released", "resnet", "resnet/group_norm/gamma", prefix="resnet/", spellings=COUNTED),
-    Layout("timm", "resnet", "stages.0.blocks.0.conv1.weight", resnet_timm, UNIT),
-    Layout("transformers", "resnet", "bit.norm.weight", resnet_transformers, HF_UNIT),
+FORMATS = (
+    CheckpointFormat("released", "mixer", "pre_head_layer_norm/scale"),
+    CheckpointFormat(
+        "internal", "mixer", "Mixer/encoder_norm/scale", mixer_internal, r"Mixer/encoderblock_(\d+)/", spellings=PRE_LINEN
+    ),
+    CheckpointFormat("timm", "mixer", "blocks.0.mlp_tokens.fc1.weight", mixer_timm, BLOCK),
+    CheckpointFormat("released", "vit", "Transformer/encoder_norm/scale"),
+    CheckpointFormat("timm", "vit", "blocks.0.attn.qkv.weight", vit_timm, BLOCK),
+    CheckpointFormat("transformers", "vit", "vit.layernorm.weight", vit_transformers, LAYER),
+    CheckpointFormat("released", "resnet", "resnet/group_norm/gamma", prefix="resnet/", spellings=COUNTED),
+    CheckpointFormat("timm", "resnet", "stages.0.blocks.0.conv1.weight", resnet_timm, UNIT),
+    CheckpointFormat("transformers", "resnet", "bit.norm.weight", resnet_transformers, HF_UNIT),
 )

@@ -38,7 +38,7 @@ class Checkpoints:
         """Starts saving; returns once the arrays may be changed. A failure surfaces at the next `save` or at `finish`."""
         if self._manager.latest_step() == step:
             return
-        meta = meta | {"arrays": _describe(items)}
+        meta = meta | {"arrays": _array_metadata(items)}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         if not self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **args)):
             raise RuntimeError(f"Orbax declined to save step {step}: its latest step is {self._manager.latest_step()}.")
@@ -109,8 +109,8 @@ def differences(expected: dict[str, tuple], found: dict[str, tuple]) -> list[str
     return lines
 
 
-def kinds(tree) -> dict[str, tuple]:
-    """{path: (dtype, shape)} of a tree of arrays or shapes."""
+def signatures(tree) -> dict[str, tuple]:
+    """Return {path: (dtype, shape)} of a tree of arrays or shapes."""
     return {name: (x.dtype.name, tuple(x.shape)) for name, x in named_arrays(tree).items()}
 
 
@@ -128,20 +128,20 @@ def _open(workdir: epath.Path, keep: int | None) -> ocp.CheckpointManager:
 
 
 def _locate(path: str) -> tuple[epath.Path, int | None]:
-    place = epath.Path(path).expanduser().resolve()
-    if (place / CHECKPOINTS).is_dir():
-        return place, None
-    if place.parent.name == CHECKPOINTS and re.fullmatch(r"\d+", place.name) and place.is_dir():
-        return place.parent.parent, int(place.name)
+    directory = epath.Path(path).expanduser().resolve()
+    if (directory / CHECKPOINTS).is_dir():
+        return directory, None
+    if directory.parent.name == CHECKPOINTS and re.fullmatch(r"\d+", directory.name) and directory.is_dir():
+        return directory.parent.parent, int(directory.name)
     raise UserError(f"{path} is neither a run's folder (with {CHECKPOINTS}/ in it) nor one of its {CHECKPOINTS}/STEP.")
 
 
-def _describe(items: dict) -> dict:
+def _array_metadata(items: dict) -> dict:
     sums = jax.device_get({name: checksums(tree) for name, tree in items.items()})
     return {
         item: {
             name: {"dtype": dtype, "shape": shape, "checksum": int(sums[item][name])}
-            for name, (dtype, shape) in kinds(tree).items()
+            for name, (dtype, shape) in signatures(tree).items()
         }
         for item, tree in items.items()
     }
@@ -158,7 +158,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> tuple[di
     meta = _read_meta(manager, step)
     for name, tree in items.items():
         stored = {path: (row["dtype"], tuple(row["shape"])) for path, row in meta["arrays"].get(name, {}).items()}
-        lines = differences(kinds(tree), stored)
+        lines = differences(signatures(tree), stored)
         if lines:
             raise UserError(f"Checkpoint {manager.directory / str(step)} does not fit ({name}):\n  " + "\n  ".join(lines))
     try:

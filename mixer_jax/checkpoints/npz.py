@@ -55,8 +55,8 @@ def open_npz(path: str) -> Iterator[Opened]:
                 _prove(archive, infos)
             return {name: _read_npy(archive, entry) for name, entry in entries.items()}
 
-        kinds = {name: (entry.dtype.name, entry.shape) for name, entry in entries.items()}
-        yield kinds, read, _metadata_in(archive.comment)
+        signatures = {name: (entry.dtype.name, entry.shape) for name, entry in entries.items()}
+        yield signatures, read, _metadata_in(archive.comment)
 
 
 def _prove(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]) -> None:

@@ -15,8 +15,8 @@ PYTORCH = (
     "torch.load(..., weights_only=True), then safetensors.torch.save_file"
 )
 
-Kinds = dict[str, tuple[str, tuple[int, ...]]]  # {name: (dtype, shape)}
-Opened = tuple[Kinds, Callable[[], dict[str, np.ndarray]], dict[str, str]]  # what is there, how to read it, metadata
+Signatures = dict[str, tuple[str, tuple[int, ...]]]  # {name: (dtype, shape)}
+Opened = tuple[Signatures, Callable[[], dict[str, np.ndarray]], dict[str, str]]  # what is there, how to read it, metadata
 
 
 class Refused(Exception):

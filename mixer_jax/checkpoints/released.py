@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mixer_jax.checkpoints.digest import params_sha256
-from mixer_jax.checkpoints.weights import Weights, describe, load_weights
+from mixer_jax.checkpoints.weights import Weights, file_metadata, load_weights
 from mixer_jax.errors import UserError
 
 
@@ -53,28 +53,28 @@ def list_released() -> str:
     return "\n".join([*lines, "", TRAP_OF_NAMES])
 
 
-def verify(place: str, sha256: str = "") -> str:
-    """What a file or run holds, in lines, after checking that it is whole: structure, shapes, types, finite values, digest.
+def verify(path: str, sha256: str = "") -> str:
+    """Say what a file or run holds, after checking that it is whole: structure, shapes, types, finite values, digest.
 
     Raises UserError when it is not, or when its file has not the SHA-256 that is asked for.
     """
-    if sha256 and (found := _file_sha256(place)) != sha256.lower():
-        raise UserError(f"{place} has SHA-256 {found}, and not {sha256.lower()}: it is another file, or damaged.")
-    weights = load_weights(place)
+    if sha256 and (found := _file_sha256(path)) != sha256.lower():
+        raise UserError(f"{path} has SHA-256 {found}, and not {sha256.lower()}: it is another file, or damaged.")
+    weights = load_weights(path)
     model = weights.model  # refuses what does not fit
     for name, x in weights.arrays.items():
         if not np.all(np.isfinite(x)):
-            raise UserError(f"{place}: {name} holds {np.sum(~np.isfinite(x))} values that are not finite.")
+            raise UserError(f"{path}: {name} holds {np.sum(~np.isfinite(x))} values that are not finite.")
     parameters = sum(x.size for x in weights.arrays.values())
     lines = [
-        f"{place}: {model}",
-        f"  layout         {weights.layout}; {len(weights.arrays)} arrays, {parameters:,} parameters",
-        f"  preprocessing  {describe(weights)['preprocessing']}",
+        f"{path}: {model}",
+        f"  format         {weights.format}; {len(weights.arrays)} arrays, {parameters:,} parameters",
+        f"  preprocessing  {file_metadata(weights)['preprocessing']}",
         f"  params SHA-256 {params_sha256(weights.arrays)}"
         + (", as its metadata says" if "params_sha256" in weights.metadata else ""),
     ]
-    if Path(place).is_file():
-        lines.append(f"  file SHA-256   {_file_sha256(place)}" + (", as asked for" if sha256 else ""))
+    if Path(path).is_file():
+        lines.append(f"  file SHA-256   {_file_sha256(path)}" + (", as asked for" if sha256 else ""))
     return "\n".join([*lines, *_which(weights)])
 
 
@@ -86,14 +86,14 @@ def _which(weights: Weights) -> list[str]:
     for row in RELEASED:
         if (model.fields, model.num_classes, model.image_size) == ({"variant": row.variant}, row.num_classes, 224):
             said = f"  released as    {row.name}, {row.data}: a file of {row.mebibytes} MiB"
-            if weights.layout == "released" and Path(weights.place).is_file():
-                said += f"; this one has {Path(weights.place).stat().st_size / 2**20:.2f}"
+            if weights.format == "released" and Path(weights.path).is_file():
+                said += f"; this one has {Path(weights.path).stat().st_size / 2**20:.2f}"
             return [said] + ([f"  note           {TRAP_OF_NAMES}"] if row.data == FROM_SCRATCH else [])
     return ["  released as    none of the four"]
 
 
-def _file_sha256(place: str) -> str:
-    if not Path(place).is_file():
-        raise UserError(f"{place} is no file on this machine: a digest of the file needs one.")
-    with Path(place).open("rb") as file:
+def _file_sha256(path: str) -> str:
+    if not Path(path).is_file():
+        raise UserError(f"{path} is no file on this machine: a digest of the file needs one.")
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

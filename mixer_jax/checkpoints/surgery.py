@@ -59,14 +59,14 @@ def tiles(arrays: Arrays, k: int) -> Arrays:
     """
     eye = np.eye(k**2)
 
-    def change(place: str, x: np.ndarray) -> np.ndarray:
-        if place == "Dense_0/bias":  # over D_S
+    def change(name: str, x: np.ndarray) -> np.ndarray:
+        if name == "Dense_0/bias":  # over D_S
             return np.tile(x, k**2)
-        grid = _grid(x.shape[0] if place == "Dense_0/kernel" else x.shape[-1])
-        rows = np.argsort(tile_order(grid, k))  # for each token of the new image in rows, its place tile by tile
-        if place == "Dense_0/kernel":  # [S, D_S]
+        grid = _grid(x.shape[0] if name == "Dense_0/kernel" else x.shape[-1])
+        rows = np.argsort(tile_order(grid, k))  # for each token of the new image in rows, its position tile by tile
+        if name == "Dense_0/kernel":  # [S, D_S]
             return np.kron(eye, x)[rows]
-        if place == "Dense_1/kernel":  # [D_S, S]
+        if name == "Dense_1/kernel":  # [D_S, S]
             return np.kron(eye, x)[:, rows]
         return np.tile(x, k**2)[rows]  # Dense_1/bias, over S
 
@@ -86,11 +86,11 @@ def interpolate(arrays: Arrays, new_grid: int) -> Arrays:
     they are multiplied into the kernels. The identity when the grid stays as it is.
     """
 
-    def change(place: str, x: np.ndarray) -> np.ndarray:
-        if place == "Dense_0/bias":
+    def change(name: str, x: np.ndarray) -> np.ndarray:
+        if name == "Dense_0/bias":
             return x
-        grid = _grid(x.shape[0] if place == "Dense_0/kernel" else x.shape[-1])
-        if place == "Dense_0/kernel":
+        grid = _grid(x.shape[0] if name == "Dense_0/kernel" else x.shape[-1])
+        if name == "Dense_0/kernel":
             return _resizing(new_grid, grid).T @ x
         return x @ _resizing(grid, new_grid).T  # Dense_1, kernel [D_S, S] and bias [S]
 
@@ -121,7 +121,7 @@ def subset_head(arrays: Arrays, classes: list[int]) -> Arrays:
 
 
 def _change_token_mixing(arrays: Arrays, change) -> Arrays:
-    """`change(place, array)` on every Dense_0/kernel, Dense_0/bias, Dense_1/kernel, Dense_1/bias of token mixing."""
+    """Apply `change(name, array)` to every Dense_0/kernel, Dense_0/bias, Dense_1/kernel, Dense_1/bias of token mixing."""
     changed = {}
     for name, x in arrays.items():
         if match := re.fullmatch(r"MixerBlock_\d+/token_mixing/(.*)", name):

@@ -6,7 +6,7 @@ import jax
 
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.checkpoints.formats import Arrays
-from mixer_jax.checkpoints.manager import differences, kinds
+from mixer_jax.checkpoints.manager import differences, signatures
 from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
 from mixer_jax.checkpoints.weights import Weights, load_weights
 from mixer_jax.errors import UserError
@@ -22,13 +22,13 @@ def fit(weights: Weights, shapes: dict) -> Arrays:
 
     Raises UserError with everything that differs, what both models are and which options to change.
     """
-    expected = kinds(shapes)
+    expected = signatures(shapes)
     arrays, said = fit_resolution(weights.arrays, expected)
     if said:
-        print(f"{weights.place}: {said}.")
-    lines = differences(expected, kinds(arrays))
+        print(f"{weights.path}: {said}.")
+    lines = differences(expected, signatures(arrays))
     if lines:
-        raise UserError(f"{weights.place} does not fit this model. {_explain(expected, weights)}\n  " + "\n  ".join(lines))
+        raise UserError(f"{weights.path} does not fit this model. {_explain(expected, weights)}\n  " + "\n  ".join(lines))
     return arrays
 
 
@@ -50,7 +50,7 @@ def init_from(path: str, params: dict, head: str, classes_file: str = "") -> tup
         return head != "new" or not (name.startswith(HEAD) or (name.startswith(PRE_LOGITS) and name not in names))
 
     fitted = fit(
-        Weights({n: x for n, x in there.items() if wanted(n)}, path, weights.layout, weights.step, {}),
+        Weights({n: x for n, x in there.items() if wanted(n)}, path, weights.format, weights.step, {}),
         {n: x for n, x in named_arrays(params).items() if wanted(n)},
     )
     merged = jax.tree_util.tree_map_with_path(
@@ -78,7 +78,7 @@ def read_classes(file: str) -> list[int]:
 
 def _explain(expected: dict[str, tuple], weights: Weights) -> str:
     """What the weights are, what the config asks for, and the options that would make it ask for the former."""
-    asked, found = identify(expected), identify(kinds(weights.arrays))
+    asked, found = identify(expected), identify(signatures(weights.arrays))
     if found is None or asked is None or asked == found:
         return ""
     ask, find = asked.options(), found.options()

@@ -1,6 +1,6 @@
 """Parameters from anywhere and to anywhere: runs of ours, released .npz files, timm's safetensors; told apart by what they hold.
 
-Not here: the bytes of files (files.py), the names in them (layouts.py), making parameters fit another model (surgery.py).
+Not here: the bytes of files (files.py), the names in them (formats.py), making parameters fit another model (surgery.py).
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from flax import traverse_util
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
-from mixer_jax.checkpoints.formats import Arrays, find_layout, get_layout
-from mixer_jax.checkpoints.manager import Checkpoints, differences, kinds, load_run
+from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
+from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import ModelSpec, identify
 from mixer_jax.models.registry import make_model
 
-SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the layout that files of the kind are written in
+SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the format in which files of the kind are written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,54 +30,54 @@ class Weights:
     """Parameters on the host."""
 
     arrays: Arrays  # by the paths of our own trees
-    place: str  # where they were read
-    layout: str  # "run", or one of layouts.py
+    path: str  # or URL, where they were read
+    format: str  # "run", or one of formats.py
     step: int  # of the run they come from; 0 when that is not known
     metadata: dict[str, str]  # what the file says of itself
 
     @functools.cached_property
     def model(self) -> ModelSpec:
         """Raises UserError when this is no model of ours, with everything that keeps it from being the nearest."""
-        model = identify(kinds(self.arrays))
+        model = identify(signatures(self.arrays))
         if model is None:
-            raise UserError(f"{self.place}: these are not the parameters of a Mixer, ViT or BiT of ours.")
-        lines = differences(expected_kinds(model), kinds(self.arrays))
+            raise UserError(f"{self.path}: these are not the parameters of a Mixer, ViT or BiT of ours.")
+        lines = differences(expected_signatures(model), signatures(self.arrays))
         if lines:
-            raise UserError(f"{self.place} looks like {model}, but does not fit it:\n  " + "\n  ".join(lines))
+            raise UserError(f"{self.path} looks like {model}, but does not fit it:\n  " + "\n  ".join(lines))
         return model
 
 
-def load_weights(place: str) -> Weights:
-    """From a run's folder (its newest sound step; averaged parameters where it has them), one of its checkpoints/STEP, a .npz
-    or .safetensors file, or SCHEME://BUCKET/FILE when the library of that scheme is installed.
+def load_weights(path: str) -> Weights:
+    """Load parameters from a run, one of its checkpoints/STEP, a .npz or .safetensors file, or SCHEME://BUCKET/FILE.
 
-    Raises UserError when there is nothing, when it is damaged, hostile, or in no layout that we know.
+    Of a run's folder: its newest sound step, and the averaged parameters where it has them. A scheme needs its library.
+    Raises UserError when there is nothing, when it is damaged, hostile, or in no format that we know.
     """
-    if Path(place).suffix in SUFFIXES or "://" in place or Path(place).is_file():
-        return _load_file(place)
-    arrays, meta = load_run(place)
-    return Weights(arrays, place, "run", meta["step"], _metadata_of_run(meta))
+    if Path(path).suffix in SUFFIXES or "://" in path or Path(path).is_file():
+        return _load_file(path)
+    arrays, meta = load_run(path)
+    return Weights(arrays, path, "run", meta["step"], _metadata_of_run(meta))
 
 
-def _load_file(place: str) -> Weights:
-    with local_copy(place) as path:
-        arrays, metadata = read_arrays(path)
-    layout = find_layout(arrays)
-    if layout is None:
+def _load_file(path: str) -> Weights:
+    with local_copy(path) as local_path:
+        arrays, metadata = read_arrays(local_path)
+    format = find_format(arrays)
+    if format is None:
         some = ", ".join(sorted(arrays)[:3])
-        raise UserError(f"{place} is in no layout of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {some}, ...")
+        raise UserError(f"{path} is in no format of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {some}, ...")
     try:
-        arrays = layout.to_ours(arrays)
+        arrays = format.to_ours(arrays)
     except UserError as error:
-        raise UserError(f"{place}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     if "params_sha256" in metadata and metadata["params_sha256"] != params_sha256(arrays):
-        raise UserError(f"{place}: its parameters are not those that it was written with (metadata: params_sha256).")
+        raise UserError(f"{path}: its parameters are not those that it was written with (metadata: params_sha256).")
     step = metadata.get("step", "")
-    return Weights(arrays, place, layout.name, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else 0, metadata)
+    return Weights(arrays, path, format.name, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else 0, metadata)
 
 
 def _metadata_of_run(meta: dict) -> dict[str, str]:
-    """How images are prepared: as `describe` wrote it, or as the run's own evaluator does; {} when neither is there."""
+    """How images are prepared: as `file_metadata` wrote it, or as the run's own evaluator does; {} when neither is there."""
     if "preprocessing" in meta:
         return {"preprocessing": meta["preprocessing"]}
     for evaluator in meta["config"].get("evals", {}).values():
@@ -99,43 +99,43 @@ def preprocessing(image_size: int, resize: str = "small", resize_size: int = 0) 
     }
 
 
-def save_weights(weights: Weights, place: str, layout: str | None = None) -> None:
-    """To a .npz or .safetensors file in `layout` (None: the usual of its kind), or as the only checkpoint of a new run's folder.
+def save_weights(weights: Weights, path: str, format: str | None = None) -> None:
+    """Write a .npz or .safetensors file in `format` (None: the usual of its kind), or the only checkpoint of a new run's folder.
 
-    Raises UserError when the place is taken or the family has no such layout.
+    Raises UserError when the path is taken or the family has no such format.
     """
-    suffix = Path(place).suffix
+    suffix = Path(path).suffix
     if suffix in SUFFIXES:
-        table = get_layout(layout or SUFFIXES[suffix], weights.model.family)
+        table = get_format(format or SUFFIXES[suffix], weights.model.family)
         theirs = table.to_theirs(weights.arrays)
-        if kinds(table.to_ours(theirs)) != kinds(weights.arrays):
+        if signatures(table.to_ours(theirs)) != signatures(weights.arrays):
             raise UserError(
-                f"The {table.name} layout does not say how many heads a ViT has, and {weights.model} has an unusual number."
+                f"The {table.name} format does not say how many heads a ViT has, and {weights.model} has an unusual number."
             )
-        write_arrays(place, theirs, describe(weights))
+        write_arrays(path, theirs, file_metadata(weights))
         return
-    if suffix or layout:
-        raise UserError(f"--to={place}: a file must end in {' or '.join(SUFFIXES)}; without an ending it is a run's folder.")
-    if Path(place).exists():
-        raise UserError(f"{place} exists already: choose a new folder.")
-    checkpoints = Checkpoints(place, keep=2)
-    checkpoints.save(weights.step, {"params": tree_of(weights.arrays)}, describe(weights) | {"step": weights.step})
+    if suffix or format:
+        raise UserError(f"--to={path}: a file must end in {' or '.join(SUFFIXES)}; without an ending it is a run's folder.")
+    if Path(path).exists():
+        raise UserError(f"{path} exists already: choose a new folder.")
+    checkpoints = Checkpoints(path, keep=2)
+    checkpoints.save(weights.step, {"params": tree_of(weights.arrays)}, file_metadata(weights) | {"step": weights.step})
     checkpoints.finish()
 
 
-def convert(source: str, target: str, layout: str | None = None) -> Weights:
-    """Writes what `source` holds to `target`, reads it again and prints how far the two are apart. Returns what was read.
+def convert(source: str, target: str, format: str | None = None) -> Weights:
+    """Write what `source` holds to `target`, read it again, print how far the two are apart, and return what was read.
 
     Raises UserError as load_weights and save_weights do, and when the source is no whole model or what is read is not the same.
     """
     before = load_weights(source)
-    save_weights(before, target, layout)
+    save_weights(before, target, format)
     after = load_weights(target)
     digest = params_sha256(after.arrays)
     if params_sha256(before.arrays) != digest:
         raise UserError(f"{target} does not hold the parameters that were written to it: the disk or its memory is at fault.")
     apart = np.max(np.abs(np.subtract(*fixed_logits(before, after))))
-    print(f"{source} ({before.layout}) -> {target} ({after.layout}): {before.model}")
+    print(f"{source} ({before.format}) -> {target} ({after.format}): {before.model}")
     print(f"  parameters identical, bit for bit: SHA-256 {digest}")
     print(f"  largest difference of logits on two fixed random images: {apart:.3g}")
     return after
@@ -150,13 +150,13 @@ def fixed_logits(*weights: Weights) -> list[np.ndarray]:
     return [np.asarray(apply({"params": tree_of(each.arrays)}, images)[0]) for each in weights]
 
 
-def describe(weights: Weights) -> dict[str, str]:
-    """What a file that we write says of itself: source, digest, model, preprocessing and versions."""
+def file_metadata(weights: Weights) -> dict[str, str]:
+    """Return what a file that we write says of itself: source, digest, model, preprocessing and versions."""
     model = weights.model
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
     return {
-        "source": weights.place,
-        "source_layout": weights.layout,
+        "source": weights.path,
+        "source_layout": weights.format,
         "step": str(weights.step),
         "params_sha256": params_sha256(weights.arrays),
         "model": str(model),
@@ -175,11 +175,11 @@ def _recorded(metadata: dict[str, str], name: str) -> dict:
     return table if isinstance(table, dict) else {}
 
 
-def expected_kinds(model: ModelSpec) -> dict[str, tuple]:
-    """{path: (dtype, shape)} of the parameters of a model. Allocates nothing."""
+def expected_signatures(model: ModelSpec) -> dict[str, tuple]:
+    """Return {path: (dtype, shape)} of the parameters of a model. Allocates nothing."""
     images = jax.ShapeDtypeStruct((1, model.image_size, model.image_size, 3), np.float32)
     shapes = jax.eval_shape(make_model(model.config(), model.num_classes).init, jax.random.key(0), images)["params"]
-    return kinds(shapes)
+    return signatures(shapes)
 
 
 def tree_of(arrays: Arrays) -> dict:

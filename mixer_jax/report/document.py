@@ -66,8 +66,8 @@ def table(
             for cell, right in zip(row, numeric, strict=True)
         )
 
-    kinds = ["best" if i == emphasise else "" for i in range(len(rows))]
-    body = "".join(f'<tr class="{kind}">{cells("td", row)}</tr>\n' for kind, row in zip(kinds, rows, strict=True))
+    css_classes = ["best" if i == emphasise else "" for i in range(len(rows))]
+    body = "".join(f'<tr class="{css_class}">{cells("td", row)}</tr>\n' for css_class, row in zip(css_classes, rows, strict=True))
     return (
         f'<div class="scroll"><table>{caption and f"<caption>{escape(caption)}</caption>"}\n'
         f"<thead><tr>{cells('th', header)}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"

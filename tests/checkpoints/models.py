@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mixer_jax.checkpoints.weights import Weights, expected_kinds
+from mixer_jax.checkpoints.weights import Weights, expected_signatures
 from mixer_jax.models.identify import ModelSpec
 
 # Of timm's shapes: heads of 64 channels, since its files do not say how many there are.
@@ -29,5 +29,7 @@ SMALL = {
 
 def random_weights(model: ModelSpec) -> Weights:
     rng = np.random.default_rng(11)
-    arrays = {name: rng.normal(scale=0.1, size=shape).astype(dtype) for name, (dtype, shape) in expected_kinds(model).items()}
+    arrays = {
+        name: rng.normal(scale=0.1, size=shape).astype(dtype) for name, (dtype, shape) in expected_signatures(model).items()
+    }
     return Weights(arrays, "random numbers", "none", 3, {})

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 from checkpoints.lying_files import SOUND_NPZ, tensor, tensors
 
-from mixer_jax.checkpoints.files import local_copy, read_arrays, read_kinds, write_arrays
+from mixer_jax.checkpoints.files import local_copy, read_arrays, read_signatures, write_arrays
 from mixer_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path: Path, suffix: str, met
     arrays, read_metadata = read_arrays(path)
     assert_same_bits(arrays, BY_SUFFIX[suffix])
     assert read_metadata == metadata
-    assert read_kinds(path) == ({name: (x.dtype.name, x.shape) for name, x in arrays.items()}, metadata)
+    assert read_signatures(path) == ({name: (x.dtype.name, x.shape) for name, x in arrays.items()}, metadata)
     assert [file.name for file in tmp_path.iterdir()] == [f"weights{suffix}"]
     (tmp_path / "other").touch()
     assert os.stat(path).st_mode == (tmp_path / "other").stat().st_mode  # as readable as any file of the user's
@@ -111,7 +111,7 @@ def test_a_header_whose_length_begins_like_a_pickle_or_a_page_is_one(tmp_path: P
     for length in (0x0280, 0x3C):  # the bytes 80 02, and <
         header = json.dumps({"a": tensor((2,), 0, 8)}, separators=(",", ":")).encode().ljust(length)
         (tmp_path / "weights.safetensors").write_bytes(tensors(header, bytes(8), length))
-        assert read_kinds(str(tmp_path / "weights.safetensors"))[0] == {"a": ("float32", (2,))}
+        assert read_signatures(str(tmp_path / "weights.safetensors"))[0] == {"a": ("float32", (2,))}
 
 
 UNWRITABLE = {
@@ -142,7 +142,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"weights\.npz does not exist\.$"):
         read_arrays(str(tmp_path / "weights.npz"))
     with pytest.raises(UserError, match="IsADirectoryError"):
-        read_kinds(str(tmp_path))
+        read_signatures(str(tmp_path))
 
 
 def test_a_local_path_is_its_own_copy(tmp_path: Path):
@@ -155,7 +155,7 @@ def test_a_remote_file_is_there_while_it_is_needed(capfd):
         file.write(SOUND_NPZ)
     with local_copy("memory://released/weights.npz") as local:
         assert Path(local).name == "weights.npz"
-        assert read_kinds(local)[0] == {"a": ("float32", (1000,)), "b": ("float32", (1000,))}
+        assert read_signatures(local)[0] == {"a": ("float32", (1000,)), "b": ("float32", (1000,))}
     assert not Path(local).exists()
     assert capfd.readouterr() == ("", "")  # no progress bar where there is no terminal
 

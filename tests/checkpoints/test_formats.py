@@ -1,31 +1,31 @@
-"""Every layout of every family, there and back; and the names and axes of each against what the other side has."""
+"""Every format of every family, there and back; and the names and axes of each against what the other side has."""
 
 import numpy as np
 import pytest
 from checkpoints.models import SMALL, random_weights
 
-from mixer_jax.checkpoints.formats import LAYOUTS, find_layout, get_layout
+from mixer_jax.checkpoints.formats import FORMATS, find_format, get_format
 from mixer_jax.errors import UserError
 
-CASES = [(model, layout) for model in SMALL for layout in LAYOUTS if layout.family == SMALL[model].family]
+CASES = [(model, format) for model in SMALL for format in FORMATS if format.family == SMALL[model].family]
 
 
-@pytest.mark.parametrize(("model", "layout"), CASES, ids=lambda case: getattr(case, "name", case))
-def test_there_and_back_is_the_identity_and_the_layout_is_known_again(model, layout):
+@pytest.mark.parametrize(("model", "format"), CASES, ids=lambda case: getattr(case, "name", case))
+def test_there_and_back_is_the_identity_and_the_format_is_known_again(model, format):
     arrays = random_weights(SMALL[model]).arrays
-    theirs = layout.to_theirs(arrays)
-    assert find_layout(theirs) is layout
-    back = layout.to_ours(theirs)
+    theirs = format.to_theirs(arrays)
+    assert find_format(theirs) is format
+    back = format.to_ours(theirs)
     assert back.keys() == arrays.keys()
     for name, x in arrays.items():
         np.testing.assert_array_equal(back[name], x)
-    again = layout.to_theirs(back)
+    again = format.to_theirs(back)
     assert all(again[name].tobytes() == x.tobytes() for name, x in theirs.items())
 
 
 def test_a_mixer_of_timm():
     arrays = random_weights(SMALL["mixer"]).arrays
-    theirs = get_layout("timm", "mixer").to_theirs(arrays)
+    theirs = get_format("timm", "mixer").to_theirs(arrays)
     shapes = {name: x.shape for name, x in theirs.items() if not name.startswith("blocks.1.")}
     assert shapes == {
         "stem.proj.weight": (24, 3, 4, 4), "stem.proj.bias": (24,), "norm.weight": (24,), "norm.bias": (24,),
@@ -43,7 +43,7 @@ def test_a_mixer_of_timm():
 
 def test_attention_of_timm_has_query_key_and_value_in_one_matrix():
     arrays = random_weights(SMALL["vit"]).arrays
-    theirs = get_layout("timm", "vit").to_theirs(arrays)
+    theirs = get_format("timm", "vit").to_theirs(arrays)
     tokens = np.random.default_rng(0).normal(size=(3, 128)).astype(np.float32)
     place = "Transformer/encoderblock_1/MultiHeadDotProductAttention_1"
     together = tokens @ theirs["blocks.1.attn.qkv.weight"].T + theirs["blocks.1.attn.qkv.bias"]
@@ -59,40 +59,40 @@ def test_attention_of_timm_has_query_key_and_value_in_one_matrix():
 
 def test_internal_files_may_have_axes_of_length_1_and_count_modules_together():
     arrays = random_weights(SMALL["mixer"]).arrays
-    internal = get_layout("internal", "mixer").to_theirs(arrays)
+    internal = get_format("internal", "mixer").to_theirs(arrays)
     odd = {}
     for name, x in internal.items():
         name = name.replace("LayerNorm_1", "LayerNorm_2")
         odd[name] = x[None, :, None] if "_phase_0/" in name else x
-    for name, x in find_layout(odd).to_ours(odd).items():
+    for name, x in find_format(odd).to_ours(odd).items():
         np.testing.assert_array_equal(x, arrays[name])
 
 
 def test_bit_files_may_count_their_convolutions():
     arrays = random_weights(SMALL["resnet"]).arrays
-    theirs = get_layout("released", "resnet").to_theirs(arrays)
+    theirs = get_format("released", "resnet").to_theirs(arrays)
     odd = {name.replace("proj/standardized_conv2d", "proj/standardized_conv2d_3"): x for name, x in theirs.items()}
     assert odd.keys() != theirs.keys()
-    assert find_layout(odd).to_ours(odd).keys() == arrays.keys()
+    assert find_format(odd).to_ours(odd).keys() == arrays.keys()
 
 
 def test_an_array_without_a_place_and_one_with_other_axes_are_named():
-    layout = get_layout("timm", "mixer")
-    theirs = layout.to_theirs(random_weights(SMALL["mixer"]).arrays)
-    with pytest.raises(UserError, match=r"no place in a mixer of the timm layout: blocks\.0\.gamma, ema\.decay"):
-        layout.to_ours(theirs | {"ema.decay": np.zeros(1), "blocks.0.gamma": np.zeros(1)})
+    format = get_format("timm", "mixer")
+    theirs = format.to_theirs(random_weights(SMALL["mixer"]).arrays)
+    with pytest.raises(UserError, match=r"no place in a mixer of the timm format: blocks\.0\.gamma, ema\.decay"):
+        format.to_ours(theirs | {"ema.decay": np.zeros(1), "blocks.0.gamma": np.zeros(1)})
     with pytest.raises(UserError, match=r"stem\.proj\.weight has shape \(24, 48\)"):
-        layout.to_ours(theirs | {"stem.proj.weight": np.zeros((24, 48))})
+        format.to_ours(theirs | {"stem.proj.weight": np.zeros((24, 48))})
 
 
 def test_two_spellings_of_one_name_are_refused():
-    layout = get_layout("internal", "mixer")
-    internal = layout.to_theirs(random_weights(SMALL["mixer"]).arrays)
+    format = get_format("internal", "mixer")
+    internal = format.to_theirs(random_weights(SMALL["mixer"]).arrays)
     twice = internal | {"Mixer/encoderblock_0/LayerNorm_2/bias": np.zeros(24, np.float32)}
     with pytest.raises(UserError, match="two spellings of one"):
-        layout.to_ours(twice)
+        format.to_ours(twice)
 
 
-def test_a_layout_that_a_family_does_not_have_is_refused_with_those_it_has():
+def test_a_format_that_a_family_does_not_have_is_refused_with_those_it_has():
     with pytest.raises(UserError, match="choose one of released, timm, transformers"):
-        get_layout("internal", "vit")
+        get_format("internal", "vit")

@@ -33,7 +33,7 @@ from checkpoints.lying_files import (
 )
 from conftest import ROOT
 
-from mixer_jax.checkpoints.files import read_arrays, read_kinds, write_arrays
+from mixer_jax.checkpoints.files import read_arrays, read_signatures, write_arrays
 from mixer_jax.errors import UserError
 
 HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {  # {name of the file: (its bytes, why it is refused)}
@@ -143,7 +143,7 @@ def test_a_hostile_file_is_refused_in_one_line(hostile: Path, name: str):
 @pytest.mark.parametrize("name", sorted(HOSTILE.keys() - ONLY_IN_THE_DATA))
 def test_headers_alone_are_read_with_the_same_checks(hostile: Path, name: str):
     with pytest.raises(UserError, match=HOSTILE[name][1]):
-        read_kinds(str(hostile / name))
+        read_signatures(str(hostile / name))
 
 
 def test_the_canary_sings_for_a_reader_that_unpickles(hostile: Path):

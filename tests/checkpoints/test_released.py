@@ -9,7 +9,7 @@ from checkpoints.models import SMALL, random_weights
 
 from mixer_jax.checkpoints.files import write_arrays
 from mixer_jax.checkpoints.released import RELEASED, list_released, verify
-from mixer_jax.checkpoints.weights import expected_kinds, save_weights
+from mixer_jax.checkpoints.weights import expected_signatures, save_weights
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import ModelSpec
 
@@ -24,9 +24,9 @@ def test_the_list_names_four_files_with_their_place_and_the_trap_in_other_names_
 @pytest.mark.parametrize("row", RELEASED, ids=lambda row: row.name)
 def test_the_size_of_each_file_is_that_of_its_model(row):
     """An .npz keeps arrays as they are: 4 bytes a number, and for each array some 300 of names and headers."""
-    kinds = expected_kinds(ModelSpec("mixer", {"variant": row.variant}, row.num_classes, 224))
-    numbers = sum(4 * np.prod(shape, dtype=np.int64) for _, shape in kinds.values())
-    assert 0 < row.mebibytes * 2**20 - numbers < 500 * len(kinds)
+    signatures = expected_signatures(ModelSpec("mixer", {"variant": row.variant}, row.num_classes, 224))
+    numbers = sum(4 * np.prod(shape, dtype=np.int64) for _, shape in signatures.values())
+    assert 0 < row.mebibytes * 2**20 - numbers < 500 * len(signatures)
 
 
 def test_a_sound_file_is_described_and_a_wrong_digest_refused(tmp_path: Path):
@@ -42,7 +42,9 @@ def test_a_sound_file_is_described_and_a_wrong_digest_refused(tmp_path: Path):
 
 def test_a_file_of_a_released_model_is_named_with_its_trap(tmp_path: Path):
     model = ModelSpec("mixer", {"variant": "B/16"}, 1000, 224)
-    write_arrays(str(tmp_path / "b.npz"), {n: np.zeros(shape, np.float32) for n, (_, shape) in expected_kinds(model).items()}, {})
+    write_arrays(
+        str(tmp_path / "b.npz"), {n: np.zeros(shape, np.float32) for n, (_, shape) in expected_signatures(model).items()}, {}
+    )
     said = verify(str(tmp_path / "b.npz"))
     assert "imagenet1k/Mixer-B_16, ImageNet-1k, from scratch: a file of 228.47 MiB; this one has 228.4" in said
     assert "goog_in21k_ft_in1k" in said

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from mixer_jax.checkpoints.manager import kinds
+from mixer_jax.checkpoints.manager import signatures
 from mixer_jax.checkpoints.surgery import POSITIONS, fit_resolution, interpolate, subset_head, tile_order, tiles, zoom
 from mixer_jax.checkpoints.weights import tree_of
 from mixer_jax.config import default_config
@@ -155,7 +155,7 @@ def test_the_way_is_told_from_the_shapes_and_said(way):
     old, side, new, new_side, what = WAYS[way]
     expected = {name: ("float32", shape) for name, shape in shapes_of(new, new_side).items()}
     changed, said = fit_resolution(random_arrays(old, side), expected)
-    assert kinds(changed) == expected
+    assert signatures(changed) == expected
     assert what in said and "\n" not in said
 
 

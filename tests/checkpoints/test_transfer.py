@@ -11,7 +11,7 @@ from checkpoints.models import SMALL, random_weights
 from mixer_jax.checkpoints.files import write_arrays
 from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import fit, init_from, read_classes
-from mixer_jax.checkpoints.weights import expected_kinds, load_weights, save_weights, tree_of
+from mixer_jax.checkpoints.weights import expected_signatures, load_weights, save_weights, tree_of
 from mixer_jax.errors import UserError
 
 
@@ -131,7 +131,7 @@ def test_parameters_of_another_model_are_refused_with_what_differs_and_what_to_s
     file = str(tmp_path / "w.npz")
     write_arrays(file, mutate(random_weights(SMALL["mixer"]).arrays), {})
     shapes = tree_of(
-        {path: jax.ShapeDtypeStruct(shape, dtype) for path, (dtype, shape) in expected_kinds(SMALL["mixer"]).items()}
+        {path: jax.ShapeDtypeStruct(shape, dtype) for path, (dtype, shape) in expected_signatures(SMALL["mixer"]).items()}
     )
     with pytest.raises(UserError, match="(?s)" + message) as refusal:
         fit(load_weights(file), shapes)
@@ -141,7 +141,7 @@ def test_parameters_of_another_model_are_refused_with_what_differs_and_what_to_s
 def test_the_right_parameters_fit(tmp_path: Path):
     write_arrays(str(tmp_path / "w.npz"), random_weights(SMALL["mixer"]).arrays, {})
     shapes = tree_of(
-        {path: jax.ShapeDtypeStruct(shape, dtype) for path, (dtype, shape) in expected_kinds(SMALL["mixer"]).items()}
+        {path: jax.ShapeDtypeStruct(shape, dtype) for path, (dtype, shape) in expected_signatures(SMALL["mixer"]).items()}
     )
     arrays = fit(load_weights(str(tmp_path / "w.npz")), shapes)
     np.testing.assert_array_equal(arrays["head/kernel"], random_weights(SMALL["mixer"]).arrays["head/kernel"])

@@ -12,8 +12,8 @@ from safetensors import safe_open
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import read_arrays, write_arrays
-from mixer_jax.checkpoints.formats import get_layout
-from mixer_jax.checkpoints.weights import convert, describe, fixed_logits, load_weights, save_weights
+from mixer_jax.checkpoints.formats import get_format
+from mixer_jax.checkpoints.weights import convert, file_metadata, fixed_logits, load_weights, save_weights
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import ModelSpec
 
@@ -33,11 +33,11 @@ def test_a_way_through_every_form_ends_with_the_same_bits(tmp_path: Path, model:
     ways = {"a.npz": None, "b.safetensors": "timm", "run": None, "c.npz": "timm", "d.safetensors": "released"}
     if weights.model.family == "mixer":
         ways["e.npz"] = "internal"
-    for name, layout in ways.items():
-        save_weights(weights, str(tmp_path / name), layout)
+    for name, format in ways.items():
+        save_weights(weights, str(tmp_path / name), format)
         after = load_weights(str(tmp_path / name))
         assert_same(after.arrays, weights.arrays)
-        assert after.step == 3 and after.layout == ("run" if name == "run" else layout or "released")
+        assert after.step == 3 and after.format == ("run" if name == "run" else format or "released")
         weights = after
     # the released .npz holds what it held at first, under the same names
     save_weights(weights, str(tmp_path / "again.npz"))
@@ -89,7 +89,7 @@ def test_what_a_file_says_of_itself_is_not_trusted_to_make_sense(tmp_path: Path,
     file = str(tmp_path / "a.safetensors")
     write_arrays(file, random_weights(SMALL["mixer"]).arrays, metadata)
     weights = load_weights(file)
-    assert weights.step == 0 and json.loads(describe(weights)["preprocessing"])["central_crop"] == 12
+    assert weights.step == 0 and json.loads(file_metadata(weights)["preprocessing"])["central_crop"] == 12
 
 
 def test_a_bucket_is_read_through_the_library_of_its_scheme(tmp_path: Path):
@@ -101,25 +101,25 @@ def test_a_bucket_is_read_through_the_library_of_its_scheme(tmp_path: Path):
         load_weights("gs://mixer_models/imagenet1k/Mixer-B_16.npz")
 
 
-@pytest.mark.parametrize(("place", "layout", "message"), [
+@pytest.mark.parametrize(("name", "format", "message"), [
     ("a.pt", None, r"must end in \.npz or \.safetensors"), ("taken.npz", None, "exists"), ("taken", None, "exists already"),
     ("new/a.npz", None, "no folder"), ("a.npz", "timn", "choose one of released, internal, timm"), ("run", "timm", "must end in"),
 ])  # fmt: skip
-def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_lost(tmp_path: Path, place, layout, message):
+def test_a_path_that_cannot_be_written_is_refused_and_nothing_is_lost(tmp_path: Path, name, format, message):
     (tmp_path / "taken.npz").write_bytes(b"precious")
     (tmp_path / "taken").mkdir()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=message):
-        save_weights(random_weights(SMALL["mixer"]), str(tmp_path / place), layout)
+        save_weights(random_weights(SMALL["mixer"]), str(tmp_path / name), format)
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "taken.npz").read_bytes() == b"precious"
 
 
-def test_a_vit_whose_heads_a_layout_cannot_tell_is_not_written_in_it(tmp_path: Path):
+def test_a_vit_whose_heads_a_format_cannot_tell_is_not_written_in_it(tmp_path: Path):
     unusual = ModelSpec("vit", SMALL["vit"].fields | {"num_heads": 4}, 7, 12)
     save_weights(random_weights(unusual), str(tmp_path / "a.npz"))
-    for layout in ("timm", "transformers"):
+    for format in ("timm", "transformers"):
         with pytest.raises(UserError, match=r"how many heads.*num_heads=4.*unusual"):
-            save_weights(random_weights(unusual), str(tmp_path / "a.safetensors"), layout)
+            save_weights(random_weights(unusual), str(tmp_path / "a.safetensors"), format)
     assert load_weights(str(tmp_path / "a.npz")).model == unusual
 
 
@@ -130,7 +130,7 @@ def test_a_part_of_a_model_or_no_model_is_not_converted(tmp_path: Path):
     with pytest.raises(UserError, match=r"(?s)looks like Mixer-S/4.*missing   MixerBlock_1/LayerNorm_0/scale"):
         convert(str(tmp_path / "part.npz"), str(tmp_path / "b.npz"))
     write_arrays(str(tmp_path / "other.npz"), {"features.0.weight": np.zeros(3)}, {})
-    with pytest.raises(UserError, match=r"no layout of Mixer, ViT or BiT that we know: its 1 arrays are features\.0\.weight"):
+    with pytest.raises(UserError, match=r"no format of Mixer, ViT or BiT that we know: its 1 arrays are features\.0\.weight"):
         load_weights(str(tmp_path / "other.npz"))
     assert not (tmp_path / "b.npz").exists()
 
@@ -152,4 +152,4 @@ def test_the_arrays_of_a_released_file_are_those_of_the_model():
     """Names and axes need no table: this is what our own trees are."""
     for family in ("mixer", "vit"):
         arrays = random_weights(SMALL[family]).arrays
-        assert_same(get_layout("released", family).to_theirs(arrays), arrays)
+        assert_same(get_format("released", family).to_theirs(arrays), arrays)
