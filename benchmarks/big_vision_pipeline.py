@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from benchmarks.peers.process import ROOT, peer
 from mixer_jax.bench.pipelines import Measure
-from mixer_jax.data.images import decode as images
-from mixer_jax.data.sources.record import Source
+from mixer_jax.data.images.decode import JPEG
+from mixer_jax.data.sources.source import Source
 from mixer_jax.errors import UserError
 
 PYTHON = ROOT / ".venv-peers/bin/python"  # of `make peers`
@@ -56,6 +56,6 @@ def write_images(source: Source, num_images: int, folder: Path) -> None:
     """The JPEGs of the first records, as files. Raises UserError for a record that is none."""
     for index in range(min(num_images, len(source))):
         image = source[index].image
-        if not isinstance(image, bytes) or not image.startswith(images.JPEG):
+        if not isinstance(image, bytes) or not image.startswith(JPEG):
             raise UserError(f"--beside compares on JPEGs, and {source.locate(index)} is none. Try --source=photographs.")
         (folder / f"{index:06}.jpg").write_bytes(image)

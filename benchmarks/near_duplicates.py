@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.decode import decode
+from mixer_jax.data.images.resize import resize, resize_large
 from mixer_jax.preparation.inputs import MAX_PIXELS, list_files
 from mixer_jax.preparation.near_duplicates.index import (
     CROPS,
@@ -42,7 +43,7 @@ def encoded(image: Image, quality: int = 90) -> bytes:
 
 
 def recoded(quality: int) -> Callable[[Image], Image]:
-    return lambda image: images.decode(encoded(image, quality), MAX_PIXELS)
+    return lambda image: decode(encoded(image, quality), MAX_PIXELS)
 
 
 def resized(scale: float) -> Callable[[Image], Image]:
@@ -73,8 +74,8 @@ COPIES: dict[str, Callable[[Image], Image]] = {
     "JPEG of quality 30": recoded(30),
     "half the size": resized(1 / 2),
     "a quarter of the size": resized(1 / 4),
-    "longer side 256": lambda image: images.resize_large(image, 256),
-    "224 x 224": lambda image: images.resize(image, 224, 224),
+    "longer side 256": lambda image: resize_large(image, 256),
+    "224 x 224": lambda image: resize(image, 224, 224),
     "cropped by 2 % at each side": cropped(0.02, 0.02, 0.02, 0.02),
     "cropped by 5 % at each side": cropped(0.05, 0.05, 0.05, 0.05),
     "cropped by 10 % at each side": cropped(0.1, 0.1, 0.1, 0.1),
@@ -110,7 +111,7 @@ def benchmark_duplicates(source: str, num_images: int, num_references: int) -> d
         "recall_percent": recall | {"the reference cropped by 5 %": _recall(smaller, pictures)},
         "false_positives": _false_positives(pictures, names),
         "cpu_ms_per_image": {
-            "decode": _cpu_ms(lambda data: images.decode(data, MAX_PIXELS), files),
+            "decode": _cpu_ms(lambda data: decode(data, MAX_PIXELS), files),
             "fingerprint": _cpu_ms(fingerprint, pictures),
             "fingerprint of a reference": _cpu_ms(reference_fingerprint, pictures),
         },
@@ -121,9 +122,7 @@ def benchmark_duplicates(source: str, num_images: int, num_references: int) -> d
 def _of_source(source: str) -> dict[str, Image]:
     kind, _, place = source.partition(":")
     files, _ = list_files(kind, Path(place).expanduser(), "")
-    return {
-        files.names[number]: images.decode(data, MAX_PIXELS, strict=False) for number, data in files.read(range(len(files.names)))
-    }
+    return {files.names[number]: decode(data, MAX_PIXELS, strict=False) for number, data in files.read(range(len(files.names)))}
 
 
 def _parts() -> dict[str, Image]:
@@ -135,7 +134,7 @@ def _parts() -> dict[str, Image]:
         for top in range(0, height, PART_SIDE):
             for left in range(0, width, PART_SIDE):
                 part = photograph[top : top + PART_SIDE, left : left + PART_SIDE]
-                parts[f"photograph {number}, {top}, {left}"] = images.resize(part, LONGER_SIDE, LONGER_SIDE)
+                parts[f"photograph {number}, {top}, {left}"] = resize(part, LONGER_SIDE, LONGER_SIDE)
     return parts
 
 
@@ -146,7 +145,7 @@ def _index(originals: list[Image]) -> Index:
 def _recall(index: Index, copies: list[Image]) -> float:
     """Percent of the copies, encoded as JPEG, that are taken for copies of the reference of the same number."""
     files = [encoded(copy) for copy in copies]
-    found = [index.find(data, images.decode(data, MAX_PIXELS)) for data in files]
+    found = [index.find(data, decode(data, MAX_PIXELS)) for data in files]
     return round(100 * np.mean([match is not None and match.number == number for number, match in enumerate(found)]), 1)
 
 

@@ -28,8 +28,8 @@ from mixer_jax.checkpoints.weights import SUFFIXES, file_metadata, load_weights,
 from mixer_jax.checkpoints.weights import convert as convert_weights
 from mixer_jax.config import validate
 from mixer_jax.data.sources.manifest import Manifest, split_folders
-from mixer_jax.data.sources.record import Source
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.sources.source import Source
 from mixer_jax.errors import UserError
 from mixer_jax.export import FORMATS, export_program
 from mixer_jax.models.registry import make_model

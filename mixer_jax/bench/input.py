@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from mixer_jax import parallel
 from mixer_jax.bench.pipelines import Measure, our_measure, pipeline_speeds, ratios
 from mixer_jax.data.images.augment import train_transform
-from mixer_jax.data.sources.record import Source
+from mixer_jax.data.sources.source import Source
 from mixer_jax.errors import UserError
 from mixer_jax.models.registry import host_transform, make_model
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from mixer_jax.data.images import decode as images
 from mixer_jax.data.images.augment import inception_crop
 from mixer_jax.data.images.partial_jpeg import supports_partial_decoding
-from mixer_jax.data.sources.record import Record, Source
-from mixer_jax.data.sources.registry import Subset
+from mixer_jax.data.images.resize import resize
+from mixer_jax.data.sources.source import Record, Source
+from mixer_jax.data.sources.subset import Subset
 
 IMAGENET_TRAIN = 1_281_167  # images
 
@@ -22,7 +22,7 @@ def write_photographs(folder: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     for i in range(count):
         image = inception_crop(photographs[i % 2], rng, 0.5, 4 / 3, 4 / 3)
-        encoded = simplejpeg.encode_jpeg(images.resize(image, 375, 500), quality=92, colorsubsampling="420")
+        encoded = simplejpeg.encode_jpeg(resize(image, 375, 500), quality=92, colorsubsampling="420")
         place = folder / f"class_{i % 2}" / f"{i}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(encoded)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.bench.speed import BATCH, measure
 from mixer_jax.data.images.augment import train_transform
-from mixer_jax.data.sources.record import Source
+from mixer_jax.data.sources.source import Source
 from mixer_jax.data.stream.loader import Batch, train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.models.registry import host_transform

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
-from mixer_jax.data.sources.record import Source
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.sources.source import Source
 from mixer_jax.data.stream.loader import eval_batches
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.classification import Classification, Loss

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from mixer_jax.data.sources.registry import FolderSource
+from mixer_jax.data.sources.folder import FolderSource
 from mixer_jax.errors import UserError
 from mixer_jax.preparation import archives
 

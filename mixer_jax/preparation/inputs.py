@@ -24,7 +24,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mixer_jax.data.sources.registry import FolderSource
+from mixer_jax.data.sources.folder import FolderSource
 from mixer_jax.data.sources.tfds import TfdsSource
 from mixer_jax.errors import UserError
 from mixer_jax.preparation import archives, labelling

@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.decode import decode
+from mixer_jax.data.images.resize import resize_large
 from mixer_jax.data.sources.manifest import (
     FORMAT,
     MANIFEST,
@@ -200,7 +201,7 @@ def _make_shard(
         try:
             if not all(0 <= label < len(inputs.class_names) for label in labels):
                 raise UserError(f"labels {labels} that are not all below {len(inputs.class_names)}, the number of classes")
-            pixels = images.decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse
+            pixels = decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse
         except UserError as error:
             left_out.append([name, str(error)])
             continue
@@ -225,7 +226,7 @@ def kept_bytes(data: bytes, image: np.ndarray, max_side: int, quality: int) -> b
     """`data` itself, or of an image with a longer side than `max_side` a smaller JPEG."""
     if not max_side or max(image.shape) <= max_side:
         return data
-    smaller = images.resize_large(image, max_side)
+    smaller = resize_large(image, max_side)
     return simplejpeg.encode_jpeg(np.ascontiguousarray(smaller), quality=quality, colorspace="RGB", colorsubsampling="444")
 
 

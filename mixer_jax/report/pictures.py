@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mixer_jax.data.images.decode import resize
+from mixer_jax.data.images.resize import resize
 
 SMALL = 64  # pixels: up to here, small images are enlarged
 SHOWN = 96  # pixels: the largest on the page

@@ -12,8 +12,9 @@ import numpy as np
 from mixer_jax.checkpoints.surgery import TOKEN_KERNEL
 from mixer_jax.checkpoints.weights import load_weights, tree_of
 from mixer_jax.data.images.augment import train_transform
-from mixer_jax.data.sources.record import Source
-from mixer_jax.data.sources.registry import Subset, open_source
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.sources.source import Source
+from mixer_jax.data.sources.subset import Subset
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError

@@ -23,8 +23,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax.data.sources.mixture import Mixture
-from mixer_jax.data.sources.record import Source
 from mixer_jax.data.sources.shards import INDEXED_IMAGES
+from mixer_jax.data.sources.source import Source
 from mixer_jax.data.stream.loader import EXAMPLES_PER_TASK
 from mixer_jax.errors import UserError
 from mixer_jax.training.state import TrainState

@@ -6,7 +6,7 @@ import pytest
 
 from mixer_jax.bench import input as benchmark
 from mixer_jax.bench.photographs import Repeated, write_photographs
-from mixer_jax.data.sources.registry import FolderSource
+from mixer_jax.data.sources.folder import FolderSource
 from mixer_jax.errors import UserError
 
 

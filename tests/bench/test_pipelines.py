@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.big_vision_pipeline import big_vision, preprocessing, write_images
 from mixer_jax.bench import pipelines, speed
-from mixer_jax.data.sources.registry import DigitsSource, FolderSource
+from mixer_jax.data.sources.digits import DigitsSource
+from mixer_jax.data.sources.folder import FolderSource
 from mixer_jax.errors import UserError
 
 SPEEDS = {"ours": 300.0, "theirs": 200.0}

@@ -21,8 +21,8 @@ from tiny_config import loader_config
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE
 from mixer_jax.config import dataset
-from mixer_jax.data.images import decode as images
 from mixer_jax.data.images.augment import eval_transform
+from mixer_jax.data.images.decode import decode
 from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import eval_batches
@@ -97,7 +97,7 @@ def test_cifar_is_read_without_loss_from_the_binary_archives(tmp_path, classes, 
         number = int(name[-9:-4])
         assert labels == ((f"class{number % 10}",) if classes == 10 else (f"fine{number}",))
         pixels = downloads.cifar_record(50 + number if (classes, split) == (10, "test") else number)
-        assert np.array_equal(images.decode(png, 2**26), np.frombuffer(pixels, np.uint8).reshape(3, 32, 32).transpose(1, 2, 0))
+        assert np.array_equal(decode(png, 2**26), np.frombuffer(pixels, np.uint8).reshape(3, 32, 32).transpose(1, 2, 0))
     assert Manifest(tmp_path / "to" / split).content["images_of_class"] == [count // classes] * classes
 
 
@@ -202,6 +202,6 @@ def test_every_command_of_the_readme_that_unpacks_or_prepares_does_so_and_runs_f
             config = config_of(command)
             data = [part for one in config.evals.values() for part in one.values() if isinstance(part, ConfigDict)]
             made = [part for part in [config.data, *data] if "source" in part and part.source.startswith("records:")]
-            opened += sum(images.decode(open_source(part)[0].image, 2**26).ndim == 3 for part in made)
+            opened += sum(decode(open_source(part)[0].image, 2**26).ndim == 3 for part in made)
             expected += sum("records:" in word for word in command)
     assert opened == expected

@@ -11,7 +11,7 @@ from preparation.miniature import CLASSES
 from preparation.preparing import IDS, TRAIN, TRUTH, VALIDATION, by_class, development_kit, make, tar_of_tars, tree
 
 from mixer_jax.config import dataset
-from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.decode import JPEG, decode
 from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.shards import ShardReader
@@ -60,7 +60,7 @@ def test_what_is_prepared_decodes_as_the_folder_does(tmp_path):
     make(source, tmp_path / "to")
     prepared, folder = open_source(dataset(f"records:{tmp_path / 'to'}")), open_source(dataset(source, ""))
     shown = [
-        sorted((record.labels, images.decode(record.image, 2**26).tobytes()) for record in map(one.__getitem__, range(len(one))))
+        sorted((record.labels, decode(record.image, 2**26).tobytes()) for record in map(one.__getitem__, range(len(one))))
         for one in (prepared, folder)
     ]
     assert shown[0] == shown[1]
@@ -189,10 +189,10 @@ def test_images_larger_than_max_side_are_made_smaller_and_no_others_are_touched(
         if name not in sizes:
             assert held[name] == content
             continue
-        assert held[name][:2] == images.JPEG and images.decode(held[name], 2**26).shape[:2] == sizes[name]
-        whole = images.decode(content, 2**26)
+        assert held[name][:2] == JPEG and decode(held[name], 2**26).shape[:2] == sizes[name]
+        whole = decode(content, 2**26)
         expected = cv2.resize(whole, sizes[name][::-1], interpolation=cv2.INTER_AREA)
-        assert np.abs(images.decode(held[name], 2**26).astype(int) - expected).mean() < 8
+        assert np.abs(decode(held[name], 2**26).astype(int) - expected).mean() < 8
     assert Manifest(tmp_path / "to/train").content["reencoded"] == 4
     finer = {name: data for name, (data, _) in make(source, tmp_path / "finer", max_side=32, quality=100).items()}
     assert len(finer["n1/wide.jpg"]) > len(held["n1/wide.jpg"])

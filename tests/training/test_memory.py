@@ -10,8 +10,8 @@ import pytest
 
 import train
 from mixer_jax.config import classification, dataset, default_config, fewshot, flatten
+from mixer_jax.data.sources.glyphs import GlyphsSource
 from mixer_jax.data.sources.mixture import Mixture
-from mixer_jax.data.sources.registry import GlyphsSource
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh
 from mixer_jax.training import memory

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixer_jax.data.images import decode as images
 from mixer_jax.data.images.randaugment import randaugment
+from mixer_jax.data.images.resize import central_crop, resize, resize_small
 from mixer_jax.errors import UserError
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -41,29 +41,29 @@ def train_transform(config: ConfigDict, image_size: int, host_transform: HostTra
     return transform
 
 
-def eval_transform(resize: str, resize_size: int, image_size: int, host_transform: HostTransform = unchanged) -> Transform:
+def eval_transform(resize_kind: str, resize_size: int, image_size: int, host_transform: HostTransform = unchanged) -> Transform:
     """Return a transform without randomness: resize, central square, then `host_transform`.
 
     What is resized is the shorter side or both sides: the two variants of supplement C.
     """
-    resized = _resizer(resize, resize_size, image_size)
+    resize_whole = _resizer(resize_kind, resize_size, image_size)
 
     def transform(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         del rng
-        return host_transform(images.central_crop(resized(image), image_size))
+        return host_transform(central_crop(resize_whole(image), image_size))
 
     return transform
 
 
-def _resizer(resize: str, resize_size: int, image_size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Before a square of image_size is cut out: shorter side ("small") or both sides ("square") to resize_size pixels."""
+def _resizer(kind: str, resize_size: int, image_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what makes the shorter side ("small") or both sides ("square") resize_size pixels, before a square is cut out."""
     size = resize_size or round(image_size * 256 / 224)
     if size < image_size:
         raise UserError(f"resize_size is {size}: it must be at least image_size={image_size}, which is cut out of it.")
     return {
-        "small": lambda image: images.resize_small(image, size),
-        "square": lambda image: images.resize(image, size, size),
-    }[resize]
+        "small": lambda image: resize_small(image, size),
+        "square": lambda image: resize(image, size, size),
+    }[kind]
 
 
 # The training crops: config -> a transform to [image_size, image_size, 3].
@@ -72,18 +72,18 @@ def _resizer(resize: str, resize_size: int, image_size: int) -> Callable[[np.nda
 def _inception(config: ConfigDict, image_size: int) -> Transform:
     def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         part = inception_crop(image, rng, config.crop_min_area, config.crop_min_aspect, config.crop_max_aspect)
-        return images.resize(part, image_size, image_size)
+        return resize(part, image_size, image_size)
 
     return crop
 
 
 def _random(config: ConfigDict, image_size: int) -> Transform:
-    resized = _resizer(config.resize, config.resize_size, image_size)
-    return lambda image, rng: random_crop(resized(image[:, :]), rng, image_size)
+    resize_whole = _resizer(config.resize, config.resize_size, image_size)
+    return lambda image, rng: random_crop(resize_whole(image[:, :]), rng, image_size)
 
 
 def _whole(config: ConfigDict, image_size: int) -> Transform:
-    return lambda image, rng: images.resize(image[:, :], image_size, image_size)
+    return lambda image, rng: resize(image[:, :], image_size, image_size)
 
 
 CROPS = {"inception": _inception, "random": _random, "resize": _whole}

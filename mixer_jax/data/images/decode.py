@@ -1,4 +1,4 @@
-"""One image on the host: decode, resize, crop. uint8 RGB in, uint8 RGB out; [-1, 1] comes later, on the device.
+"""The bytes of an image file -> uint8 RGB pixels; [-1, 1] comes later, on the device.
 
 What comes out of which file, and what TensorFlow's decode_image(channels=3, expand_animations=False) makes of the same, as
 compared with 2.15.1 and 2.21.0 ("same": to the bit):
@@ -31,8 +31,6 @@ import numpy as np
 import simplejpeg
 
 from mixer_jax.errors import UserError
-
-cv2.setNumThreads(0)  # the loader's threads already use every core
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 MAX_ASPECT = 1000  # a strip of few pixels is gigantic once its shorter side is resized to 256, as in evaluation
@@ -119,28 +117,3 @@ def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
     if image is None:
         raise UnreadableImageError(f"a damaged {kind}")
     return image
-
-
-def resize_large(image: np.ndarray, size: int) -> np.ndarray:
-    """Longer side to `size` pixels, smaller than it was, the aspect kept; each pixel is the mean of the area."""
-    height, width = image.shape[:2]
-    scale = size / max(height, width)
-    return cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
-
-
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[h, w, 3] -> [height, width, 3], bilinear between the four nearest pixels, as the paper's code resizes its crops."""
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def resize_small(image: np.ndarray, size: int) -> np.ndarray:
-    """Shorter side to `size` pixels, the aspect kept; a smaller image is the mean of the area, as in the paper's code."""
-    height, width = image.shape[:2]
-    scale = size / min(height, width)
-    new_size = (max(size, round(width * scale)), max(size, round(height * scale)))
-    return cv2.resize(image, new_size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-
-
-def central_crop(image: np.ndarray, size: int) -> np.ndarray:
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top : top + size, left : left + size]

@@ -13,7 +13,7 @@ import struct
 import numpy as np
 import simplejpeg
 
-from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.decode import JPEG, jpeg_frame, jpeg_segments
 
 SEQUENTIAL = (0xC0, 0xC1)  # frames whose scan has the rows in their order
 SCAN = 0xDA
@@ -25,7 +25,7 @@ class PartialJpeg:
 
     def __init__(self, data: bytes, max_pixels: int):
         """Take a file for which `supports_partial_decoding` holds; UnreadableImageError if it has more than `max_pixels`."""
-        height, width, self._frame = images.jpeg_frame(data, max_pixels)
+        height, width, self._frame = jpeg_frame(data, max_pixels)
         self._data, self.shape = data, (height, width, 3)
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
@@ -38,9 +38,9 @@ class PartialJpeg:
 
 def supports_partial_decoding(data: bytes) -> bool:
     """Whether a file is a JPEG with all its colours in one scan, from the top down, that decodes whole without a warning."""
-    if not data.startswith(images.JPEG):
+    if not data.startswith(JPEG):
         return False
-    places = {marker: at for marker, at in images.jpeg_segments(data) if marker in (*SEQUENTIAL, SCAN)}
+    places = {marker: at for marker, at in jpeg_segments(data) if marker in (*SEQUENTIAL, SCAN)}
     if len(places) < 2 or data[min(places.values()) + 9] != data[places[SCAN] + 4]:  # colours of the frame, and of the scan
         return False
     try:

@@ -5,7 +5,7 @@ from bisect import bisect_right
 
 import numpy as np
 
-from mixer_jax.data.sources.record import Record, Source
+from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.errors import UserError
 
 BLOCK = 2**16  # positions of the stream in which the parts have exactly their shares

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from mixer_jax.data.sources.record import Record
+from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
 
 LABEL_FEATURES = ("label", "labels", "real_label")  # the last is that of imagenet2012_real (arXiv 2006.07159)

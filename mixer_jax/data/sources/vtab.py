@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mixer_jax.data.images import decode as images
-from mixer_jax.data.sources.record import Record
+from mixer_jax.data.images.decode import decode
+from mixer_jax.data.sources.source import Record
 from mixer_jax.data.sources.tfds import Examples
 from mixer_jax.errors import UserError
 
@@ -110,7 +110,7 @@ class VtabSource:
         example = self._examples[index]
         image = example["image"]
         if self._task.black_and_white:
-            image = images.decode(image, MAX_PIXELS) * np.uint8(255)
+            image = decode(image, MAX_PIXELS) * np.uint8(255)
         return Record(image, (self._task.label(example),))
 
     def labels(self, index: int) -> tuple[int, ...]:

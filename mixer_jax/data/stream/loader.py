@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.data.images.augment import Transform
 from mixer_jax.data.images.decode import UnreadableImageError
-from mixer_jax.data.sources.record import Record, Source
+from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.data.stream.order import order_of
 from mixer_jax.data.stream.shared_memory import BatchMemory
 from mixer_jax.data.stream.unreadable import UnreadableImage, UnreadableImages, read_or_substitute

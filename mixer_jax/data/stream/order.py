@@ -8,10 +8,10 @@ from bisect import bisect_right
 from functools import lru_cache
 
 import numpy as np
-from grain.experimental import index_shuffle
 
 from mixer_jax.data.sources.mixture import BLOCK, Mixture
-from mixer_jax.data.sources.record import Source
+from mixer_jax.data.sources.source import Source
+from mixer_jax.data.stream.index_shuffle import index_shuffle
 
 ORDER_STREAM, MIXTURE_STREAM = 0, 3  # of a run's seed; loader.py and unreadable.py have the others
 

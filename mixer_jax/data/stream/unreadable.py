@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.sources.mixture import Mixture
-from mixer_jax.data.sources.record import Record, Source
+from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.errors import UserError
 
 SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.decode import UnreadableImageError, decode
 from mixer_jax.data.sources.manifest import DUPLICATES, UNFINISHED, Shard, split_folders
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.errors import UserError
@@ -88,8 +88,8 @@ class References:
         inputs, hashed = self._inputs[source], []
         for number, data, _ in inputs.read(numbers):
             try:
-                image = images.decode(data, MAX_PIXELS, strict=False)
-            except images.UnreadableImageError as error:
+                image = decode(data, MAX_PIXELS, strict=False)
+            except UnreadableImageError as error:
                 raise UserError(f"{source} cannot be compared with: {inputs.name(number)} is {error}. Take it out.") from error
             hashed.append((hashlib.sha256(data).digest(), reference_fingerprint(image)))
         return hashed

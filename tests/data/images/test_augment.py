@@ -5,9 +5,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from mixer_jax.config import default_config
-from mixer_jax.data.images import decode as images
 from mixer_jax.data.images.augment import eval_transform, inception_crop, random_crop, train_transform
 from mixer_jax.data.images.randaugment import randaugment
+from mixer_jax.data.images.resize import resize, resize_small
 from mixer_jax.errors import UserError
 
 
@@ -118,7 +118,7 @@ def test_half_of_the_images_are_flipped_left_to_right():
 def test_without_crop_and_flip_training_sees_the_resized_image():
     image = coordinates(40, 60)
     seen = train_transform(augment_config(crop="resize", flip=False), 16)(image, np.random.default_rng(0))
-    np.testing.assert_array_equal(seen, images.resize(image, 16, 16))
+    np.testing.assert_array_equal(seen, resize(image, 16, 16))
 
 
 @pytest.mark.parametrize("flip", [True, False])
@@ -134,13 +134,13 @@ def test_training_crops_then_flips_then_applies_randaugment(crop: str, flip: boo
 
 
 @pytest.mark.parametrize(
-    ("resize", "resize_size", "resized"),
+    ("kind", "resize_size", "resized"),
     [("square", 0, (64, 64)), ("square", 70, (70, 70)), ("small", 0, (64, 96)), ("small", 70, (70, 105))],
 )
-def test_a_random_crop_is_a_square_of_the_resized_image(resize: str, resize_size: int, resized: tuple[int, int]):
+def test_a_random_crop_is_a_square_of_the_resized_image(kind: str, resize_size: int, resized: tuple[int, int]):
     image = coordinates(80, 120)
-    transform = train_transform(augment_config(crop="random", flip=False, resize=resize, resize_size=resize_size), 56)
-    large = images.resize_small(image, resized[0]) if resize == "small" else images.resize(image, *resized)
+    transform = train_transform(augment_config(crop="random", flip=False, resize=kind, resize_size=resize_size), 56)
+    large = resize_small(image, resized[0]) if kind == "small" else resize(image, *resized)
     assert large.shape == (*resized, 3)
     windows = np.lib.stride_tricks.sliding_window_view(large, (56, 56, 3))
     found = {window.tobytes() for window in windows.reshape(-1, 56, 56, 3)}

@@ -1,4 +1,4 @@
-"""Files to pixels, and the geometry of resizing and cropping."""
+"""Files to pixels: what comes out of which, and what is refused."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ from data.unreadable_images import (
 )
 from PIL import Image
 
-from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.decode import JPEG, PNG, UnreadableImageError, decode
 
 Y, X = np.mgrid[:16, :24]
 RAMP = np.stack([X * 10, Y * 15, np.full_like(X, 60)], -1).astype(np.uint8)
@@ -41,14 +41,14 @@ kAQ7BG2Y/jkmqlFfQA+QLpUk7Jn/2Q==
 
 
 def test_a_png_comes_out_as_the_pixels_that_went_in():
-    decoded = images.decode(file_of(RAMP, "PNG"), CAP)
+    decoded = decode(file_of(RAMP, "PNG"), CAP)
     np.testing.assert_array_equal(decoded, RAMP)
     assert decoded.dtype == np.uint8
 
 
 def test_a_jpeg_comes_out_as_the_bits_that_tensorflow_reads():
     """Digest: tf.io.decode_image(PHOTOGRAPH, channels=3, expand_animations=False), by TensorFlow 2.21.0 (and 2.15.1)."""
-    decoded = images.decode(base64.b64decode(PHOTOGRAPH), CAP)
+    decoded = decode(base64.b64decode(PHOTOGRAPH), CAP)
     assert decoded.shape == (16, 24, 3)
     assert hashlib.sha256(decoded.tobytes()).hexdigest() == "b1385defd0eff458e9b113f409669a75d5914d27d779d8138a70c26613cd52f5"
 
@@ -56,7 +56,7 @@ def test_a_jpeg_comes_out_as_the_bits_that_tensorflow_reads():
 @pytest.mark.parametrize("kind", READ)
 def test_every_kind_that_is_read_comes_out_as_the_rgb_that_pillow_reads(kind, capfd):
     data = READ[kind](picture(3))
-    decoded = images.decode(data, CAP)
+    decoded = decode(data, CAP)
     if "16 bits" in kind:
         expected = picture(3)
     else:
@@ -64,14 +64,14 @@ def test_every_kind_that_is_read_comes_out_as_the_rgb_that_pillow_reads(kind, ca
         opaque = file.convert("RGBA").convert("RGB") if file.has_transparency_data else file.convert("RGB")
         expected = np.asarray(opaque)
     assert (decoded.shape, decoded.dtype) == ((24, 32, 3), np.uint8)
-    tolerance = 8 if data.startswith(images.JPEG) else 0  # of the fast inverse DCT
+    tolerance = 8 if data.startswith(JPEG) else 0  # of the fast inverse DCT
     assert np.abs(decoded.astype(int) - expected).max() <= tolerance
-    np.testing.assert_array_equal(images.decode(data, CAP, strict=False), decoded)
+    np.testing.assert_array_equal(decode(data, CAP, strict=False), decoded)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in READ if not re.search("black|palette", kind)])  # Pillow dithers
 def test_what_is_read_looks_like_what_went_in(kind, capfd):
-    decoded, original = images.decode(READ[kind](picture(3)), CAP).astype(int), picture(3).astype(int)
+    decoded, original = decode(READ[kind](picture(3)), CAP).astype(int), picture(3).astype(int)
     if "grey" in kind:
         assert np.all(decoded == decoded[..., :1])
         decoded, original = decoded.mean(-1), original @ [0.299, 0.587, 0.114]
@@ -80,27 +80,27 @@ def test_what_is_read_looks_like_what_went_in(kind, capfd):
 
 @pytest.mark.parametrize("low_byte", [0, 127, 128, 255])
 def test_of_sixteen_bits_the_high_byte_is_kept_as_tensorflow_keeps_it(low_byte):
-    np.testing.assert_array_equal(images.decode(sixteen_bits(RAMP, low_byte), CAP), RAMP)
+    np.testing.assert_array_equal(decode(sixteen_bits(RAMP, low_byte), CAP), RAMP)
 
 
 def test_transparency_is_dropped_and_shows_the_colours_underneath():
-    np.testing.assert_array_equal(images.decode(with_alpha(RAMP), CAP), RAMP)
+    np.testing.assert_array_equal(decode(with_alpha(RAMP), CAP), RAMP)
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_bad_kind_is_refused_with_its_reason(kind, seed, capfd):
     make, _, reason = UNREADABLE[kind]
-    with pytest.raises(images.UnreadableImageError, match=reason):
-        images.decode(make(picture(seed)), CAP)
+    with pytest.raises(UnreadableImageError, match=reason):
+        decode(make(picture(seed)), CAP)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in UNREADABLE if "shows" not in kind])
 def test_an_evaluation_takes_nothing_of_that_but_a_damaged_scan_that_libjpeg_only_warns_of(kind, capfd):
-    with pytest.raises(images.UnreadableImageError):
-        images.decode(UNREADABLE[kind][0](picture(0)), CAP, strict=False)
+    with pytest.raises(UnreadableImageError):
+        decode(UNREADABLE[kind][0](picture(0)), CAP, strict=False)
     damaged = UNREADABLE["JPEG with a flipped bit that shows"][0](picture(0))
-    assert images.decode(damaged, CAP, strict=False).shape == (24, 32, 3)
+    assert decode(damaged, CAP, strict=False).shape == (24, 32, 3)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -108,8 +108,8 @@ def test_an_evaluation_takes_nothing_of_that_but_a_damaged_scan_that_libjpeg_onl
 def test_a_file_that_ends_too_soon_is_refused_wherever_it_ends(kind, strict, capfd):
     data = file_of(picture(0), kind)
     for end in range(len(data)):
-        with pytest.raises(images.UnreadableImageError):
-            images.decode(data[:end], CAP, strict=strict)
+        with pytest.raises(UnreadableImageError):
+            decode(data[:end], CAP, strict=strict)
 
 
 def test_no_flipped_bit_of_a_png_changes_a_pixel(capfd):
@@ -118,8 +118,8 @@ def test_no_flipped_bit_of_a_png_changes_a_pixel(capfd):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
         try:  # only the checksum of the empty last chunk may be wrong
-            np.testing.assert_array_equal(images.decode(bytes(flipped), CAP), picture(0))
-        except images.UnreadableImageError:
+            np.testing.assert_array_equal(decode(bytes(flipped), CAP), picture(0))
+        except UnreadableImageError:
             continue
         assert bit // 8 >= len(data) - 4
 
@@ -132,20 +132,20 @@ def test_whatever_is_flipped_or_cut_it_is_an_image_within_the_cap_or_refused(kin
         for bit in rng.integers(8 * len(mutated), size=trial % 3 + 1) if mutated else ():
             mutated[bit // 8] ^= 1 << bit % 8
         try:
-            decoded = images.decode(bytes(mutated), 2**12, strict=trial % 2 == 0)
-        except images.UnreadableImageError:
+            decoded = decode(bytes(mutated), 2**12, strict=trial % 2 == 0)
+        except UnreadableImageError:
             continue
         assert decoded.dtype == np.uint8 and decoded.shape[2:] == (3,) and decoded[..., 0].size <= 2**12
 
 
 @pytest.mark.parametrize("file", [gigantic_png, gigantic_jpeg])
 def test_the_cap_is_on_the_pixels_that_the_header_promises(file, capfd):
-    with pytest.raises(images.UnreadableImageError, match=r"too large: 65 x 64 pixels, and config\.loader\.max_pixels is 4096"):
-        images.decode(file(65, 64), 4096)
-    assert images.decode(file(64, 64), 4096, strict=False).shape == (64, 64, 3)
+    with pytest.raises(UnreadableImageError, match=r"too large: 65 x 64 pixels, and config\.loader\.max_pixels is 4096"):
+        decode(file(65, 64), 4096)
+    assert decode(file(64, 64), 4096, strict=False).shape == (64, 64, 3)
     for size in ((0, 64), (64, 0), (0, 0)):
-        with pytest.raises(images.UnreadableImageError):
-            images.decode(file(*size), 4096)
+        with pytest.raises(UnreadableImageError):
+            decode(file(*size), 4096)
 
 
 def test_what_stands_before_the_frame_header_does_not_hide_it():
@@ -154,7 +154,7 @@ def test_what_stands_before_the_frame_header_does_not_hide_it():
     thumbnail = data[at : data.index(b"\xff\xda")]  # another frame header, as in EXIF data
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail.replace(b"\x00\x18\x00\x20", b"\xff\xff\xff\xff")
     for between in (comment, b"\xff\xff\xff", comment * 3):
-        assert images.decode(data[:at] + between + data[at:], 24 * 32).shape == (24, 32, 3)
+        assert decode(data[:at] + between + data[at:], 24 * 32).shape == (24, 32, 3)
 
 
 def test_nothing_is_allocated_for_gigantic_promises(tmp_path):
@@ -164,15 +164,15 @@ def test_nothing_is_allocated_for_gigantic_promises(tmp_path):
     program = """
 import resource, sys
 from pathlib import Path
-from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.decode import UnreadableImageError, decode
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 2**26, size + 2**26))
 for file in sys.argv[1:]:
     for strict in (True, False):
         try:
-            images.decode(Path(file).read_bytes(), 2**26, strict=strict)
-        except images.UnreadableImageError as error:
+            decode(Path(file).read_bytes(), 2**26, strict=strict)
+        except UnreadableImageError as error:
             print(error)
 print("MiB", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
@@ -184,56 +184,11 @@ print("MiB", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 10
 
 @pytest.mark.parametrize("data", [b"\xff", b"GIF89a......", b"no image at all", bytes(100), b"II*\x00", b"%!PS-Adobe", b"<svg/>"])
 def test_another_format_is_refused_by_its_first_bytes(data):
-    with pytest.raises(images.UnreadableImageError, match="neither JPEG nor PNG"):
-        images.decode(data, CAP)
+    with pytest.raises(UnreadableImageError, match="neither JPEG nor PNG"):
+        decode(data, CAP)
 
 
-@pytest.mark.parametrize("start", [images.JPEG, images.PNG])
+@pytest.mark.parametrize("start", [JPEG, PNG])
 def test_a_right_beginning_followed_by_garbage_is_refused(start, capfd):
-    with pytest.raises(images.UnreadableImageError, match="damaged"):
-        images.decode(start + b"garbage" * 20, CAP)
-
-
-@pytest.mark.parametrize("shape", [(4, 4), (8, 12), (32, 48), (16, 24), (4, 24), (1, 1)])
-def test_a_resized_image_has_the_asked_size_and_the_mean_it_had(shape):
-    resized = images.resize(RAMP, *shape)
-    assert (resized.shape, resized.dtype) == ((*shape, 3), np.uint8)
-    np.testing.assert_allclose(resized.mean((0, 1)), RAMP.mean((0, 1)), atol=1.5)
-
-
-def test_resizing_by_the_shorter_side_takes_the_mean_of_what_each_pixel_covers():
-    noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-    blocks = noise.reshape(4, 4, 6, 4, 3).mean((1, 3))
-    np.testing.assert_allclose(images.resize_small(noise, 4), blocks, atol=0.51)
-
-
-def test_resizing_both_sides_sees_the_four_nearest_pixels_alone():
-    noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-    nearest = noise.reshape(4, 4, 6, 4, 3)[:, 1:3, :, 1:3].mean((1, 3))  # the middle of each 4 x 4
-    np.testing.assert_allclose(images.resize(noise, 4, 6), nearest, atol=1)
-
-
-def test_a_larger_image_is_linear_between_pixels():
-    wide = images.resize(np.array([[[0] * 3, [80] * 3]], np.uint8), 1, 8)[0, :, 0]
-    np.testing.assert_allclose(wide, [0, 0, 10, 30, 50, 70, 80, 80], atol=1)
-
-
-def test_an_image_of_the_right_size_stays_as_it_is():
-    np.testing.assert_array_equal(images.resize(RAMP, 16, 24), RAMP)
-    np.testing.assert_array_equal(images.resize_small(RAMP, 16), RAMP)
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "size", "expected"),
-    [
-        (16, 24, 8, (8, 12)), (24, 16, 8, (12, 8)), (16, 16, 8, (8, 8)), (8, 8, 20, (20, 20)), (300, 299, 256, (257, 256)),
-        (500, 333, 256, (384, 256)), (7, 700, 5, (5, 500)), (1000, 3, 4, (1333, 4)),
-    ],
-)  # fmt: skip
-def test_resizing_by_the_shorter_side_keeps_the_aspect(height, width, size, expected):
-    assert images.resize_small(np.zeros((height, width, 3), np.uint8), size).shape == (*expected, 3)
-
-
-@pytest.mark.parametrize(("size", "top", "left"), [(16, 0, 4), (8, 4, 8), (15, 0, 4), (1, 7, 11)])
-def test_the_central_crop_is_in_the_centre(size, top, left):
-    np.testing.assert_array_equal(images.central_crop(RAMP, size), RAMP[top : top + size, left : left + size])
+    with pytest.raises(UnreadableImageError, match="damaged"):
+        decode(start + b"garbage" * 20, CAP)

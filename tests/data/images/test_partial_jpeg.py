@@ -7,8 +7,8 @@ import simplejpeg
 from sklearn.datasets import load_sample_images
 
 from mixer_jax.config import default_config
-from mixer_jax.data.images import decode as images
 from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.images.decode import UnreadableImageError, decode
 from mixer_jax.data.images.partial_jpeg import PartialJpeg, supports_partial_decoding
 
 PHOTOGRAPHS = load_sample_images().images
@@ -32,7 +32,7 @@ def opencv_encoded(*options: int) -> bytes:
 def test_any_part_is_to_the_bit_that_of_the_whole_image(sampling, size):
     data = encoded(*size, sampling)
     assert supports_partial_decoding(data)
-    whole, rows = images.decode(data, 2**20), PartialJpeg(data, 2**20)
+    whole, rows = decode(data, 2**20), PartialJpeg(data, 2**20)
     assert rows.shape == whole.shape
     np.testing.assert_array_equal(rows[:, :], whole)
     for stop in range(1, size[0] + 1):
@@ -43,7 +43,7 @@ def test_any_part_is_to_the_bit_that_of_the_whole_image(sampling, size):
 def test_restart_markers_are_borne():
     data = opencv_encoded(cv2.IMWRITE_JPEG_RST_INTERVAL, 4)
     assert b"\xff\xd1" in data and supports_partial_decoding(data)
-    whole = images.decode(data, 2**20)
+    whole = decode(data, 2**20)
     for stop in (1, 40, 200, 426):
         np.testing.assert_array_equal(PartialJpeg(data, 2**20)[:stop, :], whole[:stop])
 
@@ -54,9 +54,7 @@ def test_every_training_crop_is_the_same_of_rows_and_of_pixels(crop):
     config.crop = crop
     transform = train_transform(config, 32)
     for seed in range(20):
-        views = [
-            transform(image, np.random.default_rng(seed)) for image in (PartialJpeg(data, 2**20), images.decode(data, 2**20))
-        ]
+        views = [transform(image, np.random.default_rng(seed)) for image in (PartialJpeg(data, 2**20), decode(data, 2**20))]
         np.testing.assert_array_equal(*views)
 
 
@@ -77,5 +75,5 @@ def test_a_file_that_is_damaged_progressive_or_no_jpeg_is_decoded_whole():
 
 
 def test_a_header_with_too_many_pixels_is_refused_before_anything_is_decoded():
-    with pytest.raises(images.UnreadableImageError, match=r"64 x 64 pixels, and config.loader.max_pixels is 4095"):
+    with pytest.raises(UnreadableImageError, match=r"64 x 64 pixels, and config.loader.max_pixels is 4095"):
         PartialJpeg(encoded(64, 64), 4095)

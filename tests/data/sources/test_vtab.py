@@ -9,7 +9,7 @@ from conftest import ROOT
 from data import tfds_miniature
 
 from mixer_jax.config import dataset, validate
-from mixer_jax.data.images import decode as images
+from mixer_jax.data.images.decode import decode
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.vtab import TASKS
 from mixer_jax.errors import UserError
@@ -76,7 +76,7 @@ def test_a_task_has_images_and_labels_below_its_number_of_classes(data_dir, task
     assert all(len(record.labels) == 1 for record in records) and len(labels) > 1
     assert min(labels) >= 0 and max(labels) < source.num_classes == len(source.class_names)
     for record in records:
-        image = images.decode(record.image, 2**26) if isinstance(record.image, bytes) else record.image
+        image = decode(record.image, 2**26) if isinstance(record.image, bytes) else record.image
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     assert "tensorflow" not in sys.modules
 

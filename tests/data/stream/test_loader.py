@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny_config import loader_config
 
-from mixer_jax.data.sources.record import Record
-from mixer_jax.data.sources.registry import FolderSource
+from mixer_jax.data.sources.folder import FolderSource
+from mixer_jax.data.sources.source import Record
 from mixer_jax.data.stream.loader import eval_batches, train_batches
 from mixer_jax.data.stream.order import EpochOrder
 from mixer_jax.data.stream.unreadable import UnreadableImages

@@ -3,14 +3,16 @@
 import hashlib
 from collections import Counter
 
+import grain.experimental
 import numpy as np
 import pytest
 from tiny_config import loader_config
 
 from mixer_jax.config import dataset, default_config, mixture, validate
 from mixer_jax.data.sources.mixture import BLOCK, Mixture
-from mixer_jax.data.sources.record import Record
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.sources.source import Record
+from mixer_jax.data.stream import index_shuffle
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.order import EpochOrder, MixtureOrder
 from mixer_jax.data.stream.unreadable import UnreadableImages, read_or_substitute
@@ -180,3 +182,9 @@ def test_what_only_the_parts_show_is_refused_at_opening():
         Mixture({"a": Part(5), "b": Part(5)}, [1, 1e-6])
     with pytest.raises(UserError, match=r"data.parts.b has two classes of one name"):
         Mixture({"a": Part(5), "b": Part(5, 0, ("crane", "crane"))}, [1, 1])
+
+
+def test_the_shuffle_is_grains_own_also_of_a_grain_that_keeps_it_elsewhere(monkeypatch):
+    assert index_shuffle.index_shuffle is grain.experimental.index_shuffle
+    monkeypatch.setattr(index_shuffle, "NAME", "grain.not_there")
+    assert index_shuffle.load_index_shuffle() is grain.experimental.index_shuffle

@@ -12,8 +12,8 @@ from tiny_config import loader_config
 
 from mixer_jax.config import default_config
 from mixer_jax.data.images.augment import train_transform
-from mixer_jax.data.sources.record import Record
-from mixer_jax.data.sources.registry import FolderSource
+from mixer_jax.data.sources.folder import FolderSource
+from mixer_jax.data.sources.source import Record
 from mixer_jax.data.stream.loader import eval_batches, train_batches
 from mixer_jax.data.stream.order import EpochOrder
 from mixer_jax.data.stream.unreadable import UnreadableImages, read_or_substitute

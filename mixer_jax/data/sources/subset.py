@@ -1,0 +1,53 @@
+"""Some records of another source, such as a few of each class."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from mixer_jax.data.sources.source import Record, Source
+from mixer_jax.errors import UserError
+
+
+class Subset:
+    """Some records of another source, in a given order."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self._source, self._indices = source, indices
+        self.num_classes, self.class_names, self.max_labels = source.num_classes, source.class_names, source.max_labels
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[int(self._indices[index])]
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self._source.labels(int(self._indices[index]))
+
+    def locate(self, index: int) -> str:
+        return self._source.locate(int(self._indices[index]))
+
+    def identity(self) -> str:
+        return self._source.identity()
+
+
+def per_class_subset(source: Source, examples_per_class: int, seed: int) -> Subset:
+    """Draw `examples_per_class` records of every class without replacement: a pure function of the source and the seed.
+
+    Reads the labels of the whole source once. Raises UserError when a class has too few.
+    """
+    records_of = defaultdict(list)
+    for index in range(len(source)):
+        for label in source.labels(index):
+            records_of[label].append(index)
+    chosen = []
+    for label in range(source.num_classes):
+        records = records_of[label]
+        if len(records) < examples_per_class:
+            raise UserError(
+                f"data.examples_per_class is {examples_per_class}, but class {source.class_names[label]!r} has only "
+                f"{len(records)} records."
+            )
+        rng = np.random.default_rng([seed, label])
+        chosen.extend(rng.permutation(records)[:examples_per_class])
+    return Subset(source, np.array(chosen))

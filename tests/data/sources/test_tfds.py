@@ -1,0 +1,129 @@
+"""Datasets that TFDS prepared: read without TensorFlow, and refused in words."""
+
+import json
+import sys
+
+import pytest
+from data import tfds_miniature
+from data.sources.shades import contents, png
+
+from mixer_jax.config import dataset
+from mixer_jax.data.sources.registry import open_source
+from mixer_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def tfds_dir(tmp_path_factory):
+    """A folder of TFDS with three datasets in ArrayRecord files, prepared without TensorFlow.
+
+    `tiny` has one label a record, `tinyset` a set of them, `tinytext` none; each has ten training and three test records. The
+    classes are not registered: they are found by what lies in the folder, as anyone's own dataset is.
+    """
+    import tensorflow_datasets as tfds
+
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        url_infos = None  # nothing to download
+
+        def _info(self):
+            features = {"image": tfds.features.Image(encoding_format="png")} | self.label_features()
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(10), "test": self._generate_examples(3)}
+
+        def _generate_examples(self, number):
+            for i in range(number):
+                yield i, {"image": png(10 * i)} | self.example_labels(i)
+
+    class Tiny(Builder, skip_registration=True):
+        def label_features(self):
+            return {"label": tfds.features.ClassLabel(names=["ant", "bee"])}
+
+        def example_labels(self, i):
+            return {"label": i % 2}
+
+    class Tinyset(Builder, skip_registration=True):
+        def label_features(self):
+            return {"labels": tfds.features.Sequence(tfds.features.ClassLabel(num_classes=4))}
+
+        def example_labels(self, i):
+            return {"labels": list(range(i % 4))}
+
+    class Tinytext(Builder, skip_registration=True):
+        def label_features(self):
+            return {"text": tfds.features.Text()}
+
+        def example_labels(self, i):
+            return {"text": "no label"}
+
+    directory = tmp_path_factory.mktemp("tfds")
+    for builder in (Tiny, Tinyset, Tinytext):
+        builder(data_dir=directory, file_format="array_record").download_and_prepare()
+    return directory
+
+
+def test_a_tfds_dataset_is_read_without_tensorflow(tfds_dir):
+    train, test = (open_source(dataset("tfds:tiny", split, data_dir=str(tfds_dir))) for split in ("train", "test"))
+    assert (train.class_names, train.num_classes, train.max_labels) == (("ant", "bee"), 2, 1)
+    assert sorted(contents(train)) == [(10 * i, (i % 2,)) for i in range(10)]
+    assert sorted(contents(test)) == [(0, (0,)), (10, (1,)), (20, (0,))]
+    assert "tensorflow" not in sys.modules
+
+
+def test_slices_of_a_tfds_split_are_disjoint_and_complete(tfds_dir):
+    def read(split):
+        return contents(open_source(dataset("tfds:tiny", split, data_dir=str(tfds_dir))))
+
+    assert read("train[:5]") + read("train[5:]") == read("train[:80%]") + read("train[80%:]") == read("train")
+    assert read("train[2:4]") == read("train")[2:4]
+    assert len(read("train+test")) == 13
+
+
+def test_a_tfds_record_may_have_a_set_of_labels_also_an_empty_one(tfds_dir):
+    source = open_source(dataset("tfds:tinyset", "train", data_dir=str(tfds_dir), max_labels=3))
+    assert (source.num_classes, source.max_labels) == (4, 3)
+    assert sorted(contents(source)) == [(10 * i, tuple(range(i % 4))) for i in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("not_there", "train", "knows no dataset 'not_there'"),
+        ("mnist", "train", r"mnist is not prepared in .*tfds build mnist --file_format=array_record"),
+        ("tiny", "validation", r"nothing in a split 'validation': it has train \(10 examples\), test \(3 examples\)"),
+        ("tiny", "train[", r"nothing in a split 'train\['"),
+        ("tiny", "train[:0]", r"nothing in a split 'train\[:0\]'"),
+        ("tiny", "train[:11]", r"nothing in a split 'train\[:11\]': it has train \(10 examples\)"),
+        ("tiny:2.0.0", "train", r"2\.0\.0"),
+        ("tiny/other", "train", "other"),
+        ("mnist:9.9.9", "train", r"9\.9\.9"),
+        ("no name", "train", "no name"),
+        ("tinytext", "train", r"has the features .*text.*label\(s\)"),
+    ],
+)
+def test_what_tfds_cannot_read_is_refused_in_words(tfds_dir, name, split, message):
+    with pytest.raises(UserError, match=message):
+        open_source(dataset(f"tfds:{name}", split, data_dir=str(tfds_dir)))
+
+
+def test_a_dataset_that_tfds_prepared_as_tfrecord_is_refused_with_the_command_that_converts_it(tfds_dir, tmp_path):
+    old, new = tfds_dir / "tiny/1.0.0", tmp_path / "tiny/1.0.0"
+    new.mkdir(parents=True)
+    for file in old.iterdir():
+        (new / file.name.replace("array_record", "tfrecord")).write_bytes(file.read_bytes())
+    info = json.loads((old / "dataset_info.json").read_text())
+    (new / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
+    with pytest.raises(
+        UserError, match=f"not in ArrayRecord files.*--out_dir={tmp_path}-array_record/tiny/1.0.0.*data_dir={tmp_path}-array"
+    ):
+        open_source(dataset("tfds:tiny", "train", data_dir=str(tmp_path)))
+
+
+def test_imagenets_reassessed_labels_are_sets_some_of_them_empty(tmp_path):
+    sets = [[7], [], [3, 999], [0, 1, 2]]
+    tfds_miniature.make(tmp_path, "imagenet2012_real", {"validation": 50_000}, real_label=lambda number: sets[number % 4])
+    source = open_source(dataset("tfds:imagenet2012_real", "validation", data_dir=str(tmp_path), max_labels=3))
+    assert (len(source), source.num_classes, source.class_names[:2]) == (50_000, 1000, ("n01440764", "n01443537"))
+    seen = sorted(source.labels(index) for index in range(tfds_miniature.EXAMPLES))
+    assert seen == sorted(3 * [tuple(labels) for labels in sets])
