@@ -11,7 +11,6 @@ WORKDIR/checkpoints/       see checkpoints/manager.py
 import importlib.metadata
 import json
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from mixer_jax.config import MAY_CHANGE_ON_RESUME, flatten
+from mixer_jax.config import flatten, may_change_on_resume
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.storage import read_json, write_json, write_whole
@@ -59,7 +58,7 @@ class Workdir:
             return
         old, new = flatten(ConfigDict(read_json(file))), flatten(ConfigDict(json.loads(config.to_json())))
         changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
-        changed = [name for name in changed if not re.fullmatch(MAY_CHANGE_ON_RESUME, name)]
+        changed = [name for name in changed if not may_change_on_resume(name)]
         if changed:
             lines = "".join(f"\n  {name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in changed)
             raise UserError(f"{self.path} holds a run with another config. Choose another --workdir, or undo:{lines}")

@@ -3,20 +3,27 @@
 import re
 
 import pytest
+from conftest import ROOT
 from ml_collections import ConfigDict
 
+from mixer_jax import app
 from mixer_jax.config import (
-    MAY_CHANGE_ON_RESUME,
-    UserError,
+    ALLOWED,
+    EVALUATORS,
+    OPTIONS,
+    RENAMED,
     classification,
+    current_name,
     dataset,
     default_config,
     duration,
     fewshot,
     flatten,
+    may_change_on_resume,
     steps_of,
     validate,
 )
+from mixer_jax.errors import UserError
 
 DIGITS = dataset("digits")
 
@@ -94,6 +101,8 @@ CONTRADICTIONS = [
     ("log_every_steps", 0, "at least 1"),
     ("evals.test.every", duration(epochs=1, steps=5), "one unit"),
     ("evals.test.resize", "large", "small, square"),
+    ("evals.test.kind", "knn", "classification, fewshot"),
+    ("model.pooling", "mean", "'token' with model.family=mixer"),
     ("evals.few.shots", (), "above 0"),
     ("evals.few.shots", (0, 5), "above 0"),
     ("evals.few.seeds", (), "at least one seed"),
@@ -199,13 +208,14 @@ def test_a_length_of_training_in_steps(length, batch_size, num_examples, steps):
 
 def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_what_a_run_computes():
     names = list(flatten(sound_config()))
-    free = {name.split(".")[0] for name in names if re.fullmatch(MAY_CHANGE_ON_RESUME, name)}
-    assert free == {"log_every_steps", "data", "checkpoint", "evals", "loader", "parallel"}
-    assert [name for name in names if name.startswith("data.") and re.fullmatch(MAY_CHANGE_ON_RESUME, name)] == ["data.verify"]
-    leaves = {part for name in names for part in name.split(".")}
-    for alternative in re.findall(r"[a-z_]+", MAY_CHANGE_ON_RESUME):
-        assert alternative in leaves
-    assert not re.fullmatch(MAY_CHANGE_ON_RESUME, "loader.max_pixels")  # it decides which images are bad
+    free = [name for name in names if may_change_on_resume(name)]
+    assert {name.split(".")[0] for name in free} == {"log_every_steps", "data", "checkpoint", "evals", "loader", "parallel"}
+    assert [name for name in free if name.startswith("data.")] == ["data.verify"]
+    for option in OPTIONS:
+        assert not option.resumable or [name for name in free if f"{name}.".startswith(f"{option.name}.")], option.name
+    assert not may_change_on_resume("loader.max_pixels")  # it decides which images are unreadable
+    assert may_change_on_resume("data.parts.photos.verify")
+    assert not may_change_on_resume("data.parts.photos.weight")
 
 
 def test_a_flat_config_has_every_leaf_by_its_path_in_the_order_of_names():
@@ -213,3 +223,58 @@ def test_a_flat_config_has_every_leaf_by_its_path_in_the_order_of_names():
     assert list(flat) == sorted(flat)
     assert (flat["optimizer.b1"], flat["total.epochs"], flat["evals.test.data.source"]) == (0.9, 1.0, "digits")
     assert not [name for name, value in flat.items() if isinstance(value, ConfigDict) and len(value)]
+
+
+ROWS = [*OPTIONS, *(row for rows in EVALUATORS.values() for row in rows)]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_of_the_table_agrees_with_itself(row):
+    assert row.doc.endswith(".") and "|" not in row.doc
+    assert not row.allowed or ALLOWED[row.allowed](row.default)
+    assert not row.choices or row.default in row.choices
+    if row.only:
+        other, *values = row.only
+        defaults = {row.name: row for row in OPTIONS}
+        assert other in defaults and set(values) <= set(defaults[other].choices)
+
+
+def test_an_option_has_one_row():
+    names = [row.name for row in OPTIONS]
+    assert len(set(names)) == len(names)
+    assert set(ALLOWED) == {row.allowed for row in ROWS} - {""}
+
+
+def parts_with(config: ConfigDict, name: str) -> list[ConfigDict]:
+    """The parts of a config that have an option of this name."""
+    inner = [found for value in config.values() if isinstance(value, ConfigDict) for found in parts_with(value, name)]
+    return [config, *inner] if name in config else inner
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_option_that_was_renamed_is_understood_by_its_old_name_and_the_new_one_is_said_once(old, new, capsys):
+    current_name.cache_clear()
+    config = sound_config()
+    assert not parts_with(config, old)
+    assert parts_with(config, new)
+    for part in parts_with(config, new):
+        value = type(part[new])(part[new] / 2)
+        part[old] = value
+        assert part[new] == value == getattr(part, old)
+        setattr(part, old, value / 2)
+        part.update({old: part[old] / 2})
+        assert part[new] == value / 4
+    assert flatten(ConfigDict({"some": {old: 1}})) == {f"some.{new}": 1}
+    assert capsys.readouterr().err == f"The option {old} is now called {new}.\n"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_flag_with_an_old_name_sets_the_renamed_option(old, new, capsys):
+    current_name.cache_clear()
+    config = default_config()
+    (path,) = [name for name in flatten(config) if name.endswith(f".{new}")]
+    value = flatten(config)[path] / 2
+    flag = f"--config.{path.removesuffix(new)}{old}={value}"
+    read = app.read_config(str(ROOT / "configs/finetune.py"), [flag])
+    assert flatten(read)[path] == value
+    assert capsys.readouterr().err == f"The option {old} is now called {new}.\n"

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from tiny_config import get_config
 
-from mixer_jax.config import dataset, fewshot
+from mixer_jax.config import RENAMED, current_name, dataset, fewshot
 from mixer_jax.errors import UserError
 from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results
 
@@ -100,6 +100,20 @@ def test_another_config_is_refused_with_exactly_the_options_that_differ_and_matt
 def test_a_run_may_be_watched_stored_and_spread_in_another_way_when_taken_up(workdir, changes):
     workdir.record_start(get_config(), {})
     workdir.refuse_other_run(changed(**changes))
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_run_whose_config_has_an_old_name_of_an_option_is_the_same_run(workdir, old, new, capsys):
+    current_name.cache_clear()
+    workdir.record_start(get_config(), {})
+    file = workdir.path / "config.json"
+    assert f'"{new}"' in file.read_text()
+    file.write_text(file.read_text().replace(f'"{new}"', f'"{old}"'))
+    workdir.refuse_other_run(get_config())
+    with pytest.raises(UserError, match="seed: 0 there, 7 now") as refusal:
+        workdir.refuse_other_run(changed(seed=7))
+    assert old not in str(refusal.value)
+    assert capsys.readouterr().err == f"The option {old} is now called {new}.\n"
 
 
 @pytest.mark.parametrize("file", ["config.json", "run.json", "results.json"])

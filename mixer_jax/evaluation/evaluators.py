@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
+from mixer_jax.config import DATA_FIELDS
 from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import Source
@@ -58,8 +59,6 @@ def open_examples(config: ConfigDict, host_transform: HostTransform = unchanged)
     """
     opened = {}
     for name, evaluator in config.evals.items():
-        if evaluator.kind not in DATA_FIELDS:
-            raise UserError(f"config.evals.{name}.kind is {evaluator.kind!r}: it must be one of {', '.join(DATA_FIELDS)}.")
         transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size, host_transform)
         batch_size = evaluator.batch_size or config.batch_size
         loading = (transform, config.loader, batch_size)
@@ -71,9 +70,6 @@ def open_examples(config: ConfigDict, host_transform: HostTransform = unchanged)
                 f"{config.num_classes} (config.num_classes): an evaluator of kind classification needs them equal."
             )
     return opened
-
-
-DATA_FIELDS = {"classification": ("data",), "fewshot": ("train", "test")}
 
 
 def make_evaluators(

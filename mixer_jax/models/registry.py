@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer_jax.config import default_config
+from mixer_jax.config import default_config, family_options
 from mixer_jax.errors import UserError
 from mixer_jax.models import mixer, resnet, vit
 from mixer_jax.models.layers import patchify
@@ -19,7 +19,6 @@ from mixer_jax.models.layers import patchify
 @dataclasses.dataclass(frozen=True)
 class Family:
     make: Callable[[ConfigDict, int | None], nn.Module]
-    options: tuple[str, ...]  # of config.model, beside family and variant
     products: str  # paths of the parameters whose only use is a product in config.model.dtype
     sizes: dict = dataclasses.field(default_factory=dict)  # of a variant SIZE/PATCH
 
@@ -85,14 +84,10 @@ def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
     return resnet.ResNet(num_classes=num_classes, size=size, **_common(config))
 
 
-_COMMON_OPTIONS = ("hidden_dim", "dtype", "remat", "head_bias_init", "tile_size")  # the last means nothing to a ViT or a ResNet
-_TOKEN_OPTIONS = (*_COMMON_OPTIONS, "num_blocks", "channels_mlp_dim", "dropout", "stoch_depth", "stoch_depth_rescale")
 FAMILIES = {
-    "mixer": Family(make_mixer, (*_TOKEN_OPTIONS, "tokens_mlp_dim"), r"(stem|MixerBlock_.*)/kernel", mixer.SIZES),
-    "vit": Family(
-        make_vit, (*_TOKEN_OPTIONS, "num_heads", "pooling", "pre_logits_dim"), r"(embedding|Transformer/.*)/kernel", vit.SIZES
-    ),
-    "resnet": Family(make_resnet, _COMMON_OPTIONS, r"(?!)"),  # none: kernels are standardised in float32
+    "mixer": Family(make_mixer, r"(stem|MixerBlock_.*)/kernel", mixer.SIZES),
+    "vit": Family(make_vit, r"(embedding|Transformer/.*)/kernel", vit.SIZES),
+    "resnet": Family(make_resnet, r"(?!)"),  # none: kernels are standardised in float32
 }
 
 
@@ -101,12 +96,12 @@ def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
 
     Raises UserError for a family or variant that is not there, and for an option that is set and the family has not.
     """
-    family = _family(config)
+    family, options = _family(config), family_options(config.family)
     for field, default in default_config().model.items():
-        if field not in ("family", "variant", *family.options) and config[field] != default:
+        if field not in options and config[field] != default:
             raise UserError(
                 f"config.model.{field} is {config[field]!r}, but the family {config.family} has no such option: leave it at "
-                f"{default!r}. Its options are variant, {', '.join(family.options)}."
+                f"{default!r}. Its options are {', '.join(options)}."
             )
     return family.make(config, num_classes)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from mixer_jax.config import default_config
+from mixer_jax.config import MODEL, default_config, family_options
 from mixer_jax.errors import UserError
 from mixer_jax.models import mixer, resnet, vit
 from mixer_jax.models.registry import FAMILIES, make_model
@@ -58,7 +58,7 @@ def test_an_option_reaches_the_model_alone_or_the_family_refuses_it_with_those_i
     config = model_config(family=family, variant=VARIANT[family])
     plain = make_model(config, 10)
     config[option] = OTHER_VALUES[option]
-    if option not in FAMILIES[family].options:
+    if option not in family_options(family):
         with pytest.raises(UserError, match=rf"config\.model\.{option} .* {family} .*variant, hidden_dim"):
             make_model(config, 10)
         return
@@ -77,8 +77,9 @@ def test_an_option_reaches_the_model_alone_or_the_family_refuses_it_with_those_i
 
 
 def test_every_option_is_of_a_family():
-    known = {option for family in FAMILIES.values() for option in family.options}
+    known = {option for family in FAMILIES for option in family_options(family)} - {"family", "variant"}
     assert known == OTHER_VALUES.keys() == set(default_config().model) - {"family", "variant"}
+    assert MODEL[0].choices == tuple(FAMILIES)
 
 
 @pytest.mark.parametrize("family", ["mixer", "vit"])
