@@ -14,7 +14,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.config import default_config
+from mixer_jax.config import default_config, family_options
 from mixer_jax.errors import UserError
 from mixer_jax.models.products import portable_only
 from mixer_jax.models.registry import FAMILIES, compute_dtype, host_transform, make_model
@@ -86,7 +86,7 @@ REGULARISED = [
     pytest.param(row.model, {option: 0.5}, id=f"{option} of {name}")
     for name, row in ROWS.items()
     for option in ("dropout", "stoch_depth")
-    if option in FAMILIES[row.family].options
+    if option in family_options(row.family)
 ]
 IMAGES = np.random.default_rng(7).uniform(-1, 1, (8, 12, 12, 3)).astype(np.float32)
 LABELS = np.arange(8) % CLASSES
