@@ -22,16 +22,16 @@ format: .venv/pins
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/pins          ## speed of the training step on this machine, beside the same model made plain
+bench: .venv/pins          ## speed of the training step on this machine, beside the reference model
 	$(BIN)/python -m mixer_jax bench step
 
-peers: .venv-peers/pins    ## a Python that runs big_vision's input pipeline, for `bench input --beside`
+peers: .venv-peers/pins    ## a Python that runs big_vision's input pipeline, for `python -m benchmarks.beside_big_vision`
 
 plan: .venv/pins .venv-plan/pins ## the TPU compiler, for `python -m mixer_jax plan`: no TPU is needed
 
 plan-check: plan           ## the pre-training configs still compile and fit on their pods, no slower than recorded
 	$(BIN)/python -m pytest tests/pods
-	$(BIN)/python -m mixer_jax plan --check
+	$(BIN)/python -m benchmarks.planning check
 
 clean:
 	rm -rf .venv .venv-interop .venv-peers .venv-plan runs

@@ -14,6 +14,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from mixer_jax import app, parallel, records
+from mixer_jax.accelerators import peak_flops_per_sec
 from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import init_from
 from mixer_jax.config import steps_of, validate
@@ -127,7 +128,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     try:
         state, step = loop.train(
             state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
-            rate=loop.Rate(config.batch_size, mesh.size, flops, parallel.peak_flops_per_sec(), stopwatch),
+            rate=loop.Rate(config.batch_size, mesh.size, flops, peak_flops_per_sec(mesh.devices.flat[0].device_kind), stopwatch),
             unreadable_share=unreadable_share,
         )  # fmt: skip
     except (loop.DivergedError, TooManyUnreadableError):  # every host is here; what it saved last may still be on its way

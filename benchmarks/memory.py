@@ -1,13 +1,15 @@
-"""What a data set of any size costs the host to open and to read from: `python -m mixer_jax bench memory`.
+"""What a data set of any size costs the host to open and to read from: `python -m benchmarks.memory`.
 
 A split is made of as many images as asked for: one real shard of small ones, linked under the names of all shards, with a true
 manifest. Whatever depends on the number of records or shards is as in a real split; only the bytes on the disk are few, so that
 speed here is that of a disk which is never waited for. Each figure is of a process of its own.
 """
 
+import argparse
 import errno
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mixer_jax.bench.alone import alone
+from mixer_jax import app
+from mixer_jax.bench.fresh_process import run_in_fresh_process
 from mixer_jax.config import dataset, default_config
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.manifest import FORMAT, MANIFEST, Manifest, Shard, ends_sha256, sha256, shard_name
@@ -26,19 +29,36 @@ from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.models.registry import host_transform
 from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.storage import write_json
+from mixer_jax.text_table import print_figures
 from mixer_jax.training.memory import input_bytes, resident_bytes
 
 IMAGE_SIZE = 16  # pixels, so that what is seen to grow is not the batches
 BATCH_SIZE = 256
 
 
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
+    numbers = {"type": int, "nargs": "+", "metavar": "N", "default": [14_197_122, 300_000_000]}  # ImageNet-21k, JFT-300M
+    parser.add_argument("--records", **numbers, help="how many images each data set has")
+    parser.add_argument("--seconds", type=float, default=15, help="to read from each")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each, for programs")
+    parser.set_defaults(tool=measure_all)
+    return parser
+
+
+def measure_all(arguments: argparse.Namespace) -> None:
+    """Print the figures of every size."""
+    for records in arguments.records:
+        print_figures(benchmark_memory(records, arguments.seconds), arguments.json)
+
+
 def benchmark_memory(records: int, seconds: float, records_per_shard: int = PreparationSpec.records_per_shard) -> dict:
     """Start-up, resident size and images/s with a split of `records`: opened by its receipts, and read for `seconds`; and
     start-up when the ends of all shards are hashed."""
     with tempfile.TemporaryDirectory() as folder:
-        shards = alone(folder, make_split, Path(folder), records, records_per_shard)
-        figures = alone(folder, measure, Path(folder), "full", seconds)
-        ends = alone(folder, measure, Path(folder), "ends", 0.0)
+        shards = run_in_fresh_process(folder, make_split, Path(folder), records, records_per_shard)
+        figures = run_in_fresh_process(folder, measure, Path(folder), "full", seconds)
+        ends = run_in_fresh_process(folder, measure, Path(folder), "ends", 0.0)
     return {"records": records, "shards": shards} | figures | {"start_up_seconds_hashing_ends": ends["start_up_seconds"]}
 
 
@@ -58,7 +78,7 @@ def make_split(folder: Path, records: int, records_per_shard: int) -> int:
             first, facts = file, (file.stat().st_size, held, sha256(file), ends_sha256(file), 0, [])
         shards.append(Shard(file.name, *facts)._asdict())
     counts = {"records": records, "left_out": 0, "reencoded": 0, "max_labels": 1, "classes": 10}
-    names = {"class_names": [str(i) for i in range(10)], "images_of_class": [0] * 10, "made": {"command": "bench memory"}}
+    names = {"class_names": [str(i) for i in range(10)], "images_of_class": [0] * 10, "made": {"command": "benchmarks.memory"}}
     write_json(folder / "train" / MANIFEST, {"format": FORMAT, "split": "train", "shards": shards} | counts | names)
     Manifest(folder / "train").write_receipts()
     return count
@@ -106,3 +126,7 @@ def proportional_bytes(process: int) -> int:
     """What a process takes now, of memory that others have too its part. 0 where Linux does not tell."""
     file = Path(f"/proc/{process}/smaps_rollup")
     return int(file.read_text().split("\nPss:")[1].split()[0]) * 1024 if file.exists() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(app.run_tool(make_parser()))

@@ -1,4 +1,4 @@
-"""What `prepare --drop-near-duplicates-of` finds and how long it takes: `python -m mixer_jax bench duplicates`.
+"""What `prepare --drop-near-duplicates-of` finds and how long it takes: `python -m benchmarks.near_duplicates`.
 
 Recall: of copies made of photographs in the ways of COPIES, the share that is taken for a copy of its own original. False
 positives: of pairs of different photographs, those that are taken for copies.
@@ -8,8 +8,10 @@ and that different pictures of like texture are kept apart. It cannot show how o
 alike: for that give your own with `--source`, in which no two should be of the same scene; what is taken for a copy is named.
 """
 
+import argparse
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from mixer_jax import app
 from mixer_jax.data.images.decode import decode
 from mixer_jax.data.images.resize import resize, resize_large
 from mixer_jax.preparation.inputs import MAX_PIXELS, list_files
@@ -30,6 +33,7 @@ from mixer_jax.preparation.near_duplicates.index import (
     fingerprint,
     reference_fingerprint,
 )
+from mixer_jax.text_table import print_figures
 
 PART_SIDE, LONGER_SIDE = 96, 384  # pixels of a part of a photograph, before and after it is enlarged
 CROPPED_AT_RANDOM = (0.03, 0.05, 0.08, 0.1)  # at most, each side by itself
@@ -90,6 +94,21 @@ COPIES: dict[str, Callable[[Image], Image]] = {
     "turned by 2 degrees": turned(2),
     "turned by 10 degrees": turned(10),
 }
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.near_duplicates", description=__doc__)
+    parser.add_argument("--source", default="", metavar="KIND:PATH", help="photographs to try, in place of those that ship")
+    parser.add_argument("--images", type=int, default=100_000, help="to match, in the measurement of speed")
+    parser.add_argument("--references", type=int, default=50_000, help="to match them with")
+    parser.add_argument("--json", action="store_true", help="one line of JSON, for programs")
+    parser.set_defaults(tool=print_benchmark)
+    return parser
+
+
+def print_benchmark(arguments: argparse.Namespace) -> None:
+    """Print the figures."""
+    print_figures(benchmark_duplicates(arguments.source, arguments.images, arguments.references), arguments.json)
 
 
 def benchmark_duplicates(source: str, num_images: int, num_references: int) -> dict:
@@ -192,3 +211,7 @@ def _matching(num_images: int, num_references: int, threads: int) -> dict:
     return {"images": num_images, "references": num_references, "threads": threads, **figures} | {
         "planted": len(planted), "planted_found": right, "others_found": sum(match is not None for match in found) - right,
     }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(app.run_tool(make_parser()))

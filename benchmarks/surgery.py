@@ -1,10 +1,11 @@
-"""What a change of resolution costs, and how soon fine-tuning makes up for it: `python -m mixer_jax bench surgery`.
+"""What a change of resolution costs, and how soon fine-tuning makes up for it: `python -m benchmarks.surgery`.
 
 A trained Mixer is changed to other resolutions by each method that there is for them, evaluated at once, and again after some
 steps of fine-tuning. Beside them: token mixing at random, which is what is left without surgery. Every figure comes from
 evaluate.py or train.py, as a user would run them.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -17,8 +18,24 @@ from mixer_jax.checkpoints.weights import Weights, expected_signatures, load_wei
 from mixer_jax.models.identify import ModelSpec
 from mixer_jax.models.registry import make_model
 from mixer_jax.records import read_results
+from mixer_jax.text_table import print_figures
 
 CONFIG = "configs/demo/finetune.py:full"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.surgery", description=__doc__)
+    parser.add_argument("--run", type=Path, default="runs/demo/full", help="a run of the demo's fine-tuning")
+    parser.add_argument("--workdir", type=Path, default="runs/surgery", help="folder of its files and runs")
+    parser.add_argument("--steps", type=int, default=100, help="of fine-tuning")
+    parser.add_argument("--json", action="store_true", help="one line of JSON, for programs")
+    parser.set_defaults(tool=print_benchmark)
+    return parser
+
+
+def print_benchmark(arguments: argparse.Namespace) -> None:
+    """Print the figures."""
+    print_figures(benchmark_surgery(arguments.run, arguments.workdir.absolute(), arguments.steps), arguments.json)
 
 
 def benchmark_surgery(run: Path, workdir: Path, num_steps: int) -> dict:
@@ -104,3 +121,7 @@ def _flags(weights: Weights, side: int) -> list[str]:
     width = weights.arrays[TOKEN_KERNEL].shape[1]
     sizes = (f"--config.image_size={side}", f"--config.evals.test.resize_size={side}")
     return [*sizes, f"--config.model.tokens_mlp_dim={width}"]
+
+
+if __name__ == "__main__":
+    sys.exit(app.run_tool(make_parser()))

@@ -59,6 +59,27 @@ def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def parse_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the arguments; `overrides` is what a tool with --config leaves over: options of that config."""
+    arguments, overrides = parser.parse_known_args(argv)
+    if overrides and "config" not in arguments:
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    arguments.overrides = overrides
+    return arguments
+
+
+def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
+    """Parse the arguments, call the `tool` that they name, and return the exit code. A UserError is printed as one message."""
+    logging.set_verbosity(logging.ERROR)
+    try:
+        arguments = parse_tool(parser, argv)
+        arguments.tool(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return TO_MEND
+    return DONE
+
+
 def read_config(path: str, overrides: list[str]) -> ConfigDict:
     """Return the config that FILE.py or FILE.py:ARG makes, with `overrides` such as --config.batch_size=64, as `run` reads them.
 
@@ -94,6 +115,17 @@ class OldFlag(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         print(f"{option_string} is now --{self.dest.replace('_', '-')}.", file=sys.stderr)
         setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
+
+
+class MovedOption(argparse.Action):
+    """An option of a tool that has become a program of its own. To use it is an error that names the program."""
+
+    def __init__(self, option_strings: list[str], dest: str, program: str):
+        super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        self._program = program
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        raise UserError(f"{option_string} is a program of its own now: {self._program}")
 
 
 def stage(program: str, config: str, workdir: Path, *flags: str, output: TextIO | None = None) -> None:

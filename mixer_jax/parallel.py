@@ -29,21 +29,6 @@ AXES = ("slice", "data", "fsdp")
 SPLIT = r".*/kernel"
 STATE_AXES, GATHERED_AXES = ("fsdp", "data"), ("fsdp",)
 
-# Dense bfloat16 operations a second of one JAX device, from the makers' data sheets, by the first name that the device kind
-# contains. A device is a core on TPU v2, v3 and 7x, a chip on the others.
-PEAK_FLOPS_PER_SEC = {
-    "TPU v2": 22.5e12,
-    "TPU v3": 61.5e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU7x": 1153.5e12,
-    "A100": 312e12,
-    "H100": 989e12,
-    "H200": 989e12,
-}
-
 
 def initialize(distributed: bool, coordinator: str, num_processes: int, process_id: int) -> None:
     """Joins this process to the others of the run. Call before anything touches a device.
@@ -187,12 +172,6 @@ def to_host(tree):
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
-
-
-def peak_flops_per_sec() -> float | None:
-    """Of one device of this machine, in bfloat16; None where the table has no figure."""
-    kind = jax.devices()[0].device_kind
-    return next((peak for name, peak in PEAK_FLOPS_PER_SEC.items() if name in kind), None)
 
 
 def device_facts(mesh: Mesh) -> dict:

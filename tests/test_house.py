@@ -11,7 +11,7 @@ LAYERS = [
     {"errors"},
     {"config", "storage"},
     {"lease"},
-    {"models", "parallel", "records", "app", "accelerators"},
+    {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},
     {"training", "evaluation"},  # the loop receives evaluators as functions
     {"preparation", "train", "evaluate"},

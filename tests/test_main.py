@@ -1,6 +1,7 @@
 """The tools beside training, and every command of the README."""
 
 import functools
+import importlib
 import inspect
 import json
 import re
@@ -13,9 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mixer_jax.__main__ import main, parse, print_figures
-from mixer_jax.app import DONE, TO_MEND, read_config
-from mixer_jax.bench import pipelines, step
+from mixer_jax.__main__ import main, parser
+from mixer_jax.app import DONE, TO_MEND, parse_tool, read_config
+from mixer_jax.bench import input, pipelines, step
 from mixer_jax.config import flatten
 from mixer_jax.errors import UserError
 from mixer_jax.export import load_stablehlo
@@ -52,7 +53,7 @@ def test_report_makes_one_page_of_any_run(tiny_run: Path, tmp_path: Path, call):
 
 
 def test_bench_takes_the_options_of_train(call, monkeypatch):
-    monkeypatch.setattr(step, "starts_alone", lambda *_: {"compile_seconds": 1.0})  # a process each: tests/benchmark/test_step.py
+    monkeypatch.setattr(step, "measure_starts", lambda *_: {"compile_seconds": 1.0})  # a process each: tests/bench/test_step.py
     command = ["bench", "predict", "--config=tests/tiny_config.py", "--config.batch_size=8", "--config.model.num_blocks=1"]
     code, out, _ = call(*command, "--steps=1", "--json")
     figures = json.loads(out)
@@ -64,18 +65,32 @@ def test_bench_takes_the_options_of_train(call, monkeypatch):
         call("digest", "weights.npz", "--config.batch_size=8")
 
 
-def test_figures_are_one_line_for_programs_and_one_each_for_people(capsys):
-    figures = {"speed": 1.5, "device": "cpu"}
-    print_figures(figures, as_json=True)
-    assert json.loads(capsys.readouterr().out) == figures
-    print_figures(figures, as_json=False)
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["speed", "1.5"], ["device", "cpu"]]
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        (["step", "--beside-timm"], "python -m benchmarks.beside_timm step"),
+        (["predict", "--beside-timm", "--beside-python", "python"], "python -m benchmarks.beside_timm predict"),
+        (["input", "--beside=../big_vision", "--images=4"], "python -m benchmarks.beside_big_vision"),
+        (["duplicates", "--source=folder:photos", "--json"], "python -m benchmarks.near_duplicates"),
+        (["memory", "--records", "4096"], "python -m benchmarks.memory"),
+        (["surgery"], "python -m benchmarks.surgery"),
+    ],
+)
+def test_what_has_become_a_program_of_its_own_is_named_in_one_line(call, command, program):
+    code, _, err = call("bench", *command)
+    assert code == TO_MEND and program in err and len(err.splitlines()) == 1
 
 
 def test_bench_input_ends_with_its_verdict(call, monkeypatch):
     monkeypatch.setattr(pipelines, "ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(input, "grain_measure", pipelines.our_measure)  # processes of its own: tests/bench/test_pipelines.py
     code, out, _ = call("bench", "input", "--config=tests/tiny_config.py", "--source=photographs", "--images=4")
-    assert code == DONE and out.startswith("stage") and "ast enough: 8 x TPU v3 training S/2" in out.splitlines()[-1]
+    assert (
+        code == DONE
+        and out.startswith("stage")
+        and "grain" in out
+        and "ast enough: 8 x TPU v3 training S/2" in out.splitlines()[-1]
+    )
 
 
 def test_a_config_file_that_is_not_there_is_named():
@@ -87,7 +102,7 @@ def readme_commands() -> list[list[str]]:
     """Every indented line of the README that is a command, split as a shell would."""
     text = re.sub(r"```.*?```", "", README.replace("\\\n", " "), flags=re.DOTALL)
     lines = [line.strip().split("#")[0] for line in text.splitlines() if line.startswith("    ")]
-    inline = re.findall(r"`((?:\.venv/bin/)?python -m mixer_jax [^`]+)`", text.replace("\n", " "))
+    inline = re.findall(r"`((?:\.venv/bin/)?python -m (?:mixer_jax|benchmarks\.\w+)[^`]*)`", text.replace("\n", " "))
     return [shlex.split(line) for line in [*lines, *inline] if line.strip()]
 
 
@@ -114,7 +129,10 @@ def test_a_command_of_the_readme_can_be_typed(command: list[str]):
                 else f"--{flag}" in known.replace("[no]", "")
             )
     elif command[1:3] == ["-m", "mixer_jax"]:
-        parse([word for word in command[3:] if not word.startswith("[")])
+        parse_tool(parser(), [word for word in command[3:] if not word.startswith("[")])
+    elif command[1] == "-m" and command[2].startswith("benchmarks."):
+        module = command[2] if (ROOT / f"{command[2].replace('.', '/')}.py").is_file() else f"{command[2]}.__main__"
+        parse_tool(importlib.import_module(module).make_parser(), command[3:])
     elif program not in ("tar", "gunzip", "unzip"):  # those are typed in tests/preparation/test_downloads.py
         assert command[:3] == ["python3", "-m", "venv"] or command[0].endswith("tfds") or (ROOT / command[-1]).is_file()
 

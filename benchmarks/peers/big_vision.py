@@ -2,14 +2,13 @@
 
     python -m benchmarks.peers.big_vision IMAGES
 
-beside.py starts it, with a clone of github.com/google-research/big_vision on the path and IMAGES, a folder of JPEG files. Every
-line of standard input is {"pipeline": big_vision's preprocessing, "threads": n, "seconds": s}; it is answered by speed.measure's.
+beside_big_vision.py starts it, with a clone of github.com/google-research/big_vision on the path and IMAGES, a folder of JPEG
+files. A question is (big_vision's preprocessing, threads, seconds); it is answered by what speed.measure returns.
 
 The preprocessing is big_vision's own. Around it stands what its input_pipeline.py has: one tf.data map with a private pool of
 threads, each operation in one, then batches. Like ours here it has its images in memory; in its favour, nothing is shuffled.
 """
 
-import json
 import sys
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,9 @@ from big_vision.pp import (
 )
 from big_vision.pp.archive import randaug  # noqa: F401  registers RandAugment
 
+from benchmarks.peers.process import START
 from mixer_jax.bench.speed import BATCH, measure
+from mixer_jax.worker_process import serve
 
 
 def main(folder: Path) -> None:
@@ -36,10 +37,13 @@ def main(folder: Path) -> None:
         dataset = dataset.map(builder.get_preprocess_fn(pipeline, log_data=False), num_parallel_calls=threads)
         return dataset.batch(BATCH, drop_remainder=True).prefetch(1).with_options(options).as_numpy_iterator()
 
-    print("{}", flush=True)  # ready
-    for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(measure(batches(asked["pipeline"], asked["threads"]), asked["seconds"], asked["threads"])), flush=True)
+    def answer(question: str | tuple[str, int, float]) -> dict:
+        if question == START:
+            return {"images": len(images)}
+        pipeline, threads, seconds = question
+        return measure(batches(pipeline, threads), seconds, threads)
+
+    serve(answer)
 
 
 if __name__ == "__main__":

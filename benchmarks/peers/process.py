@@ -1,62 +1,46 @@
-"""A process of another Python, with libraries that we do not have, which is asked and answers in lines of JSON."""
+"""Another project's program in a process of its own: another Python, with libraries that we do not have."""
 
-import json
 import os
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
 from mixer_jax.errors import UserError
+from mixer_jax.worker_process import WorkerError, WorkerProcess
 
 ROOT = Path(__file__).parents[2]
+START = "start"  # the first question: load what is needed, and say what that showed
+TIMEOUT_SECONDS = 3600  # of one answer: a few steps of a large model take minutes on a slow CPU
 
 
 class Peer(NamedTuple):
-    ready: dict  # what it said first
-    ask: Callable[[dict], dict]
+    """A peer that runs."""
+
+    facts: dict  # its answer to START
+    ask: Callable[[Any], Any]
     process_id: int
 
 
 @contextmanager
-def peer(python: str, runs: str, target: str, arguments: list[str], **environment: str) -> Iterator[Peer]:
-    """benchmarks/peers/RUNS.py, started by a `python` in whose environment `make TARGET` puts what it needs.
+def start_peer(python: str, name: str, target: str, arguments: list[str], **environment: str) -> Iterator[Peer]:
+    """Start benchmarks/peers/NAME.py with `python`, in whose environment `make TARGET` puts what it needs.
 
-    Raises UserError where it cannot be started, or ends before it answers.
+    Raises UserError where it cannot be started, or does not answer.
     """
-    with tempfile.TemporaryFile("w+") as errors:
-        process = _start([python, "-m", f"benchmarks.peers.{runs}", *arguments], environment, errors, target)
-
-        def answer() -> dict:
-            line = process.stdout.readline()
-            if not line:
-                errors.seek(0)
-                last = (errors.read().strip() or "no message").splitlines()[-1]
-                raise UserError(f"{python} does not run {runs}: {last}. `make {target}` makes one that does.")
-            return json.loads(line)
-
-        def ask(question: dict) -> dict:
-            with suppress(BrokenPipeError):  # then there is no answer either
-                print(json.dumps(question), file=process.stdin, flush=True)
-            return answer()
-
-        try:
-            yield Peer(answer(), ask, process.pid)
-        finally:
-            process.kill()
-            process.communicate()
-
-
-def _start(command: list[str], environment: dict[str, str], errors: IO, target: str) -> subprocess.Popen:
     path = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
+    command = [python, "-m", f"benchmarks.peers.{name}", *arguments]
     try:
-        return subprocess.Popen(
-            command, env=os.environ | environment | {"PYTHONPATH": path},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-        )  # fmt: skip
+        worker = WorkerProcess(command, environment | {"PYTHONPATH": path}, TIMEOUT_SECONDS)
     except OSError as error:
-        raise UserError(
-            f"--beside-python={command[0]} cannot be run: {error.strerror}. `make {target}` makes one that can."
-        ) from error
+        raise UserError(f"--python={python} cannot be run: {error.strerror}. `make {target}` makes one that can.") from error
+
+    def ask(question: Any) -> Any:
+        try:
+            return worker.ask(question)
+        except WorkerError as error:
+            last_line = str(error).splitlines()[-1]
+            raise UserError(f"{python} does not run {name}: {last_line}. `make {target}` makes one that does.") from None
+
+    with closing(worker):
+        yield Peer(ask(START), ask, worker.process_id)

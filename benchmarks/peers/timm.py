@@ -2,12 +2,12 @@
 
     python -m benchmarks.peers.timm SETTINGS
 
-beside_timm.py starts it. SETTINGS is JSON: what the config says of model, batch, loss and optimiser. The first line of output has
-the device and what the start cost; then each line of standard input, {"steps": n}, is answered by the seconds that these took.
+beside_timm.py starts it. SETTINGS is JSON: what the config says of model, batch, loss and optimizer. The question START is
+answered by the device and what the start cost; a number of steps, by the seconds that these took.
 
 The work is what ours does: uint8 images already on the device, put into [-1, 1] there; in a step mixup if the config has it, loss
 against soft targets, clipping, Adam or momentum with decoupled decay (of all parameters: timm's recipes leave biases out, which
-is no less work). What makes PyTorch fast is on: all cores or the GPU, fused optimisers, the config's model.dtype by autocast (for
+is no less work). What makes PyTorch fast is on: all cores or the GPU, fused optimizers, the config's model.dtype by autocast (for
 float32 on a GPU TF32, as XLA has it), and torch.compile on a GPU. GELU is timm's own, the exact one.
 """
 
@@ -21,7 +21,9 @@ import time
 import torch
 from torch.nn import functional
 
+from benchmarks.peers.process import START
 from benchmarks.peers.torchvision_standin import standing_in
+from mixer_jax.worker_process import serve
 
 with standing_in():
     from timm.models.mlp_mixer import MlpMixer
@@ -103,12 +105,10 @@ def main(settings: dict) -> None:
         return {"clock": time.perf_counter() - start, "cpu": time.process_time() - cpu_start}
 
     first, after = turn(1)["clock"], turn(2)["clock"] / 2
-    ready = {"device": DEVICE}
+    facts = {"device": DEVICE}
     if CUDA:
-        ready |= {"compile_seconds": round(first - after, 2), "peak_memory_mib": torch.cuda.max_memory_allocated() >> 20}
-    print(json.dumps(ready), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(turn(json.loads(line)["steps"])), flush=True)
+        facts |= {"compile_seconds": round(first - after, 2), "peak_memory_mib": torch.cuda.max_memory_allocated() >> 20}
+    serve(lambda question: facts if question == START else turn(question))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def markdown(name: str, table: dict) -> str:
-    """Of a table of tables.py, by its name; the last line says what estimated it."""
+    """Return a table of tables.py, by its name, as Markdown; the last line says what estimated it."""
     heads, cells = COLUMNS[name]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in table["rows"]]
@@ -40,12 +40,12 @@ def _speed(row: dict) -> list[str]:
         f"{row['model']} {row['stage']}",
         str(row["batch_per_core"]),
         str(row["ours"]),
-        str(row["textbook"]),
+        str(row["reference"]),
         f"{row['ratio']:.2f}",
         str(row["limit"]),
-        f"{row['ours_communicating']}, {row['textbook_communicating']}",
-        f"{row['ours_memory_gib']:.2f}, {row['textbook_memory_gib']:.2f}",
-        f"{row['ours_temporary_gib']:.2f}, {row['textbook_temporary_gib']:.2f}",
+        f"{row['ours_communicating']}, {row['reference_communicating']}",
+        f"{row['ours_memory_gib']:.2f}, {row['reference_memory_gib']:.2f}",
+        f"{row['ours_temporary_gib']:.2f}, {row['reference_temporary_gib']:.2f}",
     ]
 
 
@@ -60,11 +60,11 @@ COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
             "images/s/core",
             "images a core",
             "ours",
-            "textbook",
+            "reference",
             "ratio",
             "limit",
             "with communication",
-            "memory a core, GiB: ours, textbook",
+            "memory a core, GiB: ours, reference",
             "temporaries of it",
         ],
         _speed,
@@ -73,7 +73,7 @@ COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
 
 
 def plot(table: dict, file: Path) -> None:
-    """Estimates of the throughput table against the paper's figures, both logarithmic."""
+    """Draw the estimates of the throughput table against the paper's figures, both logarithmic."""
     from matplotlib.figure import Figure  # heavy, and most tools never need it
 
     figure = Figure(figsize=(6, 6), layout="constrained")
@@ -82,12 +82,12 @@ def plot(table: dict, file: Path) -> None:
     for family, marker in zip(families, "osD", strict=False):
         rows = [row for row in table["rows"] if row["model"].startswith(family)]
         axes.plot([row["paper"] for row in rows], [row["estimate"] for row in rows], marker, label=family)
-    for i, row in enumerate(sorted(table["rows"], key=lambda row: row["paper"])):  # neighbours' names on different sides
-        place, side = ((-7, 3), "right") if i % 2 else ((7, -9), "left")
+    for i, row in enumerate(sorted(table["rows"], key=lambda row: row["paper"])):  # neighbors' names on different sides
+        offset, side = ((-7, 3), "right") if i % 2 else ((7, -9), "left")
         name = row["model"].split()[1]
-        axes.annotate(name, (row["paper"], row["estimate"]), place, textcoords="offset points", fontsize=8, ha=side)
+        axes.annotate(name, (row["paper"], row["estimate"]), offset, textcoords="offset points", fontsize=8, ha=side)
     ends = [min(row["paper"] for row in table["rows"]) / 1.5, max(row["paper"] for row in table["rows"]) * 1.5]
-    axes.plot(ends, ends, color="grey", linewidth=1, label="equal")
+    axes.plot(ends, ends, color="gray", linewidth=1, label="equal")
     axes.set(xscale="log", yscale="log", xlabel="paper, measured on TPU-v3 (images/s/core)")
     axes.set(ylabel=f"estimated by the TPU compiler ({table['estimated_by']})")
     axes.set_title(

@@ -7,23 +7,20 @@ check compiles again what is recorded, and refuses what has become worse.
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mixer_jax.app import read_config
 from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.planning.compiler import Compiler
-from mixer_jax.planning.plan import plan
-from mixer_jax.planning.recipe import CORE_DAYS, THROUGHPUT
+from mixer_jax.planning.plan import PAPER_CORE_DAYS, PAPER_THROUGHPUT, plan
 from mixer_jax.records import Progress
 
 RECORDED = Path(__file__).parent / "recorded"
 WORSE = 0.03  # of a recorded estimate: more than that is refused
-
-ReadConfig = Callable[[str, list[str]], ConfigDict]
-"""(FILE.py:ARG, overrides) -> config: app.read_config."""
 
 FIT_TOPOLOGIES = ("v3:8x8", "v4:4x4x4")
 LARGE_HEAD = ["--config.num_classes=21843"]
@@ -36,35 +33,36 @@ SWEEP = (16, 32, 64, 128, 256)  # images a core; the paper too took each model's
 SPEED_BATCHES = {"B/16": (64, 128, 256), "L/16": (64, 96, 144), "H/14": (64,)}  # in training, images a core
 
 
-def fit(compiler: Compiler, read_config: ReadConfig) -> dict:
-    """Every pre-training config on FIT_TOPOLOGIES, and FIT_EXTRAS: fits or by how much not, time, core-days."""
-    configs = [f"configs/{file}.py:{row}" for file, rows in CORE_DAYS.items() for row in rows]
-    asked = [(place, topology, []) for place in configs for topology in FIT_TOPOLOGIES] + list(FIT_EXTRAS)
+def fit(compiler: Compiler) -> dict:
+    """Return the table of every pre-training config on FIT_TOPOLOGIES, and FIT_EXTRAS: whether it fits, time, core-days."""
+    configs = [f"configs/{file}.py:{row}" for file, rows in PAPER_CORE_DAYS.items() for row in rows]
+    programs = [(config, topology, []) for config in configs for topology in FIT_TOPOLOGIES] + list(FIT_EXTRAS)
     rows = []
-    for place, topology, overrides in _progress(asked):
-        found = plan(compiler, place, read_config(place, overrides), topology)
-        rows.append(_fit_row(found, overrides))
+    for config, topology, overrides in _progress(programs):
+        rows.append(_fit_row(plan(compiler, config, read_config(config, overrides), topology), overrides))
     return _table(compiler, rows)
 
 
-def _fit_row(found: dict, overrides: list[str]) -> dict:
-    row = {"config": found["config"].removeprefix("configs/").replace(".py:", " "), "overrides": " ".join(overrides)}
-    row |= {name: found[name] for name in ("topology", "batch_per_core", "fits")}
-    if not found["fits"]:
-        return row | {"over_gib": found["over_gib"]}
-    row |= {"memory_gib": round(found["memory_gib"], 2), "memory_limit_gib": found["memory_limit_gib"]}
-    row |= {name: float(f"{found[name]:.4g}") for name in ("images_per_sec_per_core", "step_seconds", "hours", "core_days")}
-    return row | {"paper_core_days": found["paper"]["core_days"]}
+def _fit_row(figures: dict, overrides: list[str]) -> dict:
+    row = {"config": figures["config"].removeprefix("configs/").replace(".py:", " "), "overrides": " ".join(overrides)}
+    row |= {name: figures[name] for name in ("topology", "batch_per_core", "fits")}
+    if not figures["fits"]:
+        return row | {"over_gib": figures["over_gib"]}
+    row |= {"memory_gib": round(figures["memory_gib"], 2), "memory_limit_gib": figures["memory_limit_gib"]}
+    row |= {name: float(f"{figures[name]:.4g}") for name in ("images_per_sec_per_core", "step_seconds", "hours", "core_days")}
+    return row | {"paper_core_days": figures["paper"]["core_days"]}
 
 
-def throughput(compiler: Compiler, read_config: ReadConfig) -> dict:
-    """Inference of every model of the paper's column on one TPU-v3 core, the best of SWEEP, beside what the paper measured."""
-    models = [(family, variant) for family, variants in THROUGHPUT.items() for variant in variants]
+def throughput(compiler: Compiler) -> dict:
+    """Return the table of inference on one TPU-v3 core, the best of SWEEP, beside the paper's column."""
+    models = [(family, variant) for family, variants in PAPER_THROUGHPUT.items() for variant in variants]
     rows = []
     for family, variant in _progress(models):
-        found = [plan(compiler, "", _inference(family, variant), "v3:2x2", stage="eval", batch_per_core=batch) for batch in SWEEP]
-        best = max((each for each in found if each["fits"]), key=lambda each: each["images_per_sec_per_core"])
-        estimate, paper = best["images_per_sec_per_core"], THROUGHPUT[family][variant]
+        config = _inference(family, variant)
+        sweep = [plan(compiler, "", config, "v3:2x2", stage="eval", batch_per_core=batch) for batch in SWEEP]
+        fitting = [figures for figures in sweep if figures["fits"]]
+        best = max(fitting, key=lambda figures: figures["images_per_sec_per_core"])
+        estimate, paper = best["images_per_sec_per_core"], PAPER_THROUGHPUT[family][variant]
         rows.append(
             {"model": f"{family} {variant}", "batch_per_core": best["batch_per_core"], "estimate": float(f"{estimate:.4g}")}
             | {"paper": paper, "ratio": round(estimate / paper, 2), "limit_share": round(best["limit_share"], 2)}
@@ -75,33 +73,33 @@ def throughput(compiler: Compiler, read_config: ReadConfig) -> dict:
     }
 
 
-def speed(compiler: Compiler, read_config: ReadConfig) -> dict:
-    """Ours beside the textbook's model (models/reference.py), inference and training, on 8 cores of TPU v3.
+def speed(compiler: Compiler) -> dict:
+    """Return the table of ours beside the reference model, inference and training, on 8 cores of TPU v3.
 
     Of computing alone, and with what the cores send each other. Loss and update are the same for both; images are in patches for
     ours, as it trains, and whole for the other. Memory is all of a core's: its part of the state, the batch, what a step makes
     (temporaries), and the program.
     """
-    asked = [
+    programs = [
         (variant, stage, batch)
         for variant, batches in SPEED_BATCHES.items()
         for stage, batch in [("eval", 64), *(("train", batch) for batch in batches)]
     ]
     rows = []
-    for variant, stage, batch in _progress(asked):
+    for variant, stage, batch in _progress(programs):
         config = _inference("mixer", variant) if stage == "eval" else _training(variant)
-        ours, textbook = (
-            plan(compiler, "", config, "v3:2x2", stage=stage, batch_per_core=batch, reference=reference)
-            for reference in (False, True)
+        ours, reference = (
+            plan(compiler, "", config, "v3:2x2", stage=stage, batch_per_core=batch, reference=is_reference)
+            for is_reference in (False, True)
         )
         row = {"model": variant, "stage": {"eval": "inference", "train": "training step"}[stage], "batch_per_core": batch}
-        for name, found in {"ours": ours, "textbook": textbook}.items():
-            row[name] = round(batch / found["compute_seconds"])
-            row[f"{name}_communicating"] = round(batch / found["step_seconds"])
-            row[f"{name}_memory_gib"] = round(found["memory_gib"], 2)
-            row[f"{name}_temporary_gib"] = round(found["memory_parts_gib"]["activations_and_gradients"], 2)
+        for name, figures in {"ours": ours, "reference": reference}.items():
+            row[name] = round(batch / figures["compute_seconds"])
+            row[f"{name}_communicating"] = round(batch / figures["step_seconds"])
+            row[f"{name}_memory_gib"] = round(figures["memory_gib"], 2)
+            row[f"{name}_temporary_gib"] = round(figures["memory_parts_gib"]["activations_and_gradients"], 2)
         rows.append(
-            row | {"ratio": round(row["ours"] / row["textbook"], 2), "limit": round(ours["limit_images_per_sec_per_core"])}
+            row | {"ratio": round(row["ours"] / row["reference"], 2), "limit": round(ours["limit_images_per_sec_per_core"])}
         )
     return _table(compiler, rows)
 
@@ -109,8 +107,8 @@ def speed(compiler: Compiler, read_config: ReadConfig) -> dict:
 TABLES = {"fit": fit, "throughput": throughput, "speed": speed}
 
 
-def check(compiler: Compiler, read_config: ReadConfig) -> Iterator[str]:
-    """Compiles the recorded programs of the fit table's first topology again. Yields a line for each.
+def check(compiler: Compiler) -> Iterator[str]:
+    """Compile the recorded programs of the fit table's first topology again, and yield a line for each.
 
     Raises UserError when one no longer fits, or its time is worse than recorded by more than WORSE.
     """
@@ -118,20 +116,23 @@ def check(compiler: Compiler, read_config: ReadConfig) -> Iterator[str]:
     worse = []
     for row in _progress(recorded):
         file, _, name = row["config"].partition(" ")
-        place = f"configs/{file}.py:{name}"
-        found = plan(compiler, place, read_config(place, row["overrides"].split()), row["topology"])
-        line, ratio = f"{place} on {row['topology']}: does not fit", math.inf if row["fits"] else 0.0
-        if found["fits"]:
-            ratio = found["step_seconds"] / row["step_seconds"] if row["fits"] else 0.0
-            line = f"{place} on {row['topology']}: fits, step {ratio:.3f} x recorded"
+        config = f"configs/{file}.py:{name}"
+        figures = plan(compiler, config, read_config(config, row["overrides"].split()), row["topology"])
+        line, ratio = f"{config} on {row['topology']}: does not fit", math.inf if row["fits"] else 0.0
+        if figures["fits"]:
+            ratio = figures["step_seconds"] / row["step_seconds"] if row["fits"] else 0.0
+            line = f"{config} on {row['topology']}: fits, step {ratio:.3f} x recorded"
         yield line
         worse += [line] if ratio > 1 + WORSE else []
     if worse:
-        raise UserError("Estimates have become worse than recorded (plan --fit records them anew):\n" + "\n".join(worse))
+        raise UserError(
+            "Estimates have become worse than recorded (`python -m benchmarks.planning fit` records them anew):\n"
+            + "\n".join(worse)
+        )
 
 
 def write(name: str, table: dict, folder: Path = RECORDED) -> None:
-    """NAME.json and NAME.csv."""
+    """Write NAME.json and NAME.csv."""
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(table, indent=1) + "\n")
     fields = list(dict.fromkeys(field for row in table["rows"] for field in row))
@@ -155,7 +156,7 @@ def _inference(family: str, variant: str) -> ConfigDict:
 
 
 def _training(variant: str) -> ConfigDict:
-    """With Adam, clipping and mixup."""
+    """Return the config of a training step with Adam, clipping and mixup."""
     config = _inference("mixer", variant)
     config.optimizer.clip_norm = 1.0
     config.augment.mixup = 0.5
@@ -163,7 +164,7 @@ def _training(variant: str) -> ConfigDict:
 
 
 def _rank_correlation(rows: list[dict]) -> float:
-    """Spearman's, of estimate and paper."""
+    """Return Spearman's rank correlation of estimate and paper."""
     from scipy.stats import spearmanr  # heavy, and most tools never need it
 
     return round(float(spearmanr([row["estimate"] for row in rows], [row["paper"] for row in rows]).statistic), 3)
@@ -173,9 +174,9 @@ def _table(compiler: Compiler, rows: list[dict]) -> dict:
     return {"estimated_by": compiler.version, "rows": rows}
 
 
-def _progress(asked: list) -> Iterator:
-    progress = Progress(len(asked), 0, "program")
-    for done, each in enumerate(asked, 1):
-        yield each
+def _progress(programs: list) -> Iterator:
+    progress = Progress(len(programs), 0, "program")
+    for done, program in enumerate(programs, 1):
+        yield program
         progress.update(done)
     progress.close()

@@ -2,7 +2,7 @@
 
 Stages are timed one after the other in one thread, in CPU time, on the same images, so that they can be added and compared on a
 machine that does other things too. What the whole pipeline takes beyond them is workers and buffers. The whole is timed by the
-clock as well, on one core and on all (pipelines.py), beside big_vision's if that is asked for (beside.py).
+clock as well, on one core and on all, beside Grain's workers on the same examples (pipelines.py, grain_pipeline.py).
 """
 
 import os
@@ -16,28 +16,32 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer_jax import parallel
-from mixer_jax.bench.pipelines import Measure, our_measure, pipeline_speeds, ratios
+from mixer_jax.accelerators import PEAK_FLOPS_PER_SEC
+from mixer_jax.bench.grain_pipeline import grain_measure
+from mixer_jax.bench.pipelines import Measure, clock_ratios, our_measure, pipeline_speeds, ratios
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.source import Source
 from mixer_jax.errors import UserError
 from mixer_jax.models.registry import host_transform, make_model
+from mixer_jax.text_table import format_table
 
 WARM_UP = 8  # images that do not count
 BACKWARD = 2  # a backward pass costs about twice the forward one
-UTILISATION = 0.4  # of a chip's peak, that a training step is taken to reach: an estimate, and the figures say so
+UTILIZATION = 0.4  # of a chip's peak, that a training step is taken to reach: an estimate, and the figures say so
 
 
 def benchmark_input(
     config: ConfigDict, source: Source, num_images: int, device: str, devices: int, others: dict[str, Measure]
 ) -> dict:
-    """CPU time of each stage, the speed of the whole beside that of `others`, and what `devices` would take.
+    """Return the CPU time of each stage, the speed of the whole beside Grain's and `others`, and what `devices` would take.
 
-    `device` is a name of parallel.PEAK_FLOPS_PER_SEC; a host is judged that feeds `devices` of them. UserError for another.
+    `device` is a name of accelerators.PEAK_FLOPS_PER_SEC; a host is judged that feeds `devices` of them. UserError for another.
     """
-    if device not in parallel.PEAK_FLOPS_PER_SEC:
-        raise UserError(f"--device={device}: choose one of {', '.join(parallel.PEAK_FLOPS_PER_SEC)}.")
+    if device not in PEAK_FLOPS_PER_SEC:
+        raise UserError(f"--device={device}: choose one of {', '.join(PEAK_FLOPS_PER_SEC)}.")
     cores = len(os.sched_getaffinity(0))
-    pipelines = pipeline_speeds(config.augment, {"ours": our_measure(source, config)} | others, cores)
+    measures = {"ours": our_measure(source, config), "grain": grain_measure(source, config)} | others
+    pipelines = pipeline_speeds(config.augment, measures, cores)
     seconds = stage_seconds(source, config, num_images)
     whole = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
     rest = whole - sum(seconds.values()) + seconds["to device"]
@@ -46,31 +50,37 @@ def benchmark_input(
     return {
         "image_size": config.image_size,
         "cores": cores,
-        "stage_cpu_ms_per_image": {stage: round(1e3 * each, 6) for stage, each in seconds.items()},
+        "stage_cpu_ms_per_image": {stage: round(1e3 * value, 6) for stage, value in seconds.items()},
         "pipelines": pipelines,
-        "ours_over_others": {name: ratios(speeds) for name, speeds in pipelines.items()},
+        "ours_over_others": {augmentation: ratios(speeds) for augmentation, speeds in pipelines.items()},
+        "ours_over_others_by_clock": {augmentation: clock_ratios(speeds) for augmentation, speeds in pipelines.items()},
         "wanted_images_per_sec": round(wanted, 1),
-        "wanted_is_an_estimate": f"{devices} x {device} at {UTILISATION:.0%} of peak",
+        "wanted_is_an_estimate": f"{devices} x {device} at {UTILIZATION:.0%} of peak",
         "verdict": verdict(seconds, wanted, cores, config.model.variant, f"{devices} x {device}"),
     }
 
 
-def as_text(figures: dict) -> str:
-    """What `benchmark_input` found, for people."""
+def format_benchmark(figures: dict) -> str:
+    """Return what `benchmark_input` returned as text."""
     stages = figures["stage_cpu_ms_per_image"]
     total = sum(stages.values())
-    lines = [f"{'stage':<28}{'images/CPU-s':>13}{'CPU ms/image':>14}{'share':>7}"]
-    for stage, each in (stages | {"all": total}).items():
-        lines.append(f"{stage:<28}{1e3 / each:>13.0f}{each:>14.3f}{each / total:>7.0%}")
-    for name, speeds in figures["pipelines"].items():
-        cores = list(speeds["ours"]["images_per_sec"])
-        clock = "".join(f"{f'{count} core' + 's' * (count != '1'):>11}" for count in cores)
-        lines += ["", f"{name:<28}{'images/CPU-s':>13}   images/s by the clock:{clock}   times"]
-        for whose, speed in speeds.items():
-            clock = "".join(f"{each:>11.0f}" for each in speed["images_per_sec"].values())
-            lines.append(f"{whose:<28}{speed['images_per_cpu_sec']:>13.0f}{'':25}{clock}{speed['speed_up']:>8.2f}")
-        lines += [f"ours / {whose:<21}{each:>13.2f}" for whose, each in figures["ours_over_others"][name].items()]
-    return "\n".join([*lines, "", figures["verdict"]])
+    rows = [("stage", "images/CPU-s", "CPU ms/image", "share")]
+    rows += [(stage, f"{1e3 / ms:.0f}", f"{ms:.3f}", f"{ms / total:.0%}") for stage, ms in (stages | {"all": total}).items()]
+    parts = [format_table(rows), *(_format_pipelines(figures, name) for name in figures["pipelines"]), figures["verdict"]]
+    return "\n\n".join(parts)
+
+
+def _format_pipelines(figures: dict, augmentation: str) -> str:
+    speeds = figures["pipelines"][augmentation]
+    ours_over = [figures[key][augmentation] for key in ("ours_over_others", "ours_over_others_by_clock")]
+    counts = list(speeds["ours"]["images_per_sec"])
+    clocks = [f"images/s, {count} core{'s' * (count != '1')}" for count in counts]
+    rows = [(augmentation, "images/CPU-s", *clocks, "speed-up", "ours by CPU time", "by the clock")]
+    for name, speed in speeds.items():
+        ratio = [f"{by_name[name]:.2f}" for by_name in ours_over if name in by_name]
+        by_clock = (f"{value:.0f}" for value in speed["images_per_sec"].values())
+        rows.append((name, f"{speed['images_per_cpu_sec']:.0f}", *by_clock, f"{speed['speed_up']:.2f}", *ratio))
+    return format_table(rows)
 
 
 def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[str, float]:
@@ -124,12 +134,12 @@ def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
 
 
 def wanted_images_per_sec(config: ConfigDict, device: str, devices: int) -> float:
-    """What training on `devices` takes, from the operations that the model's program has and UTILISATION of their peak."""
+    """What training on `devices` takes, from the operations that the model's program has and UTILIZATION of their peak."""
     shape = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     model = make_model(config.model, config.num_classes)
     params = jax.eval_shape(model.init, jax.random.key(0), shape)
     operations = jax.jit(model.apply).lower(params, shape).cost_analysis()["flops"] * (1 + BACKWARD)
-    return devices * UTILISATION * parallel.PEAK_FLOPS_PER_SEC[device] / operations
+    return devices * UTILIZATION * PEAK_FLOPS_PER_SEC[device] / operations
 
 
 def verdict(seconds: dict[str, float], wanted: float, cores: int, model: str, devices: str) -> str:

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+from ml_collections import ConfigDict
 
+from mixer_jax.config import validate
 from mixer_jax.data.images.augment import inception_crop
 from mixer_jax.data.images.partial_jpeg import supports_partial_decoding
 from mixer_jax.data.images.resize import resize
+from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.data.sources.subset import Subset
 
@@ -23,9 +26,24 @@ def write_photographs(folder: Path, count: int) -> None:
     for i in range(count):
         image = inception_crop(photographs[i % 2], rng, 0.5, 4 / 3, 4 / 3)
         encoded = simplejpeg.encode_jpeg(resize(image, 375, 500), quality=92, colorsubsampling="420")
-        place = folder / f"class_{i % 2}" / f"{i}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(encoded)
+        file = folder / f"class_{i % 2}" / f"{i}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded)
+
+
+def open_images(config: ConfigDict, source: str, num_images: int, folder: Path, *, repeated: bool = False) -> Source:
+    """Return what an input pipeline is measured on: the data of `config`, which is changed to `source` if that is given.
+
+    "photographs" are written into `folder`. They, and with `repeated` any data, are the first `num_images` over and over.
+    """
+    if source == "photographs":
+        write_photographs(folder, 64)
+        config.data.update(source=f"folder:{folder}", split="")
+    elif source:
+        config.data.source = source
+    validate(config)
+    images = open_source(config.data)
+    return Repeated(images, num_images) if source == "photographs" or repeated else images
 
 
 class Repeated(Subset):

@@ -1,6 +1,6 @@
 """The speed of whole input pipelines, ours and others', on the same images. Not here: that of their stages (input.py).
 
-Those that are compared take turns, so that what else happens on the machine hits all of them.
+Pipelines that are compared take turns, so that what else happens on the machine hits all of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,61 +24,80 @@ Measure = Callable[[ConfigDict, int, float], dict[str, float]]
 """(config.augment, cores, seconds) -> what speed.measure returns."""
 
 
-def our_measure(source: Source, config: ConfigDict) -> Measure:
-    """Of the batches that training takes from `source`. Pipelines that were asked for stay, and wait for the next time."""
-    pipelines: dict[tuple[str, int], Iterator[Batch]] = {}
+def measure_of(make_batches: Callable[[ConfigDict, int], Iterator]) -> Measure:
+    """Return the measure of the batches that `make_batches` makes from (config.augment, cores).
 
-    def ours(augment: ConfigDict, cores: int, seconds: float) -> dict[str, float]:
+    A pipeline is made when it is first asked for. It then stays, and waits for the next time.
+    """
+    pipelines: dict[tuple[str, int], Iterator] = {}
+
+    def measure_pipeline(augment: ConfigDict, cores: int, seconds: float) -> dict[str, float]:
         key = augment.to_json(), cores
         if key not in pipelines:
-            loader = config.loader.copy_and_resolve_references()
-            loader.update(workers=cores, prefetch=2 * BATCH)
-            pipelines[key] = train_batches(
-                source, train_transform(augment, config.image_size, host_transform(config.model)), loader, seed=config.seed,
-                batch_size=BATCH, batch_indices=np.arange(BATCH), steps=range(10**6), unreadable=UnreadableImages(),
-            )  # fmt: skip
+            pipelines[key] = make_batches(augment, cores)
         return measure(pipelines[key], seconds, cores)
 
-    return ours
+    return measure_pipeline
+
+
+def our_measure(source: Source, config: ConfigDict) -> Measure:
+    """Return the measure of the batches that training takes from `source`."""
+
+    def make_batches(augment: ConfigDict, cores: int) -> Iterator[Batch]:
+        loader = config.loader.copy_and_resolve_references()
+        loader.update(workers=cores, prefetch=2 * BATCH)
+        return train_batches(
+            source, train_transform(augment, config.image_size, host_transform(config.model)), loader, seed=config.seed,
+            batch_size=BATCH, batch_indices=np.arange(BATCH), steps=range(10**6), unreadable=UnreadableImages(),
+        )  # fmt: skip
+
+    return measure_of(make_batches)
 
 
 def pipeline_speeds(augment: ConfigDict, measures: dict[str, Measure], cores: int) -> dict[str, dict[str, dict]]:
-    """{pipeline: {whose: speed}}, medians over ROUNDS. The pipelines are `augment` without RandAugment and, if it has that, with.
+    """Return {augmentation: {name of a measure: speed}}, medians over ROUNDS.
 
-    A speed has "images_per_cpu_sec", on one core, "images_per_sec", by the clock, on {"1", str(cores)} cores with as many
-    workers, and "speed_up", the last over the first.
+    The augmentations are `augment` without RandAugment and, if it has that, with. A speed has "images_per_cpu_sec", on one core,
+    "images_per_sec", by the clock, on {"1", str(cores)} cores with as many workers, and "speed_up", the last over the first.
     """
     crop = "crop + flip" if augment.flip else "crop"
-    pipelines = {crop: without_randaugment(augment)}
+    augmentations = {crop: without_randaugment(augment)}
     if augment.randaugment_layers:
-        pipelines[f"{crop} + RandAugment"] = augment
-    numbers = sorted({1, cores})
-    asked = [(name, count, whose) for name in pipelines for count in numbers for whose in measures]
-    found = {each: [] for each in asked}
-    progress = Progress(ROUNDS * len(asked), 0, "measurement")
-    for done, (name, count, whose) in enumerate(asked * ROUNDS, 1):
-        found[name, count, whose].append(measures[whose](pipelines[name], count, ROUND_SECONDS))
-        progress.update(done, f"{name}, {whose}, {count} core{'s' * (count > 1)}")
+        augmentations[f"{crop} + RandAugment"] = augment
+    core_counts = sorted({1, cores})
+    keys = [(augmentation, count, name) for augmentation in augmentations for count in core_counts for name in measures]
+    measured = {key: [] for key in keys}
+    progress = Progress(ROUNDS * len(keys), 0, "measurement")
+    for done, (augmentation, count, name) in enumerate(keys * ROUNDS, 1):
+        measured[augmentation, count, name].append(measures[name](augmentations[augmentation], count, ROUND_SECONDS))
+        progress.update(done, f"{augmentation}, {name}, {count} core{'s' * (count > 1)}")
     progress.close()
 
     def middle(figure: str, *key) -> float:
-        return round(median(each[figure] for each in found[key]), 1)
+        return round(median(speed[figure] for speed in measured[key]), 1)
 
-    def speed(name: str, whose: str) -> dict:
-        by_clock = {str(count): middle("images_per_sec", name, count, whose) for count in numbers}
+    def speed(augmentation: str, name: str) -> dict:
+        by_clock = {str(count): middle("images_per_sec", augmentation, count, name) for count in core_counts}
         return {
-            "images_per_cpu_sec": middle("images_per_cpu_sec", name, 1, whose),
+            "images_per_cpu_sec": middle("images_per_cpu_sec", augmentation, 1, name),
             "images_per_sec": by_clock,
             "speed_up": round(by_clock[str(cores)] / by_clock["1"], 2),
         }
 
-    return {name: {whose: speed(name, whose) for whose in measures} for name in pipelines}
+    return {augmentation: {name: speed(augmentation, name) for name in measures} for augmentation in augmentations}
 
 
 def ratios(speeds: dict[str, dict]) -> dict[str, float]:
-    """{whose: images of ours over theirs in the same CPU time} of one pipeline."""
+    """Return, for each other pipeline, the images of ours over its own in the same CPU time."""
     ours, *others = speeds
     return {other: round(speeds[ours]["images_per_cpu_sec"] / speeds[other]["images_per_cpu_sec"], 3) for other in others}
+
+
+def clock_ratios(speeds: dict[str, dict]) -> dict[str, float]:
+    """Return, for each other pipeline, the images of ours over its own by the clock, on all cores."""
+    all_cores = {name: list(speed["images_per_sec"].values())[-1] for name, speed in speeds.items()}
+    ours, *others = speeds
+    return {other: round(all_cores[ours] / all_cores[other], 3) for other in others}
 
 
 def without_randaugment(augment: ConfigDict) -> ConfigDict:

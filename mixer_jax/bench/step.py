@@ -3,27 +3,26 @@
 First each of ours starts alone, in a new process and with an empty cache of compiled programs: what compiling takes, the memory,
 and the time until the first step is done. Ours starts once more with the cache that this left, as a run that is taken up again.
 Then all take turns in one run, so that what else happens on the machine hits all of them; figures are medians over the turns.
-Batches are random: no data set is read. Not here: what is timed (work.py), and timm's side (beside_timm.py).
+Batches are random: no data set is read. Not here: what is timed (contestants.py).
 """
 
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from statistics import median
 from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks.timm_model import require_same_device, timm
-from mixer_jax import parallel
-from mixer_jax.bench.alone import alone
-from mixer_jax.bench.work import contestants, work_of
+from mixer_jax import accelerators, parallel
+from mixer_jax.bench.contestants import contestant_names, make_contestant
+from mixer_jax.bench.fresh_process import run_in_fresh_process
 from mixer_jax.config import validate
 from mixer_jax.errors import UserError
 from mixer_jax.records import Progress
+from mixer_jax.text_table import format_table
 from mixer_jax.training.memory import resident_bytes
 
 ROUNDS = 7
@@ -32,7 +31,7 @@ by_cpu_time: cores that others use do not count. compile_seconds: with an empty 
 process to the end of its first {what}; restart_seconds: the same, once the cache has the compiled program. peak_memory_mib: the
 most that {memory_of} held. The machine's load was {load_before} before; where others compute too, PyTorch's threads wait for each
 other after every operation: put OMP_WAIT_POLICY=PASSIVE in front, so that waiting costs no CPU time, and read by_cpu_time."""
-PLAIN = "\nours_plain is without dropout, stochastic depth and remat, as the others are."
+COMPARABLE = "\nours_comparable is without dropout, stochastic depth and remat, as the others are."
 
 
 class Seconds(NamedTuple):
@@ -44,32 +43,27 @@ Turn = Callable[[int], Seconds]
 """Does that many steps, or batches."""
 
 
-def benchmark(kind: str, config: ConfigDict, num_steps: int, timm_python: str = "") -> dict:
-    """Figures of a "step" or of "predict", by who it is, `num_steps` in each turn; timm is among them with a Python that has it.
+def benchmark(kind: str, config: ConfigDict, num_steps: int, others: dict[str, tuple[Turn, dict[str, float]]]) -> dict:
+    """Return the figures of a "step" or of "predict" by contestant, with `num_steps` in each turn.
 
-    Raises UserError for a config or a Python that cannot be.
+    `others` are programs of other projects by name: a turn of each, and the figures of its start.
+
+    Raises UserError for an impossible config or number of steps.
     """
     validate(config)
     if num_steps < 1:
         raise UserError(f"--steps={num_steps}: a turn must have at least 1.")
     load_before = round(os.getloadavg()[0], 2)
-    with ExitStack() as stack:
-        starts, turns, flops = {}, {}, {}
-        if timm_python:
-            turn, begun = stack.enter_context(timm(timm_python, kind, config))
-            device = begun.pop("device")
-        for whose in contestants(kind, config):
-            starts[whose] = starts_alone(kind, whose, config)
-        mesh = parallel.make_mesh(config.parallel.fsdp)
-        for whose in starts:
-            work = work_of(kind, whose, config, mesh)
-            turns[whose], flops[whose] = _timed(work.run), work.flops
-        if timm_python:
-            require_same_device(device)
-            starts["timm"], turns["timm"] = begun, lambda count: Seconds(**turn(count))
-        taken = take_turns(turns, num_steps)
+    names = contestant_names(kind, config)
+    starts = {name: measure_starts(kind, name, config) for name in names} | {name: start for name, (_, start) in others.items()}
+    mesh = parallel.make_mesh(config.parallel.fsdp)
+    turns, flops = {}, {}
+    for name in names:
+        contestant = make_contestant(kind, name, config, mesh)
+        turns[name], flops[name] = _make_turn(contestant.run), contestant.flops
+    seconds = take_turns(turns | {name: turn for name, (turn, _) in others.items()}, num_steps)
+    compared = seconds["ours_comparable" if "ours_comparable" in seconds else "ours"]
     model, device = config.model, jax.devices()[0]
-    compared = taken["ours_plain" if "ours_plain" in taken else "ours"]
     return {
         "what": kind,
         "model": f"{model.family} {model.variant}, {config.image_size} px, {config.num_classes} classes, {model.dtype}",
@@ -78,88 +72,92 @@ def benchmark(kind: str, config: ConfigDict, num_steps: int, timm_python: str = 
         "devices": mesh.size,
         "load_before": load_before,
         "figures": {
-            whose: speed(config.batch_size, taken[whose], flops.get(whose))
-            | ({} if whose.startswith("ours") else ratios(compared, taken[whose]))
-            | starts[whose]
-            for whose in taken
+            name: speed(config.batch_size, seconds[name], flops.get(name))
+            | ({} if name.startswith("ours") else ratios(compared, seconds[name]))
+            | starts[name]
+            for name in seconds
         },
         "memory_of": "a device" if device.memory_stats() else "the process, with Python and its libraries,",
     }
 
 
-def starts_alone(kind: str, whose: str, config: ConfigDict) -> dict[str, float]:
-    """`start` in a new process and, of ours, in another one after it, which finds the compiled program in the cache."""
+def measure_starts(kind: str, name: str, config: ConfigDict) -> dict[str, float]:
+    """Return `start` of a new process and, of ours, of another one after it, which finds the compiled program in the cache."""
     with tempfile.TemporaryDirectory() as cache:
-        figures = alone(cache, start, kind, whose, config, time.time())
-        if whose == "ours":
-            figures["restart_seconds"] = alone(cache, start, kind, whose, config, time.time())["start_seconds"]
+        figures = run_in_fresh_process(cache, start, kind, name, config, time.time())
+        if name == "ours":
+            restart = run_in_fresh_process(cache, start, kind, name, config, time.time())
+            figures["restart_seconds"] = restart["start_seconds"]
     return figures
 
 
-def start(kind: str, whose: str, config: ConfigDict, began: float) -> dict[str, float]:
-    """Of this new process, which was started at `began` (time.time()): seconds and MiB until the first steps are done."""
+def start(kind: str, name: str, config: ConfigDict, start_time: float) -> dict[str, float]:
+    """Return the seconds and MiB that this new process, started at `start_time` (time.time()), took until its first steps."""
     parallel.initialize(distributed=False, coordinator="", num_processes=0, process_id=-1)
     mesh = parallel.make_mesh(config.parallel.fsdp)
-    work = work_of(kind, whose, config, mesh)
-    work.run(1)
-    start_seconds = time.time() - began
-    work.run(2)
+    contestant = make_contestant(kind, name, config, mesh)
+    contestant.run(1)
+    start_seconds = time.time() - start_time
+    contestant.run(2)
     on_devices = [stats["peak_bytes_in_use"] for device in jax.local_devices() if (stats := device.memory_stats())]
     return {
-        "compile_seconds": round(work.compile_seconds, 2),
+        "compile_seconds": round(contestant.compile_seconds, 2),
         "start_seconds": round(start_seconds, 2),
         "peak_memory_mib": max(on_devices, default=resident_bytes("VmHWM")) >> 20,
     }
 
 
-def _timed(run: Callable[[int], None]) -> Turn:
+def _make_turn(run: Callable[[int], None]) -> Turn:
     def turn(count: int) -> Seconds:
-        began, cpu_began = time.perf_counter(), time.process_time()
+        clock_start, cpu_start = time.perf_counter(), time.process_time()
         run(count)
-        return Seconds(time.perf_counter() - began, time.process_time() - cpu_began)
+        return Seconds(time.perf_counter() - clock_start, time.process_time() - cpu_start)
 
     return turn
 
 
 def take_turns(turns: dict[str, Turn], num_steps: int) -> dict[str, list[Seconds]]:
-    """{whose: each of its ROUNDS turns, a step of it}, after a first turn that does not count. Who comes first alternates."""
-    taken = {whose: [] for whose in turns}
+    """Return the seconds a step of each contestant's ROUNDS turns, after a first turn that does not count.
+
+    Who comes first alternates.
+    """
+    seconds: dict[str, list[Seconds]] = {name: [] for name in turns}
     progress = Progress(ROUNDS + 1, 0, "round")
     for done in range(ROUNDS + 1):
-        for whose, turn in list(turns.items())[:: (-1) ** done]:
-            taken[whose].append(Seconds(*(seconds / num_steps for seconds in turn(num_steps))))
+        for name, turn in list(turns.items())[:: (-1) ** done]:
+            seconds[name].append(Seconds(*(total / num_steps for total in turn(num_steps))))
         progress.update(done + 1)
     progress.close()
-    return {whose: seconds[1:] for whose, seconds in taken.items()}
+    return {name: counted for name, (_, *counted) in seconds.items()}
 
 
-def speed(batch_size: int, taken: list[Seconds], flops: float | None) -> dict[str, float | None]:
-    """`flops` are of one step on one device; None where they are not counted."""
-    clock = median(seconds.clock for seconds in taken)
+def speed(batch_size: int, seconds: list[Seconds], flops: float | None) -> dict[str, float | None]:
+    """Return the figures of some turns. `flops` are of one step on one device; None where they are not counted."""
+    clock = median(turn.clock for turn in seconds)
     figures = {"images_per_sec": round(batch_size / clock, 2)}
     if jax.default_backend() == "cpu":
-        figures["images_per_cpu_sec"] = round(batch_size / median(seconds.cpu for seconds in taken), 2)
+        figures["images_per_cpu_sec"] = round(batch_size / median(turn.cpu for turn in seconds), 2)
     if flops is not None:
-        peak = parallel.peak_flops_per_sec()
+        peak = accelerators.peak_flops_per_sec(jax.devices()[0].device_kind)
         figures["gflops_per_sec_per_device"] = round(flops / clock / 1e9, 2)
         figures["mfu"] = round(flops / clock / peak, 4) if peak else None
     return figures
 
 
-def ratios(ours: list[Seconds], theirs: list[Seconds]) -> dict[str, float]:
-    """How many times as fast ours is, the median over the turns."""
-    times = [(b.clock / a.clock, b.cpu / a.cpu) for a, b in zip(ours, theirs, strict=True)]
-    clock, cpu = (round(median(each), 3) for each in zip(*times, strict=True))
-    return {"ours_is_times_as_fast": clock} | ({"by_cpu_time": cpu} if jax.default_backend() == "cpu" else {})
+def ratios(ours: list[Seconds], other: list[Seconds]) -> dict[str, float]:
+    """Return how many times as fast ours is, the median over the turns."""
+    pairs = list(zip(ours, other, strict=True))
+    figures = {"ours_is_times_as_fast": round(median(b.clock / a.clock for a, b in pairs), 3)}
+    if jax.default_backend() == "cpu":
+        figures["by_cpu_time"] = round(median(b.cpu / a.cpu for a, b in pairs), 3)
+    return figures
 
 
-def as_text(figures: dict) -> str:
-    """What `benchmark` found, for people: a line for each figure, a column for each of those compared."""
+def format_benchmark(figures: dict) -> str:
+    """Return what `benchmark` returned as text: a line for each figure, a column for each contestant."""
     columns = figures["figures"]
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    lines = ["{what} of {model}; batches of {batch_size} on {devices} x {device}".format(**figures), ""]
-    lines.append(" " * 28 + "".join(f"{whose:>12}" for whose in columns))
-    for name in names:
-        cells = (column.get(name) for column in columns.values())
-        lines.append(f"{name:<28}" + "".join(f"{'-' if cell is None else cell:>12}" for cell in cells))
-    return "\n".join(lines) + "\n" + (PLAIN if "ours_plain" in columns else "") + EXPLANATION.format(**figures)
+    table = format_table([("", *columns), *((name, *(column.get(name) for column in columns.values())) for name in names)])
+    head = "{what} of {model}; batches of {batch_size} on {devices} x {device}".format(**figures)
+    note = COMPARABLE if "ours_comparable" in columns else ""
+    return f"{head}\n\n{table}\n{note}{EXPLANATION.format(**figures)}"

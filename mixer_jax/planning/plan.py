@@ -4,23 +4,40 @@ Every figure is an estimate: the TPU compiler's (cycles, memory), and ours for c
 """
 
 import math
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from mixer_jax.config import validate
 from mixer_jax.errors import UserError
 from mixer_jax.planning.compiler import Compiler
-from mixer_jax.planning.estimate import DAY_SECONDS, figures
-from mixer_jax.planning.recipe import THROUGHPUT, paper_core_days, total_steps
+from mixer_jax.planning.estimate import DAY_SECONDS, estimate, total_steps
 from mixer_jax.planning.topology import generation, num_devices
 from mixer_jax.planning.worker import Request
+from mixer_jax.text_table import format_table
 
 COSTLIEST = 10  # layers that are printed
+
+# Table 3 of arXiv 2105.01601, images/s/core: inference, measured by its authors on TPU-v3, the best of a sweep of batch sizes.
+PAPER_THROUGHPUT = {
+    "mixer": {"S/32": 11489, "B/32": 4208, "S/16": 3994, "B/16": 1384, "L/32": 1314, "L/16": 419, "H/14": 194},
+    "vit": {"B/16": 861, "L/16": 280, "H/14": 87},
+    "resnet": {"R50x1": 2159, "R152x1": 932, "R50x2": 890, "R152x2": 356},
+}
+
+# Table 3, TPU-v3 core-days of pre-training. On ImageNet and ImageNet-21k its authors extrapolated them from JFT-300M.
+PAPER_CORE_DAYS = {
+    "pretrain_imagenet": {"B/16": 10, "L/16": 40},
+    "pretrain_imagenet21k": {"B/16": 150, "L/16": 410},
+    "pretrain_jft300m": {
+        "S/32": 10, "S/16": 30, "B/32": 50, "B/16": 80, "L/32": 120, "L/16": 230, "L/16-14ep": 450, "H/14": 1010,
+    },
+}  # fmt: skip
 
 
 def plan(
     compiler: Compiler,
-    place: str,
+    config_file: str,
     config: ConfigDict,
     topology: str,
     *,
@@ -30,10 +47,21 @@ def plan(
     num_examples: int = 0,
     reference: bool = False,
 ) -> dict:
-    """The figures of estimate.figures and, in training, of the whole recipe. `place` is FILE.py:ARG, for the paper's row.
+    """Return the figures of estimate.estimate and, in training, of the whole recipe.
 
-    With batch_per_core the global batch is that times the devices, and the recipe has the images of its config all the same.
-    Raises UserError for a config or a topology that cannot be, and when the compiler fails.
+    Args:
+        compiler: compiles the program.
+        config_file: FILE.py:ARG, which names the paper's row.
+        config: what it made, with overrides.
+        topology: such as v3:8x8.
+        num_slices: how many of these, joined by a slower network.
+        stage: "train", the training step, or "eval", inference.
+        batch_per_core: images on each device in place of the config's batch; the recipe has the images of its config all the
+            same.
+        num_examples: training images, where the source's are not known.
+        reference: compile the reference model in place of ours.
+
+    Raises UserError for an impossible config or topology, and when the compiler fails.
     """
     validate(config)
     config = config.copy_and_resolve_references()
@@ -48,59 +76,69 @@ def plan(
             "--batch-per-core=N."
         )
     request = Request(config, topology, num_slices, stage, reference)
-    found = figures(compiler.compile(request), generation(topology), config.batch_size // devices)
+    figures = estimate(compiler.compile(request), generation(topology), config.batch_size // devices)
     paper = {
-        "images_per_sec_per_core": THROUGHPUT.get(config.model.family, {}).get(config.model.variant),
-        "core_days": paper_core_days(place),
+        "images_per_sec_per_core": PAPER_THROUGHPUT.get(config.model.family, {}).get(config.model.variant),
+        "core_days": paper_core_days(config_file),
     }
     recipe = {}
-    if stage == "train" and found["fits"]:
+    if stage == "train" and figures["fits"]:
         steps = math.ceil(images / config.batch_size)
-        seconds = steps * found["step_seconds"]
+        seconds = steps * figures["step_seconds"]
         recipe = {"steps": steps, "hours": seconds / 3600, "core_days": seconds * devices / DAY_SECONDS}
     about = {
-        "config": place, "topology": topology, "slices": num_slices, "stage": stage, "fsdp": config.parallel.fsdp,
+        "config": config_file, "topology": topology, "slices": num_slices, "stage": stage, "fsdp": config.parallel.fsdp,
         "remat": config.model.remat, "accumulation_steps": config.accumulation_steps,
         "estimated_by": compiler.version,
     }  # fmt: skip
-    return about | found | recipe | {"paper": paper}
+    return about | figures | recipe | {"paper": paper}
 
 
-def as_text(found: dict) -> str:
-    """What `plan` returned, for people."""
-    pod = f"{found['slices']} x {found['topology']}" if found["slices"] > 1 else found["topology"]
-    head = f"{found['config']} on {pod}: {found['devices']} devices, {found['batch_per_core']} images on each, {found['stage']}"
-    source = f"Estimated by the TPU compiler ({found['estimated_by']}); communication by us, from the links' speed."
-    if not found["fits"]:
-        over = f" It is {found['over_gib']:.2f} GiB too much." if found["over_gib"] else ""
-        return f"{head}\nDoes not fit.{over} {found['reason']}\n`plan --search` finds what does.\n{source}"
-    share = found["communication_seconds"] / found["step_seconds"]
-    lines = [head, ""]
-    lines += [
-        row("fits", f"{found['memory_gib']:.2f} of {found['memory_limit_gib']:g} GiB a core"),
-        *(row(f"  {name.replace('_', ' ')}", f"{gib:.2f} GiB") for name, gib in found["memory_parts_gib"].items()),
-        row("operations an image", f"{found['gflops_per_image']:.1f} GFLOP"),
-        row("step", f"{found['step_seconds'] * 1e3:.1f} ms, {share:.0%} of them communication"),
-        row("cycles", f"{found['cycles']:,}"),
-        row("images/s/core", f"{found['images_per_sec_per_core']:.0f}, {found['limit_share']:.0%} of the matrix units' limit"),
+def paper_core_days(config_file: str) -> float | None:
+    """Return the paper's core-days of the row that FILE.py:ARG stands for."""
+    file, _, row = config_file.partition(":")
+    return PAPER_CORE_DAYS.get(Path(file).stem, {}).get(row)
+
+
+def format_plan(figures: dict) -> str:
+    """Return what `plan` returned as text."""
+    pod = f"{figures['slices']} x {figures['topology']}" if figures["slices"] > 1 else figures["topology"]
+    devices = f"{figures['devices']} devices, {figures['batch_per_core']} images on each"
+    head = f"{figures['config']} on {pod}: {devices}, {figures['stage']}"
+    source = f"Estimated by the TPU compiler ({figures['estimated_by']}); communication by us, from the links' speed."
+    if not figures["fits"]:
+        over = f" It is {figures['over_gib']:.2f} GiB too much." if figures["over_gib"] else ""
+        return f"{head}\nDoes not fit.{over} {figures['reason']}\n`plan --search` finds what does.\n{source}"
+    table = format_table(_program_rows(figures) + _recipe_rows(figures), "<<")
+    costliest = list(figures["layers"].items())[:COSTLIEST]
+    layers = format_table([(f"  {layer}", f"{count / figures['cycles']:.1%}") for layer, count in costliest], "<<")
+    layers_head = f"The {COSTLIEST} costliest layers (all blocks together), share of cycles"
+    return f"{head}\n\n{table}\n\n{layers_head}\n{layers}\n\n{source}"
+
+
+def _program_rows(figures: dict) -> list[tuple[str, str]]:
+    share = figures["communication_seconds"] / figures["step_seconds"]
+    rows = [
+        ("fits", f"{figures['memory_gib']:.2f} of {figures['memory_limit_gib']:g} GiB a core"),
+        *((f"  {name.replace('_', ' ')}", f"{gib:.2f} GiB") for name, gib in figures["memory_parts_gib"].items()),
+        ("operations an image", f"{figures['gflops_per_image']:.1f} GFLOP"),
+        ("step", f"{figures['step_seconds'] * 1e3:.1f} ms, {share:.0%} of them communication"),
+        ("cycles", f"{figures['cycles']:,}"),
+        ("images/s/core", f"{figures['images_per_sec_per_core']:.0f}, {figures['limit_share']:.0%} of the matrix units' limit"),
     ]
-    for name, each in found["collectives"].items():
-        dtypes = ", ".join(f"{dtype} {size / 2**20:.1f}" for dtype, size in each.items() if dtype not in ("count", "bytes"))
-        share = found["collective_shares"][name]
-        lines.append(row(f"  {name}", f"{each['count']} a step, {share:.1%} of its time, MiB: {dtypes}"))
-    if "steps" in found:
-        paper = found["paper"]["core_days"]
-        beside = f" (paper, TPU-v3: {paper:g})" if paper else ""
-        lines.append(
-            row("whole recipe", f"{found['steps']:,} steps, {found['hours']:.1f} h, {found['core_days']:.1f} core-days{beside}")
-        )
-    if found["paper"]["images_per_sec_per_core"]:
-        lines.append(row("paper, TPU-v3, inference, measured", f"{found['paper']['images_per_sec_per_core']:g} images/s/core"))
-    lines += ["", f"The {COSTLIEST} costliest layers (all blocks together), share of cycles"]
-    costliest = list(found["layers"].items())[:COSTLIEST]
-    lines += [row(f"  {layer}", f"{count / found['cycles']:.1%}") for layer, count in costliest]
-    return "\n".join([*lines, "", source])
+    for name, sent in figures["collectives"].items():
+        dtypes = ", ".join(f"{dtype} {size / 2**20:.1f}" for dtype, size in sent.items() if dtype not in ("count", "bytes"))
+        share = figures["collective_shares"][name]
+        rows.append((f"  {name}", f"{sent['count']} a step, {share:.1%} of its time, MiB: {dtypes}"))
+    return rows
 
 
-def row(name: str, value: str) -> str:
-    return f"{name:<48} {value}"
+def _recipe_rows(figures: dict) -> list[tuple[str, str]]:
+    rows, paper = [], figures["paper"]
+    if "steps" in figures:
+        beside = f" (paper, TPU-v3: {paper['core_days']:g})" if paper["core_days"] else ""
+        length = f"{figures['steps']:,} steps, {figures['hours']:.1f} h, {figures['core_days']:.1f} core-days"
+        rows.append(("whole recipe", length + beside))
+    if paper["images_per_sec_per_core"]:
+        rows.append(("paper, TPU-v3, inference, measured", f"{paper['images_per_sec_per_core']:g} images/s/core"))
+    return rows

@@ -4,16 +4,17 @@ from ml_collections import ConfigDict
 
 from mixer_jax.errors import UserError
 from mixer_jax.planning.compiler import Compiler
-from mixer_jax.planning.plan import plan, row
+from mixer_jax.planning.plan import plan
 from mixer_jax.planning.topology import num_devices
 from mixer_jax.records import Progress
+from mixer_jax.text_table import format_table
 
 MOST_COMPILATIONS = 12
 MOST_IMAGES = 1024  # on a device; more never made a matrix unit busier
 
 
-def search(compiler: Compiler, place: str, config: ConfigDict, topology: str, **options) -> dict:
-    """{"flags": what to add to the command of the run, "best": the figures with them, "tried": all, in their order}.
+def search(compiler: Compiler, config_file: str, config: ConfigDict, topology: str, **options) -> dict:
+    """Return {"flags": what to add to the command of the run, "best": the figures with them, "tried": all, in their order}.
 
     First the smallest fsdp that holds the config's own batch on this pod and, with it, no remat rather than remat. Then the
     largest batch with these to an eighth, by doubling and bisection. Raises UserError when nothing fits.
@@ -24,25 +25,26 @@ def search(compiler: Compiler, place: str, config: ConfigDict, topology: str, **
     def attempt(fsdp: int, remat: bool, batch_per_core: int) -> dict:
         changed = config.copy_and_resolve_references()
         changed.parallel.fsdp, changed.model.remat = fsdp, remat
-        tried.append(plan(compiler, place, changed, topology, batch_per_core=batch_per_core, **options))
+        tried.append(plan(compiler, config_file, changed, topology, batch_per_core=batch_per_core, **options))
         progress.update(len(tried), f"fsdp {fsdp}, remat {remat}, {batch_per_core} images a device")
         return tried[-1]
 
     devices = num_devices(topology) * options.get("num_slices", 1)
     own = max(1, config.batch_size // devices)
     settings = [(2**power, remat) for power in range(devices.bit_length()) if devices % 2**power == 0 for remat in (False, True)]
-    best = next((found for fsdp, remat in settings[:MOST_COMPILATIONS] if (found := attempt(fsdp, remat, own))["fits"]), None)
+    attempts = (attempt(fsdp, remat, own) for fsdp, remat in settings[:MOST_COMPILATIONS])
+    best = next((figures for figures in attempts if figures["fits"]), None)
     if not best:
         raise UserError(
-            f"{place} does not fit on {topology} with {own} images a device, fsdp up to {tried[-1]['fsdp']} and remat. "
+            f"{config_file} does not fit on {topology} with {own} images a device, fsdp up to {tried[-1]['fsdp']} and remat. "
             "Take a larger pod, or a smaller batch_size."
         )
     fits, too_large = own, None
     while len(tried) < MOST_COMPILATIONS and fits < MOST_IMAGES and (not too_large or too_large - fits > max(1, fits // 8)):
         batch = (fits + too_large) // 2 if too_large else 2 * fits
-        found = attempt(best["fsdp"], best["remat"], batch)
-        if found["fits"]:
-            best, fits = found, batch
+        figures = attempt(best["fsdp"], best["remat"], batch)
+        if figures["fits"]:
+            best, fits = figures, batch
         else:
             too_large = batch
     progress.close()
@@ -50,23 +52,20 @@ def search(compiler: Compiler, place: str, config: ConfigDict, topology: str, **
     return {"flags": flags, "best": best, "tried": tried}
 
 
-def as_text(found: dict) -> str:
-    """What `search` returned, for people."""
-    lines = [f"{'fsdp':>6}{'remat':>7}{'images a core':>15}{'GiB a core':>16}{'images/s/core':>15}"]
-    for each in found["tried"]:
-        size = f"{each['memory_gib']:.2f}" if each["fits"] else "does not fit"
-        speed = f"{each['images_per_sec_per_core']:.0f}" if each["fits"] else ""
-        lines.append(f"{each['fsdp']:>6}{each['remat']!s:>7}{each['batch_per_core']:>15}{size:>16}{speed:>15}")
-    best = found["best"]
+def format_search(result: dict) -> str:
+    """Return what `search` returned as text."""
+    rows = [("fsdp", "remat", "images a core", "GiB a core", "images/s/core")]
+    for figures in result["tried"]:
+        size = f"{figures['memory_gib']:.2f}" if figures["fits"] else "does not fit"
+        speed = f"{figures['images_per_sec_per_core']:.0f}" if figures["fits"] else ""
+        rows.append((figures["fsdp"], figures["remat"], figures["batch_per_core"], size, speed))
+    best = result["best"]
+    largest = f"{best['batch_per_core']} images a core, {best['memory_gib']:.2f} of {best['memory_limit_gib']:g} GiB"
     return "\n".join(
         [
-            *lines,
+            format_table(rows, ">"),
             "",
-            row(
-                "largest batch",
-                f"{best['batch_per_core']} images a core, {best['memory_gib']:.2f} of {best['memory_limit_gib']:g} GiB",
-            ),
-            row("flags", found["flags"]),
+            format_table([("largest batch", largest), ("flags", result["flags"])], "<<"),
             "Another batch size is another recipe: the learning rate is the paper's for 4096.",
             f"Estimated by the TPU compiler ({best['estimated_by']}).",
         ]

@@ -1,4 +1,4 @@
-"""The process that has the TPU compiler: pickled requests on standard input, pickled answers on standard output.
+"""The process that has the TPU compiler: it is given requests, and answers with what the compiler says of each program.
 
 compiler.py starts it, so that no other process ever loads libtpu, and a compiler that hangs or crashes takes nothing with it. It
 compiles what train.py compiles (program.lower_step) or what evaluators call (predict), for devices that are not there.
@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import pickle
 import sys
 import time
 from pathlib import Path
@@ -19,12 +18,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax import parallel
-from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.planning import hlo
 from mixer_jax.planning.topology import devices
 from mixer_jax.storage import write_json
 from mixer_jax.training.program import Program, make_program, reference_program
+from mixer_jax.worker_process import serve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +55,9 @@ def compile_program(request: Request, cache: Path, compiler: str) -> dict:
     file = cache / (hashlib.sha256(text.encode() + Path(hlo.__file__).read_bytes()).hexdigest() + ".json")
     if file.exists():
         return known | json.loads(file.read_text()) | {"cached": True}
-    found = compiled_costs(lowered, config.accumulation_steps if trained else 1)
-    write_json(file, found)
-    return known | found | {"cached": False}
+    costs = compiled_costs(lowered, config.accumulation_steps if trained else 1)
+    write_json(file, costs)
+    return known | costs | {"cached": False}
 
 
 def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
@@ -107,23 +106,8 @@ def state_bytes(program: Program, mesh: Mesh, stage: str) -> dict[str, int]:
 
 
 def main() -> None:
-    """Answers until its input ends. An answer is ("ok", a dict), ("refused", a UserError's text) or ("failed", an error's)."""
     cache, compiler = Path(sys.argv[1]), sys.argv[2]
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the compiler prints is no answer
-    while True:
-        try:
-            request = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            answer = "ok", compile_program(request, cache, compiler)
-        except UserError as error:
-            answer = "refused", str(error)
-        except Exception as error:  # whatever the compiler raises is the answer
-            answer = "failed", f"{type(error).__name__}: {error}"
-        pickle.dump(answer, answers)
-        answers.flush()
+    serve(lambda request: compile_program(request, cache, compiler))
 
 
 if __name__ == "__main__":

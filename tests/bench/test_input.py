@@ -40,7 +40,7 @@ def test_what_a_device_takes_is_its_peak_over_the_operations_of_a_step(tiny_conf
     tiny_config.image_size = 224
     wanted = benchmark.wanted_images_per_sec(tiny_config, "TPU v3", 8)
     forward = 2 * 12.6e9  # operations: two for each of the 12.60 G multiply-adds (Table 1's sizes)
-    assert wanted == pytest.approx(8 * benchmark.UTILISATION * 61.5e12 / (3 * forward), rel=0.05)
+    assert wanted == pytest.approx(8 * benchmark.UTILIZATION * 61.5e12 / (3 * forward), rel=0.05)
 
 
 def test_the_verdict_counts_cores_and_names_the_slowest_stage():
@@ -66,6 +66,6 @@ def test_what_the_stages_do_not_explain_is_workers_and_buffers(photographs, tiny
         "to device": 1.0,
         "workers and buffers": 1.0,
     }  # 2 ms without device
-    lines = benchmark.as_text(figures).splitlines()
+    lines = benchmark.format_benchmark(figures).splitlines()
     assert lines[1].split() == ["decode", "1000", "1.000", "33%"] and lines[-1] == figures["verdict"]
     assert ["ours", "500", "510", "900", "1.76"] in [line.split() for line in lines]

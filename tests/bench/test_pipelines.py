@@ -2,18 +2,17 @@
 
 import itertools
 import os
-import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.big_vision_pipeline import big_vision, preprocessing, write_images
 from mixer_jax.bench import pipelines, speed
+from mixer_jax.bench.grain_pipeline import grain_measure
+from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.digits import DigitsSource
-from mixer_jax.data.sources.folder import FolderSource
-from mixer_jax.errors import UserError
+from mixer_jax.models.registry import host_transform
 
-SPEEDS = {"ours": 300.0, "theirs": 200.0}
+SPEEDS = {"ours": 300.0, "other": 200.0}
 
 
 def test_speed_is_images_over_time_once_the_buffers_are_full():
@@ -40,64 +39,44 @@ def test_ours_is_the_stream_that_trains_and_goes_on_where_it_was(tiny_config, mo
     assert (first["image"] == again["image"]).all() and (first["image"] != second["image"]).any()
 
 
+def test_grain_reads_the_same_examples_in_processes_that_count(tiny_config, monkeypatch):
+    children = []
+
+    def first_batch(batches, seconds, cores):
+        batch = next(batches)
+        children.extend(speed._children())
+        return batch
+
+    monkeypatch.setattr(pipelines, "measure", first_batch)
+    tiny_config.augment.update(crop="resize", randaugment_layers=0)  # nothing is random, so that an example can be recognized
+    source = DigitsSource("train")
+    batch = grain_measure(source, tiny_config)(tiny_config.augment, 1, 0.0)
+    ours = pipelines.our_measure(source, tiny_config)(tiny_config.augment, 1, 0.0)
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {name: (x.shape, x.dtype) for name, x in ours.items()}
+    records = map(source.__getitem__, range(len(source)))
+    transform = train_transform(tiny_config.augment, tiny_config.image_size, host_transform(tiny_config.model))
+    known = {(transform(record.image, np.random.default_rng(0)).tobytes(), record.labels) for record in records}
+    examples = {(image.tobytes(), (int(label),)) for image, (label,) in zip(batch["image"], batch["labels"], strict=True)}
+    assert len(examples) > speed.BATCH / 2 and examples <= known
+    assert len(children) >= 1  # a worker of Grain's is among those whose CPU time is counted
+
+
 def test_those_compared_take_turns_at_the_same_work(tiny_config):
     asked = []
 
-    def measure(whose):
+    def measure(name):
         def called(augment, threads, seconds):
-            asked.append((whose, augment.randaugment_layers, threads))
+            asked.append((name, augment.randaugment_layers, threads))
             noise = 1000 * (len(asked) <= len(SPEEDS))  # of the first of each: a median does not mind
-            return {"images_per_cpu_sec": SPEEDS[whose] + noise, "images_per_sec": SPEEDS[whose] * threads}
+            return {"images_per_cpu_sec": SPEEDS[name] + noise, "images_per_sec": SPEEDS[name] * threads}
 
         return called
 
     tiny_config.augment.randaugment_layers = 2
-    found = pipelines.pipeline_speeds(tiny_config.augment, {whose: measure(whose) for whose in SPEEDS}, cores=4)
-    assert [whose for whose, *_ in asked] == pipelines.ROUNDS * 4 * list(SPEEDS)
+    found = pipelines.pipeline_speeds(tiny_config.augment, {name: measure(name) for name in SPEEDS}, cores=4)
+    assert [name for name, *_ in asked] == pipelines.ROUNDS * 4 * list(SPEEDS)
     assert asked[::2] == [("ours", *rest) for _, *rest in asked[1::2]]
     for speeds in found.values():
-        assert speeds["theirs"] == {"images_per_cpu_sec": 200, "images_per_sec": {"1": 200, "4": 800}, "speed_up": 4}
-        assert pipelines.ratios(speeds) == {"theirs": 1.5}
+        assert speeds["other"] == {"images_per_cpu_sec": 200, "images_per_sec": {"1": 200, "4": 800}, "speed_up": 4}
+        assert pipelines.ratios(speeds) == pipelines.clock_ratios(speeds) == {"other": 1.5}
     assert len(found) == 2
-
-
-def test_big_vision_is_asked_for_what_the_config_says(tiny_config):
-    augment = tiny_config.augment
-    augment.update(flip=True, randaugment_layers=2, randaugment_magnitude=15, crop_min_area=0.05)
-    crop, flip, randaugment = preprocessing(augment, 224).split("|")
-    assert crop.startswith("decode_jpeg_and_inception_crop(224, 5.0, 100, 0.75, 1.33") and flip == "flip_lr"
-    assert randaugment == "randaug(2, 15)"
-    assert "randaug" not in preprocessing(pipelines.without_randaugment(augment), 224)
-    augment.crop = "random"
-    with pytest.raises(UserError, match="crop is random"):
-        preprocessing(augment, 224)
-
-
-def test_only_jpegs_can_be_compared(tmp_path: Path):
-    with pytest.raises(UserError, match="digits train record 0 is none"):
-        write_images(DigitsSource("train"), 4, tmp_path)
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """Without big_vision's code, and without TensorFlow beside it."""
-    (tmp_path / "clone/big_vision/pp").mkdir(parents=True)
-    (tmp_path / "clone/big_vision/pp/builder.py").write_text("")
-    (tmp_path / "clone/tensorflow.py").write_text("raise ImportError('no TensorFlow here')")
-    (tmp_path / "images/class").mkdir(parents=True)
-    (tmp_path / "images/class/0.jpg").write_bytes(b"\xff\xd8")
-    return tmp_path / "clone"
-
-
-@pytest.mark.parametrize(
-    ("folder", "python", "message"),
-    [
-        (".", sys.executable, "no clone of big_vision.*git clone"),
-        ("clone", "/no/python", "/no/python cannot be run: No such file.*make peers"),
-        ("clone", sys.executable, "does not run big_vision: ImportError: no TensorFlow here.*make peers"),
-    ],
-)
-def test_what_is_missing_for_a_comparison_is_one_message(clone: Path, folder: str, python: str, message: str):
-    source = FolderSource(str(clone.parent / "images"), "")
-    with pytest.raises(UserError, match=message), big_vision(clone.parent / folder, python, source, 1, 224):
-        pass

@@ -38,7 +38,7 @@ def test_the_split_is_whole_and_has_as_many_images_as_asked_for(tmp_path: Path, 
 
 def test_a_process_of_its_own_reads_within_its_budget(tmp_path: Path):
     memory.make_split(tmp_path, 1000, 100)
-    figures = memory.alone(str(tmp_path / "cache"), memory.measure, tmp_path, "full", 0.3)
+    figures = memory.run_in_fresh_process(str(tmp_path / "cache"), memory.measure, tmp_path, "full", 0.3)
     resident = figures["resident_mib"]
     assert 0 < resident["before"] <= resident["opened"] <= resident["peak"]
     assert resident["peak"] + resident["workers"] <= figures["budget_mib"] and resident["workers"] > 0

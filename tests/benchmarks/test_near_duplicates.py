@@ -1,14 +1,12 @@
 """The benchmark of duplicates: what must be found is, what cannot be is not, and its figures are of one run."""
 
 import json
-import sys
 
 import numpy as np
 import simplejpeg
 
 from benchmarks import near_duplicates as benchmark
-from mixer_jax.__main__ import main
-from mixer_jax.app import DONE
+from mixer_jax.app import DONE, run_tool
 
 
 def test_recall_false_positives_and_speed_are_measured(monkeypatch):
@@ -28,9 +26,7 @@ def test_a_pair_that_is_taken_for_copies_is_named(tmp_path, monkeypatch, capsys)
     for name, quality in (("a.jpg", 95), ("b.jpg", 80)):
         (tmp_path / name).write_bytes(simplejpeg.encode_jpeg(image, quality=quality))
     monkeypatch.setattr(benchmark, "COPIES", {})
-    monkeypatch.setattr(
-        sys, "argv", ["mixer_jax", "bench", "duplicates", f"--source=folder:{tmp_path}", "--images=3", "--references=2", "--json"]
-    )
-    assert main() == DONE
+    options = [f"--source=folder:{tmp_path}", "--images=3", "--references=2", "--json"]
+    assert run_tool(benchmark.make_parser(), options) == DONE
     found = json.loads(capsys.readouterr().out)["false_positives"]
     assert found["taken_for_copies"] == 2 and {frozenset(row[1:]) for row in found["which"]} == {frozenset({"a.jpg", "b.jpg"})}

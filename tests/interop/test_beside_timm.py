@@ -1,12 +1,12 @@
-"""timm's side of `bench step --beside-timm`: the model that is compared is the same, and it can be timed in every form."""
+"""timm's side of `benchmarks.beside_timm`: the model that is compared is the same, and it can be timed in every form."""
 
 import jax
 import pytest
 import torch
 from tiny_config import get_config
 
+from benchmarks.beside_timm import settings
 from benchmarks.peers import timm as timms_side
-from benchmarks.timm_model import settings
 from mixer_jax.models.registry import make_model
 
 

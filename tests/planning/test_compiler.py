@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mixer_jax import worker_process
 from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
-from mixer_jax.planning import compiler
 from mixer_jax.planning.compiler import Compiler
 from mixer_jax.planning.worker import Request
 
@@ -28,11 +28,11 @@ def stand_in(monkeypatch, tmp_path):
     (tmp_path / "libtpu/libtpu.so").touch()
     (tmp_path / "libtpu-0.0.1.dist-info").mkdir()
     monkeypatch.setenv("TPU_LIBRARY_PATH", str(tmp_path / "libtpu/libtpu.so"))
-    start = compiler.subprocess.Popen
+    start = worker_process.subprocess.Popen
 
     def make(program: str, **options) -> Compiler:
         monkeypatch.setattr(
-            compiler.subprocess, "Popen", lambda command, **pipes: start([sys.executable, "-c", program], **pipes)
+            worker_process.subprocess, "Popen", lambda command, **pipes: start([sys.executable, "-c", program], **pipes)
         )
         return Compiler(**options)
 
@@ -40,14 +40,14 @@ def stand_in(monkeypatch, tmp_path):
 
 
 def test_answers_come_from_one_process_until_it_has_compiled(stand_in):
-    with stand_in(ANSWERS.format(answer='("ok", {"cached": True, "flops": 3})')) as made:
+    with stand_in(ANSWERS.format(answer='("answered", {"cached": True, "flops": 3})')) as made:
         assert made.compile(REQUEST) == made.compile(REQUEST) == {"cached": True, "flops": 3}
-        first = made._process
+        first = made._worker._process
         assert first.poll() is None
     assert first.poll() is not None
-    with stand_in(ANSWERS.format(answer='("ok", {"cached": False})')) as made:
+    with stand_in(ANSWERS.format(answer='("answered", {"cached": False})')) as made:
         made.compile(REQUEST)
-        assert made._process is None
+        assert made._worker is None
         made.compile(REQUEST)
 
 

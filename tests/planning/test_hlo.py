@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from mixer_jax.parallel import batch_sharding, make_mesh, replicated
-from mixer_jax.planning.estimate import REST, layer_of, layers
+from mixer_jax.planning.estimate import REST, layer_name, layers
 from mixer_jax.planning.hlo import costs
 
 PROGRAM = """HloModule jit_step, is_scheduled=true
@@ -95,7 +95,7 @@ def test_a_program_that_this_machine_compiles_is_read(sharded_output, kind):
     ],
 )
 def test_an_operation_is_of_the_layer_that_its_name_says(op_name, layer):
-    assert layer_of(op_name) == layer
+    assert layer_name(op_name) == layer
 
 
 def test_blocks_count_together_and_the_costliest_layer_comes_first():

@@ -9,7 +9,7 @@ in a row. So labels are read without the images.
 Memory does not grow with the split. An open shard keeps the place of each of its images in memory, about 10 bytes an image. So
 shards are opened when they are read, and those that may be open at once are bounded: INDEXED_IMAGES in all processes that decode,
 and half the files that a process may have. Where a split has more, the one used least recently is closed, and opened again when
-an image of it is wanted: two reads more, of 125 KiB together, and 0.1 ms of CPU. `python -m mixer_jax bench memory` measures it.
+an image of it is wanted: two reads more, of 125 KiB together, and 0.1 ms of CPU. `python -m benchmarks.memory` measures it.
 """
 
 import itertools

@@ -11,7 +11,7 @@ or with a single thing in a corner, have like hashes.
 
 Such a hash bears a crop of 2 % at each side. So a reference has fourteen: of itself and of parts, as CROPS says, and of their
 mirror images. That finds crops of up to 5 % at any side. Not found are crops of 20 %, or of 10 % at two sides alone, pictures
-turned by 10 degrees, collages, and a reference that is itself a crop of the image. `python -m mixer_jax bench duplicates`
+turned by 10 degrees, collages, and a reference that is itself a crop of the image. `python -m benchmarks.near_duplicates`
 measures this, also on photographs of yours.
 
 A thumbnail with next to nothing on it (MIN_DETAIL: a blank, a gradient, areas of colour, an even pattern) has a hash of noise, or

@@ -1,0 +1,90 @@
+"""timm's Mixer of the same size beside ours, in the same run: `python -m benchmarks.beside_timm step | predict`.
+
+timm runs in a process of another Python, which has PyTorch (peers/timm.py); the options and figures are those of `bench step`.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+from ml_collections import ConfigDict
+
+from benchmarks.peers.process import ROOT, start_peer
+from mixer_jax import app
+from mixer_jax.bench import step
+from mixer_jax.bench.cli import MEASURED, add_step_options
+from mixer_jax.config import validate
+from mixer_jax.errors import UserError
+from mixer_jax.models.registry import make_model
+from mixer_jax.text_table import print_figures
+from mixer_jax.training.memory import resident_bytes
+
+PYTHON = ROOT / ".venv-interop/bin/python"  # of `make test-interop`
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.beside_timm", description=__doc__)
+    parser.add_argument("kind", choices=MEASURED, help="what is timed")
+    add_step_options(parser)
+    parser.add_argument("--python", default=str(PYTHON), metavar="FILE", help="that runs timm; `make test-interop` makes one")
+    parser.set_defaults(tool=compare)
+    return parser
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Print the figures of `bench step` or `bench predict`, with timm among the contestants."""
+    config = app.read_config(arguments.config, arguments.overrides)
+    validate(config)
+    with timm(arguments.python, arguments.kind, config) as (turn, start):
+        require_same_device(start.pop("device"))
+        figures = step.benchmark(arguments.kind, config, arguments.steps, {"timm": (turn, start)})
+    print_figures(figures, arguments.json, step.format_benchmark)
+
+
+@contextmanager
+def timm(python: str, kind: str, config: ConfigDict) -> Iterator[tuple[step.Turn, dict]]:
+    """Start timm, and yield its turn with what its start showed.
+
+    JAX then takes of a GPU what it needs, in place of most of it at once, so that both fit.
+
+    Raises UserError for a model that timm has not, or where that Python does not run it.
+    """
+    if config.model.family != "mixer":
+        raise UserError(f"timm's Mixer is compared with Mixers, and config.model.family is {config.model.family}.")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    with start_peer(python, "timm", "test-interop", [json.dumps(settings(kind, config))]) as peer:
+        start = {"peak_memory_mib": resident_bytes("VmHWM", peer.process_id) >> 20} | peer.facts
+        yield lambda num_steps: step.Seconds(**peer.ask(num_steps)), start
+
+
+def settings(kind: str, config: ConfigDict) -> dict:
+    """Return what peers/timm.py is to do, from the config; widths are those of the model that the config makes."""
+    model = make_model(config.model, config.num_classes)
+    size = {field: getattr(model.size, field) for field in ("num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")}
+    optimizer = config.optimizer
+    fields = {field: optimizer[field] for field in ("b1", "b2", "eps", "momentum", "weight_decay", "clip_norm")}
+    return size | fields | {
+        "kind": kind, "patch_size": model.patch_size, "image_size": config.image_size, "num_classes": config.num_classes,
+        "batch_size": config.batch_size, "dtype": config.model.dtype, "mixup": config.augment.mixup, "loss": config.loss.kind,
+        "label_smoothing": config.loss.label_smoothing, "optimizer": optimizer.name,
+    }  # fmt: skip
+
+
+def require_same_device(torch_device: str) -> None:
+    """Check that JAX computes on the same one device as PyTorch. Raises UserError otherwise."""
+    ours = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    if ours != torch_device:
+        raise UserError(
+            f"JAX computes on {ours} and PyTorch on {torch_device}. Install both for the same device, or put "
+            "`JAX_PLATFORMS=cpu CUDA_VISIBLE_DEVICES=` in front of the command."
+        )
+    if ours == "cuda" and jax.device_count() > 1:
+        raise UserError("timm is compared on one GPU: put CUDA_VISIBLE_DEVICES=0 in front of the command.")
+
+
+if __name__ == "__main__":
+    sys.exit(app.run_tool(make_parser()))

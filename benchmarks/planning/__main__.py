@@ -1,0 +1,57 @@
+"""Tables of the planner's estimates: `python -m benchmarks.planning fit | throughput | speed | check`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.planning import pictures, tables
+from mixer_jax import app
+from mixer_jax.planning.compiler import TIMEOUT_SECONDS, Compiler
+
+WHAT = {
+    "fit": "every pre-training config on several pods (hours, when nothing is cached)",
+    "throughput": "inference beside the paper's column",
+    "speed": "ours beside the reference model",
+    "check": "that what `fit` recorded still fits and is no slower",
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, what in WHAT.items():
+        command = commands.add_parser(name, help=what)
+        command.add_argument(
+            "--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS", help="that one program may take"
+        )
+        command.set_defaults(tool=check if name == "check" else record, name=name)
+        if name != "check":
+            command.add_argument(
+                "--out", type=Path, default=tables.RECORDED, metavar="DIR", help="of the table as JSON and CSV, and a picture"
+            )
+            command.add_argument("--json", action="store_true", help="the figures as one object, on the last line")
+    return parser
+
+
+def record(arguments: argparse.Namespace) -> None:
+    """Make a table, write it, and print it as Markdown."""
+    with Compiler(arguments.timeout) as compiler:
+        table = tables.TABLES[arguments.name](compiler)
+    tables.write(arguments.name, table, arguments.out)
+    if arguments.name == "throughput":
+        pictures.plot(table, arguments.out / "throughput.png")
+    print(pictures.markdown(arguments.name, table))
+    if arguments.json:
+        print(json.dumps(table))
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Print a line for each program that is compiled again."""
+    with Compiler(arguments.timeout) as compiler:
+        for line in tables.check(compiler):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(app.run_tool(make_parser()))

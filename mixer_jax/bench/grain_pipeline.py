@@ -1,0 +1,42 @@
+"""Grain's worker processes on the examples that ours read, so that the reason for our own workers is a figure.
+
+The same source, decoding, augmentation and batches, in a random order of Grain's own. What differs is who reads ahead: Grain's
+workers make whole batches, and each hands its own over in turn; ours fill parts of one batch in place (data/stream/workers.py).
+"""
+
+from collections.abc import Iterator
+
+import grain.python as grain
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from mixer_jax.bench.pipelines import Measure, measure_of
+from mixer_jax.bench.speed import BATCH
+from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.sources.source import Record, Source
+from mixer_jax.data.stream.loader import Batch
+from mixer_jax.models.registry import host_transform
+
+
+def grain_measure(source: Source, config: ConfigDict) -> Measure:
+    """Return the measure of batches that Grain reads from `source` with `mp_prefetch`."""
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own, and tools parse their arguments without absl
+
+    def make_batches(augment: ConfigDict, cores: int) -> Iterator[Batch]:
+        transform = train_transform(augment, config.image_size, host_transform(config.model))
+        max_pixels, max_labels = config.loader.max_pixels, source.max_labels
+
+        def example(record: Record, rng: np.random.Generator) -> Batch:
+            decoded = record.decode_for_crop(max_pixels)
+            labels = np.full(max_labels, -1, np.int32)
+            labels[: len(decoded.labels)] = decoded.labels
+            image = np.ascontiguousarray(transform(decoded.image, rng))
+            return {"image": image, "labels": labels, "mask": np.float32(1), "substituted": np.int32(0)}
+
+        examples = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat().random_map(example)
+        # One thread in each worker: several would wait for Python's lock.
+        batches = examples.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=BATCH)).batch(BATCH)
+        return iter(batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=cores)))
+
+    return measure_of(make_batches)

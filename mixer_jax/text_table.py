@@ -1,0 +1,37 @@
+"""Figures as text for people: tables whose columns line up, and nested names with their values."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+
+def format_table(rows: Sequence[Sequence[object]], align: str = "<>") -> str:
+    """Return one line for each row, with columns that line up and stand two spaces apart.
+
+    `align` has a character for each column, "<" (left) or ">" (right); the last one is repeated. None is shown as "-", and a
+    row may have fewer cells than others.
+    """
+    texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    num_columns = max(map(len, texts))
+    widths = [max(len(row[column]) for row in texts if column < len(row)) for column in range(num_columns)]
+    sides = align.ljust(num_columns, align[-1])
+    lines = ("  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=False)) for row in texts)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_figures(figures: dict) -> str:
+    """Return a line for each figure: its name, indented by how deep it is nested, and its value."""
+    return format_table(list(_figure_rows(figures)), "<<")
+
+
+def _figure_rows(figures: dict, indent: str = "") -> Iterator[tuple[object, ...]]:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield (f"{indent}{name}",)
+            yield from _figure_rows(value, indent + "  ")
+        else:
+            yield f"{indent}{name}", str(value)
+
+
+def print_figures(figures: dict, as_json: bool, format_text: Callable[[dict], str] = format_figures) -> None:
+    """Print the figures as one line of JSON for programs, or as text for people."""
+    print(json.dumps(figures) if as_json else format_text(figures), flush=True)
