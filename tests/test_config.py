@@ -1,6 +1,8 @@
 """Options that fit together and options that do not; lengths of training in steps."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -278,3 +280,9 @@ def test_a_flag_with_an_old_name_sets_the_renamed_option(old, new, capsys):
     read = app.read_config(str(ROOT / "configs/finetune.py"), [flag])
     assert flatten(read)[path] == value
     assert capsys.readouterr().err == f"The option {old} is now called {new}.\n"
+
+
+def test_importing_the_options_imports_no_jax():
+    program = "import sys, mixer_jax.config; print(mixer_jax.__version__, 'jax' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert output.split()[1] == "False"
