@@ -22,6 +22,8 @@ from ml_collections import ConfigDict, config_flags
 from mixer_jax.errors import UserError
 
 DONE, TO_MEND, STOPPED = 0, 2, 75
+ROOT = Path(__file__).parents[1]
+IS_CLONE = (ROOT / "train.py").is_file()  # and not an installation, which is the package alone
 _UNKNOWN = "Unknown arguments {}: options are written --name=value."
 
 
@@ -110,7 +112,7 @@ class OldFlag(argparse.Action):
     """The old name of an option of `python -m mixer_jax`: does what --DEST does, says so, and is in no help."""
 
     def __init__(self, option_strings: list[str], dest: str, **options):
-        super().__init__(option_strings, dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options)
+        super().__init__(option_strings, dest, **options | {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS})
 
     def __call__(self, parser, namespace, values, option_string=None):
         print(f"{option_string} is now --{self.dest.replace('_', '-')}.", file=sys.stderr)
@@ -135,7 +137,7 @@ def stage(program: str, config: str, workdir: Path, *flags: str, output: TextIO 
     """
     command = [program, f"--config={config}", f"--workdir={workdir}", *flags]
     print(f"\n$ python {' '.join(command)}", flush=True, file=output)
-    code = subprocess.run([sys.executable, *command], cwd=Path(__file__).parents[1], stdout=output, check=False).returncode
+    code = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=output, check=False).returncode
     if code != DONE:
         raise UserError(f"The stage in {workdir} ended with exit code {code}. The same command goes on from there.")
 

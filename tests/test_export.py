@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from mixer_jax import export
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
-from mixer_jax.export import FORMATS, LOADERS, PLATFORMS, check_program, export_program
+from mixer_jax.export import program
+from mixer_jax.export.program import FORMATS, LOADERS, PLATFORMS, check_program, export_program
 from mixer_jax.models import mixer, resnet, vit
 
 IMAGE_SIZE = 16
@@ -108,7 +108,7 @@ def test_a_loader_that_needs_this_package_fails(monkeypatch):
 
 def test_a_file_that_would_answer_wrongly_is_not_written(monkeypatch, tmp_path):
     def write_wrongly(model, params, *others):
-        export.write_stablehlo(model, jax.tree.map(lambda x: 1.01 * x, params), *others)
+        program.write_stablehlo(model, jax.tree.map(lambda x: 1.01 * x, params), *others)
 
     monkeypatch.setitem(FORMATS, "stablehlo", write_wrongly)
     model = MODELS["mixer"]
@@ -118,10 +118,10 @@ def test_a_file_that_would_answer_wrongly_is_not_written(monkeypatch, tmp_path):
 
 
 def test_parameters_that_onnx_cannot_hold_are_refused_with_the_format_that_can(monkeypatch, tmp_path):
-    monkeypatch.setattr(export, "ONNX_BYTES", 1000)
+    monkeypatch.setattr(program, "ONNX_BYTES", 1000)
     model = MODELS["mixer"]
     with pytest.raises(UserError, match=r"holds 2 GiB.*use --format=stablehlo"):
-        export.write_onnx(model, random_params(model), IMAGE_SIZE, tmp_path / "file", METADATA)
+        program.write_onnx(model, random_params(model), IMAGE_SIZE, tmp_path / "file", METADATA)
 
 
 def refusal(out: Path, format: str) -> str:

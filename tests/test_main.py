@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mixer_jax.__main__ import main, parser
+from mixer_jax.__main__ import NEED_CLONE, ROOMS, main, make_parser
 from mixer_jax.app import DONE, TO_MEND, parse_tool, read_config
 from mixer_jax.bench import input, pipelines, step
+from mixer_jax.checkpoints.weights import SUFFIXES
 from mixer_jax.config import flatten
 from mixer_jax.errors import UserError
-from mixer_jax.export import load_stablehlo
+from mixer_jax.export.cli import PROGRAMS, WEIGHT_FILES
+from mixer_jax.export.program import FORMATS, load_stablehlo
 
 README = (ROOT / "README.md").read_text()
 
@@ -43,6 +45,48 @@ def test_digest_prints_what_results_json_has(tiny_run: Path, call):
 def test_a_mistake_is_one_message(tmp_path: Path, call):
     code, _, err = call("digest", str(tmp_path))
     assert code == TO_MEND and err.startswith("error: ") and "Traceback" not in err
+
+
+def imported_by(code: str) -> set[str]:
+    """What of ours, and JAX, a fresh process has imported after `code`."""
+    code += "; import sys; print(*(name for name in sys.modules if name.split('.')[0] in ('mixer_jax', 'benchmarks', 'jax')))"
+    return set(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_the_package_imports_no_jax():
+    assert imported_by("import mixer_jax; assert mixer_jax.__version__") == {"mixer_jax"}
+
+
+def test_a_tool_imports_its_room_and_what_is_below(tiny_run: Path):
+    run = f"import sys; sys.argv[1:] = ['digest', {str(tiny_run)!r}]; from mixer_jax.__main__ import main; assert main() == 0"
+    imported = imported_by(run)
+    assert {"mixer_jax.checkpoints.cli", "jax"} <= imported
+    rooms = ("benchmarks", "mixer_jax.planning", "mixer_jax.bench", "mixer_jax.report", "mixer_jax.export", "mixer_jax.training")
+    assert not [name for name in imported if name.startswith(rooms)]
+
+
+@pytest.mark.parametrize("command", ROOMS)
+def test_a_command_is_found_in_its_room_without_what_runs(command: str):
+    assert "jax" not in imported_by(f"from mixer_jax.__main__ import make_parser; make_parser([{command!r}])")
+    assert command in re.findall(r"\w+", make_parser([command]).format_usage())
+
+
+@pytest.mark.parametrize("command", NEED_CLONE)
+def test_a_command_that_runs_files_of_a_clone_says_so_where_there_is_none(command: str, call, monkeypatch):
+    monkeypatch.setattr("mixer_jax.app.IS_CLONE", False)
+    code, out, err = call(command)
+    assert (code, out) == (TO_MEND, "") and err.startswith(f"error: {command} needs a clone of the repository")
+    assert err.count("\n") == 1
+
+
+def test_the_formats_of_exports_are_those_that_are_written():
+    assert tuple(FORMATS) == PROGRAMS and tuple(f".{name}" for name in WEIGHT_FILES) == tuple(SUFFIXES)
+
+
+def test_the_old_name_of_an_option_is_understood_and_the_new_one_said(capsys):
+    words = ["convert", "--from=a.npz", "--to=b.npz", "--layout=internal"]
+    assert parse_tool(make_parser(words), words).format == "internal"
+    assert capsys.readouterr().err == "--layout is now --format.\n"
 
 
 def test_report_makes_one_page_of_any_run(tiny_run: Path, tmp_path: Path, call):
@@ -129,7 +173,8 @@ def test_a_command_of_the_readme_can_be_typed(command: list[str]):
                 else f"--{flag}" in known.replace("[no]", "")
             )
     elif command[1:3] == ["-m", "mixer_jax"]:
-        parse_tool(parser(), [word for word in command[3:] if not word.startswith("[")])
+        words = [word for word in command[3:] if not word.startswith("[")]
+        parse_tool(make_parser(words), words)
     elif command[1] == "-m" and command[2].startswith("benchmarks."):
         module = command[2] if (ROOT / f"{command[2].replace('.', '/')}.py").is_file() else f"{command[2]}.__main__"
         parse_tool(importlib.import_module(module).make_parser(), command[3:])

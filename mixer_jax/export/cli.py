@@ -1,0 +1,35 @@
+"""`python -m mixer_jax export`: the options, and what runs."""
+
+import argparse
+from pathlib import Path
+
+from mixer_jax.checkpoints.cli import WEIGHTS
+
+PROGRAMS, WEIGHT_FILES = ("stablehlo", "onnx"), ("npz", "safetensors")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register `export`."""
+    command = commands.add_parser("export", help="one file for inference: a program, or weights in the form others read")
+    command.add_argument("weights", help=WEIGHTS)
+    command.add_argument("--format", required=True, choices=[*PROGRAMS, *WEIGHT_FILES])
+    command.add_argument("--out", help="the file; NAME.FORMAT here when not given")
+    command.set_defaults(tool=export)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a program or a file of weights, and say what it holds."""
+    from mixer_jax.checkpoints.weights import convert, file_metadata, load_weights, tree_of  # heavy: JAX
+    from mixer_jax.export.program import export_program
+    from mixer_jax.models.registry import make_model
+
+    out = arguments.out or f"{Path(arguments.weights).resolve().stem}.{arguments.format}"
+    if arguments.format in WEIGHT_FILES:
+        convert(arguments.weights, out)
+        return
+    weights = load_weights(arguments.weights)
+    model = make_model(weights.model.config(), weights.model.num_classes)
+    params, image_size = tree_of(weights.arrays), weights.model.image_size
+    difference = export_program(model, params, image_size, out, arguments.format, file_metadata(weights))
+    print(f"{arguments.weights} -> {out}: {weights.model}")
+    print(f"  largest difference of logits, loaded without this package: {difference:.3g}")
