@@ -27,7 +27,7 @@ from mixer_jax.data.sources.shards import write_shard
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.models.registry import host_transform
-from mixer_jax.preparation.inputs import PreparationSpec
+from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.storage import write_json
 from mixer_jax.text_table import print_figures
 from mixer_jax.training.memory import input_bytes, resident_bytes

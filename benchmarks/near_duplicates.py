@@ -24,15 +24,10 @@ import simplejpeg
 from mixer_jax import app
 from mixer_jax.data.images.decode import decode
 from mixer_jax.data.images.resize import resize, resize_large
-from mixer_jax.preparation.inputs import MAX_PIXELS, list_files
-from mixer_jax.preparation.near_duplicates.index import (
-    CROPS,
-    MAX_DISTANCE,
-    Fingerprint,
-    Index,
-    fingerprint,
-    reference_fingerprint,
-)
+from mixer_jax.preparation.inputs import MAX_PIXELS
+from mixer_jax.preparation.listing import list_files
+from mixer_jax.preparation.near_duplicates.fingerprint import CROPS, Fingerprint, fingerprint_image, fingerprint_reference
+from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE, Index
 from mixer_jax.text_table import print_figures
 
 PART_SIDE, LONGER_SIDE = 96, 384  # pixels of a part of a photograph, before and after it is enlarged
@@ -114,7 +109,7 @@ def print_benchmark(arguments: argparse.Namespace) -> None:
 def benchmark_duplicates(source: str, num_images: int, num_references: int) -> dict:
     """Recall and false positives on the photographs of `source`, KIND:PATH, or those that ship; the time to match random ones."""
     photographs = _of_source(source) if source else _parts()
-    originals = {name: image for name, image in photographs.items() if fingerprint(image) is not None}
+    originals = {name: image for name, image in photographs.items() if fingerprint_image(image) is not None}
     pictures, names = list(originals.values()), list(originals)
     index, rng = _index(pictures), np.random.default_rng(0)
     recall = {kind: _recall(index, [change(image) for image in pictures]) for kind, change in COPIES.items()}
@@ -131,8 +126,8 @@ def benchmark_duplicates(source: str, num_images: int, num_references: int) -> d
         "false_positives": _false_positives(pictures, names),
         "cpu_ms_per_image": {
             "decode": _cpu_ms(lambda data: decode(data, MAX_PIXELS), files),
-            "fingerprint": _cpu_ms(fingerprint, pictures),
-            "fingerprint of a reference": _cpu_ms(reference_fingerprint, pictures),
+            "fingerprint": _cpu_ms(fingerprint_image, pictures),
+            "fingerprint of a reference": _cpu_ms(fingerprint_reference, pictures),
         },
         "matching": _matching(num_images, num_references, len(os.sched_getaffinity(0))),
     }
@@ -158,7 +153,7 @@ def _parts() -> dict[str, Image]:
 
 
 def _index(originals: list[Image]) -> Index:
-    return Index([hashlib.sha256(encoded(image)).digest() for image in originals], list(map(reference_fingerprint, originals)))
+    return Index([hashlib.sha256(encoded(image)).digest() for image in originals], list(map(fingerprint_reference, originals)))
 
 
 def _recall(index: Index, copies: list[Image]) -> float:
@@ -174,7 +169,7 @@ def _false_positives(pictures: list[Image], names: list[str]) -> dict:
     for first in (0, 1):
         index, others = _index(pictures[first::2]), pictures[1 - first :: 2]
         for name, picture in zip(names[1 - first :: 2], others, strict=True):
-            wanted = fingerprint(picture)
+            wanted = fingerprint_image(picture)
             nearest = min(nearest, int(index.distances(wanted).min()))
             if match := index.nearest(wanted):
                 found.append([match.distance, name, names[first::2][match.number]])

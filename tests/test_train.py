@@ -29,8 +29,8 @@ from mixer_jax.config import classification, dataset
 from mixer_jax.data.stream.order import EpochOrder
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import ModelSpec
-from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
+from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import read_metrics
 
 CONFIG = "--config=tests/tiny_config.py"

@@ -1,9 +1,9 @@
-"""What lies in a tar or zip and where, so that members are read by place, by many threads, and nothing is ever extracted.
+"""What lies in a tar or zip and where, so that members are read by offset, by many threads, and nothing is ever extracted.
 
 Names of members are labels to us, never paths: nothing is written under them. An archive is still refused as a whole, before any
 image is read, when it holds what no data set holds: links, devices, sparse or encrypted members, absolute names or `..`, a zip
-member that grows MAX_RATIO-fold, more than MAX_MEMBERS, or an end too soon; inputs.py adds the same name twice and an image over
-MAX_IMAGE_BYTES.
+member that grows MAX_RATIO-fold, more than MAX_MEMBERS, or an end too soon; listing.py adds the same name twice, and inputs.py
+an image that is too large.
 
 Tars are read by a parser of our own: Python's `tarfile` reads names of any length into memory and follows links. It knows ustar,
 GNU long names and the path and size of pax headers, which is what tar programs write for regular files.
@@ -22,7 +22,6 @@ from typing import NamedTuple
 from mixer_jax.errors import UserError
 
 MAX_MEMBERS = 20_000_000  # ImageNet-21k has 14 197 122 images
-MAX_IMAGE_BYTES = 64 * 2**20
 MAX_NAME_BYTES = 4096
 MAX_HEADER_BYTES = 64 * 2**10  # of a pax header
 MAX_RATIO = 100  # images are compressed already
@@ -75,17 +74,17 @@ def nested_tar_members(file: Path) -> Iterator[Member]:
 
 def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[Member]:
     """The regular files of the tar that lies in [start, end)."""
-    place, count, name, size = start, 0, None, None
+    offset, count, name, size = start, 0, None, None
     while True:
-        header = read(BLOCK, place) if place + BLOCK <= end else b""
+        header = read(BLOCK, offset) if offset + BLOCK <= end else b""
         if len(header) < BLOCK:
             raise UserError(
-                f"{where} ends too soon (byte {place - start} of a tar): copy it again, and compare its size or digest."
+                f"{where} ends too soon (byte {offset - start} of a tar): copy it again, and compare its size or digest."
             )
         if header == bytes(BLOCK):
             return
-        member, kind = _parse(header, place, where)
-        place = member.offset + -(-member.size // BLOCK) * BLOCK
+        member, kind = _parse(header, offset, where)
+        offset = member.offset + -(-member.size // BLOCK) * BLOCK
         if kind in (b"L", b"x", b"g"):  # a header for the next member, or for all
             if member.size > MAX_HEADER_BYTES:
                 raise UserError(f"{where} has a header of {member.size} bytes: this is not a data set's archive.")
@@ -96,7 +95,7 @@ def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[M
                 name, size = _pax(extension, name, size, where)
             continue
         member = member._replace(name=member.name if name is None else name, size=member.size if size is None else size)
-        place = member.offset + -(-member.size // BLOCK) * BLOCK
+        offset = member.offset + -(-member.size // BLOCK) * BLOCK
         name = size = None
         if kind == b"5" or (kind == b"\0" and member.name.endswith("/")):
             check_name(member.name, where)
@@ -114,7 +113,7 @@ def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[M
         yield member._replace(name=check_name(member.name, where))
 
 
-def _parse(header: bytes, place: int, where: str) -> tuple[Member, bytes]:
+def _parse(header: bytes, offset: int, where: str) -> tuple[Member, bytes]:
     """(member, type) of a header block."""
     try:
         if int(header[148:156].strip(b" \0"), 8) != sum(header) - sum(header[148:156]) + 8 * 32:
@@ -125,11 +124,11 @@ def _parse(header: bytes, place: int, where: str) -> tuple[Member, bytes]:
             raise ValueError("a negative size")
     except ValueError as error:
         hint = "it is compressed: unpack it first (gunzip)" if header[:2] == b"\x1f\x8b" else "copy it again"
-        raise UserError(f"{where} is no tar, or damaged at byte {place} ({error}): {hint}.") from error
+        raise UserError(f"{where} is no tar, or damaged at byte {offset} ({error}): {hint}.") from error
     name = header[:100].split(b"\0")[0]
     if header[257:262] == b"ustar" and header[257:265] != b"ustar  \0" and header[345]:
         name = header[345:500].split(b"\0")[0] + b"/" + name
-    return Member(_text(name, where), place + BLOCK, size), header[156:157]
+    return Member(_text(name, where), offset + BLOCK, size), header[156:157]
 
 
 def _pax(extension: bytes, name: str | None, size: int | None, where: str) -> tuple[str | None, int | None]:

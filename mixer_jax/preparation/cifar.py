@@ -14,7 +14,7 @@ import numpy as np
 
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.archives import small_tar_gz
-from mixer_jax.preparation.files import existing
+from mixer_jax.preparation.files import require_file
 
 SIDE = 32
 FILES = {  # (split, bytes of labels): names
@@ -34,7 +34,7 @@ class CifarInputs:
     def __init__(self, file: Path, split: str):
         if split not in ("train", "test"):
             raise UserError(f"--split {split}: CIFAR has train and test.")
-        members = {name.rpartition("/")[2]: content for name, content in small_tar_gz(existing(file)).items()}
+        members = {name.rpartition("/")[2]: content for name, content in small_tar_gz(require_file(file)).items()}
         label_bytes = next((number for name, number in CLASS_NAMES.items() if name in members), 0)
         if "data_batch_1" in members or ("train" in members and "meta" in members):
             binary = file.name.replace("python", "binary")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mixer_jax import app
 from mixer_jax.errors import UserError
+from mixer_jax.preparation.spec import PreparationSpec
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -50,7 +51,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     """Make or mend a split, or verify one."""
     from mixer_jax.data.sources.manifest import Manifest, split_folders  # heavy: OpenCV, TensorFlow Datasets
-    from mixer_jax.preparation.inputs import PreparationSpec
     from mixer_jax.preparation.prepare import prepare as prepare_shards
 
     given = vars(arguments)

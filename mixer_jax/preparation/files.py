@@ -1,4 +1,4 @@
-"""Image files where they lie, in a folder, tars or a zip: their names, sizes and bytes. Their classes: labelling.py.
+"""Image files where they lie, in a folder, tars or a zip: their names, sizes and bytes. Their classes: labeling.py.
 
 Only .jpg, .jpeg and .png count as images, in any case; other files are left alone and counted.
 """
@@ -108,7 +108,7 @@ class ZipFiles:
     """Members of a zip."""
 
     def __init__(self, file: Path, under: str):
-        existing(file)
+        require_file(file)
         try:
             self._zip = zipfile.ZipFile(file)
         except ZIP_FAULTS as error:
@@ -129,7 +129,8 @@ class ZipFiles:
                 raise UserError(f"{self._file} is damaged at {self.names[number]} ({error}): copy it again.") from error
 
 
-def existing(file: str | Path) -> Path:
+def require_file(file: str | Path) -> Path:
+    """Return the path of a file that is there. Raises UserError where it is not."""
     path = Path(file).expanduser()
     if not path.is_file():
         raise UserError(f"There is no file {file}.")

@@ -10,62 +10,30 @@
     cifar:FILE           cifar-10-binary.tar.gz or cifar-100-binary.tar.gz, its split --split (cifar.py)
     tfds:NAME            what TFDS prepared, its split --split
 
-Listing costs a pass over names and headers; images are then read by place, as many threads as there are at once.
+Names and offsets of files: listing.py. Classes from folders or a file of labels: labeling.py.
 """
 
 import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from glob import glob
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from mixer_jax.data.sources.folder import FolderSource
 from mixer_jax.data.sources.tfds import TfdsSource
 from mixer_jax.errors import UserError
-from mixer_jax.preparation import archives, labelling
 from mixer_jax.preparation.cifar import CifarInputs
-from mixer_jax.preparation.files import Files, FolderFiles, TarFiles, ZipFiles, existing, is_image
+from mixer_jax.preparation.files import Files
+from mixer_jax.preparation.labeling import label_by_file, label_by_folder, read_classes, resolve_labels
+from mixer_jax.preparation.listing import LISTERS, list_files
+from mixer_jax.preparation.spec import PreparationSpec
 
 GZIP = b"\x1f\x8b"
+MAX_IMAGE_BYTES = 64 * 2**20
 MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded
-
-
-@dataclass(frozen=True)
-class PreparationSpec:
-    """What a command asks for, as far as the shards depend on it."""
-
-    source: str  # KIND:PATH
-    split: str
-    classes: str = ""
-    labels: str = ""
-    synsets: str = ""
-    under: str = ""  # of an archive, only what lies in this folder
-    data_dir: str = ""
-    max_side: int = 0  # pixels; an image with a longer side is made smaller and written as JPEG; 0: all bytes are kept
-    quality: int = 95  # of those JPEGs
-    records_per_shard: int = 2048
-    seed: int = 0  # of the order
-    drop_near_duplicates_of: tuple[str, ...] = ()  # KIND:PATH of images that must not be among them: references.py
-    skip_unreadable: bool = False
-    allow_empty_classes: bool = False
-
-    def command(self) -> str:
-        """That makes the same shards, without --to."""
-        changed = {
-            name: value
-            for name, value in asdict(self).items()
-            if value != getattr(PreparationSpec, name, None) or name == "split"
-        }
-        words = ["python", "-m", "mixer_jax", "prepare"]
-        for name, value in changed.items():
-            values = () if value is True else value if isinstance(value, tuple) else (str(value),)
-            words += [f"--{'from' if name == 'source' else name.replace('_', '-')}", *values]
-        return shlex.join(words)
 
 
 class Inputs(Protocol):
@@ -98,9 +66,9 @@ class ListedInputs:
         if self._chosen is not None:
             self._labels = [labels[number] for number in self._chosen]
         self.ignored = files.ignored + len(labels) - len(self._labels)
-        too_large = next((number for number, size in enumerate(self._sizes()) if size > archives.MAX_IMAGE_BYTES), None)
+        too_large = next((number for number, size in enumerate(self._sizes()) if size > MAX_IMAGE_BYTES), None)
         if too_large is not None:
-            raise UserError(f"{self.name(too_large)} is larger than {archives.MAX_IMAGE_BYTES} bytes: remove it.")
+            raise UserError(f"{self.name(too_large)} is larger than {MAX_IMAGE_BYTES} bytes: remove it.")
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -158,41 +126,30 @@ class TfdsInputs:
 
 
 def open_inputs(spec: PreparationSpec) -> Inputs:
-    """What a spec's source holds. Raises UserError saying what was looked for, what is there and what mends it."""
-    kind, _, place = spec.source.partition(":")
+    """Open what is to be prepared. Raises UserError saying what was looked for, what is there and what mends it."""
+    kind, _, name = spec.source.partition(":")
     if kind in ("cifar", "tfds"):
         if spec.classes or spec.labels or spec.under:
             raise UserError(f"{kind}: has its own classes and labels: leave out --classes, --labels and --under.")
-        return TfdsInputs(place, spec.split, spec.data_dir) if kind == "tfds" else CifarInputs(Path(place), spec.split)
+        return TfdsInputs(name, spec.split, spec.data_dir) if kind == "tfds" else CifarInputs(Path(name), spec.split)
     if kind not in LISTERS:
-        raise UserError(f"--from {spec.source}: it must be {', '.join(f'{name}:...' for name in [*LISTERS, 'cifar', 'tfds'])}.")
-    path, classes = Path(place).expanduser(), labelling.read_classes(spec.classes)
+        raise UserError(f"--from {spec.source}: it must be {', '.join(f'{known}:...' for known in [*LISTERS, 'cifar', 'tfds'])}.")
+    path, classes = Path(name).expanduser(), read_classes(spec.classes)
     if kind in ("tar", "tars"):
         _refuse_compressed(path, kind, spec)
     under = spec.under.strip("/") + "/" if spec.under else ""
     files, words = list_files(kind, path, under)
     if words is not None:
-        class_names, labels = labelling.resolve(words, classes, str(path))
+        class_names, labels = resolve_labels(words, classes, str(path))
     elif spec.labels:
-        class_names, labels = labelling.by_file(files.names, spec.labels, spec.synsets, classes, spec.split)
+        class_names, labels = label_by_file(files.names, spec.labels, spec.synsets, classes, spec.split)
     else:
-        class_names, labels = labelling.by_folder(files.names, classes)
+        class_names, labels = label_by_folder(files.names, classes)
     return ListedInputs(files, class_names, labels)
 
 
-def list_files(kind: str, path: Path, under: str) -> tuple[Files, list[list[str]] | None]:
-    """Images, each name once, and the words of their classes where they stand beside them."""
-    files, words = _webdataset(str(path), under) if kind == "webdataset" else (LISTERS[kind](path, under), None)
-    if not files.names:
-        raise UserError(f"{kind}:{path} holds no image ({', '.join(FolderSource.SUFFIXES)}) among its {files.ignored} files.")
-    if len(set(files.names)) < len(files.names):
-        twice = next(name for name, again in zip(sorted(files.names), sorted(files.names)[1:], strict=False) if name == again)
-        raise UserError(f"{kind}:{path} holds {twice!r} twice: which one is meant? Pack it anew.")
-    return files, words
-
-
 def _refuse_compressed(path: Path, kind: str, spec: PreparationSpec) -> None:
-    """Members of a compressed tar have no place to be read from."""
+    """Raise UserError for a compressed tar: its members have no offset to be read from."""
     if not path.is_file():
         return
     with open(path, "rb") as file:
@@ -204,59 +161,5 @@ def _refuse_compressed(path: Path, kind: str, spec: PreparationSpec) -> None:
     unpack = f"gunzip {packed}" if named else f"gunzip < {packed} > {unpacked}"
     command = replace(spec, source=f"{kind}:{tar}").command()
     raise UserError(
-        f"{path} is compressed, and images are read by their place. Unpack it first:\n  {unpack}\n  {command} --to ..."
+        f"{path} is compressed, and images are read by their offset. Unpack it first:\n  {unpack}\n  {command} --to ..."
     )
-
-
-def _folder(path: Path, under: str) -> FolderFiles:
-    return FolderFiles(path / under)
-
-
-def _tar(path: Path, under: str) -> TarFiles:
-    files = TarFiles()
-    files.add_images(path, archives.tar_members(existing(path)), under)
-    return files
-
-
-def _tars(path: Path, under: str) -> TarFiles:
-    files = TarFiles()
-    if not path.is_dir():
-        files.add_images(path, archives.nested_tar_members(existing(path)), under)
-        return files
-    for tar in sorted(path.glob("*.tar")):
-        files.add_images(tar, archives.tar_members(tar), under, prefix=f"{tar.stem}/")
-    return files
-
-
-def _webdataset(pattern: str, under: str) -> tuple[TarFiles, list[list[str]]]:
-    """Images and the words of their .cls files. A sample's members share the name up to the first dot of its last part."""
-    tars = sorted(glob(pattern))
-    if not tars:
-        raise UserError(f"No file matches {pattern}. Quote the pattern: --from 'webdataset:DIR/*.tar'")
-    images, classes, words = TarFiles(), TarFiles(), []
-    for number, tar in enumerate(tars):
-        samples: dict[str, dict[str, archives.Member]] = {}
-        for member in archives.tar_members(Path(tar)):
-            folder, _, base = member.name.rpartition("/")
-            key, _, extension = base.partition(".")
-            parts = samples.setdefault(f"{folder}/{key}", {})
-            part = "image" if is_image(base) else extension.lower()
-            if part in parts:
-                raise UserError(
-                    f"{tar} holds {member.name!r} twice, or two images of one name: which one is meant? Pack it anew."
-                )
-            parts[part] = member
-        chosen = [parts for parts in samples.values() if "image" in parts and parts["image"].name.startswith(under)]
-        images.ignored += len(samples) - len(chosen)
-        for parts in chosen:
-            if "cls" not in parts or parts["cls"].size > archives.MAX_HEADER_BYTES:
-                raise UserError(f"{tar}: {parts['image'].name} has no .cls file beside it with its class, or a huge one.")
-        first = len(classes.names)
-        images.add(Path(tar), (parts["image"] for parts in chosen), prefix=f"{number:05d}/")
-        classes.add(Path(tar), (parts["cls"] for parts in chosen))
-        for _, text in classes.read(range(first, len(classes.names))):
-            words.append(text.decode(errors="replace").replace(",", " ").split())
-    return images, words
-
-
-LISTERS = {"folder": _folder, "tars": _tars, "tar": _tar, "zip": ZipFiles, "webdataset": _webdataset}

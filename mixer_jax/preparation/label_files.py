@@ -1,4 +1,4 @@
-"""The files of labels that public data sets come with -> the classes of their images. Files of our own form: labelling.py.
+"""The files of labels that public data sets come with -> the classes of their images. Files of our own form: labeling.py.
 
     ImageNet        ILSVRC2012_devkit_t12.tar.gz, or its two files ILSVRC2012_validation_ground_truth.txt and, as --synsets,
                     meta.mat (or a text file whose line i is the WordNet id of ILSVRC2012_ID i)
@@ -18,44 +18,44 @@ from typing import NamedTuple
 
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.archives import small_tar_gz
-from mixer_jax.preparation.files import existing, is_image
+from mixer_jax.preparation.files import is_image, require_file
 
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 FLOWERS_SETS = {"train": ("trnid",), "validation": ("valid",), "trainval": ("trnid", "valid"), "test": ("tstid",)}
 
 
-class Given(NamedTuple):
-    """What a file says."""
+class FileLabels(NamedTuple):
+    """What a file of labels says."""
 
     classes_of: dict[str, list[str]]  # an image's name, with or without its folders -> its classes, as names or numbers from 0
     class_names: tuple[str, ...] = ()  # in the data set's order, if it has one
     whole: bool = True  # all images must be in it; if not, those that are not belong to other splits
 
 
-def read_given(file: str, names: list[str], synsets: str, split: str) -> Given:
-    """What `file` says of the images `names`. Raises UserError."""
+def read_label_file(file: str, names: list[str], synsets: str, split: str) -> FileLabels:
+    """Return what `file` says of the images `names`. Raises UserError."""
     if file.endswith(".tar.gz"):
-        return _development_kit(file, names)
+        return _read_development_kit(file, names)
     if file.endswith(".mat"):
-        return _flowers(file, split)
+        return _read_flowers(file, split)
     text = read_text(file)
     if file.endswith(".json"):
-        return _reassessed(text, names, file)
+        return _read_reassessed(text, names, file)
     lines = [line for line in text.splitlines() if line.strip()]
     if lines and lines[0].strip() == "ImageId,PredictionString":
-        return _kaggle(lines[1:])
+        return _read_kaggle(lines[1:])
     rows = [row for line in lines if (row := line.replace(",", " ").split()) and not line.startswith("#")]
     if rows and all(len(row) == 1 for row in rows):
         if not synsets:
             raise UserError(f"{file} has one number a line: give also --synsets meta.mat, of the same development kit.")
-        known = synsets_of_mat(existing(synsets).read_bytes()) if synsets.endswith(".mat") else read_text(synsets).split()
+        known = synsets_of_mat(require_file(synsets).read_bytes()) if synsets.endswith(".mat") else read_text(synsets).split()
         return _ground_truth(names, rows, known, file)
     if rows and all(len(row) == 4 and not is_image(row[0]) and all(map(is_number, row[1:])) for row in rows):
-        return _pets(rows)
-    return Given(_once(rows, file))
+        return _read_pets(rows)
+    return FileLabels(_check_unique(rows, file))
 
 
-def _once(rows: list[list[str]], file: str) -> dict[str, list[str]]:
+def _check_unique(rows: list[list[str]], file: str) -> dict[str, list[str]]:
     classes_of: dict[str, list[str]] = {}
     for name, *classes in rows:
         if name in classes_of:
@@ -64,7 +64,7 @@ def _once(rows: list[list[str]], file: str) -> dict[str, list[str]]:
     return classes_of
 
 
-def _development_kit(file: str, names: list[str]) -> Given:
+def _read_development_kit(file: str, names: list[str]) -> FileLabels:
     kit = {Path(name).name: content for name, content in small_tar_gz(Path(file)).items()}
     if not {GROUND_TRUTH, META} <= set(kit):
         raise UserError(f"{file} holds no {GROUND_TRUTH} and {META}: it must be ILSVRC2012_devkit_t12.tar.gz.")
@@ -72,58 +72,58 @@ def _development_kit(file: str, names: list[str]) -> Given:
     return _ground_truth(names, rows, synsets_of_mat(kit[META]), file)
 
 
-def _ground_truth(names: list[str], rows: list[list[str]], synsets: list[str], file: str) -> Given:
+def _ground_truth(names: list[str], rows: list[list[str]], synsets: list[str], file: str) -> FileLabels:
     for number, row in enumerate(rows):
         if len(row) != 1 or not is_number(row[0]) or not 1 <= int(row[0]) <= len(synsets):
             raise UserError(f"{file} line {number + 1} is {' '.join(row)!r}: it must be a number from 1 to {len(synsets)}.")
-    return _in_order(names, [[synsets[int(row[0]) - 1]] for row in rows], file)
+    return _label_in_order(names, [[synsets[int(row[0]) - 1]] for row in rows], file)
 
 
-def _in_order(names: list[str], classes: list[list[str]], file: str) -> Given:
-    """Line i is of the image whose name is the i-th."""
+def _label_in_order(names: list[str], classes: list[list[str]], file: str) -> FileLabels:
+    """Give line i to the image whose name is the i-th."""
     if len(classes) != len(names):
         raise UserError(f"{file} has {len(classes)} labels for {len(names)} images: they must be of one set, and whole.")
-    return Given(dict(zip(sorted(names), classes, strict=True)))
+    return FileLabels(dict(zip(sorted(names), classes, strict=True)))
 
 
-def _reassessed(text: str, names: list[str], file: str) -> Given:
+def _read_reassessed(text: str, names: list[str], file: str) -> FileLabels:
     try:
         classes = [[str(int(label)) for label in labels] for labels in json.loads(text)]
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} is not ReaL's real.json, a list of lists of class numbers: {error}.") from error
-    return _in_order(names, classes, file)
+    return _label_in_order(names, classes, file)
 
 
-def _kaggle(lines: list[str]) -> Given:
+def _read_kaggle(lines: list[str]) -> FileLabels:
     """IMAGE,CLASS left top right bottom CLASS left ..."""
     rows = [line.partition(",") for line in lines]
-    return Given({f"{image}.JPEG": sorted(set(objects.split()[::5])) for image, _, objects in rows})
+    return FileLabels({f"{image}.JPEG": sorted(set(objects.split()[::5])) for image, _, objects in rows})
 
 
-def _pets(rows: list[list[str]]) -> Given:
+def _read_pets(rows: list[list[str]]) -> FileLabels:
     """CLASS_5 CLASS-ID SPECIES BREED-ID, without .jpg; CLASS-ID is from 1."""
     class_of = {name: re.sub(r"_\d+$", "", name) for name, *_ in rows}
     number_of = {class_of[name]: int(number) for name, number, *_ in rows}
-    return Given(
+    return FileLabels(
         {f"{name}.jpg": [class_name] for name, class_name in class_of.items()}, tuple(sorted(number_of, key=number_of.get)), False
     )
 
 
-def _flowers(file: str, split: str) -> Given:
+def _read_flowers(file: str, split: str) -> FileLabels:
     if split not in FLOWERS_SETS:
         raise UserError(f"--split {split}: with {file} it must be one of {', '.join(FLOWERS_SETS)}.")
-    labels, sets = (_loadmat(existing(path).read_bytes()) for path in (file, Path(file).with_name("setid.mat")))
+    labels, sets = (_loadmat(require_file(path).read_bytes()) for path in (file, Path(file).with_name("setid.mat")))
     try:
         classes = labels["labels"].ravel().tolist()
         numbers = [number for name in FLOWERS_SETS[split] for number in sets[name].ravel().tolist()]
         classes_of = {f"image_{number:05d}.jpg": [str(int(classes[number - 1]))] for number in numbers}
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{file} and setid.mat beside it are not those of Flowers-102: {error!r}.") from error
-    return Given(classes_of, tuple(str(number) for number in range(1, int(max(classes)) + 1)), False)
+    return FileLabels(classes_of, tuple(str(number) for number in range(1, int(max(classes)) + 1)), False)
 
 
 def synsets_of_mat(content: bytes) -> list[str]:
-    """The WordNet ids of ILSVRC2012_IDs 1, 2, ... from the development kit's meta.mat."""
+    """Return the WordNet ids of ILSVRC2012_IDs 1, 2, ... from the development kit's meta.mat."""
     try:
         rows = _loadmat(content)["synsets"]
         ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
@@ -149,6 +149,6 @@ def is_number(word: str) -> bool:
 
 def read_text(file: str) -> str:
     try:
-        return existing(file).read_text()
+        return require_file(file).read_text()
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not text: {error}.") from error

@@ -37,23 +37,24 @@ from mixer_jax.data.sources.manifest import (
     Manifest,
     Shard,
     ends_sha256,
+    find_sound,
     sha256,
     shard_name,
-    sound,
 )
 from mixer_jax.data.sources.shards import read_labels, write_shard
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
-from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, PreparationSpec, open_inputs
+from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, open_inputs
 from mixer_jax.preparation.near_duplicates.references import References, write_list
+from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
 from mixer_jax.storage import read_json, write_json, write_whole
 
-SHOWN = 5  # bad images in a message
+SHOWN = 5  # unreadable images in a message
 
 
 def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
-    """Makes, completes or mends directory/SPLIT. Raises UserError for what the user must mend first."""
+    """Make, complete or mend directory/SPLIT. Raises UserError for what the user must mend first."""
     check_spec(spec, threads)
     inputs = open_inputs(spec)
     check_classes(inputs.class_names, inputs.images_of_class(), spec)
@@ -67,12 +68,12 @@ def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
             "records_per_shard": spec.records_per_shard, **references.manifest_fields(),
         }  # fmt: skip
         finished = _begin(target, made)
-        order = shuffled(inputs, spec.seed)
+        order = shuffle(inputs, spec.seed)
         pieces = np.array_split(order, -(-len(order) // spec.records_per_shard))
-        shards = _make_all(spec, inputs, references, target, pieces, finished, threads)
+        shards = _make_shards(spec, inputs, references, target, pieces, finished, threads)
         if spec.drop_near_duplicates_of:
             write_list(target, shards)
-        write_json(target / MANIFEST, manifest_content(spec, inputs.class_names, made, target, shards), work)
+        write_json(target / MANIFEST, make_manifest(spec, inputs.class_names, made, target, shards), work)
         shutil.rmtree(work)
         manifest = Manifest(target)
         manifest.check("ends", show_progress=False)  # mostly for a shard too many
@@ -115,15 +116,15 @@ def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | No
         )
 
 
-def shuffled(inputs: Inputs, seed: int) -> np.ndarray:
-    """[N] the numbers of the images in the order of a hash of their names."""
+def shuffle(inputs: Inputs, seed: int) -> np.ndarray:
+    """Return [N], the numbers of the images in the order of a hash of their names."""
     key = seed.to_bytes(8, "little")
     hashes = (hashlib.blake2b(inputs.name(i).encode(), digest_size=8, key=key).digest() for i in range(len(inputs)))
     return np.argsort(np.frombuffer(b"".join(hashes), "<u8"), kind="stable")
 
 
 def _begin(target: Path, made: dict) -> dict[int, Shard]:
-    """The finished shards by number. Raises UserError when the folder holds another split."""
+    """Return the finished shards by number. Raises UserError when the folder holds another split."""
     work = target / UNFINISHED
     if (target / MANIFEST).exists():
         manifest = Manifest(target)
@@ -134,20 +135,21 @@ def _begin(target: Path, made: dict) -> dict[int, Shard]:
         rows = {int(file.stem.removeprefix("shard-")): Shard(**read_json(file)) for file in work.glob("shard-*.json")}
     work.mkdir(exist_ok=True)
     write_json(work / PLAN, made)
-    good = sound(target, list(rows.values()))
-    return {number: shard for number, shard in rows.items() if shard.name in good}
+    sound = find_sound(target, list(rows.values()))
+    return {number: shard for number, shard in rows.items() if shard.name in sound}
 
 
-def _refuse_other(target: Path, there: dict, made: dict) -> None:
-    different = [name for name in there | made if name != "command" and there.get(name) != made.get(name)]
-    if there and different:
+def _refuse_other(target: Path, found: dict, made: dict) -> None:
+    # The command is not compared: older versions wrote --skip-bad for --skip-unreadable, and a source may have moved.
+    different = [name for name in found | made if name != "command" and found.get(name) != made.get(name)]
+    if found and different:
         raise UserError(
-            f"{target} holds another split (other {', '.join(different)}), made by: {there.get('command')}. "
+            f"{target} holds another split (other {', '.join(different)}), made by: {found.get('command')}. "
             f"Choose another --to or --split, or remove it: rm -r {target}"
         )
 
 
-def _make_all(
+def _make_shards(
     spec: PreparationSpec,
     inputs: Inputs,
     references: References,
@@ -162,8 +164,8 @@ def _make_all(
     """
     todo = [number for number in range(len(pieces)) if number not in finished]
     if todo:
-        references.hash(threads)
-    progress, bad = Progress(sum(map(len, pieces)), 0, unit="image"), []
+        references.hash_all(threads)
+    progress, unreadable = Progress(sum(map(len, pieces)), 0, unit="image"), []
     done = sum(len(pieces[number]) for number in finished)
     progress.update(done)
     with ThreadPoolExecutor(threads) as pool:
@@ -172,7 +174,7 @@ def _make_all(
             for job in as_completed(jobs):
                 number, shard = jobs[job], job.result()
                 finished[number] = shard
-                bad += shard.left_out
+                unreadable += shard.left_out
                 done += len(pieces[number])
                 progress.update(done)
         except OSError as error:
@@ -183,18 +185,18 @@ def _make_all(
             raise
         finally:
             progress.close()
-    if bad and not spec.skip_unreadable:
-        shown = "".join(f"\n  {name}: {why}" for name, why in sorted(bad)[:SHOWN])
-        more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    if unreadable and not spec.skip_unreadable:
+        shown = "".join(f"\n  {name}: {why}" for name, why in sorted(unreadable)[:SHOWN])
+        more = f"\n  and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
         command = f"{spec.command()} --skip-unreadable --to {target.parent}"
-        raise UserError(f"{len(bad)} bad images:{shown}{more}\nMend them, or leave them out: {command}")
+        raise UserError(f"{len(unreadable)} images cannot be read:{shown}{more}\nMend them, or leave them out: {command}")
     return [finished[number] for number in range(len(pieces))]
 
 
 def _make_shard(
     spec: PreparationSpec, inputs: Inputs, references: References, target: Path, pieces: list[np.ndarray], number: int
 ) -> Shard:
-    """Writes a shard and its row; with bad images and without --skip-unreadable neither."""
+    """Write a shard and its row; with unreadable images and without --skip-unreadable neither."""
     records, left_out, duplicates, reencoded = {}, [], [], 0
     for image, data, labels in inputs.read(sorted(pieces[number].tolist())):
         name = inputs.name(image)
@@ -208,7 +210,7 @@ def _make_shard(
         if duplicate := references.find(name, data, pixels):
             duplicates.append(duplicate)
             continue
-        kept = kept_bytes(data, pixels, spec.max_side, spec.quality)
+        kept = shrink_if_large(data, pixels, spec.max_side, spec.quality)
         reencoded += kept is not data
         records[image] = (name, labels, kept)
     name = shard_name(spec.split, number, len(pieces))
@@ -222,16 +224,16 @@ def _make_shard(
     return shard
 
 
-def kept_bytes(data: bytes, image: np.ndarray, max_side: int, quality: int) -> bytes:
-    """`data` itself, or of an image with a longer side than `max_side` a smaller JPEG."""
+def shrink_if_large(data: bytes, image: np.ndarray, max_side: int, quality: int) -> bytes:
+    """Return `data` or, of an image with a longer side than `max_side`, a smaller JPEG."""
     if not max_side or max(image.shape) <= max_side:
         return data
     smaller = resize_large(image, max_side)
     return simplejpeg.encode_jpeg(np.ascontiguousarray(smaller), quality=quality, colorspace="RGB", colorsubsampling="444")
 
 
-def manifest_content(spec: PreparationSpec, class_names: tuple[str, ...], made: dict, target: Path, shards: list[Shard]) -> dict:
-    """manifest.json. Raises UserError when no image is left, or none of a class."""
+def make_manifest(spec: PreparationSpec, class_names: tuple[str, ...], made: dict, target: Path, shards: list[Shard]) -> dict:
+    """Return the content of manifest.json. Raises UserError when no image is left, or none of a class."""
     images_of_class, most, single = np.zeros(len(class_names), np.int64), 0, True
     for shard in shards:
         ends, labels = read_labels(str(target / shard.name), shard.records)

@@ -6,8 +6,8 @@ from preparation import miniature
 from preparation.miniature import CLASSES
 
 from mixer_jax.data.sources.shards import ShardReader
-from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
+from mixer_jax.preparation.spec import PreparationSpec
 
 TRAIN = miniature.train_images()
 

@@ -66,7 +66,7 @@ def test_imagenet21k_comes_in_one_tar_which_must_not_be_compressed(tmp_path, rel
     downloads.imagenet21k(tmp_path)
     source = f"tars:{tmp_path / release}"
     if release.endswith(".gz"):
-        with pytest.raises(UserError, match="is compressed, and images are read by their place") as error:
+        with pytest.raises(UserError, match="is compressed, and images are read by their offset") as error:
             make(source, tmp_path / "to", skip_unreadable=True)
         unpack, command = str(error.value).splitlines()[1:]
         subprocess.run(shlex.split(unpack), check=True)

@@ -16,8 +16,8 @@ from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
+from mixer_jax.preparation.spec import PreparationSpec
 
 
 def folder_of_tars(root: Path) -> str:

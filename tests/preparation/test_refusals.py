@@ -1,4 +1,4 @@
-"""What cannot be prepared is refused in words, and bad images are all named at once."""
+"""What cannot be prepared is refused in words, and unreadable images are all named at once."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def huge_png() -> bytes:
     return bytes(content)
 
 
-BAD = {
+UNREADABLE = {
     f"{CLASSES[0]}/cut.JPEG": (miniature.jpeg(0, 64, 64)[:200], "damaged JPEG"),
     f"{CLASSES[1]}/text.JPEG": (b"<html>not found</html>", "neither JPEG nor PNG"),
     f"{CLASSES[1]}/empty.JPEG": (b"", "empty"),
@@ -26,21 +26,21 @@ BAD = {
 }
 
 
-def test_bad_images_are_all_named_at_once_or_left_out_and_listed(tmp_path, capsys):
-    source = f"folder:{miniature.make_tree(tmp_path / 'tree', TRAIN | {name: data for name, (data, _) in BAD.items()})}"
-    with pytest.raises(UserError, match="5 bad images:") as error:
+def test_unreadable_images_are_all_named_at_once_or_left_out_and_listed(tmp_path, capsys):
+    source = f"folder:{miniature.make_tree(tmp_path / 'tree', TRAIN | {name: data for name, (data, _) in UNREADABLE.items()})}"
+    with pytest.raises(UserError, match="5 images cannot be read:") as error:
         make(source, tmp_path / "to", records_per_shard=3)
-    for name, (_, why) in BAD.items():
+    for name, (_, why) in UNREADABLE.items():
         assert any(name in line and why in line for line in str(error.value).splitlines())
     assert "--skip-unreadable" in str(error.value)
     assert make(source, tmp_path / "to", records_per_shard=3, skip_unreadable=True) == by_class(TRAIN)
     manifest = Manifest(tmp_path / "to/train")
     assert manifest.content["left_out"] == 5
-    assert {name for shard in manifest.shards for name, _ in shard.left_out} == set(BAD)
-    assert "5 bad images left out" in manifest.summary()
+    assert {name for shard in manifest.shards for name, _ in shard.left_out} == set(UNREADABLE)
+    assert "5 unreadable images left out" in manifest.summary()
 
 
-def test_a_class_whose_images_are_all_bad_is_refused(tmp_path):
+def test_a_class_whose_images_are_all_unreadable_is_refused(tmp_path):
     source = f"folder:{miniature.make_tree(tmp_path / 'tree', TRAIN | {'n99/x.jpg': b'bad'})}"
     with pytest.raises(UserError, match="1 of 4 classes have no image, the first is 'n99'"):
         make(source, tmp_path / "to", skip_unreadable=True)
@@ -140,6 +140,6 @@ def doubled(tar: bytes) -> bytes:
 
 
 def test_an_image_that_is_too_large_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("mixer_jax.preparation.archives.MAX_IMAGE_BYTES", 100)
+    monkeypatch.setattr("mixer_jax.preparation.inputs.MAX_IMAGE_BYTES", 100)
     with pytest.raises(UserError, match="is larger than 100 bytes"):
         make(tree(tmp_path), tmp_path / "to")

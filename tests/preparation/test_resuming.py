@@ -19,13 +19,13 @@ from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.errors import UserError
 from mixer_jax.lease import Lease
-from mixer_jax.preparation.inputs import PreparationSpec
+from mixer_jax.preparation.spec import PreparationSpec
 
 KILLED = """
 import os, sys, threading
 from pathlib import Path
 from mixer_jax.data.sources import shards
-from mixer_jax.preparation.inputs import PreparationSpec
+from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
 
 source, to, references, moments = sys.argv[1], Path(sys.argv[2]), tuple(sys.argv[3].split()), sys.argv[4:]
@@ -140,7 +140,7 @@ def test_a_folder_with_another_split_is_refused_and_left_as_it_is(tmp_path):
 
 def test_an_unfinished_split_is_refused_with_its_command(tmp_path):
     source = f"folder:{miniature.make_tree(tmp_path / 'tree', TRAIN | {'n99/x.jpg': b'bad'})}"
-    with pytest.raises(UserError, match="1 bad images"):
+    with pytest.raises(UserError, match="1 images cannot be read"):
         make(source, tmp_path / "to")
     with pytest.raises(UserError, match=r"not prepared to its end.*python -m mixer_jax prepare --from folder:.*--to "):
         open_source(dataset(f"records:{tmp_path / 'to'}"))
@@ -178,6 +178,36 @@ def test_a_name_with_spaces_is_quoted_in_the_command(tmp_path):
         .command()
         .endswith("prepare --from 'folder:my photos' --split train --skip-unreadable")
     )
+
+
+@pytest.mark.parametrize("flag", ["--skip-bad", "--skip-unreadable"])
+@pytest.mark.parametrize("done", ["some", "all"])
+def test_a_preparation_that_an_older_version_began_goes_on_by_the_old_flag_and_the_new(tmp_path, monkeypatch, capsys, flag, done):
+    """Version 094b98b wrote --skip-bad into plan.json and manifest.json, and everything else as now."""
+    images, to = TRAIN | {f"{CLASSES[0]}/x.jpg": b"no image"}, tmp_path / "to"
+    source = f"folder:{miniature.make_tree(tmp_path / 'tree', images)}"
+    make(source, to, records_per_shard=4, skip_unreadable=True)
+    whole, split = miniature.folder_bytes(to), to / "train"
+    manifest = json.loads((split / "manifest.json").read_text())
+    made = manifest["made"] | {"command": manifest["made"]["command"].replace("--skip-unreadable", "--skip-bad")}
+    if done == "some":
+        (split / "manifest.json").unlink()
+        (split / ".preparing").mkdir()
+        (split / ".preparing/plan.json").write_text(json.dumps(made))
+        for number, shard in enumerate(manifest["shards"][:2]):
+            (split / f".preparing/shard-{number:06d}.json").write_text(json.dumps(shard))
+        with pytest.raises(UserError, match=f"goes on: python -m mixer_jax prepare .* --skip-bad --to {to}"):
+            open_source(dataset(f"records:{to}"))
+    else:
+        (split / "manifest.json").write_text(json.dumps(manifest | {"made": made}))
+    victims = sorted(split.glob("*.array_record"))
+    victims[-1].unlink()
+    times = [file.stat().st_mtime_ns for file in victims[:2]]
+    command = ["mixer_jax", *made["command"].replace("--skip-bad", flag).split()[3:], "--to", str(to)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert main() == DONE
+    assert ("--skip-bad is now --skip-unreadable." in capsys.readouterr().err) == (flag == "--skip-bad")
+    assert miniature.folder_bytes(to) == whole and [file.stat().st_mtime_ns for file in victims[:2]] == times
 
 
 def test_two_preparations_of_one_folder_do_not_meet(tmp_path):

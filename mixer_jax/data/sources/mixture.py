@@ -14,8 +14,8 @@ BLOCK = 2**16  # positions of the stream in which the parts have exactly their s
 class Mixture:
     """The records of the parts one after the other, their classes joined by name.
 
-    Classes are numbered as they are met: a name of an earlier part has its number. Raises UserError for a name twice in one part,
-    and for a weight too small to have a slot among BLOCK, to which the shares are rounded.
+    Classes are numbered in the order of the parts: a name of an earlier part has its number. Raises UserError for a name twice in
+    one part, and for a weight too small to have a slot among BLOCK, to which the shares are rounded.
     """
 
     def __init__(self, parts: dict[str, Source], weights: list[float]):
@@ -38,29 +38,30 @@ class Mixture:
         return self.starts[-1]
 
     def __getitem__(self, index: int) -> Record:
-        part, place = self._find(index)
-        record = self.parts[part][place]
-        return record._replace(labels=self._joined(part, record.labels))
+        part, record = self._find(index)
+        found = self.parts[part][record]
+        return found._replace(labels=self._join_classes(part, found.labels))
 
     def labels(self, index: int) -> tuple[int, ...]:
-        part, place = self._find(index)
-        return self._joined(part, self.parts[part].labels(place))
+        part, record = self._find(index)
+        return self._join_classes(part, self.parts[part].labels(record))
 
     def locate(self, index: int) -> str:
-        part, place = self._find(index)
-        return self.parts[part].locate(place)
+        part, record = self._find(index)
+        return self.parts[part].locate(record)
 
     def identity(self) -> str:
         return " + ".join(part.identity() for part in self.parts)
 
     def peers(self, index: int) -> range:
-        """The records of the same part."""
+        """Return the records of the same part."""
         part, _ = self._find(index)
         return range(self.starts[part], self.starts[part + 1])
 
     def _find(self, index: int) -> tuple[int, int]:
+        """Return (number of the part, record of that part)."""
         part = bisect_right(self.starts, index) - 1
         return part, index - self.starts[part]
 
-    def _joined(self, part: int, labels: tuple[int, ...]) -> tuple[int, ...]:
+    def _join_classes(self, part: int, labels: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self._class_of[part][label] for label in labels)

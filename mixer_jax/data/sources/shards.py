@@ -2,9 +2,9 @@
 
     DIR/SPLIT/SPLIT-00003-of-00626.array_record
 
-Each image is a record: `<HHB` (bytes of its name, number of its labels, whether rows.py may decode it), the labels as int32, the
-name in UTF-8, the image file's bytes. One more record ends the shard, int32: the number of labels of each image, then all labels
-in a row. So labels are read without the images.
+Each image is a record: `<HHB` (bytes of its name, number of its labels, whether PartialJpeg may decode it), the labels as int32,
+the name in UTF-8, the image file's bytes. One more record ends the shard, int32: the number of labels of each image, then all
+labels in a row. So labels are read without the images.
 
 Memory does not grow with the split. An open shard keeps the place of each of its images in memory, about 10 bytes an image. So
 shards are opened when they are read, and those that may be open at once are bounded: INDEXED_IMAGES in all processes that decode,
@@ -57,7 +57,7 @@ def unpack(record: bytes) -> Entry:
 
 
 def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -> None:
-    """Writes (name, labels, image) in order, down to the disk. Equal records give equal bytes."""
+    """Write (name, labels, image) in order, down to the disk. Equal records give equal bytes."""
     counts = [len(labels) for _, labels, _ in records]
     labels = [label for _, labels, _ in records for label in labels]
     try:
@@ -82,43 +82,43 @@ class ShardReader:
         self.class_names, self.max_labels, self.identity = manifest.class_names, manifest.max_labels, manifest.identity()
         self._directory, self._split = directory, manifest.split
         self._starts = array("q", np.cumsum([0, *(shard.records for shard in manifest.shards)]).tolist())
-        self._open_none()
+        self._start_caches()
 
-    def _open_none(self) -> None:
+    def _start_caches(self) -> None:
         most_images = max(after - start for start, after in itertools.pairwise(self._starts))
         # One that is closed while another thread reads it stays open until that thread lets go of it.
-        self._opened = lru_cache(maxsize=most_open(most_images))(open_shard)
+        self._open_shard = lru_cache(maxsize=max_open_shards(most_images))(open_shard)
         self._labels = lru_cache(maxsize=8)(read_labels)  # whoever asks for all labels asks in order
 
     def __getstate__(self) -> dict:
         """For another process, which opens shards of its own: workers.py."""
-        return {name: value for name, value in vars(self).items() if name not in ("_opened", "_labels")}
+        return {name: value for name, value in vars(self).items() if name not in ("_open_shard", "_labels")}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._open_none()
+        self._start_caches()
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def read(self, index: int) -> Entry:
-        file, images, place = self._find(index)
+        file, images, position = self._find(index)
         try:
-            return unpack(self._opened(file, images).read([place])[0])
+            return unpack(self._open_shard(file, images).read([position])[0])
         except RuntimeError as error:  # ArrayRecord's own checksum
             raise UserError(f"{self.locate(index)} has changed on the disk since it was checked: {error}") from error
 
     def labels(self, index: int) -> tuple[int, ...]:
-        file, images, place = self._find(index)
+        file, images, position = self._find(index)
         ends, labels = self._labels(file, images)
-        return tuple(labels[ends[place] : ends[place + 1]].tolist())
+        return tuple(labels[ends[position] : ends[position + 1]].tolist())
 
     def locate(self, index: int) -> str:
-        file, _, place = self._find(index)
-        return f"{file} record {place}"
+        file, _, position = self._find(index)
+        return f"{file} record {position}"
 
     def _find(self, index: int) -> tuple[str, int, int]:
-        """(the shard's file, how many images it has, the image's place in it)"""
+        """Return (the shard's file, how many images it has, the image's position in it)."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard = bisect_right(self._starts, index) - 1
@@ -127,7 +127,7 @@ class ShardReader:
 
 
 def open_shard(file: str, images: int) -> ArrayRecordReader:
-    """Raises UserError when it cannot be opened or does not hold so many images."""
+    """Open a shard. Raises UserError when it cannot be opened or does not hold so many images."""
     # By default a megabyte of the shard's end would be read, for an index of some kilobytes.
     options = "readahead_buffer_size:0,footer_prefetch_bytes:0"
     reader = ArrayRecordReader(file, options=options, file_reader_buffer_size=32768)
@@ -142,13 +142,13 @@ def open_shard(file: str, images: int) -> ArrayRecordReader:
 
 
 def read_labels(file: str, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """([images + 1] where each image's labels begin and end, [all] labels)"""
+    """Return ([images + 1] where each image's labels begin and end, [all] labels)."""
     numbers = np.frombuffer(open_shard(file, images).read([images])[0], "<i4")
     return np.concatenate([[0], np.cumsum(numbers[:images])]), numbers[images:]
 
 
-def most_open(images: int) -> int:
-    """How many shards of up to `images` images a split may have open. Raises the process's limit of files as far as it may."""
+def max_open_shards(images: int) -> int:
+    """Return how many shards of up to `images` images a split may have open, once the limit of open files is raised for it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < allowed:

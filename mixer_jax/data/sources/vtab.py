@@ -44,7 +44,7 @@ def _clevr_distance(example: dict) -> int:
 def _kitti_distance(example: dict) -> int:
     """Metres to the nearest vehicle (types car, van, truck): up to 8, to 20, farther, or 3 for none."""
     objects = zip(example["objects"]["type"], example["objects"]["location"], strict=True)
-    nearest = min([place[2] for kind, place in objects if kind < 3], default=1000.0)
+    nearest = min([location[2] for kind, location in objects if kind < 3], default=1000.0)
     return int(np.searchsorted([8.0, 20.0, 999.0], nearest))
 
 

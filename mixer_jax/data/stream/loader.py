@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from mixer_jax.data.images.augment import Transform
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.sources.source import Record, Source
-from mixer_jax.data.stream.order import order_of
+from mixer_jax.data.stream.order import make_order
 from mixer_jax.data.stream.shared_memory import BatchMemory
 from mixer_jax.data.stream.unreadable import UnreadableImage, UnreadableImages, read_or_substitute
 from mixer_jax.data.stream.workers import worker_pool
@@ -68,7 +68,7 @@ def train_batches(
       steps: the steps to yield batches for.
       unreadable: receives the images that cannot be read, when the batch that they were for is due.
     """
-    order, max_pixels, local_size = order_of(source, seed), loader.max_pixels, len(batch_indices)
+    order, max_pixels, local_size = make_order(source, seed), loader.max_pixels, len(batch_indices)
 
     def load(position: int) -> tuple[Batch, list[UnreadableImage]]:
         step, index = divmod(position, local_size)

@@ -23,8 +23,8 @@ class EpochOrder:
         self._num_examples, self._seed, self._part = num_examples, seed, part
 
     def __call__(self, position: int) -> tuple[int, int]:
-        epoch, place = divmod(position, self._num_examples)
-        return epoch, _shuffled(place, self._num_examples, (self._seed, ORDER_STREAM, epoch, self._part))
+        epoch, index = divmod(position, self._num_examples)
+        return epoch, _shuffle(index, self._num_examples, (self._seed, ORDER_STREAM, epoch, self._part))
 
 
 class MixtureOrder:
@@ -38,21 +38,22 @@ class MixtureOrder:
         self._orders = [EpochOrder(len(source), seed, part) for part, source in enumerate(mixture.parts)]
 
     def __call__(self, position: int) -> tuple[int, int]:
-        block, place = divmod(position, BLOCK)
-        slot = _shuffled(place, BLOCK, (self._seed, MIXTURE_STREAM, block))
+        block, index = divmod(position, BLOCK)
+        slot = _shuffle(index, BLOCK, (self._seed, MIXTURE_STREAM, block))
         part = bisect_right(self._bounds, slot) - 1
         first, after = self._bounds[part], self._bounds[part + 1]
         epoch, record = self._orders[part](block * (after - first) + slot - first)
         return epoch, self._starts[part] + record
 
 
-def order_of(source: Source, seed: int) -> EpochOrder | MixtureOrder:
+def make_order(source: Source, seed: int) -> EpochOrder | MixtureOrder:
+    """Return the order of a source's or a mixture's records."""
     return MixtureOrder(source, seed) if isinstance(source, Mixture) else EpochOrder(len(source), seed)
 
 
-def _shuffled(place: int, length: int, key: tuple[int, ...]) -> int:
-    """Where a permutation of `length` places, chosen by `key`, puts this one."""
-    return index_shuffle(place, max_index=length - 1, seed=_seed_of(key), rounds=4)
+def _shuffle(index: int, length: int, key: tuple[int, ...]) -> int:
+    """Return where a permutation of `length` indices, chosen by `key`, puts this one."""
+    return index_shuffle(index, max_index=length - 1, seed=_seed_of(key), rounds=4)
 
 
 @lru_cache(maxsize=1024)  # few epochs are under way at once

@@ -1,6 +1,6 @@
 """Images that must not be among those prepared (`prepare --drop-near-duplicates-of`), such as a test set's: where they lie.
 
-What is a copy of one of them: duplicates.py. They are named as in `--from` (inputs.py), but for tfds: and cifar:, and their
+What is a copy of one of them: index.py. They are named as in `--from` (inputs.py), but for tfds: and cifar:, and their
 classes are not asked for; a split that `prepare` made is records:DIR/SPLIT. They are read and hashed whenever shards are to be
 made, also when a preparation goes on: some milliseconds of CPU an image.
 
@@ -19,8 +19,11 @@ from mixer_jax.data.images.decode import UnreadableImageError, decode
 from mixer_jax.data.sources.manifest import DUPLICATES, UNFINISHED, Shard, split_folders
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.inputs import LISTERS, MAX_PIXELS, Inputs, ListedInputs, PreparationSpec, list_files
-from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE, MIN_CORRELATION, Fingerprint, Index, reference_fingerprint
+from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, ListedInputs
+from mixer_jax.preparation.listing import LISTERS, list_files
+from mixer_jax.preparation.near_duplicates.fingerprint import Fingerprint, fingerprint_reference
+from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE, MIN_CORRELATION, Index
+from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
 
@@ -60,12 +63,12 @@ class References:
         self._index = Index([], [])
 
     def manifest_fields(self) -> dict:
-        """What a manifest says of them; nothing where there are none."""
+        """Return what a manifest says of them; nothing where there are none."""
         digests = {source: inputs.sha256() for source, inputs in self._inputs.items()}
         return {"references": digests, "near": [MAX_DISTANCE, MIN_CORRELATION]} if digests else {}
 
-    def hash(self, threads: int) -> None:
-        """Before `find`. Raises UserError for an image that cannot be read."""
+    def hash_all(self, threads: int) -> None:
+        """Hash the images, as `find` needs it. Raises UserError for an image that cannot be read."""
         chunks = [
             (source, range(start, min(start + CHUNK, len(inputs))))
             for source, inputs in self._inputs.items()
@@ -91,11 +94,11 @@ class References:
                 image = decode(data, MAX_PIXELS, strict=False)
             except UnreadableImageError as error:
                 raise UserError(f"{source} cannot be compared with: {inputs.name(number)} is {error}. Take it out.") from error
-            hashed.append((hashlib.sha256(data).digest(), reference_fingerprint(image)))
+            hashed.append((hashlib.sha256(data).digest(), fingerprint_reference(image)))
         return hashed
 
     def find(self, name: str, data: bytes, image: np.ndarray) -> list | None:
-        """The row [name, kind, distance, source, name there] of an image that is a copy: of its file's bytes and its pixels."""
+        """Return the row [name, kind, distance, source, name there] of an image that is a copy, by its file's bytes or pixels."""
         match = self._index.find(data, image)
         if match is None:
             return None
@@ -108,8 +111,8 @@ class References:
 
 
 def _open(source: str, spec: PreparationSpec, target: Path) -> Inputs | RecordsInputs:
-    kind, _, place = source.partition(":")
-    path = Path(place).expanduser()
+    kind, _, path = source.partition(":")
+    path = Path(path).expanduser()
     if source == spec.source or (kind == "records" and path.resolve() == target.resolve()):
         raise UserError(f"--drop-near-duplicates-of {source}: that is what is prepared, and nothing would be left. Leave it out.")
     if kind == "records":
@@ -124,9 +127,9 @@ def _open(source: str, spec: PreparationSpec, target: Path) -> Inputs | RecordsI
 
 
 def write_list(target: Path, shards: list[Shard]) -> None:
-    """DIR/SPLIT/duplicates.tsv"""
+    """Write DIR/SPLIT/duplicates.tsv."""
     dropped = [row for shard in shards for row in shard.duplicates]
-    lines = sorted((kind, distance, name, source, there) for name, kind, distance, source, there in dropped)
+    lines = sorted((kind, distance, name, source, reference) for name, kind, distance, source, reference in dropped)
     text = "".join("\t".join(map(str, line)) + "\n" for line in [("kind", "distance", "image", "of", "reference"), *lines])
     with write_whole(target / DUPLICATES, target / UNFINISHED) as temporary:
         temporary.write_text(text)

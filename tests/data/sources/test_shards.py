@@ -21,8 +21,8 @@ from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.shards import ShardReader, pack, unpack
 from mixer_jax.data.stream.loader import eval_batches
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.inputs import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
+from mixer_jax.preparation.spec import PreparationSpec
 
 NUM_IMAGES, PER_SHARD = 30, 4
 
@@ -119,7 +119,7 @@ def open_files(directory: Path) -> int:
 
 
 def test_shards_are_opened_when_read_and_closed_when_others_are(made, monkeypatch):
-    monkeypatch.setattr(shards, "most_open", lambda images: 2)
+    monkeypatch.setattr(shards, "max_open_shards", lambda images: 2)
     reader, threads = ShardReader(made / "train", "full"), 8
     assert open_files(made / "train") == 0
     alone = [reader.read(index) for index in range(NUM_IMAGES)]
@@ -140,7 +140,7 @@ def test_shards_are_opened_when_read_and_closed_when_others_are(made, monkeypatc
 @pytest.mark.parametrize("images", [1, 100, 2048, 10**6, 10**9])
 def test_open_shards_are_bounded_by_memory_and_by_files(monkeypatch, files, images):
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (files, files))
-    count = shards.most_open(images)
+    count = shards.max_open_shards(images)
     assert count == 1 or count * images < shards.INDEXED_IMAGES
     assert 1 <= count <= (files if files > 0 else shards.MOST_FILES) // 2
 
@@ -148,7 +148,7 @@ def test_open_shards_are_bounded_by_memory_and_by_files(monkeypatch, files, imag
 def test_all_shards_of_imagenet21k_stay_open(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**20, 2**20))
     images = PreparationSpec.records_per_shard
-    assert shards.most_open(images) >= 14_197_122 / images
+    assert shards.max_open_shards(images) >= 14_197_122 / images
 
 
 def test_a_shard_of_another_number_of_images_than_its_row_has_is_refused_when_it_is_read(copy):

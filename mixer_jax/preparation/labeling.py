@@ -16,14 +16,14 @@ import json
 from collections import Counter
 
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.label_files import is_number, read_given, read_text
+from mixer_jax.preparation.label_files import is_number, read_label_file, read_text
 
 Labels = list[tuple[int, ...]]
 MAX_CLASSES = 1_000_000  # JFT-3B has 30 000
 
 
 def read_classes(file: str) -> tuple[str, ...]:
-    """The names of `--classes`; empty when none is given."""
+    """Return the names of `--classes`; empty when none is given."""
     if not file:
         return ()
     text = read_text(file)
@@ -39,8 +39,8 @@ def read_classes(file: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def by_folder(names: list[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], Labels]:
-    """The class of an image is the folder it lies in."""
+def label_by_folder(names: list[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], Labels]:
+    """Take the folder that an image lies in as its class."""
     folders = []
     for name in names:
         parent, _, _ = name.rpartition("/")
@@ -55,29 +55,31 @@ def by_folder(names: list[str], classes: tuple[str, ...]) -> tuple[tuple[str, ..
     return classes, [label_of[folder] for folder in folders]
 
 
-def by_file(
+def label_by_file(
     names: list[str], file: str, synsets: str, classes: tuple[str, ...], split: str
 ) -> tuple[tuple[str, ...], list[tuple[int, ...] | None]]:
-    """The classes of images from a file of labels, as above; None for an image that belongs to another split."""
-    given = read_given(file, names, synsets, split)
-    keys = [name if name in given.classes_of else name.rpartition("/")[2] for name in names]
-    listed = [key for key in keys if key in given.classes_of]
-    if given.whole and len(listed) < len(names):
-        missing = next(name for name, key in zip(names, keys, strict=True) if key not in given.classes_of)
+    """Take the classes of images from a file of labels, as above; None for an image that belongs to another split."""
+    file_labels = read_label_file(file, names, synsets, split)
+    keys = [name if name in file_labels.classes_of else name.rpartition("/")[2] for name in names]
+    listed = [key for key in keys if key in file_labels.classes_of]
+    if file_labels.whole and len(listed) < len(names):
+        missing = next(name for name, key in zip(names, keys, strict=True) if key not in file_labels.classes_of)
         raise UserError(f"{file} has no line for {missing}: add one, or remove the image.")
-    if len(set(listed)) != len(listed) or len(listed) != len(given.classes_of):
-        unused = next(iter(set(given.classes_of) - set(listed)), None)
+    if len(set(listed)) != len(listed) or len(listed) != len(file_labels.classes_of):
+        unused = next(iter(set(file_labels.classes_of) - set(listed)), None)
         which = (
             f"no image is named {unused}" if unused else "images of one name lie in several folders: name them with their folders"
         )
-        raise UserError(f"{file} has {len(given.classes_of)} lines for {len(listed)} images: {which}.")
-    class_names, labels = resolve([given.classes_of[key] for key in listed], classes or given.class_names, file)
+        raise UserError(f"{file} has {len(file_labels.classes_of)} lines for {len(listed)} images: {which}.")
+    class_names, labels = resolve_labels(
+        [file_labels.classes_of[key] for key in listed], classes or file_labels.class_names, file
+    )
     label_of = dict(zip(listed, labels, strict=True))
     return class_names, [label_of.get(key) for key in keys]
 
 
-def resolve(words: list[list[str]], classes: tuple[str, ...], where: str) -> tuple[tuple[str, ...], Labels]:
-    """Class names or numbers -> (class names, sorted labels of each image)."""
+def resolve_labels(words: list[list[str]], classes: tuple[str, ...], where: str) -> tuple[tuple[str, ...], Labels]:
+    """Return (class names, sorted labels of each image) for words that are class names or numbers."""
     if not classes:
         seen = {word for row in words for word in row}
         if all(map(is_number, seen)):
