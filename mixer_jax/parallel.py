@@ -129,7 +129,7 @@ def scatter_grads(grads, mesh: Mesh):
 
 
 def use_mesh_in_models(mesh: Mesh | None) -> contextlib.AbstractContextManager:
-    """A model that is traced within knows the mesh: what runs fastest there (models/products.py), what all must hold (tpu.py)."""
+    """Expose the mesh to model code traced in this context, for kernel choice and sharding constraints."""
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else contextlib.nullcontext()
 
 
