@@ -1,9 +1,10 @@
-# Set-up happens by itself: every target first makes .venv from requirements.txt, when it is missing or older than the pins.
+# Set-up happens by itself: every target first makes .venv from requirements-dev.txt, when it is missing or older than the pins.
 
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-interop lint format bench peers plan plan-check clean
+.PHONY: demo test test-interop test-installed lint format lock bench peers plan plan-check clean
 
 demo: .venv/pins           ## pre-train, fine-tune, evaluate on data that ship with it; a page with curves at the end
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m mixer_jax demo --workdir=runs/demo  # large pages: fewer page faults
@@ -14,6 +15,9 @@ test: lint                 ## every test, on the CPU, without network
 test-interop: .venv-interop/pins  ## weights to and from timm and transformers, beside those themselves
 	.venv-interop/bin/python -m pytest tests/interop
 
+test-installed: .venv/pins ## `pip install .` in an empty environment brings what a user needs, and its commands run anywhere
+	tests/installed.sh $(PYTHON)
+
 lint: .venv/pins
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -21,6 +25,17 @@ lint: .venv/pins
 format: .venv/pins
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Versions that the locks have stay, if pyproject.toml allows them. For newer ones: make lock UPGRADE=--upgrade
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock" $(UPGRADE)
+
+lock: .venv/pins           ## the exact versions of everything, with hashes, from the ranges in pyproject.toml
+	$(LOCK) pyproject.toml -o requirements.txt
+	for extra in dev tpu gcs export; do \
+		$(LOCK) pyproject.toml --extra $$extra -c requirements.txt -o requirements-$$extra.txt || exit; \
+	done
+	grep -o 'libtpu==[0-9.]*' pyproject.toml | $(LOCK) - -o requirements-plan.txt
 
 bench: .venv/pins          ## speed of the training step on this machine, beside the reference model
 	$(BIN)/python -m mixer_jax bench step
@@ -36,28 +51,29 @@ plan-check: plan           ## the pre-training configs still compile and fit on 
 clean:
 	rm -rf .venv .venv-interop .venv-peers .venv-plan runs
 
-.venv/pins: requirements.txt
+.venv/pins: requirements-dev.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/$(INSTALL) --require-hashes -r requirements-dev.txt
 	touch $@
 
 # torch with what it needs; the others without, as the requirements say.
-.venv-interop/pins: requirements.txt requirements-interop.txt
+.venv-interop/pins: requirements-dev.txt requirements-interop.txt
 	$(PYTHON) -m venv --clear .venv-interop
-	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt $$(grep ^torch requirements-interop.txt)
-	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-interop.txt
+	.venv-interop/bin/$(INSTALL) --require-hashes -r requirements-dev.txt
+	.venv-interop/bin/$(INSTALL) -c requirements.txt $$(grep ^torch requirements-interop.txt)
+	.venv-interop/bin/$(INSTALL) --no-deps -r requirements-interop.txt
 	touch $@
 
 # In a folder of its own: beside JAX it would make every run look for TPUs.
 .venv-plan/pins: requirements-plan.txt .venv/pins
 	rm -rf .venv-plan
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv-plan -r requirements-plan.txt
+	.venv/bin/$(INSTALL) --require-hashes --no-deps --target .venv-plan -r requirements-plan.txt
 	touch $@
 
 # big_vision's RandAugment calls TensorFlow Addons, whose last release wants TensorFlow 2.15, which has none for a newer Python.
 .venv-peers/pins: requirements-peers.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "This one needs Python 3.11: make peers PYTHON=python3.11"'
 	$(PYTHON) -m venv --clear .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-peers.txt
+	.venv-peers/bin/$(INSTALL) -r requirements-peers.txt
 	touch $@

@@ -102,7 +102,7 @@ def write_report(page: Path, workdir: Path, rows: list[tuple[str, ...]]) -> None
         "A small MLP-Mixer is pre-trained on letters and digits drawn from fonts, then fine-tuned on a few real handwritten "
         "digits, beside the same model trained on those digits alone.",
         [
-            section("Results", table(HEADER, rows, notes=notes, emphasise=3)),
+            section("Results", table(HEADER, rows, notes=notes, emphasize=3)),
             *(run_section(run) for run in runs.values()),
             training_images_section(runs["pretrain"]),
             predictions_section(runs["few-0"]),

@@ -49,14 +49,14 @@ def table(
     *,
     caption: str = "",
     notes: Sequence[str] = (),
-    emphasise: int | None = None,
+    emphasize: int | None = None,
 ) -> str:
     """Rows of text under a header; columns of numbers, except the first one, are right-aligned.
 
     Args:
       caption: a line above.
       notes: lines underneath.
-      emphasise: the row, from 0, that is set in bold.
+      emphasize: the row, from 0, that is set in bold.
     """
     numeric = [i > 0 and all(NUMBER.fullmatch(row[i]) for row in rows) for i in range(len(header))]
 
@@ -66,7 +66,7 @@ def table(
             for cell, right in zip(row, numeric, strict=True)
         )
 
-    css_classes = ["best" if i == emphasise else "" for i in range(len(rows))]
+    css_classes = ["best" if i == emphasize else "" for i in range(len(rows))]
     body = "".join(f'<tr class="{css_class}">{cells("td", row)}</tr>\n' for css_class, row in zip(css_classes, rows, strict=True))
     return (
         f'<div class="scroll"><table>{caption and f"<caption>{escape(caption)}</caption>"}\n'

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from types import FrameType
 
 import jax
 from jax.experimental import multihost_utils
@@ -15,7 +14,7 @@ class StopRequest:
     ours would silence it. Ctrl-C is handed to that service.
     """
 
-    def __init__(self) -> None:
+    def __init__(self):
         self._requested = False
         self._distributed = jax.distributed.is_initialized()
 
@@ -24,14 +23,14 @@ class StopRequest:
         self._previous = {number: signal.signal(number, self._on_signal) for number in signals}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_) -> None:
         self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame) -> None:
         self._requested = True
         self._restore()
         if self._distributed:

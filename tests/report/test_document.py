@@ -26,8 +26,8 @@ def test_columns_of_numbers_are_right_aligned_and_the_first_never():
     assert re.findall(r"<th( class=\"num\")?>", html) == ["", "", ' class="num"']
 
 
-def test_exactly_the_chosen_row_is_emphasised():
-    rows = re.findall(r'<tr class="(.*?)">', table(["a"], [["x"], ["y"], ["z"]], emphasise=1))
+def test_exactly_the_chosen_row_is_emphasized():
+    rows = re.findall(r'<tr class="(.*?)">', table(["a"], [["x"], ["y"], ["z"]], emphasize=1))
     assert rows == ["", "best", ""]
 
 
