@@ -1,10 +1,10 @@
 """Pre-trains or fine-tunes a model: `python train.py --config=configs/FILE.py[:ARG] --workdir=DIR [--config.a.b=VALUE ...]`.
 
-`train` is the whole story of a run, from top to bottom. Where the state comes from, first that applies:
+`train` is the whole story of a run, from top to bottom. The state comes from the first of these that there is:
 
     1. the newest sound checkpoint in --workdir: the run goes on exactly where it was;
     2. config.init_from: the parameters of another run or of a file and, unless told otherwise, a new head (fine-tuning);
-    3. random initialisation.
+    3. random initialization.
 """
 
 import functools
@@ -30,7 +30,7 @@ from mixer_jax.training import loop
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.memory import check_host_memory
 from mixer_jax.training.program import make_program
-from mixer_jax.training.state import from_items, to_items
+from mixer_jax.training.state import TrainState, from_items, to_items
 from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
 
 
@@ -40,7 +40,7 @@ def main(flags: FlagValues) -> int:
 
 
 def train(config: ConfigDict, workdir: str) -> int:
-    """Runs, or goes on with, the run of `config` in `workdir`; returns an exit code of app.py. Raises UserError."""
+    """Start or resume the run of `config` in `workdir`; return an exit code of app.py. Raises UserError."""
     stopwatch = records.Stopwatch()
 
     # What needs no device comes first: a mistake costs seconds, and nothing is touched.
@@ -48,9 +48,9 @@ def train(config: ConfigDict, workdir: str) -> int:
     source = open_source(config.data)
     if source.num_classes != config.num_classes:
         raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
-    layout = host_transform(config.model)
-    transform = train_transform(config.augment, config.image_size, layout)
-    examples = open_examples(config, layout)
+    on_host = host_transform(config.model)
+    transform = train_transform(config.augment, config.image_size, on_host)
+    examples = open_examples(config, on_host)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))
     milestones = loop.Milestones(
         total=steps(config.total),
@@ -67,18 +67,18 @@ def train(config: ConfigDict, workdir: str) -> int:
     workdir = records.Workdir(workdir, writer=parallel.is_writer())
     workdir.refuse_other_run(config)
 
-    # The state, from the first place that has one.
+    # The state, from the first source in the list above.
     checkpoints = Checkpoints(workdir.path, config.checkpoint.keep)
     data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
     substituted = 0
-    if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):
+    if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1
         items, meta = restored
         check_same_data(meta["data"], data)
         substituted = meta["data"]["substituted"]
         state = from_items(items)
     else:
-        params = program.init_params(mesh)
-        if config.init_from:
+        params = program.init_params(mesh)  # 3
+        if config.init_from:  # 2: takes the place of what the file has
             params, listing = init_from(config.init_from, params, config.init_head, config.init_classes)
             print_listing(config.init_from, listing)
         state = program.init_state(mesh, params)
@@ -100,9 +100,8 @@ def train(config: ConfigDict, workdir: str) -> int:
         source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, batch_indices=batch_indices,
         steps=range(first_step, milestones.total), unreadable=unreadable,
     )  # fmt: skip
-    evaluators = make_evaluators(
-        config, examples, make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes), mesh
-    )
+    eval_loss = make_eval_loss(config.loss.kind, config.num_classes)
+    evaluators = make_evaluators(config.evals, examples, make_predict(program.model, mesh), eval_loss, mesh)
     metrics = records.MetricWriter(workdir.path, first_step, writer=parallel.is_writer())
     workdir.record_start(
         config,
@@ -111,11 +110,11 @@ def train(config: ConfigDict, workdir: str) -> int:
         | parallel.device_facts(mesh),
     )
 
-    def save(step, state):
-        place = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
-        checkpoints.save(step, to_items(state), {"step": step, "data": data | place})
+    def save(step: int, state: TrainState) -> None:
+        progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
+        checkpoints.save(step, to_items(state), {"step": step, "data": data | progress})
 
-    def evaluate(step, state, names):
+    def evaluate(step: int, state: TrainState, names: list[str]) -> None:
         params = parallel.gather_for_evaluation(state.eval_params, mesh)
         results = run_evaluators({name: evaluators[name] for name in names}, params, step)
         if not metrics.evaluated(step):  # by a start that was killed before it wrote the results
@@ -148,14 +147,14 @@ def train(config: ConfigDict, workdir: str) -> int:
 
 
 def check_same_data(then: dict, now: dict) -> None:
-    """Raises UserError when the data are not those that the run has read so far: its place in them would mean nothing."""
+    """Raise UserError when the data are not those that the run has read so far: its position in them would mean nothing."""
     changed = [f"{name}: {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
     if changed:
         raise UserError(f"The training data have changed since the run's last checkpoint ({'; '.join(changed)}).")
 
 
 def print_listing(path: str, listing: dict[str, list[str]]) -> None:
-    """Says what a transfer did with each parameter, a block's parameters in one word where they share a fate."""
+    """Print what a transfer did with each parameter, the parameters of a block under one name where they share a fate."""
     print(f"From {path}:")
     for fate, names in listing.items():
         print(f"  {fate:9s} {len(names):4d} arrays: {', '.join(sorted({name.split('/')[0] for name in names})) or '-'}")

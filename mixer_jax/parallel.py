@@ -12,6 +12,7 @@ import os
 import platform
 import re
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mixer_jax.errors import UserError
 from mixer_jax.storage import cache_folder
+
+Params = dict[str, Any]  # a tree of arrays (or of their shapes): {"stem": {"kernel": ...}, ...}
+Batch = dict[
+    str, jax.Array
+]  # a global batch, split over the mesh by example: the arrays of a host's batch (data/stream/loader.py)
+DType = np.dtype
+Tree = TypeVar("Tree")
 
 AXES = ("slice", "data", "fsdp")
 
@@ -60,8 +68,8 @@ def _keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def make_mesh(fsdp: int, devices: list | None = None) -> Mesh:
-    """All devices as [slice, data, fsdp].
+def make_mesh(fsdp: int, devices: list[jax.Device] | None = None) -> Mesh:
+    """Return all devices as [slice, data, fsdp].
 
     Raises UserError when fsdp does not divide their number in a slice, or when this is one host of a pod slice that was not
     joined to the others: each would silently train alone.
@@ -89,14 +97,15 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
-def state_sharding(tree, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES):
-    """A sharding for each array of `tree`: those of SPLIT along `axes`, one after the other, each where most is left to divide.
+def state_sharding(tree: Any, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES) -> Any:
+    """Return a sharding for each array of `tree`: those of SPLIT along `axes`, one after the other, each where most is left.
 
     An axis of the mesh that divides no axis of the array leaves it whole: 2048 devices and a kernel of 768 x 3072, for example.
     """
 
-    def sharding(path, x) -> NamedSharding:
-        left, spec = list(x.shape), [()] * x.ndim
+    def sharding(path: tuple[Any, ...], x: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
+        left: list[int] = list(x.shape)
+        spec: list[tuple[str, ...]] = [()] * x.ndim
         for axis in axes if re.fullmatch(SPLIT, path_name(path)) else ():
             divided = [dim for dim in range(x.ndim) if left[dim] % mesh.shape[axis] == 0]
             if divided:
@@ -108,16 +117,16 @@ def state_sharding(tree, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES):
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def gather_params(params, mesh: Mesh, dtype_of: Callable[[str], jnp.dtype]):
-    """Parameters as a step takes them, under jit: each in the type that `dtype_of` has for its path, and whole along `data`.
+def gather_params(params: Params, mesh: Mesh, dtype_of: Callable[[str], DType]) -> Params:
+    """Return the parameters as a step takes them: each in the type that `dtype_of` has for its path, and whole along `data`.
 
-    What crosses the links is of that type: the cast comes first.
+    The cast comes first, so that what crosses the links is of that type. To be called under jit.
     """
     typed = jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype_of(path_name(path))), params)
     return jax.lax.with_sharding_constraint(typed, state_sharding(params, mesh, GATHERED_AXES))
 
 
-def scatter_grads(grads, mesh: Mesh):
+def scatter_grads(grads: Params, mesh: Mesh) -> Params:
     """Sum the gradients of what `gather_params` returned over devices, in float32; each device keeps the part it updates.
 
     To be called under jit.
@@ -128,25 +137,25 @@ def scatter_grads(grads, mesh: Mesh):
     return jax.tree.map(lambda x: x.astype(jnp.float32), grads)
 
 
-def use_mesh_in_models(mesh: Mesh | None) -> contextlib.AbstractContextManager:
-    """A model that is traced within knows the mesh: what runs fastest there (models/products.py), what all must hold (tpu.py)."""
+def use_mesh_in_models(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
+    """Expose the mesh to model code that is traced in this context, for kernel choice and sharding constraints."""
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else contextlib.nullcontext()
 
 
-def gather_for_evaluation(params, mesh: Mesh):
-    """Parameters whole along `data`: gathered once, not for each batch."""
+def gather_for_evaluation(params: Params, mesh: Mesh) -> Params:
+    """Return the parameters whole along `data`: gathered once, not for each batch."""
     return jax.device_put(params, state_sharding(params, mesh, GATHERED_AXES))
 
 
-def path_name(path) -> str:
-    """A pytree path as MixerBlock_0/token_mixing/Dense_0/kernel."""
+def path_name(path: tuple[Any, ...]) -> str:
+    """Return a pytree path as MixerBlock_0/token_mixing/Dense_0/kernel."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def local_batch_indices(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """The rows of a global batch that this process must read, ascending: int64 [rows].
+    """Return which examples of a global batch this process must load, ascending: int64 [examples].
 
-    They follow from the mesh, so that row r of the global batch is the same example on any number of hosts.
+    They follow from the mesh, so that example i of the global batch is the same on any number of hosts.
     """
     if batch_size % mesh.size:
         raise UserError(
@@ -156,8 +165,11 @@ def local_batch_indices(mesh: Mesh, batch_size: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in slices]))
 
 
-def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of each array -> one global array, split over the mesh. Returns before the copy is done."""
+def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
+    """Return one global array, split over the mesh, for the examples of each array that this process has.
+
+    Returns before the copy is done.
+    """
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
@@ -167,15 +179,15 @@ def from_host(x: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
 
 
-def to_host(tree):
-    """Global arrays -> complete NumPy arrays on every process."""
+def to_host(tree: Tree) -> Tree:
+    """Return complete NumPy arrays, on every process, for global arrays."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def device_facts(mesh: Mesh) -> dict:
-    """The machines, for the run's records."""
+def device_facts(mesh: Mesh) -> dict[str, Any]:
+    """Return what the run's records say about the machines."""
     device = jax.devices()[0]
     return {
         "platform": device.platform,
@@ -192,7 +204,7 @@ def is_writer() -> bool:
 
 
 def broadcast_from_writer(value: bool) -> bool:
-    """The writer's value, on every process: hosts must never disagree on what comes next."""
+    """Return the writer's value on every process: hosts must never disagree on what comes next."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.array(value)))

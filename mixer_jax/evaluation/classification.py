@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mixer_jax.evaluation.predict import Predict
-from mixer_jax.parallel import replicated
+from mixer_jax.parallel import Batch, Params, replicated
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+EvalLoss = Callable[[jax.Array, jax.Array], jax.Array]  # (logits [B, K], labels [B, M], padded with -1) -> [B]
 
 
 def correct_in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
@@ -28,8 +28,8 @@ class Classification:
     Examples without any label (as some of ReaL's) do not count.
     """
 
-    def __init__(self, batches: Callable[[Mesh], Iterator], predict: Predict, loss: Loss, mesh: Mesh):
-        def sums(params: dict, batch: dict) -> dict[str, jax.Array]:
+    def __init__(self, batches: Callable[[Mesh], Iterator[Batch]], predict: Predict, loss: EvalLoss, mesh: Mesh):
+        def sums(params: Params, batch: Batch) -> dict[str, jax.Array]:
             logits, _ = predict(params, batch["image"])
             counted = batch["mask"] * jnp.any(batch["labels"] >= 0, axis=1)
             return {
@@ -42,7 +42,7 @@ class Classification:
         self._batches, self._mesh = batches, mesh
         self._sums = jax.jit(sums, out_shardings=replicated(mesh))
 
-    def __call__(self, params: dict) -> dict[str, float]:
+    def __call__(self, params: Params) -> dict[str, float]:
         sums = []
         for batch in self._batches(self._mesh):
             sums.append(self._sums(params, batch))

@@ -1,9 +1,8 @@
 """From `config.evals` to evaluators: what each needs, opened before any device is touched."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -15,20 +14,22 @@ from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import Source
 from mixer_jax.data.stream.loader import eval_batches
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.classification import Classification, Loss
+from mixer_jax.evaluation.classification import Classification, EvalLoss
 from mixer_jax.evaluation.fewshot import FewShot
 from mixer_jax.evaluation.predict import Predict
-from mixer_jax.parallel import is_writer, local_batch_indices, to_global, to_host
+from mixer_jax.parallel import Batch, Params, is_writer, local_batch_indices, to_global, to_host
+
+Figures = dict[str, Any]  # by name: numbers, or lists of numbers
 
 
 class Evaluator(Protocol):
-    """Called with parameters; returns its figures by name, numbers or lists of numbers."""
+    """A function of parameters that returns figures."""
 
-    def __call__(self, params: dict) -> dict: ...
+    def __call__(self, params: Params) -> Figures: ...
 
 
-def run_evaluators(evaluators: dict[str, Evaluator], params: dict, step: int) -> dict:
-    """The content of results.json: {"step", "params_sha256", "evals": {name: figures}}. Prints a line for each evaluator."""
+def run_evaluators(evaluators: dict[str, Evaluator], params: Params, step: int) -> dict[str, Any]:
+    """Return the content of results.json, {"step", "params_sha256", "evals": {name: figures}}; print a line per evaluator."""
     evals = {}
     for name, evaluator in evaluators.items():
         evals[name] = evaluator(params)
@@ -46,7 +47,7 @@ class Examples(NamedTuple):
     loader: ConfigDict
     batch_size: int
 
-    def batches(self, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
+    def batches(self, mesh: Mesh) -> Iterator[Batch]:
         indices = local_batch_indices(mesh, self.batch_size)
         for batch in eval_batches(self.source, self.transform, self.loader, batch_size=self.batch_size, batch_indices=indices):
             yield to_global(batch, mesh)
@@ -73,13 +74,13 @@ def open_examples(config: ConfigDict, host_transform: HostTransform = unchanged)
 
 
 def make_evaluators(
-    config: ConfigDict, examples: dict[str, dict[str, Examples]], predict: Predict, loss: Loss, mesh: Mesh
+    evals: ConfigDict, examples: dict[str, dict[str, Examples]], predict: Predict, loss: EvalLoss, mesh: Mesh
 ) -> dict[str, Evaluator]:
-    """One evaluator for each entry of `config.evals`, by name. `loss` is (logits, labels) -> [B]."""
+    """Return an evaluator for each entry of `evals`, which is config.evals, by name."""
 
     def make(name: str) -> Evaluator:
-        if config.evals[name].kind == "classification":
+        if evals[name].kind == "classification":
             return Classification(examples[name]["data"].batches, predict, loss, mesh)
-        return FewShot(config.evals[name], examples[name]["train"].batches, examples[name]["test"].batches, predict, mesh)
+        return FewShot(evals[name], examples[name]["train"].batches, examples[name]["test"].batches, predict, mesh)
 
-    return {name: make(name) for name in config.evals}
+    return {name: make(name) for name in evals}

@@ -8,6 +8,7 @@ and all of them.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax.evaluation.predict import Predict
-from mixer_jax.parallel import replicated, to_host
+from mixer_jax.parallel import Batch, Params, replicated, to_host
 
 BIAS_FEATURE = 100.0
 
@@ -25,30 +26,30 @@ class FewShot:
 
     def __init__(
         self,
-        config: ConfigDict,
-        train: Callable[[Mesh], Iterator],
-        test: Callable[[Mesh], Iterator],
+        options: ConfigDict,
+        train: Callable[[Mesh], Iterator[Batch]],
+        test: Callable[[Mesh], Iterator[Batch]],
         predict: Predict,
         mesh: Mesh,
     ):
-        self._config, self._train, self._test, self._mesh = config, train, test, mesh
+        self._options, self._train, self._test, self._mesh = options, train, test, mesh
         self._features = jax.jit(lambda params, images: predict(params, images)[1], out_shardings=replicated(mesh))
 
-    def __call__(self, params: dict) -> dict:
+    def __call__(self, params: Params) -> dict[str, Any]:
         train_features, train_labels = self._extract(params, self._train)
         test_features, test_labels = self._extract(params, self._test)
-        figures: dict = {"examples": len(test_labels)}
-        for shots in self._config.shots:
+        figures: dict[str, Any] = {"examples": len(test_labels)}
+        for shots in self._options.shots:
             accuracies = []
-            for seed in self._config.seeds:
+            for seed in self._options.seeds:
                 chosen = choose_shots(train_labels, shots, seed)
-                predicted = ridge_predict(train_features[chosen], train_labels[chosen], test_features, self._config.l2)
+                predicted = ridge_predict(train_features[chosen], train_labels[chosen], test_features, self._options.l2)
                 accuracies.append(float(np.mean(predicted == test_labels)))
             figures[f"top1_{shots}shot"] = float(np.mean(accuracies))
             figures[f"top1_{shots}shot_seeds"] = accuracies
         return figures
 
-    def _extract(self, params: dict, batches: Callable[[Mesh], Iterator]) -> tuple[np.ndarray, np.ndarray]:
+    def _extract(self, params: Params, batches: Callable[[Mesh], Iterator[Batch]]) -> tuple[np.ndarray, np.ndarray]:
         """Features, float32 [N, C], and first labels, int32 [N], of all examples that have one; on every process."""
         features, labels = [], []
         for batch in batches(self._mesh):

@@ -8,9 +8,9 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from mixer_jax.models.layers import normalize_pixels
-from mixer_jax.parallel import use_mesh_in_models
+from mixer_jax.parallel import Params, use_mesh_in_models
 
-Predict = Callable[[dict, jax.Array], tuple[jax.Array, jax.Array]]
+Predict = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def make_predict(model: nn.Module, mesh: Mesh | None = None) -> Predict:
@@ -20,7 +20,7 @@ def make_predict(model: nn.Module, mesh: Mesh | None = None) -> Predict:
     Without a mesh, for parameters that are whole.
     """
 
-    def predict(params: dict, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def predict(params: Params, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         with use_mesh_in_models(mesh):
             logits, features = model.apply({"params": params}, normalize_pixels(images), train=False)
         return logits.astype(jnp.float32), features["pre_logits"].astype(jnp.float32)

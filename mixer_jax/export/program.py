@@ -35,7 +35,7 @@ from flax import linen as nn
 
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
-from mixer_jax.models.products import portable_only
+from mixer_jax.models.kernels import for_platform
 from mixer_jax.parallel import path_name
 from mixer_jax.storage import write_whole
 
@@ -129,7 +129,7 @@ def write_onnx(model: nn.Module, params: dict, image_size: int, file: Path, meta
     if size > ONNX_BYTES:
         raise UserError(f"An ONNX file holds 2 GiB, the parameters are {size / 2**30:.1f} GiB: use --format=stablehlo.")
     predict = make_predict(model)
-    with _quiet(), jax.numpy_rank_promotion("allow"), portable_only(True):  # ONNX knows no platforms
+    with _quiet(), jax.numpy_rank_promotion("allow"), for_platform("portable"):  # ONNX knows no platforms
         import jax2onnx
 
         graph = jax2onnx.to_onnx(

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer_jax.errors import UserError
+from mixer_jax.models import kernels
 from mixer_jax.models.layers import StochasticDepth, num_patches, patchify, stochastic_depth_rate, zero_init_head
-from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection, stored_gradient
+from mixer_jax.models.mlp import LayerNorm, PatchProjection, ResidualMlp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +52,12 @@ class MixerBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        mlp = MlpBlock(self.tokens_mlp_dim, self.dropout, self.dtype, on_tokens=True, name="token_mixing")
-        x, y = mlp(x, LayerNorm(dtype=self.dtype), train=train)
-        x = x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
-        mlp = MlpBlock(self.channels_mlp_dim, self.dropout, self.dtype, name="channel_mixing")
-        x, y = mlp(x, LayerNorm(dtype=self.dtype), train=train)
-        return x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
+        def residual_mlp(mlp_dim: int, name: str, on_tokens: bool) -> ResidualMlp:
+            norm, drop = LayerNorm(self.dtype), StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)
+            return ResidualMlp(mlp_dim, norm, drop, self.dropout, self.dtype, on_tokens, name=name)
+
+        x = residual_mlp(self.tokens_mlp_dim, "token_mixing", on_tokens=True)(x, train=train)
+        return residual_mlp(self.channels_mlp_dim, "channel_mixing", on_tokens=False)(x, train=train)
 
 
 class Mixer(nn.Module):
@@ -113,7 +114,7 @@ class Mixer(nn.Module):
                 dtype=self.dtype,
                 name=f"MixerBlock_{i}",
             )(x, train)
-        x = LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(stored_gradient(x))
+        x = LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(kernels.store_gradient(x))
         x = features["pre_logits"] = jnp.mean(x, axis=1)  # [B, C]
         if self.num_classes is None:
             return x, features

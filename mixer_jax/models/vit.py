@@ -19,7 +19,7 @@ from flax import linen as nn
 
 from mixer_jax.errors import UserError
 from mixer_jax.models.layers import StochasticDepth, num_patches, patchify, stochastic_depth_rate, zero_init_head
-from mixer_jax.models.products import LayerNorm, MlpBlock, PatchProjection
+from mixer_jax.models.mlp import LayerNorm, PatchProjection, ResidualMlp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +84,17 @@ class EncoderBlock(nn.Module):
         )
         y = nn.Dropout(self.dropout, deterministic=not train)(attention(y))
         x = x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
-        mlp = MlpBlock(self.mlp_dim, self.dropout, self.dtype, KERNEL_INIT, MLP_BIAS_INIT, name="MlpBlock_3")
-        x, y = mlp(x, LayerNorm(self.dtype, name="LayerNorm_2"), train=train)
-        return x + StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)(y, train=train)
+        mlp = ResidualMlp(
+            mlp_dim=self.mlp_dim,
+            norm=LayerNorm(self.dtype, name="LayerNorm_2"),
+            stochastic_depth=StochasticDepth(self.stoch_depth, self.stoch_depth_rescale),
+            dropout=self.dropout,
+            dtype=self.dtype,
+            kernel_init=KERNEL_INIT,
+            bias_init=MLP_BIAS_INIT,
+            name="MlpBlock_3",
+        )
+        return mlp(x, train=train)
 
 
 class Encoder(nn.Module):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from mixer_jax.errors import UserError
@@ -17,6 +18,7 @@ from mixer_jax.parallel import to_global
 from mixer_jax.records import MetricWriter, Progress, Stopwatch
 from mixer_jax.training.preemption import StopRequest
 from mixer_jax.training.state import TrainState
+from mixer_jax.training.step import StepMetrics, TrainStep
 from mixer_jax.training.unreadable_share import UnreadableShare
 
 
@@ -34,7 +36,7 @@ class Rate:
     peak_flops_per_sec: float | None  # of one device; None when unknown
     stopwatch: Stopwatch
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.restart(step=0)
 
     def restart(self, step: int) -> None:
@@ -57,7 +59,7 @@ class Rate:
 
 @dataclasses.dataclass(frozen=True)
 class Milestones:
-    """What the loop does when; all in steps. 0 in `evaluate_every` means only at the end."""
+    """When the loop logs, saves and evaluates, in steps. 0 in `evaluate_every` means only at the end."""
 
     total: int
     log_every: int
@@ -73,8 +75,8 @@ class Milestones:
 
 def train(
     state: TrainState,
-    train_step: Callable[[TrainState, dict], tuple[TrainState, dict]],
-    batches: Iterator[dict],
+    train_step: TrainStep,
+    batches: Iterator[dict[str, np.ndarray]],
     mesh: Mesh,
     milestones: Milestones,
     *,
@@ -85,7 +87,7 @@ def train(
     rate: Rate,
     unreadable_share: UnreadableShare,
 ) -> tuple[TrainState, int]:
-    """Runs steps first_step + 1 .. milestones.total; returns the state and the step reached, which is less when asked to stop.
+    """Run steps first_step + 1 .. milestones.total; return the state and the step reached, which is less when asked to stop.
 
     Raises DivergedError as soon as a number is not finite, TooManyUnreadableError as soon as too many images could not be read:
     on every host at the same step. What is on disk then is sound.
@@ -94,13 +96,13 @@ def train(
     progress = Progress(milestones.total, first_step)
     rate.restart(first_step)
 
-    def read(step: int, values: dict[str, jax.Array]) -> None:
+    def read(step: int, values: StepMetrics) -> None:
         with stopwatch("device"):
-            numbers = {name: float(value) for name, value in jax.device_get(values).items()}
-        bad = [f"{name}={number}" for name, number in numbers.items() if not math.isfinite(number)]
-        if bad:
+            numbers: dict[str, float | None] = {name: float(value) for name, value in jax.device_get(values).items()}
+        not_finite = [f"{name}={number}" for name, number in numbers.items() if not math.isfinite(number)]
+        if not_finite:
             raise DivergedError(
-                f"Step {step} is not finite ({', '.join(bad)}). No checkpoint holds it; earlier ones are kept. Lower "
+                f"Step {step} is not finite ({', '.join(not_finite)}). No checkpoint holds it; earlier ones are kept. Lower "
                 "optimizer.learning_rate, lengthen schedule.warmup or lower optimizer.clip_norm, and use a new --workdir."
             )
         numbers["substituted"] = unreadable_share.add(step, int(numbers["substituted"]))

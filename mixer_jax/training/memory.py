@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from os import sysconf
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import jax
@@ -52,15 +53,26 @@ PARTS = {  # what each is, and what makes it smaller
 
 
 def check_host_memory(
-    config: ConfigDict, mesh: Mesh, rows: np.ndarray, shapes: TrainState, source: Source, examples: Mapping[str, Mapping]
+    config: ConfigDict,
+    mesh: Mesh,
+    batch_indices: np.ndarray,
+    shapes: TrainState,
+    source: Source,
+    examples: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, int]:
-    """{part: MiB needed}. Raises UserError, with all of them, when the host has less.
+    """Return {part: MiB needed}. Raises UserError, with all of them, when the host has less.
 
-    `rows` are this host's of a batch, `shapes` the state's, `examples` what evaluators.open_examples returned.
+    Args:
+      config: the whole config.
+      mesh: the devices.
+      batch_indices: the examples of a global batch that this host loads.
+      shapes: those of the state.
+      source: the training data.
+      examples: what evaluators.open_examples returned.
     """
     sources = [source, *(each.source for sets in examples.values() for each in sets.values())]
     parts = {"process": resident_bytes() + PROGRAM_BYTES, "state": state_bytes(shapes, mesh, bool(examples))}
-    parts |= input_bytes(config, len(rows) / config.batch_size, sources)
+    parts |= input_bytes(config, len(batch_indices) / config.batch_size, sources)
     parts["fewshot"] = max((fewshot_bytes(config.evals[name], sets, shapes) for name, sets in examples.items()), default=0)
     needed, limit = sum(parts.values()), host_bytes()
     text = f"This run needs about {_gib(needed)} of memory on this host, which has {_gib(limit)}"
@@ -77,7 +89,7 @@ def check_host_memory(
 
 
 def input_bytes(config: ConfigDict, share: float, sources: Sequence[Source]) -> dict[str, int]:
-    """Of the training batches and, beside them, an evaluator's, on a host that reads `share` of each batch."""
+    """Return the bytes of the training batches and, beside them, an evaluator's, on a host that reads `share` of each batch."""
     pixels, workers = config.image_size**2, config.loader.workers
     parts = [part for source in sources for part in (source.parts if isinstance(source, Mixture) else [source])]
     decoded = [len(part) for part in parts if isinstance(part[0].image, bytes)]
@@ -99,8 +111,8 @@ def _worker_bytes(workers: int, streams: int, sources: Sequence[Source]) -> int:
     return SERVER_BYTES + workers * (streams * WORKER_BYTES + copies)
 
 
-def fewshot_bytes(evaluator: ConfigDict, examples: Mapping, shapes: TrainState) -> int:
-    """Of what evaluation/fewshot.py holds; 0 for evaluators of another kind."""
+def fewshot_bytes(evaluator: ConfigDict, examples: Mapping[str, Any], shapes: TrainState) -> int:
+    """Return the bytes that evaluation/fewshot.py holds; 0 for evaluators of another kind."""
     if evaluator.kind != "fewshot":
         return 0
     train, test = (len(examples[field].source) for field in ("train", "test"))
@@ -110,10 +122,10 @@ def fewshot_bytes(evaluator: ConfigDict, examples: Mapping, shapes: TrainState) 
 
 
 def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:
-    """Of the state itself, on a CPU; of its copies while it is written; and of one of the parameters for their digest."""
+    """Return the bytes of the state, on a CPU; of its copies while it is written; of a copy of the parameters for the digest."""
 
     def part_bytes(x: jax.ShapeDtypeStruct) -> tuple[int, int]:
-        """(different parts that this host's devices hold, all of them)"""
+        """Return the bytes of the different parts that this host's devices hold, and of all of them."""
         size = int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize
         places = x.sharding.addressable_devices_indices_map(x.shape).values()
         return size * len({str(place) for place in places}), size * len(places)

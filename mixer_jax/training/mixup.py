@@ -1,13 +1,17 @@
-"""Mixup (Zhang et al., arXiv 1710.09412), as in the paper's code: one draw a batch, the partner is the next example."""
+"""Mixup (Zhang et al., arXiv 1710.09412), as in the paper's code: one draw per batch, and the partner is the previous example."""
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Key, Num
 
 
-def mixup(key: jax.Array, p: float, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """a ~ Beta(p, p), a <- max(a, 1 - a); images [B, ...] and targets [B, K] become a x + (1 - a) x of the row before.
+def mixup(
+    key: Key[Array, ""], p: float, images: Num[Array, "batch ..."], targets: Float[Array, "batch classes"]
+) -> tuple[Float[Array, "batch ..."], Float[Array, "batch classes"]]:
+    """Return a x[i] + (1 - a) x[i - 1] for images and targets, where a = max(b, 1 - b) and b ~ Beta(p, p); x[-1] is the last.
 
-    The paper does not say whether a is drawn once a batch or once an example; big_vision draws once a batch.
+    The paper does not say whether a is drawn once per batch or once per example; big_vision draws once per batch.
     """
     a = jax.random.beta(key, p, p)
     a = jnp.maximum(a, 1.0 - a)

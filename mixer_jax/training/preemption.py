@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import FrameType
 
 import jax
 from jax.experimental import multihost_utils
@@ -14,7 +15,7 @@ class StopRequest:
     ours would silence it. Ctrl-C is handed to that service.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._requested = False
         self._distributed = jax.distributed.is_initialized()
 
@@ -23,14 +24,14 @@ class StopRequest:
         self._previous = {number: signal.signal(number, self._on_signal) for number in signals}
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _on_signal(self, number: int, frame) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._requested = True
         self._restore()
         if self._distributed:

@@ -1,4 +1,4 @@
-"""What a config asks the devices to do, as one object: the model, its optimiser, the state and the compiled step.
+"""What a config asks the devices to do, as one object: the model, its optimizer, the state and the compiled step.
 
 train.py runs it; the benchmark and the planner compile the same one. Making it allocates nothing and touches no device.
 """
@@ -6,6 +6,7 @@ train.py runs it; the benchmark and the planner compile the same one. Making it 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +20,19 @@ from mixer_jax.errors import UserError
 from mixer_jax.models.mixer import Mixer
 from mixer_jax.models.reference import ReferenceMixer
 from mixer_jax.models.registry import host_transform, make_model
-from mixer_jax.parallel import STATE_AXES, batch_sharding, replicated, state_sharding
+from mixer_jax.parallel import STATE_AXES, Params, batch_sharding, replicated, state_sharding
 from mixer_jax.training.optimizer import make_optimizer
 from mixer_jax.training.schedule import make_schedule
 from mixer_jax.training.state import TrainState, init_params, init_state
-from mixer_jax.training.step import make_train_step
+from mixer_jax.training.step import TrainStep, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """See the module. `new_params()` makes random parameters; `new_state(params)` the state before the first step.
+    """What a config asks the devices to do.
 
-    `host_transform` is what the host makes of an image before a device has it (registry.host_transform).
+    `new_params()` makes random parameters; `new_state(params)` the state before the first step.
+    `host_transform` is what the host makes of an image before a device has it (models/registry.py).
     `params_shapes` are the shapes and dtypes of the parameters: tracing a deep model for them takes seconds, so it is done once.
     """
 
@@ -39,32 +41,32 @@ class Program:
     host_transform: Callable[[np.ndarray], np.ndarray]
     schedule: optax.Schedule
     tx: optax.GradientTransformation
-    new_params: Callable[[], dict]
-    new_state: Callable[[dict], TrainState]
-    params_shapes: dict
+    new_params: Callable[[], Params]
+    new_state: Callable[[Params], TrainState]
+    params_shapes: Params
 
     def image_shapes(self, mesh: Mesh) -> jax.ShapeDtypeStruct:
-        """Of a global batch of images, uint8, as they are handed over."""
+        """Return the shape of a global batch of images, uint8, as a device has them."""
         side = self.config.image_size
         shape = self.host_transform(np.empty((side, side, 3), np.uint8)).shape
         return jax.ShapeDtypeStruct((self.config.batch_size, *shape), jnp.uint8, sharding=batch_sharding(mesh))
 
     def state_shapes(self, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES) -> TrainState:
-        """Shapes, dtypes and shardings of the whole state, split along `axes` of the mesh."""
+        """Return shapes, dtypes and shardings of the whole state, split along `axes` of the mesh."""
         shapes = jax.eval_shape(self.new_state, self.params_shapes)
         shardings = state_sharding(shapes, mesh, axes)
         return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
-    def init_params(self, mesh: Mesh) -> dict:
-        """Random parameters, each device making its own part."""
+    def init_params(self, mesh: Mesh) -> Params:
+        """Return random parameters; each device makes its own part."""
         return jax.jit(self.new_params, out_shardings=_shardings(self.state_shapes(mesh).params))()
 
-    def init_state(self, mesh: Mesh, params: dict) -> TrainState:
-        """The state before the first step. Takes the parameters' memory over."""
+    def init_state(self, mesh: Mesh, params: Params) -> TrainState:
+        """Return the state before the first step. It takes the parameters' memory over."""
         return jax.jit(self.new_state, out_shardings=_shardings(self.state_shapes(mesh)), donate_argnums=0)(params)
 
-    def compile_step(self, mesh: Mesh, max_labels: int) -> tuple[Callable, float]:
-        """(the training step compiled for the mesh, operations of one step on one device).
+    def compile_step(self, mesh: Mesh, max_labels: int) -> tuple[TrainStep, float]:
+        """Return the training step compiled for the mesh, and the operations of one step on one device.
 
         The operations are those that the compiler counts, with what remat computes twice. It counts a loop's body once, so with
         accumulation its figure is multiplied by the number of parts.
@@ -73,7 +75,7 @@ class Program:
         return compiled, compiled.cost_analysis()["flops"] * self.config.accumulation_steps
 
     def lower_step(self, mesh: Mesh, max_labels: int) -> jax.stages.Lowered:
-        """The training step, ready to be compiled for the mesh. The old state's memory is given to the new.
+        """Return the training step, ready to be compiled for the mesh. The old state's memory is given to the new.
 
         Raises UserError when the parts of an accumulated batch cannot be split over the devices.
         """
@@ -83,12 +85,12 @@ class Program:
                 f"config.accumulation_steps is {config.accumulation_steps}: each part of a batch of {config.batch_size} must "
                 f"have a multiple of {mesh.size} images, one or more for each device."
             )
-        rows = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(mesh))
+        split = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(mesh))
         batch = {
             "image": self.image_shapes(mesh),
-            "labels": rows((config.batch_size, max_labels), jnp.int32),
-            "mask": rows((config.batch_size,), jnp.float32),
-            "substituted": rows((config.batch_size,), jnp.int32),
+            "labels": split((config.batch_size, max_labels), jnp.int32),
+            "mask": split((config.batch_size,), jnp.float32),
+            "substituted": split((config.batch_size,), jnp.int32),
         }
         step = make_train_step(self.model, self.tx, self.schedule, config, mesh)
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(shapes), replicated(mesh)))
@@ -96,7 +98,7 @@ class Program:
 
 
 def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Program:
-    """Raises UserError when the model, the image size or a parameter pattern of the config cannot be."""
+    """Return the program of a config. Raises UserError when its model, image size or a parameter pattern cannot be."""
     model = make_model(config.model, config.num_classes)
     new_params = functools.partial(init_params, model, config.image_size, config.seed)
     schedule = make_schedule(config.schedule, config.optimizer.learning_rate, total_steps, warmup_steps)
@@ -113,5 +115,5 @@ def reference_program(program: Program) -> Program:
     return dataclasses.replace(program, model=reference, host_transform=lambda image: image)
 
 
-def _shardings(shapes):
+def _shardings(shapes: Any) -> Any:
     return jax.tree.map(lambda x: x.sharding, shapes)

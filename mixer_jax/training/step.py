@@ -1,7 +1,7 @@
 """One training step: the method section of the paper (3, Pre-training) as a pure function of state and batch.
 
-Where it differs from the paper: nothing that the paper states. What the paper leaves open is decided in losses.py (which loss),
-mixup.py (one draw a batch), optimizer.py (which parameters decay), models/layers.py (stochastic depth) and schedule.py.
+Follows the paper wherever the paper is specific. The choices it leaves open are made in losses.py (which loss), mixup.py (one
+draw per batch), optimizer.py (which parameters decay), models/layers.py (stochastic depth) and schedule.py.
 """
 
 from collections.abc import Callable
@@ -10,36 +10,46 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax import Array
 from jax.sharding import Mesh
+from jaxtyping import Float, Key
 from ml_collections import ConfigDict
 
 from mixer_jax.models.layers import normalize_pixels
 from mixer_jax.models.registry import compute_dtype
-from mixer_jax.parallel import gather_params, scatter_grads, use_mesh_in_models
+from mixer_jax.parallel import Batch, Params, gather_params, scatter_grads, use_mesh_in_models
 from mixer_jax.training.losses import k_hot, make_loss
 from mixer_jax.training.mixup import mixup
 from mixer_jax.training.state import TrainState, random_key
 
-StepMetrics = dict[str, jax.Array]
+StepMetrics = dict[str, Float[Array, ""]]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+ValueAndGrad = Callable[
+    [Params, Float[Array, "batch ..."], Float[Array, "batch classes"], Key[Array, ""]], tuple[Float[Array, ""], Params]
+]
 
 
 def make_train_step(
     model: nn.Module, tx: optax.GradientTransformation, schedule: optax.Schedule, config: ConfigDict, mesh: Mesh
-) -> Callable[[TrainState, dict], tuple[TrainState, StepMetrics]]:
-    """(state, batch of uint8 image [B, H, W, 3], int32 labels [B, M] and substituted [B]) -> (next state, float32 metrics).
+) -> TrainStep:
+    """Return the step: (state, batch) -> (next state, float32 metrics).
 
+    A batch has uint8 image [B, H, W, 3], int32 labels [B, M], padded with -1, and int32 substituted [B].
     Images may be in another layout of their pixels, which the model takes (registry.host_transform): nothing here depends on it.
     """
     loss_of = make_loss(config.loss.kind, config.loss.label_smoothing)
 
-    def loss_fn(params: dict, images: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
+    def loss_fn(
+        params: Params, images: Float[Array, "batch ..."], targets: Float[Array, "batch classes"], key: Key[Array, ""]
+    ) -> Float[Array, ""]:
         logits, _ = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
         return loss_of(logits, targets).mean()
 
-    def step(state: TrainState, batch: dict) -> tuple[TrainState, StepMetrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         mixup_key, dropout_key = (jax.random.fold_in(random_key(config.seed, s), state.step) for s in ("mixup", "dropout"))
         images, targets = batch["image"], k_hot(batch["labels"], config.num_classes)
-        if config.augment.mixup:  # of bytes: the neighbour's row is copied at a quarter of float32's size
+        if config.augment.mixup:
+            # Mix the uint8 images before normalizing: the roll then moves a quarter of the bytes between devices.
             images, targets = mixup(mixup_key, config.augment.mixup, images, targets)
         images = normalize_pixels(images)
 
@@ -47,7 +57,7 @@ def make_train_step(
         whole = gather_params(state.params, mesh, compute_dtype(config.model))
         with use_mesh_in_models(mesh):
             loss, grads = value_and_grad(whole, images, targets, dropout_key)
-        grads = scatter_grads(grads, mesh)  # and each device updates its part of the state
+        grads = scatter_grads(grads, mesh)  # From here on each device updates its part of the state.
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -56,7 +66,7 @@ def make_train_step(
             "loss": loss,
             "learning_rate": schedule(state.step),
             "grad_norm": optax.tree.norm(grads),
-            # Of the change itself: from `updates`, the TPU compiler would go twice through all that Adam reads.
+            # Computed from the parameters: using `updates` makes XLA:TPU read Adam's inputs twice.
             "update_norm": optax.tree.norm(optax.tree.sub(params, state.params)),
             "param_norm": optax.tree.norm(params),
             "substituted": jnp.sum(batch["substituted"]),
@@ -67,25 +77,25 @@ def make_train_step(
     return step
 
 
-def accumulate(value_and_grad: Callable, num_parts: int) -> Callable:
-    """The same (loss, gradients), computed over `num_parts` slices of the batch one after the other, to save memory.
+def accumulate(value_and_grad: ValueAndGrad, num_parts: int) -> ValueAndGrad:
+    """Return a function that computes the same over `num_parts` parts of the batch, one after the other, to save memory.
 
-    The sums are float32, whatever the gradients of one part are. Part i takes rows i, i + num_parts, ...: every device keeps its
-    own rows, and nothing moves between them.
+    The sums are float32, whatever the gradients of one part are. Part i takes the examples i, i + num_parts, ...: every device
+    keeps its own examples, and nothing moves between devices.
     """
     if num_parts == 1:
         return value_and_grad
 
-    def accumulated(params, images, targets, key):
-        def slices(x):
+    def accumulated(params: Params, images: Array, targets: Array, key: Array) -> tuple[Array, Params]:
+        def split(x: Array) -> Array:
             return jnp.swapaxes(x.reshape(-1, num_parts, *x.shape[1:]), 0, 1)
 
-        def add_part(total, part):
+        def add_part(total: tuple[Array, Params], part: tuple[Array, Array, Array]) -> tuple[tuple[Array, Params], None]:
             return jax.tree.map(jnp.add, total, value_and_grad(params, *part)), None
 
         shapes = jax.eval_shape(value_and_grad, params, images, targets, key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
-        parts = (slices(images), slices(targets), jax.random.split(key, num_parts))
+        parts = (split(images), split(targets), jax.random.split(key, num_parts))
         total, _ = jax.lax.scan(add_part, zeros, parts)
         return jax.tree.map(lambda x: x / num_parts, total)
 

@@ -1,4 +1,4 @@
-"""How many training images were bad so far, and when they are too many to go on.
+"""How many training images could not be read so far, and when they are too many to go on.
 
 The count is the step's own metric, summed over all devices: every host sees the same number and stops at the same step.
 """
@@ -16,7 +16,10 @@ class TooManyUnreadableError(UserError):
 
 @dataclasses.dataclass
 class UnreadableShare:
-    """`count` rows of the batches so far stood for a bad image; `max_share` of the records may be bad. `first(n)` lists some."""
+    """The count of examples so far whose image could not be read, and the bound on it.
+
+    `max_share` of the records may be unreadable; `first(n)` lists some of those that were met.
+    """
 
     num_examples: int
     batch_size: int
@@ -25,7 +28,7 @@ class UnreadableShare:
     count: int = 0
 
     def add(self, step: int, substituted: int) -> int:
-        """Counts those of a step's batch; returns all so far. Raises TooManyUnreadableError."""
+        """Add those of a step's batch; return the count. Raises TooManyUnreadableError."""
         self.count += substituted
         if self.count > self.allowed(step * self.batch_size):
             images, listed = step * self.batch_size, "\n  ".join(self.first(5)) or "none"
@@ -38,11 +41,11 @@ class UnreadableShare:
         return self.count
 
     def allowed(self, images: int) -> float:
-        """How many of the first `images` may be bad: the smaller of two bounds.
+        """Return how many of the first `images` may be unreadable: the smaller of two bounds.
 
         An epoch has each record once, so max_share x num_examples for each epoch begun: data at the share or below never stop a
-        run; data above it (by a batch, where a batch reaches into the next epoch) do within one. Long before that chance speaks:
-        data at the share pass five standard deviations and five images above the mean less than once in a million runs.
+        run, and data above it stop a run within one epoch (later by a batch, where a batch reaches into the next epoch). Until
+        then a statistical bound applies: mean + 5 sigma + 5, exceeded by chance in fewer than one run in a million.
         """
         epochs_begun = math.ceil(images / self.num_examples)
         mean = self.max_share * images

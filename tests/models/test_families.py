@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import default_config, family_options
 from mixer_jax.errors import UserError
-from mixer_jax.models.products import portable_only
+from mixer_jax.models.kernels import for_platform
 from mixer_jax.models.registry import FAMILIES, compute_dtype, host_transform, make_model
 from mixer_jax.models.resnet import ResNet, Size
 from mixer_jax.parallel import make_mesh, path_name, use_mesh_in_models
@@ -164,7 +164,7 @@ def test_bfloat16_gives_finite_gradients_and_logits_close_to_those_of_float32(ro
 
 
 @every_row
-def test_kernels_cast_before_the_model_takes_them_change_no_logit_and_they_are_all_kernels_of_its_products(row):
+def test_kernels_cast_before_the_model_takes_them_change_no_logit_and_they_are_all_that_matmuls_take(row):
     model, params = row.model.clone(dtype=jnp.bfloat16), random_params(row.model)
     dtype_of = compute_dtype(model_config(family=row.family, dtype="bfloat16"))
     cast = jax.tree_util.tree_map_with_path(lambda path, x: np.asarray(x).astype(dtype_of(path_name(path))), params)
@@ -273,20 +273,20 @@ def test_an_image_that_patches_do_not_tile_is_refused(row):
 
 @every_row
 def test_without_regularisation_training_answers_as_evaluation_does(row, monkeypatch):
-    """But for the barriers of evaluation, which compute nothing (products.py)."""
+    """But for the barriers of evaluation, which compute nothing (mlp.py)."""
     monkeypatch.setattr(jax.lax, "optimization_barrier", lambda x: x)
     assert program(row.model, train=True) == program(row.model, train=False)
 
 
 @on_patches
-def test_a_platform_has_its_own_form_which_a_mesh_tells_unless_one_for_all_is_asked_for(row):
+def test_a_platform_has_its_own_form_which_a_mesh_tells_unless_the_portable_one_is_asked_for(row):
     assert "platform_index" in program(row.model, train=False)
-    with portable_only(True):
-        for_all = program(row.model, train=False)
+    with for_platform("portable"):
+        portable = program(row.model, train=False)
     with use_mesh_in_models(make_mesh(1)):
-        for_cpus = program(row.model, train=False)
-    assert "platform_index" not in for_all + for_cpus
-    assert for_all != for_cpus
+        cpu = program(row.model, train=False)
+    assert "platform_index" not in portable + cpu
+    assert portable != cpu
 
 
 @every_row

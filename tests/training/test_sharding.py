@@ -1,6 +1,6 @@
 """A sharded step is the unsharded one: losses on 8 devices, with fsdp 1, 2 and 8, are those of one device.
 
-So they are for the forms that TPUs have of the model's products, which say where arrays are to be.
+So they are with the TPU's form of the models' operations, which say where arrays are to be.
 """
 
 import jax
@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.models import products
+from mixer_jax.models.kernels import for_platform
 from mixer_jax.parallel import make_mesh, to_global
 from mixer_jax.training.program import make_program
 
@@ -39,12 +39,11 @@ def one_device() -> dict:
 
 
 @pytest.mark.parametrize(("platform", "fsdp"), [("cpu", 1), ("cpu", 2), ("cpu", 8), ("tpu", 1), ("tpu", 4)])
-def test_losses_do_not_depend_on_how_the_state_is_spread(tiny_config, one_device: dict, platform: str, fsdp: int, monkeypatch):
-    forms = lambda *, default, **by_platform: by_platform.get(platform, default)  # noqa: E731
-    monkeypatch.setattr(products, "form", forms)
-    if platform not in one_device:
-        one_device[platform], _ = losses(tiny_config, num_devices=1, fsdp=1)
-    spread, state = losses(tiny_config, num_devices=8, fsdp=fsdp)
+def test_losses_do_not_depend_on_how_the_state_is_spread(tiny_config, one_device: dict, platform: str, fsdp: int):
+    with for_platform(platform):
+        if platform not in one_device:
+            one_device[platform], _ = losses(tiny_config, num_devices=1, fsdp=1)
+        spread, state = losses(tiny_config, num_devices=8, fsdp=fsdp)
     np.testing.assert_allclose(spread, one_device[platform], rtol=1e-5)
     kernel = state.params["MixerBlock_0"]["channel_mixing"]["Dense_0"]["kernel"]
     moments = [x for name, x in named_arrays(state.opt_state).items() if name.endswith("channel_mixing/Dense_0/kernel")]

@@ -69,7 +69,7 @@ def _resizer(kind: str, resize_size: int, image_size: int) -> Callable[[np.ndarr
 # The training crops: config -> a transform to [image_size, image_size, 3].
 
 
-def _inception(config: ConfigDict, image_size: int) -> Transform:
+def _make_inception_crop(config: ConfigDict, image_size: int) -> Transform:
     def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         part = inception_crop(image, rng, config.crop_min_area, config.crop_min_aspect, config.crop_max_aspect)
         return resize(part, image_size, image_size)
@@ -77,20 +77,20 @@ def _inception(config: ConfigDict, image_size: int) -> Transform:
     return crop
 
 
-def _random(config: ConfigDict, image_size: int) -> Transform:
+def _make_random_crop(config: ConfigDict, image_size: int) -> Transform:
     resize_whole = _resizer(config.resize, config.resize_size, image_size)
     return lambda image, rng: random_crop(resize_whole(image[:, :]), rng, image_size)
 
 
-def _whole(config: ConfigDict, image_size: int) -> Transform:
+def _make_whole(config: ConfigDict, image_size: int) -> Transform:
     return lambda image, rng: resize(image[:, :], image_size, image_size)
 
 
-CROPS = {"inception": _inception, "random": _random, "resize": _whole}
+CROPS = {"inception": _make_inception_crop, "random": _make_random_crop, "resize": _make_whole}
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Any square of `size` pixels with equal chance, as BiT fine-tunes (arXiv 1912.11370). A view."""
+    """Return any square of `size` pixels with equal chance, as BiT fine-tunes (arXiv 1912.11370). A view."""
     top, left = (int(rng.integers(side - size + 1)) for side in image.shape[:2])
     return image[top : top + size, left : left + size]
 
@@ -98,11 +98,12 @@ def random_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.nd
 def inception_crop(
     image: np.ndarray, rng: np.random.Generator, min_area: float, min_aspect: float, max_aspect: float
 ) -> np.ndarray:
-    """A random part of the image (Szegedy et al., arXiv 1409.4842), as TensorFlow's sample_distorted_bounding_box draws it.
+    """Return a random part of the image (Szegedy et al., arXiv 1409.4842).
 
-    Aspect (width / height) uniform in its range, height uniform among those for which the area is at least `min_area` of the
-    image and the part fits, one more where rounding to pixels leaves too small an area; after 100 vain draws the whole image.
-    The place is uniform among all; TensorFlow never takes the last row and column. [h, w, 3] -> [h', w', 3], a view.
+    It is drawn as TensorFlow's sample_distorted_bounding_box draws it. Aspect (width / height) is uniform in its range, height
+    uniform among those for which the area is at least `min_area` of the image and the part fits, one more where rounding to
+    pixels leaves too small an area; after 100 vain draws it is the whole image. The position is uniform among all; TensorFlow
+    never takes the last row and column. [h, w, 3] -> [h', w', 3], a view.
     """
     height, width = image.shape[:2]
     least = min_area * height * width

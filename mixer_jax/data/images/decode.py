@@ -48,7 +48,7 @@ class UnreadableImageError(UserError):
 
 
 def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
-    """A JPEG or PNG file's bytes -> uint8 [h, w, 3], or UnreadableImageError: the table above.
+    """Decode a JPEG or PNG file's bytes to uint8 [h, w, 3], or raise UnreadableImageError: the table above.
 
     With `strict`, as in training, a JPEG is refused when its scan is damaged in a way that libjpeg only warns of: what it then
     shows is shifted or wrong colours. Without, as in evaluation, it is taken: the paper's figures are over all images, as
@@ -76,7 +76,7 @@ def _check_size(height: int, width: int, max_pixels: int) -> None:
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
-    """Height and width. Refuses chunks that are longer than the file, for which OpenCV would allocate what they claim."""
+    """Return height and width. Refuse chunks that are longer than the file, for which OpenCV would allocate what they claim."""
     at = len(PNG)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -88,7 +88,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 
 def jpeg_frame(data: bytes, max_pixels: int) -> tuple[int, int, int]:
-    """(height, width, place of the frame header that says so). Raises UnreadableImageError for more than `max_pixels`."""
+    """Return (height, width, offset of the frame header that says so). Raises UnreadableImageError for more than `max_pixels`."""
     for marker, at in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF0 to SOF15 but for DHT, JPG, DAC
             height, width = struct.unpack_from(">HH", data, at + 5)
@@ -98,15 +98,15 @@ def jpeg_frame(data: bytes, max_pixels: int) -> tuple[int, int, int]:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, place) of all up to the first scan, on the way to it that libjpeg takes: stray bytes are passed over."""
+    """Yield (marker, offset) of all up to the first scan, on the way to it that libjpeg takes: stray bytes are passed over."""
     at = data.find(b"\xff", 2)
     while 0 <= at <= len(data) - 9:
         marker, length = struct.unpack_from(">xBH", data, at)
         yield marker, at
         if marker in (0xD9, 0xDA):  # the end, or a scan
             break
-        alone = marker in (0x00, 0x01, 0xD8, 0xFF) or 0xD0 <= marker <= 0xD7  # no segment follows
-        at = data.find(b"\xff", at + 1 if alone else at + 2 + length)
+        has_segment = marker not in (0x00, 0x01, 0xD8, 0xFF) and not 0xD0 <= marker <= 0xD7
+        at = data.find(b"\xff", at + 2 + length if has_segment else at + 1)
 
 
 def _opencv_decode(data: bytes, kind: str) -> np.ndarray:

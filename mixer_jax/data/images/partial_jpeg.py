@@ -37,11 +37,11 @@ class PartialJpeg:
 
 
 def supports_partial_decoding(data: bytes) -> bool:
-    """Whether a file is a JPEG with all its colours in one scan, from the top down, that decodes whole without a warning."""
+    """Return whether a file is a JPEG with all its colors in one scan, from the top down, that decodes without a warning."""
     if not data.startswith(JPEG):
         return False
-    places = {marker: at for marker, at in jpeg_segments(data) if marker in (*SEQUENTIAL, SCAN)}
-    if len(places) < 2 or data[min(places.values()) + 9] != data[places[SCAN] + 4]:  # colours of the frame, and of the scan
+    offsets = {marker: at for marker, at in jpeg_segments(data) if marker in (*SEQUENTIAL, SCAN)}
+    if len(offsets) < 2 or data[min(offsets.values()) + 9] != data[offsets[SCAN] + 4]:  # colours of the frame, and of the scan
         return False
     try:
         simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=True, strict=True)

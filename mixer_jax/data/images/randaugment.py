@@ -183,12 +183,12 @@ def _move(image: np.ndarray, to_x: tuple[float, ...], to_y: tuple[float, ...]) -
 
     Not cv2.warpAffine: it rounds in fixed point, and takes the neighbour of the nearest pixel once in some hundred.
     """
-    places = _places(*image.shape[:2], to_x, to_y)
-    return cv2.remap(image, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(GREY,) * 3)
+    sources = _source_pixels(*image.shape[:2], to_x, to_y)
+    return cv2.remap(image, sources, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(GREY,) * 3)
 
 
 @lru_cache(maxsize=32)  # a run has ten: five operations at one magnitude and size, with either sign
-def _places(height: int, width: int, to_x: tuple[float, ...], to_y: tuple[float, ...]) -> np.ndarray:
+def _source_pixels(height: int, width: int, to_x: tuple[float, ...], to_y: tuple[float, ...]) -> np.ndarray:
     """Where each pixel comes from, int16 [height, width, 2]. The millionth keeps exact halves, of which a shear is full, up."""
     x, y = np.arange(width), np.arange(height)[:, None]
     return cv2.merge(

@@ -17,7 +17,7 @@ ORDER_STREAM, MIXTURE_STREAM = 0, 3  # of a run's seed; loader.py and unreadable
 
 
 class EpochOrder:
-    """Of one source, or of part number `part` of a mixture: every record once an epoch."""
+    """The order of one source, or of part number `part` of a mixture: every record once an epoch."""
 
     def __init__(self, num_examples: int, seed: int, part: int = 0):
         self._num_examples, self._seed, self._part = num_examples, seed, part
@@ -28,7 +28,7 @@ class EpochOrder:
 
 
 class MixtureOrder:
-    """Of a mixture: its part number p has the slots bounds[p] to bounds[p + 1] of every BLOCK positions, which are then permuted.
+    """The order of a mixture. Its part number p has slots bounds[p] to bounds[p + 1] of every BLOCK positions, then permuted.
 
     `epoch` is that of the record's own part, which comes round the sooner the larger its weight and the fewer its records.
     """

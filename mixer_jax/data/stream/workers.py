@@ -26,16 +26,16 @@ from mixer_jax.errors import UserError
 
 @contextmanager
 def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[Callable]:
-    """Gives submit(*arguments), which returns the future of function(*arguments). At its end what has not begun is left undone.
+    """Yield submit(*arguments), which returns the future of function(*arguments). Work that has not begun is cancelled on exit.
 
     Raises UserError when a process dies.
     """
     if processes:
         start_server()
         executor = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("forkserver"), _begin, (cloudpickle.dumps(function), workers)
+            workers, multiprocessing.get_context("forkserver"), _initialize, (cloudpickle.dumps(function), workers)
         )
-        function = _call
+        function = _call_function
     else:
         executor = ThreadPoolExecutor(workers)
     try:
@@ -52,9 +52,9 @@ def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[C
 
 
 def start_server() -> None:
-    """Starts the process that the workers are copies of, if it is not there yet: it loads what they need, once for all.
+    """Start the process that the workers are copies of, if it is not there yet: it imports what they need, once for all.
 
-    Signals to the run are not for them. It saves and ends at a SIGTERM, for which it needs batches till then.
+    Signals to the run do not reach the workers: at a SIGTERM the run saves and ends, and until then it needs batches.
     """
     program = sys.modules["__main__"]  # a new process imports it, if it is a file: so do it here, once
     name = program.__spec__.name if program.__spec__ else Path(getattr(program, "__file__", "")).stem
@@ -65,15 +65,15 @@ def start_server() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(function: bytes, workers: int) -> None:
-    """In each process, before all else."""
+def _initialize(function: bytes, workers: int) -> None:
+    """Prepare a new process for its work."""
     global _function
     threading.Thread(target=_end_with_parent, daemon=True).start()
     shards.sharing_processes = workers
     _function = cloudpickle.loads(function)
 
 
-def _call(*arguments):
+def _call_function(*arguments):
     return _function(*arguments)
 
 

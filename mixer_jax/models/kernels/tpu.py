@@ -1,142 +1,69 @@
-"""What products.py has, as the TPU compiler runs it fastest: the same functions, for TPUs alone.
+"""Forms for the TPU compiler. Each is equivalent to the function of the same name in portable.py.
 
-Told by that compiler's estimates for TPU v3; `python -m mixer_jax plan --table speed` prints them against the paper's listing.
-
-  dense          a product of rows is a convolution over images, with a window of one. Of a plain product the compiler chooses the
-                 layout by whether images or tokens leave fewer of 128 lanes idle. With 128 images a core it puts images after
-                 tokens, and between token and channel mixing everything is rearranged: a tenth of the step.
-  normed_rows, normed_columns  the gradient of a layer norm needs two sums over each row, and so waits for the product before it,
-                 in a pass of its own. Here the sums are taken from what goes into that product, and the gradient is complete
-                 where it ends.
-  add_bias       its gradient is a sum of what such a product ends in, and is taken there, not in another pass.
-  stored_gradient  the gradient of the norm before the head is cheap, so the compiler computes it again for each of four readers.
+That compiler's estimates for TPU v3 say what each gains. The speed table of benchmarks/planning compares all of them together
+with models/reference.py.
 """
-
-import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float
 
-from mixer_jax.models.kernels.cpu import LAYER_NORM_EPSILON
-
-
-def _whole(kernel: jax.Array) -> jax.Array:
-    """The kernel on every device of the mesh: XLA would divide a convolution as its kernel is divided, not as images are."""
-    return _placed(kernel)
-
-
-def _placed(x: jax.Array, *axes: tuple[str, ...]) -> jax.Array:
-    """x, its first dimensions along these axes of the mesh, if there is one."""
-    return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
-
-
-def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    axes = ("WNC", "WIO", "WNC")
-    kernel = _whole(kernel).reshape(1, -1, kernel.shape[-1])  # whole first, or the gradient of a stem's is summed in each part
-    return jax.lax.conv_general_dilated(x, kernel, (1,), "VALID", dimension_numbers=axes)
-
-
-def _sums(x: jax.Array) -> jax.Array:
-    """x [B, S, D] summed over the images of each device and their tokens -> [devices, D]."""
-    devices = max(1, jax.sharding.get_abstract_mesh().size)  # 0 where there is no mesh
-    return x.reshape(devices, -1, *x.shape[1:]).sum((1, 2))
-
-
-def _normalized(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """n = r (x - mean(x)) and r = 1 / sigma [B, S, 1] of each row of x [B, S, C], float32."""
-    x32 = x.astype(jnp.float32)
-    mean = x32.mean(-1, keepdims=True)
-    variance = jnp.maximum(0.0, jnp.square(x32).mean(-1, keepdims=True) - jnp.square(mean))
-    r = jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
-    return (x32 - mean) * r, r
-
-
-def _norm_gradients(dresidual, n, r, scale, dy, sum_g, sum_gn) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """dresidual + r (g - mean(g) - n mean(g n)) with g = s dy, the sums over each row given; of each device, ds and dt."""
-    dy, share = dy.astype(jnp.float32), 1.0 / scale.size
-    dx = dresidual + r * (dy * scale[None, None] - (share * sum_g)[..., None] - n * (share * sum_gn)[..., None])
-    return dx.astype(dresidual.dtype), _sums(dy * n), _sums(dy)
-
-
-def _again(kernel: jax.Array) -> jax.Array:
-    """The kernel for the backward pass, to be gathered again: otherwise what the forward pass gathered is kept until then."""
-    return jax.lax.optimization_barrier(kernel)
-
-
-def _dense_gradients(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-    return jax.vjp(_convolution, x, _again(kernel))[1](gradient)
-
-
-dense = jax.custom_vjp(_convolution)
-dense.defvjp(lambda x, kernel: (_convolution(x, kernel), (x, kernel)), _dense_gradients)
-
-
-def columns(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """All but CPUs have it."""
-    return jnp.einsum("bsd,bsc->bdc", _for_each_image(kernel, x), x) + bias[None, :, None]
-
-
-def _for_each_image(kernel: jax.Array, x: jax.Array) -> jax.Array:
-    """The kernel [B, S, D], of each image where that image is: otherwise images go where the kernel's part is."""
-    kernels = jnp.broadcast_to(kernel, (x.shape[0], *kernel.shape))
-    return _placed(kernels, jax.sharding.get_abstract_mesh().axis_names)
+from mixer_jax.models.kernels import portable
+from mixer_jax.models.kernels.portable import Channels, Hidden, Kernel, Outputs, TokenHidden, TokenKernel, Tokens
 
 
 @jax.custom_vjp
-def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
-    return y + bias[None, None]
+def dense(x: Float[Array, "batch tokens inputs"], kernel: Float[Array, "*inputs outputs"], bias: Outputs) -> Hidden:
+    """Equivalent to the following JAX code: `x @ kernel.reshape(-1, kernel.shape[-1]) + bias`.
+
+    The matmul is a convolution over images with a window of one. For a plain matmul the compiler chooses the layout by whether
+    images or tokens leave fewer of 128 lanes idle. With 128 images a core it puts images after tokens, and rearranges everything
+    between token and channel mixing, which takes a tenth of the step.
+    """
+    return _convolution(x, kernel) + bias[None, None]
 
 
-def _add_bias_gradients(bias: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    gradient, dbias = jax.lax.optimization_barrier((gradient, _sums(gradient.astype(jnp.float32))))
-    return gradient, dbias.sum(0).astype(bias.dtype)
+def _dense_backward(saved: tuple, gradient: Hidden) -> tuple:
+    x, kernel, bias = saved
+    # The barrier keeps the bias's sum fused into the matmul that makes `gradient`. Otherwise XLA reads it again in another pass.
+    gradient, dbias = jax.lax.optimization_barrier((gradient, _sum_tokens(gradient.astype(jnp.float32))))
+    dbias = dbias.sum(0).astype(bias.dtype)
+    return *jax.vjp(_convolution, x, _gather_again(kernel))[1](gradient), dbias
 
 
-add_bias.defvjp(lambda y, bias: (y + bias[None, None], bias), _add_bias_gradients)
+dense.defvjp(lambda x, kernel, bias: (dense(x, kernel, bias), (x, kernel, bias)), _dense_backward)
 
 
-def _normed(product: Callable, gradients: Callable) -> Callable:
-    """x and the gelu of product(norm(x), kernel, bias), with `gradients` of all that from what goes into the gelu."""
+@jax.custom_vjp
+def norm_dense_gelu(x: Tokens, scale: Channels, shift: Channels, kernel: Kernel, bias: Outputs) -> tuple[Tokens, Hidden]:
+    """Equivalent to the following JAX code: `(x, gelu(layer_norm(x, scale, shift) @ kernel + bias))`.
 
-    def hidden(norm: Callable, x, scale, shift, *params) -> jax.Array:
-        return product(norm(x, scale, shift), *params)
-
-    @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-    def normed(
-        norm: Callable, gelu: Callable, x: jax.Array, scale: jax.Array, shift: jax.Array, kernel: jax.Array, bias: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        return x, gelu(hidden(norm, x, scale, shift, kernel, bias))
-
-    def forward(norm: Callable, gelu: Callable, x, *params):
-        z = hidden(norm, x, *params)
-        return (x, gelu(z)), (x, z, *params)
-
-    normed.defvjp(forward, gradients)
-    return normed
+    The gradient of a layer norm needs two sums over each token's channels. As JAX writes it, it waits for the matmul before it,
+    and is a pass of its own. Here the sums are taken from what goes into that matmul, and the gradient is complete where it ends.
+    """
+    return _norm_dense_gelu_forward(x, scale, shift, kernel, bias)[0]
 
 
-def _rows(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    return dense(x, kernel) + bias[None, None]
+def _norm_dense_gelu_forward(x, scale, shift, kernel, bias) -> tuple:
+    z = _convolution(portable.layer_norm(x, scale, shift, kernel.dtype), kernel) + bias[None, None]
+    return (x, portable.gelu(z)), (x, z, scale, shift, kernel, bias)
 
 
-def _normed_rows_gradients(norm: Callable, gelu: Callable, saved: tuple, gradients: tuple) -> tuple:
-    """With z = (n s + t) W + b and g = s W dz: sum(g) = dz . W^T s and sum(g n) = dz . (z - b - W^T t), of each row."""
+def _norm_dense_gelu_backward(saved: tuple, gradients: tuple) -> tuple:
+    """With z = (n s + t) W + b and g = s W dz: sum(g) = dz . W^T s and sum(g n) = dz . (z - b - W^T t), for each token."""
     (x, z, scale, shift, kernel, bias), (dresidual, dhidden) = saved, gradients
-    kernel = _again(kernel)
-    kernel32 = _whole(kernel).astype(jnp.float32)
-    n, r = _normalized(x)
+    kernel = _gather_again(kernel)
+    kernel32 = portable.constrain(kernel).astype(jnp.float32)
+    n, r = _normalize(x)
 
-    (dz,) = jax.vjp(gelu, z)[1](dhidden)
+    (dz,) = jax.vjp(portable.gelu, z)[1](dhidden)
     dz32, z32 = dz.astype(jnp.float32), z.astype(jnp.float32)
-    of_scale, of_shift = ((each[:, None] * kernel32).sum(0) for each in (scale, shift))
-    sum_g = (dz32 * of_scale[None, None]).sum(-1)
-    sum_gn = (dz32 * (z32 - (of_shift + bias)[None, None])).sum(-1)
-    # What is made where a product ends is made there: without the two barriers, other passes would read it again for some of it.
-    # Sums are those of each device: behind a barrier, a sum over all would be sent once for every part of a batch.
-    dz, dbias, sum_g, sum_gn = jax.lax.optimization_barrier((dz, _sums(dz32), sum_g, sum_gn))
+    kernel_scale, kernel_shift = ((value[:, None] * kernel32).sum(0) for value in (scale, shift))
+    sum_g = (dz32 * kernel_scale[None, None]).sum(-1)
+    sum_gn = (dz32 * (z32 - (kernel_shift + bias)[None, None])).sum(-1)
+    # The two barriers keep these sums fused into the matmul epilogue. Otherwise XLA reads the output again in separate passes.
+    # The sums are those of each device. Behind a barrier, a sum over all would be sent once for every part of a batch.
+    dz, dbias, sum_g, sum_gn = jax.lax.optimization_barrier((dz, _sum_tokens(dz32), sum_g, sum_gn))
 
     y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
     dy, dkernel = jax.vjp(_convolution, y, kernel)[1](dz)
@@ -145,40 +72,95 @@ def _normed_rows_gradients(norm: Callable, gelu: Callable, saved: tuple, gradien
     return dx, dscale.sum(0), dshift.sum(0), dkernel, dbias.sum(0).astype(bias.dtype)
 
 
-normed_rows = _normed(_rows, _normed_rows_gradients)
+norm_dense_gelu.defvjp(_norm_dense_gelu_forward, _norm_dense_gelu_backward)
 
 
-def _normed_columns_gradients(norm: Callable, gelu: Callable, saved: tuple, gradients: tuple) -> tuple:
+@jax.custom_vjp
+def norm_token_dense_gelu(
+    x: Tokens, scale: Channels, shift: Channels, kernel: TokenKernel, bias: Outputs
+) -> tuple[Tokens, TokenHidden]:
+    """Equivalent to the following JAX code: `(x, gelu(einsum("sd,bsc->bdc", kernel, y) + bias[:, None]))` with
+    `y = layer_norm(x, scale, shift)`.
+
+    The norm's gradient is complete where the matmul's ends, as in norm_dense_gelu and for the same reason.
+    """
+    return _norm_token_dense_gelu_forward(x, scale, shift, kernel, bias)[0]
+
+
+def _norm_token_dense_gelu_forward(x, scale, shift, kernel, bias) -> tuple:
+    z = portable.token_dense(portable.layer_norm(x, scale, shift, kernel.dtype), kernel, bias)
+    return (x, portable.gelu(z)), (x, z, scale, shift, kernel, bias)
+
+
+def _norm_token_dense_gelu_backward(saved: tuple, gradients: tuple) -> tuple:
     """With y = n s + t, z = W^T y + b and g = s W dz: each image's gradient of W is G = y dz^T, and the sums over the channels of
     a token are sum(g) = W (dz s) and sum(g n) = (W * G) 1 - W (dz t).
     """
     (x, z, scale, shift, kernel, bias), (dresidual, dhidden) = saved, gradients
-    kernel = _again(kernel)
-    kernel32 = _whole(kernel).astype(jnp.float32)
-    n, r = _normalized(x)
+    kernel = _gather_again(kernel)
+    kernel32 = portable.constrain(kernel).astype(jnp.float32)
+    n, r = _normalize(x)
 
-    (dz,) = jax.vjp(gelu, z)[1](dhidden)
+    (dz,) = jax.vjp(portable.gelu, z)[1](dhidden)
     dz32 = dz.astype(jnp.float32)
-    of_scale, of_shift = ((dz32 * each[None, None]).sum(-1) for each in (scale, shift))  # [B, D]
-    dz, dbias, of_scale, of_shift = jax.lax.optimization_barrier((dz, dz32.sum(-1), of_scale, of_shift))
+    dz_scale, dz_shift = ((dz32 * value[None, None]).sum(-1) for value in (scale, shift))  # [B, D]
+    dz, dbias, dz_scale, dz_shift = jax.lax.optimization_barrier((dz, dz32.sum(-1), dz_scale, dz_shift))
 
     y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
-    each_dkernel = jnp.einsum("bsc,bdc->bsd", y, dz, preferred_element_type=jnp.float32)
-    sum_g, sum_t = (jnp.einsum("bd,sd->bs", each, kernel32, precision="highest") for each in (of_scale, of_shift))
-    sum_gn = (each_dkernel * kernel32[None]).sum(-1) - sum_t
-    dkernel = _sums(each_dkernel[:, None])
+    image_dkernels = jnp.einsum("bsc,bdc->bsd", y, dz, preferred_element_type=jnp.float32)
+    sum_g, sum_t = (jnp.einsum("bd,sd->bs", value, kernel32, precision="highest") for value in (dz_scale, dz_shift))
+    sum_gn = (image_dkernels * kernel32[None]).sum(-1) - sum_t
+    dkernel = _sum_tokens(image_dkernels[:, None])
     dkernel, sum_g, sum_gn = jax.lax.optimization_barrier((dkernel, sum_g, sum_gn))
-    dy = jnp.einsum("bsd,bdc->bsc", _for_each_image(kernel, x), dz)
+    dy = jnp.einsum("bsd,bdc->bsc", portable.kernel_of_each_image(kernel, x), dz)
     dx, dscale, dshift = _norm_gradients(dresidual, n, r, scale, dy, sum_g, sum_gn)
     return dx, dscale.sum(0), dshift.sum(0), dkernel.sum(0).astype(kernel.dtype), dbias.sum(0).astype(bias.dtype)
 
 
-normed_columns = _normed(columns, _normed_columns_gradients)
+norm_token_dense_gelu.defvjp(_norm_token_dense_gelu_forward, _norm_token_dense_gelu_backward)
 
 
 @jax.custom_vjp
-def stored_gradient(x: jax.Array) -> jax.Array:
+def store_gradient(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Equivalent to the following JAX code: `x`. Stores its gradient once instead of letting XLA recompute it for each reader.
+
+    The gradient of the norm before the head is cheap, and has four readers.
+    """
     return x
 
 
-stored_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),))
+store_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),))
+
+
+def _convolution(x: Float[Array, "batch tokens inputs"], kernel: Float[Array, "*inputs outputs"]) -> Hidden:
+    # Every device has the whole kernel. XLA would otherwise split the convolution as its kernel is split, not as images are. The
+    # constraint precedes the reshape. Otherwise the gradient of a patch projection is summed over devices in each of its parts.
+    kernel = portable.constrain(kernel).reshape(1, -1, kernel.shape[-1])
+    return jax.lax.conv_general_dilated(x, kernel, (1,), "VALID", dimension_numbers=("WNC", "WIO", "WNC"))
+
+
+def _gather_again(kernel: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the kernel for the backward pass, gathered again. Otherwise what the forward pass gathered is kept until then."""
+    return jax.lax.optimization_barrier(kernel)
+
+
+def _sum_tokens(x: Float[Array, "batch tokens *dims"]) -> Float[Array, "devices *dims"]:
+    """Sum over the images of each device and their tokens."""
+    devices = max(1, jax.sharding.get_abstract_mesh().size)  # The size is 0 where there is no mesh.
+    return x.reshape(devices, -1, *x.shape[1:]).sum((1, 2))
+
+
+def _normalize(x: Tokens) -> tuple[Tokens, Float[Array, "batch tokens 1"]]:
+    """Return n = r (x - mean(x)) and r = 1 / sigma of each token, in float32."""
+    x32 = x.astype(jnp.float32)
+    mean = x32.mean(-1, keepdims=True)
+    variance = jnp.maximum(0.0, jnp.square(x32).mean(-1, keepdims=True) - jnp.square(mean))
+    r = jax.lax.rsqrt(variance + portable.LAYER_NORM_EPSILON)
+    return (x32 - mean) * r, r
+
+
+def _norm_gradients(dresidual: Tokens, n: Tokens, r, scale: Channels, dy: Tokens, sum_g, sum_gn) -> tuple:
+    """Return dresidual + r (g - mean(g) - n mean(g n)) with g = s dy and its sums for each token; ds and dt of each device."""
+    dy, share = dy.astype(jnp.float32), 1.0 / scale.size
+    dx = dresidual + r * (dy * scale[None, None] - (share * sum_g)[..., None] - n * (share * sum_gn)[..., None])
+    return dx.astype(dresidual.dtype), _sum_tokens(dy * n), _sum_tokens(dy)
