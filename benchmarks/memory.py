@@ -53,8 +53,10 @@ def measure_all(arguments: argparse.Namespace) -> None:
 
 
 def benchmark_memory(records: int, seconds: float, records_per_shard: int = PreparationSpec.records_per_shard) -> dict:
-    """Start-up, resident size and images/s with a split of `records`: opened by its receipts, and read for `seconds`; and
-    start-up when the ends of all shards are hashed."""
+    """Return start-up, resident size and images/s with a split of `records`.
+
+    It is opened by its receipts, and read for `seconds`; start-up is also measured when the ends of all shards are hashed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         shards = run_in_fresh_process(folder, make_split, Path(folder), records, records_per_shard)
         figures = run_in_fresh_process(folder, measure, Path(folder), "full", seconds)
@@ -63,7 +65,7 @@ def benchmark_memory(records: int, seconds: float, records_per_shard: int = Prep
 
 
 def make_split(folder: Path, records: int, records_per_shard: int) -> int:
-    """Makes folder/train with its receipts; returns how many shards it has."""
+    """Make folder/train with its receipts, and return how many shards it has."""
     (folder / "train").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (64, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     encoded = [cv2.imencode(".jpg", image)[1].tobytes() for image in pixels]
@@ -73,7 +75,7 @@ def make_split(folder: Path, records: int, records_per_shard: int) -> int:
     for number in range(count):
         file = folder / "train" / shard_name("train", number, count)
         held = min(records_per_shard, records - number * records_per_shard)  # the last may have fewer
-        if first is None or held < records_per_shard or not _linked(first, file):
+        if first is None or held < records_per_shard or not _link(first, file):
             write_shard(file, images[:held])
             first, facts = file, (file.stat().st_size, held, sha256(file), ends_sha256(file), 0, [])
         shards.append(Shard(file.name, *facts)._asdict())
@@ -84,8 +86,8 @@ def make_split(folder: Path, records: int, records_per_shard: int) -> int:
     return count
 
 
-def _linked(file: Path, name: Path) -> bool:
-    """Whether the file has got this name too: a file system has a limit of names for one file."""
+def _link(file: Path, name: Path) -> bool:
+    """Give the file another name, and return whether that was possible: a file system has a limit of names for one file."""
     try:
         os.link(file, name)
     except OSError as error:
@@ -96,7 +98,7 @@ def _linked(file: Path, name: Path) -> bool:
 
 
 def measure(folder: Path, verify: str, seconds: float) -> dict:
-    """Of this process and its workers: opens folder's split and reads training batches for `seconds`."""
+    """Return the figures of this process and its workers, which open folder's split and read training batches for `seconds`."""
     config = default_config()
     config.update(image_size=IMAGE_SIZE, batch_size=BATCH_SIZE, data=dataset(f"records:{folder}", verify=verify))
     before, start = resident_bytes(), time.perf_counter()
@@ -123,7 +125,7 @@ def measure(folder: Path, verify: str, seconds: float) -> dict:
 
 
 def proportional_bytes(process: int) -> int:
-    """What a process takes now, of memory that others have too its part. 0 where Linux does not tell."""
+    """Return the memory of a process, with its part of what it shares with others. 0 where Linux does not tell."""
     file = Path(f"/proc/{process}/smaps_rollup")
     return int(file.read_text().split("\nPss:")[1].split()[0]) * 1024 if file.exists() else 0
 

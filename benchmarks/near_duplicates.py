@@ -107,8 +107,8 @@ def print_benchmark(arguments: argparse.Namespace) -> None:
 
 
 def benchmark_duplicates(source: str, num_images: int, num_references: int) -> dict:
-    """Recall and false positives on the photographs of `source`, KIND:PATH, or those that ship; the time to match random ones."""
-    photographs = _of_source(source) if source else _parts()
+    """Return recall and false positives on the photographs of `source`, KIND:PATH, or those that ship, and the time to match."""
+    photographs = _source_images(source) if source else _parts()
     originals = {name: image for name, image in photographs.items() if fingerprint_image(image) is not None}
     pictures, names = list(originals.values()), list(originals)
     index, rng = _index(pictures), np.random.default_rng(0)
@@ -133,9 +133,9 @@ def benchmark_duplicates(source: str, num_images: int, num_references: int) -> d
     }
 
 
-def _of_source(source: str) -> dict[str, Image]:
-    kind, _, place = source.partition(":")
-    files, _ = list_files(kind, Path(place).expanduser(), "")
+def _source_images(source: str) -> dict[str, Image]:
+    kind, _, path = source.partition(":")
+    files, _ = list_files(kind, Path(path).expanduser(), "")
     return {files.names[number]: decode(data, MAX_PIXELS, strict=False) for number, data in files.read(range(len(files.names)))}
 
 
@@ -157,28 +157,28 @@ def _index(originals: list[Image]) -> Index:
 
 
 def _recall(index: Index, copies: list[Image]) -> float:
-    """Percent of the copies, encoded as JPEG, that are taken for copies of the reference of the same number."""
+    """Return the percentage of the copies, encoded as JPEG, that are taken for copies of the reference of the same number."""
     files = [encoded(copy) for copy in copies]
-    found = [index.find(data, decode(data, MAX_PIXELS)) for data in files]
-    return round(100 * np.mean([match is not None and match.number == number for number, match in enumerate(found)]), 1)
+    matches = [index.find(data, decode(data, MAX_PIXELS)) for data in files]
+    return round(100 * np.mean([match is not None and match.number == number for number, match in enumerate(matches)]), 1)
 
 
 def _false_positives(pictures: list[Image], names: list[str]) -> dict:
-    """Every second picture compared with those between, and these with them."""
-    pairs, nearest, found = 0, 256, []
+    """Return what is found when every second picture is compared with those between, and these with them."""
+    pairs, nearest, copies = 0, 256, []
     for first in (0, 1):
         index, others = _index(pictures[first::2]), pictures[1 - first :: 2]
         for name, picture in zip(names[1 - first :: 2], others, strict=True):
             wanted = fingerprint_image(picture)
             nearest = min(nearest, int(index.distances(wanted).min()))
             if match := index.nearest(wanted):
-                found.append([match.distance, name, names[first::2][match.number]])
+                copies.append([match.distance, name, names[first::2][match.number]])
         pairs += len(pictures[first::2]) * len(others)
-    return {"pairs": pairs, "taken_for_copies": len(found), "which": sorted(found), "nearest_distance": nearest}
+    return {"pairs": pairs, "taken_for_copies": len(copies), "which": sorted(copies), "nearest_distance": nearest}
 
 
 def _cpu_ms(function: Callable, arguments: list) -> float:
-    """Milliseconds of CPU of a call."""
+    """Return the milliseconds of CPU of a call."""
     start = time.process_time()
     for argument in arguments:
         function(argument)
@@ -186,7 +186,7 @@ def _cpu_ms(function: Callable, arguments: list) -> float:
 
 
 def _matching(num_images: int, num_references: int, threads: int) -> dict:
-    """Seconds to compare random fingerprints with those of references, among them copies with MAX_DISTANCE bits flipped."""
+    """Return the seconds to compare random fingerprints with references, among them copies with MAX_DISTANCE bits flipped."""
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**64, (num_references, 2 * len(CROPS), 4), np.uint64)
     areas = rng.permuted(np.tile(np.arange(256, dtype=np.uint8), (num_references, 1)), axis=1)
@@ -200,11 +200,11 @@ def _matching(num_images: int, num_references: int, threads: int) -> dict:
         wanted[number] = Fingerprint(own, areas[reference])
     start, cpu_start = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(index.nearest, wanted))
+        matches = list(pool.map(index.nearest, wanted))
     figures = {"seconds": round(time.perf_counter() - start, 1), "cpu_seconds": round(time.process_time() - cpu_start, 1)}
-    right = sum(found[number] is not None and found[number].number == reference for number, reference in planted.items())
+    right = sum(matches[number] is not None and matches[number].number == reference for number, reference in planted.items())
     return {"images": num_images, "references": num_references, "threads": threads, **figures} | {
-        "planted": len(planted), "planted_found": right, "others_found": sum(match is not None for match in found) - right,
+        "planted": len(planted), "planted_found": right, "others_found": sum(match is not None for match in matches) - right,
     }  # fmt: skip
 
 

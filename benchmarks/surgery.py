@@ -39,10 +39,10 @@ def print_benchmark(arguments: argparse.Namespace) -> None:
 
 
 def benchmark_surgery(run: Path, workdir: Path, num_steps: int) -> dict:
-    """From a run of the demo: {"tiles_relative_error": of its model and a random B/16, "top1": {"image size, method": on the
-    demo's test digits, before and after `num_steps` steps}}.
+    """Return {"tiles_relative_error": of the model of a run of the demo and of a random B/16, "top1": {"image size, method":
+    on the demo's test digits, before and after `num_steps` steps}}.
 
-    Writes its files and runs under `workdir`, and goes on from what is there. Raises UserError as its stages do.
+    It writes its files and runs under `workdir`, and goes on from what is there. Raises UserError as its stages do.
     """
     weights = load_weights(str(run))
     model = weights.model
@@ -53,23 +53,23 @@ def benchmark_surgery(run: Path, workdir: Path, num_steps: int) -> dict:
     grid = model.image_size // patch
     for new_grid in sorted({grid, max(1, grid - 2), grid + 2, 2 * grid}):
         for method, changed in _methods(weights, grid, new_grid):
-            place = workdir / f"{method}-{new_grid * patch}"
-            file = place / "start.npz"
-            place.mkdir(parents=True, exist_ok=True)
+            folder = workdir / f"{method}-{new_grid * patch}"
+            file = folder / "start.npz"
+            folder.mkdir(parents=True, exist_ok=True)
             if not file.exists():
                 save_weights(changed, str(file))
             side = new_grid * patch
             flags = _flags(changed, side)
-            app.stage("evaluate.py", CONFIG, place / "before", f"--checkpoint={file}", *flags, output=sys.stderr)
+            app.stage("evaluate.py", CONFIG, folder / "before", f"--checkpoint={file}", *flags, output=sys.stderr)
             start = (f"--config.init_from={file}", "--config.init_head=restore", f"--config.total.steps={num_steps}")
-            app.stage("train.py", CONFIG, place / "after", *start, *flags, output=sys.stderr)
-            before, after = (read_results(place / name)["evals"]["test"]["top1"] for name in ("before", "after"))
+            app.stage("train.py", CONFIG, folder / "after", *start, *flags, output=sys.stderr)
+            before, after = (read_results(folder / name)["evals"]["test"]["top1"] for name in ("before", "after"))
             figures["top1"][f"{side} px, {method}"] = {"before": round(before, 4), "after": round(after, 4)}
     return figures
 
 
 def tiles_error(weights: Weights, k: int) -> float:
-    """How far pooled features at k times the side are from the mean over k x k tiles, relative to it, on a random image."""
+    """Return the distance of pooled features at k times the side from the mean over k x k tiles, relative to that mean."""
     model = weights.model
     side = model.image_size
     image = np.random.default_rng(0).uniform(-1, 1, (k * side, k * side, 3)).astype(np.float32)
@@ -106,7 +106,7 @@ def _methods(weights: Weights, grid: int, new_grid: int):
 
 
 def _drawn(name: str, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Token mixing as at the start of training: kernels of variance 1 / inputs, biases of zero; anything else as it is."""
+    """Return token mixing as at the start of training: kernels of variance 1 / inputs, biases of zero; anything else as it is."""
     if "/token_mixing/" not in name:
         return x
     scale = x.shape[0] ** -0.5 if x.ndim == 2 else 0.0

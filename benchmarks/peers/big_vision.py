@@ -6,7 +6,7 @@ beside_big_vision.py starts it, with a clone of github.com/google-research/big_v
 files. A question is (big_vision's preprocessing, threads, seconds); it is answered by what speed.measure returns.
 
 The preprocessing is big_vision's own. Around it stands what its input_pipeline.py has: one tf.data map with a private pool of
-threads, each operation in one, then batches. Like ours here it has its images in memory; in its favour, nothing is shuffled.
+threads, each operation in one, then batches. Like ours here it has its images in memory; in its favor, nothing is shuffled.
 """
 
 import sys

@@ -20,7 +20,7 @@ from mixer_jax.accelerators import PEAK_FLOPS_PER_SEC
 from mixer_jax.bench.grain_pipeline import grain_measure
 from mixer_jax.bench.pipelines import Measure, clock_ratios, our_measure, pipeline_speeds, ratios
 from mixer_jax.data.images.augment import train_transform
-from mixer_jax.data.sources.source import Source
+from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.errors import UserError
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.text_table import format_table
@@ -84,57 +84,63 @@ def _format_pipelines(figures: dict, augmentation: str) -> str:
 
 
 def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[str, float]:
-    """CPU seconds an image of each stage, in order; of an augmentation, what the transform takes with it less without it."""
+    """Return the CPU seconds an image of each stage, in order.
+
+    An augmentation's are what the transform takes with it, less what it takes without.
+    """
     options = {"crop and resize": {"flip": False, "randaugment_layers": 0}, "flip": {"randaugment_layers": 0}, "RandAugment": {}}
     transforms = {}
     for stage, changes in options.items():
         augment = config.augment.copy_and_resolve_references()
         augment.update(changes)
         transforms[stage] = train_transform(augment, config.image_size)
-    crop, max_pixels, layout = transforms["crop and resize"], config.loader.max_pixels, host_transform(config.model)
-    taken = {stage: [] for stage in ("read", "decode", "rows", *transforms, "layout")}
+    crop, max_pixels, to_patches = transforms["crop and resize"], config.loader.max_pixels, host_transform(config.model)
+    times = {stage: [] for stage in ("read", "decode", "partial decode and crop", *transforms, "patchify")}
 
     def timed(stage: str, function: Callable, *arguments):
         start = time.process_time()
         result = function(*arguments)
-        taken[stage].append(time.process_time() - start)
+        times[stage].append(time.process_time() - start)
         return result
+
+    def crop_partially_decoded(record: Record, rng: np.random.Generator) -> np.ndarray:
+        return crop(record.decode_for_crop(max_pixels).image, rng)
 
     for i in (*range(WARM_UP), *range(num_images)):
         record = timed("read", source.__getitem__, i % len(source))
         image = timed("decode", lambda record: record.decode(max_pixels, strict=True).image, record)
         if record.partially_decodable:
-            timed("rows", lambda i, record: crop(record.decode_for_crop(max_pixels).image, np.random.default_rng(i)), i, record)
+            timed("partial decode and crop", crop_partially_decoded, record, np.random.default_rng(i))
         for stage, transform in list(transforms.items())[:: (-1) ** i]:  # the later ones find the image in the caches
-            last = timed(stage, lambda *of, by=transform: np.ascontiguousarray(by(*of)), image, np.random.default_rng(i))
-        last = timed("layout", layout, last)
-    seconds = {stage: median(each[WARM_UP:] or [0]) for stage, each in taken.items()}
-    if rows := seconds.pop("rows"):  # decoding and cropping are one there
-        seconds["decode"] = rows - seconds["crop and resize"]
-    means = {stage: mean(taken[stage][WARM_UP:]) for stage in transforms}  # every other image is flipped, operations differ
+            last = timed(stage, lambda *inputs, by=transform: np.ascontiguousarray(by(*inputs)), image, np.random.default_rng(i))
+        last = timed("patchify", to_patches, last)
+    seconds = {stage: median(stage_times[WARM_UP:] or [0]) for stage, stage_times in times.items()}
+    if together := seconds.pop("partial decode and crop"):
+        seconds["decode"] = together - seconds["crop and resize"]
+    means = {stage: mean(times[stage][WARM_UP:]) for stage in transforms}  # every other image is flipped, operations differ
     seconds["flip"] = means["flip"] - means["crop and resize"]
     seconds["RandAugment"] = means["RandAugment"] - means["flip"]
     if not isinstance(record.image, bytes):
         del seconds["decode"]
-    return {stage: each for stage, each in (seconds | _batch_seconds(config, last)).items() if each > 0}
+    return {stage: value for stage, value in (seconds | _batch_seconds(config, last)).items() if value > 0}
 
 
 def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
-    rows = [image] * min(config.batch_size, 256)
+    images = [image] * min(config.batch_size, 256)
     mesh = parallel.make_mesh(1, jax.local_devices()[:1])
-    stacked = np.stack(rows)
+    stacked = np.stack(images)
 
     def to_device() -> None:
         jax.block_until_ready(parallel.to_global({"image": stacked}, mesh))
 
     return {
-        "batch": median([_cpu_seconds(np.stack, rows) for _ in range(9)]) / len(rows),
-        "to device": median([_cpu_seconds(to_device) for _ in range(9)]) / len(rows),
+        "batch": median([_cpu_seconds(np.stack, images) for _ in range(9)]) / len(images),
+        "to device": median([_cpu_seconds(to_device) for _ in range(9)]) / len(images),
     }
 
 
 def wanted_images_per_sec(config: ConfigDict, device: str, devices: int) -> float:
-    """What training on `devices` takes, from the operations that the model's program has and UTILIZATION of their peak."""
+    """Return what training on `devices` takes, from the operations of the model's program and UTILIZATION of their peak."""
     shape = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     model = make_model(config.model, config.num_classes)
     params = jax.eval_shape(model.init, jax.random.key(0), shape)
@@ -143,7 +149,7 @@ def wanted_images_per_sec(config: ConfigDict, device: str, devices: int) -> floa
 
 
 def verdict(seconds: dict[str, float], wanted: float, cores: int, model: str, devices: str) -> str:
-    """One sentence."""
+    """Return one sentence: whether `cores` are enough for `wanted` images/s and, if not, which stage is to blame."""
     needed = wanted * sum(seconds.values())  # cores
     if needed <= cores:
         return f"Fast enough: {devices} training {model} take {wanted:.0f} images/s, for which {needed:.1f} of {cores} cores do."

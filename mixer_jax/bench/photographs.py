@@ -18,7 +18,7 @@ IMAGENET_TRAIN = 1_281_167  # images
 
 
 def write_photographs(folder: Path, count: int) -> None:
-    """`count` JPEG files of 500 x 375 pixels at quality 92, in two classes, cut from scikit-learn's two photographs."""
+    """Write `count` JPEG files of 500 x 375 pixels at quality 92, in two classes, cut from scikit-learn's two photographs."""
     from sklearn.datasets import load_sample_images  # heavy, and only this needs it
 
     photographs = load_sample_images().images
@@ -56,8 +56,8 @@ class Repeated(Subset):
         super().__init__(source, np.arange(IMAGENET_TRAIN) % min(count, len(source)))
         records = [source[i] for i in range(min(count, len(source)))]
         self._records = [
-            each._replace(partially_decodable=isinstance(each.image, bytes) and supports_partial_decoding(each.image))
-            for each in records
+            record._replace(partially_decodable=isinstance(record.image, bytes) and supports_partial_decoding(record.image))
+            for record in records
         ]
 
     def __getitem__(self, index: int) -> Record:

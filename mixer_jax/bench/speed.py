@@ -1,4 +1,4 @@
-"""How fast something makes batches, by the clock and by the CPU. Needs nothing else: big_vision.py has it beside TensorFlow."""
+"""How fast something makes batches, by the clock and by the CPU. It needs no other module: a peer has it beside TensorFlow."""
 
 import multiprocessing
 import os
@@ -11,10 +11,11 @@ WARM_UP = 8  # batches for each core, more than are read ahead
 
 
 def measure(batches: Iterator, seconds: float, cores: int) -> dict[str, float]:
-    """Images a second over `seconds` on `cores`, once the buffers are in use: by the clock, and of CPU time of all processes."""
-    _take(batches, WARM_UP * cores)  # all children are there
+    """Return images a second over `seconds` on `cores`, once the buffers are in use: by the clock, and by the CPU time of all
+    processes."""
+    _skip(batches, WARM_UP * cores)  # all children are there
     with _confined(cores):
-        _take(batches, WARM_UP * cores)
+        _skip(batches, WARM_UP * cores)
         images, start, cpu_start = 0, time.perf_counter(), _cpu_seconds()
         while time.perf_counter() < start + seconds:
             next(batches)
@@ -23,14 +24,17 @@ def measure(batches: Iterator, seconds: float, cores: int) -> dict[str, float]:
     return {"images_per_cpu_sec": images / cpu_seconds, "images_per_sec": images / clock_seconds}
 
 
-def _take(batches: Iterator, count: int) -> None:
+def _skip(batches: Iterator, count: int) -> None:
     for _ in range(count):
         next(batches)
 
 
 @contextmanager
 def _confined(cores: int):
-    """This process and its children, where a system can (Linux): one that only collects batches would use a second core."""
+    """Confine this process and its children to `cores`, where a system can (Linux).
+
+    Otherwise a process that only collects batches would use a second core.
+    """
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -50,7 +54,7 @@ def _set_affinity(processors: set[int]) -> None:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and its children."""
+    """Return the CPU time of this process and its children."""
     clocks = (~child << 3 | 2 for child in _children())  # what clock_getcpuclockid gives on Linux, which Python has not
     return time.process_time() + sum(map(time.clock_gettime, clocks))
 

@@ -18,6 +18,7 @@ from mixer_jax.report.sections import (
     training_images_section,
     units_section,
 )
+from mixer_jax.text_table import format_table
 
 SEEDS = (0, 1, 2)  # each chooses its own 10 labelled images a class
 
@@ -73,14 +74,9 @@ def _over_seeds(shares: list[float]) -> tuple[str, str]:
 
 
 def format_rows(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in [HEADER, *rows]) for column in range(len(HEADER))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [HEADER, *rows]
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    """Return the table as text, with a line under its header."""
+    header, *lines = format_table([HEADER, *rows]).splitlines()
+    return "\n".join([header, "-" * len(header), *lines])
 
 
 def write_report(page: Path, workdir: Path, rows: list[tuple[str, ...]]) -> None:
