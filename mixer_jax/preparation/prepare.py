@@ -23,6 +23,7 @@ import hashlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -53,6 +54,21 @@ from mixer_jax.storage import read_json, write_json, write_whole
 SHOWN = 5  # unreadable images in a message
 
 
+class Work(NamedTuple):
+    """What the shards of a split are made of, and where."""
+
+    spec: PreparationSpec
+    inputs: Inputs
+    references: References
+    target: Path  # DIR/SPLIT
+    pieces: list[np.ndarray]  # the numbers of each shard's images, in the shard's order
+
+    @property
+    def folder(self) -> Path:
+        """Where what is not finished lies."""
+        return self.target / UNFINISHED
+
+
 def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
     """Make, complete or mend directory/SPLIT. Raises UserError for what the user must mend first."""
     check_spec(spec, threads)
@@ -60,7 +76,6 @@ def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
     check_classes(inputs.class_names, inputs.images_of_class(), spec)
     target = directory.expanduser() / spec.split
     references = References(spec, target)
-    work = target / UNFINISHED
     with contextlib.closing(_take(target)):
         made = {
             "command": spec.command(), "inputs_sha256": inputs.sha256(), "images": len(inputs), "ignored_files": inputs.ignored,
@@ -70,11 +85,12 @@ def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
         finished = _begin(target, made)
         order = shuffle(inputs, spec.seed)
         pieces = np.array_split(order, -(-len(order) // spec.records_per_shard))
-        shards = _make_shards(spec, inputs, references, target, pieces, finished, threads)
+        work = Work(spec, inputs, references, target, pieces)
+        shards = _make_shards(work, finished, threads)
         if spec.drop_near_duplicates_of:
             write_list(target, shards)
-        write_json(target / MANIFEST, make_manifest(spec, inputs.class_names, made, target, shards), work)
-        shutil.rmtree(work)
+        write_json(target / MANIFEST, make_manifest(spec, inputs.class_names, made, target, shards), work.folder)
+        shutil.rmtree(work.folder)
         manifest = Manifest(target)
         manifest.check("ends", show_progress=False)  # mostly for a shard too many
         manifest.write_receipts()
@@ -91,6 +107,7 @@ def _take(target: Path) -> Lease:
 
 
 def check_spec(spec: PreparationSpec, threads: int) -> None:
+    """Raise UserError for an option that cannot be."""
     if not spec.split or not spec.split.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"--split {spec.split!r}: it must be a name of letters, digits, - and _, such as train.")
     for option, value, least in (
@@ -106,6 +123,7 @@ def check_spec(spec: PreparationSpec, threads: int) -> None:
 
 
 def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | None, spec: PreparationSpec) -> None:
+    """Raise UserError for classes without an image, unless they are allowed or not known yet."""
     if images_of_class is None or spec.allow_empty_classes:
         return
     empty = [name for name, count in zip(class_names, images_of_class, strict=True) if count == 0]
@@ -125,16 +143,16 @@ def shuffle(inputs: Inputs, seed: int) -> np.ndarray:
 
 def _begin(target: Path, made: dict) -> dict[int, Shard]:
     """Return the finished shards by number. Raises UserError when the folder holds another split."""
-    work = target / UNFINISHED
+    folder = target / UNFINISHED
     if (target / MANIFEST).exists():
         manifest = Manifest(target)
         _refuse_other(target, manifest.content["made"], made)
         rows = dict(enumerate(manifest.shards))
     else:
-        _refuse_other(target, read_json(work / PLAN), made)
-        rows = {int(file.stem.removeprefix("shard-")): Shard(**read_json(file)) for file in work.glob("shard-*.json")}
-    work.mkdir(exist_ok=True)
-    write_json(work / PLAN, made)
+        _refuse_other(target, read_json(folder / PLAN), made)
+        rows = {int(file.stem.removeprefix("shard-")): Shard(**read_json(file)) for file in folder.glob("shard-*.json")}
+    folder.mkdir(exist_ok=True)
+    write_json(folder / PLAN, made)
     sound = find_sound(target, list(rows.values()))
     return {number: shard for number, shard in rows.items() if shard.name in sound}
 
@@ -149,33 +167,25 @@ def _refuse_other(target: Path, found: dict, made: dict) -> None:
         )
 
 
-def _make_shards(
-    spec: PreparationSpec,
-    inputs: Inputs,
-    references: References,
-    target: Path,
-    pieces: list[np.ndarray],
-    finished: dict[int, Shard],
-    threads: int,
-) -> list[Shard]:
+def _make_shards(work: Work, finished: dict[int, Shard], threads: int) -> list[Shard]:
     """Make the shards that are not `finished`; return all in order.
 
     All unreadable images are found before the first is complained of, unless --skip-unreadable leaves them out.
     """
-    todo = [number for number in range(len(pieces)) if number not in finished]
-    if todo:
-        references.hash_all(threads)
-    progress, unreadable = Progress(sum(map(len, pieces)), 0, unit="image"), []
-    done = sum(len(pieces[number]) for number in finished)
+    missing = [number for number in range(len(work.pieces)) if number not in finished]
+    if missing:
+        work.references.hash_all(threads)
+    progress, unreadable = Progress(sum(map(len, work.pieces)), 0, unit="image"), []
+    done = sum(len(work.pieces[number]) for number in finished)
     progress.update(done)
     with ThreadPoolExecutor(threads) as pool:
-        jobs = {pool.submit(_make_shard, spec, inputs, references, target, pieces, number): number for number in todo}
+        jobs = {pool.submit(_make_shard, work, number): number for number in missing}
         try:
             for job in as_completed(jobs):
                 number, shard = jobs[job], job.result()
                 finished[number] = shard
                 unreadable += shard.left_out
-                done += len(pieces[number])
+                done += len(work.pieces[number])
                 progress.update(done)
         except OSError as error:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -185,18 +195,17 @@ def _make_shards(
             raise
         finally:
             progress.close()
-    if unreadable and not spec.skip_unreadable:
+    if unreadable and not work.spec.skip_unreadable:
         shown = "".join(f"\n  {name}: {why}" for name, why in sorted(unreadable)[:SHOWN])
         more = f"\n  and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
-        command = f"{spec.command()} --skip-unreadable --to {target.parent}"
+        command = f"{work.spec.command()} --skip-unreadable --to {work.target.parent}"
         raise UserError(f"{len(unreadable)} images cannot be read:{shown}{more}\nMend them, or leave them out: {command}")
-    return [finished[number] for number in range(len(pieces))]
+    return [finished[number] for number in range(len(work.pieces))]
 
 
-def _make_shard(
-    spec: PreparationSpec, inputs: Inputs, references: References, target: Path, pieces: list[np.ndarray], number: int
-) -> Shard:
+def _make_shard(work: Work, number: int) -> Shard:
     """Write a shard and its row; with unreadable images and without --skip-unreadable neither."""
+    spec, inputs, references, target, pieces = work
     records, left_out, duplicates, reencoded = {}, [], [], 0
     for image, data, labels in inputs.read(sorted(pieces[number].tolist())):
         name = inputs.name(image)
@@ -216,11 +225,11 @@ def _make_shard(
     name = shard_name(spec.split, number, len(pieces))
     if left_out and not spec.skip_unreadable:
         return Shard(name, 0, 0, "", "", 0, left_out)
-    with write_whole(target / name, target / UNFINISHED) as temporary:
+    with write_whole(target / name, work.folder) as temporary:
         write_shard(temporary, [records[image] for image in pieces[number].tolist() if image in records])
         digests = sha256(temporary), ends_sha256(temporary)
         shard = Shard(name, temporary.stat().st_size, len(records), *digests, reencoded, sorted(left_out), sorted(duplicates))
-    write_json(target / UNFINISHED / f"shard-{number:06d}.json", shard._asdict())
+    write_json(work.folder / f"shard-{number:06d}.json", shard._asdict())
     return shard
 
 
