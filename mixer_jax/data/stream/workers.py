@@ -56,8 +56,10 @@ def start_server() -> None:
 
     Signals to the run do not reach the workers: at a SIGTERM the run saves and ends, and until then it needs batches.
     """
-    program = sys.modules["__main__"]  # a new process imports it, if it is a file: so do it here, once
-    name = program.__spec__.name if program.__spec__ else Path(getattr(program, "__file__", "")).stem
+    # A new process imports the file that was started, such as train.py: do it here, once. A module that was started with -m is
+    # not preloaded: each process runs a module of ours for itself, and would warn that it was there before.
+    program = sys.modules["__main__"]
+    name = "" if program.__spec__ else Path(getattr(program, "__file__", "")).stem
     multiprocessing.set_forkserver_preload(["mixer_jax.data.stream.loader", *filter(None, [name])])
     multiprocessing.resource_tracker.ensure_running()  # or it would be started below, and unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # which a new process inherits
