@@ -1,13 +1,14 @@
-"""What several model families need around or inside their own blocks, and pixels to numbers. Products are in products.py."""
+"""What several model families need around or inside their own blocks, and pixels to numbers."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float, UInt8
 
 from mixer_jax.errors import UserError
 
 
-def normalize_pixels(images: jax.Array) -> jax.Array:
+def normalize_pixels(images: UInt8[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
     """uint8 [..., H, W, 3] in 0..255 to float32 in [-1, 1], the range of the released weights (arXiv 2105.01601, code)."""
     return images.astype(jnp.float32) / 127.5 - 1.0
 
@@ -19,7 +20,7 @@ def num_patches(height: int, width: int, patch_size: int) -> int:
         below = max(1, side // patch_size) * patch_size
         raise UserError(
             f"A {height} x {width} image cannot be cut into {patch_size} x {patch_size} patches. Both sides must be multiples of "
-            f"{patch_size}, for example {below} or {below + patch_size} in place of {side}: set --config.image_size."
+            f"{patch_size}, for example {below} or {below + patch_size} in place of {side}."
         )
     return (height // patch_size) * (width // patch_size)
 
@@ -59,7 +60,7 @@ class StochasticDepth(nn.Module):
     rescale: bool
 
     @nn.compact
-    def __call__(self, y: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, y: Float[Array, "batch tokens channels"], *, train: bool) -> Float[Array, "batch tokens channels"]:
         if not train or self.rate == 0.0:
             return y
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, (y.shape[0], 1, 1)).astype(y.dtype)

@@ -13,9 +13,9 @@ Two things the paper's text leaves out and its code has: every matrix has a bias
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from mixer_jax.errors import UserError
 from mixer_jax.models import kernels
@@ -51,7 +51,7 @@ class MixerBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch tokens channels"], train: bool) -> Float[Array, "batch tokens channels"]:
         def residual_mlp(mlp_dim: int, name: str, on_tokens: bool) -> ResidualMlp:
             norm, drop = LayerNorm(self.dtype), StochasticDepth(self.stoch_depth, self.stoch_depth_rescale)
             return ResidualMlp(mlp_dim, norm, drop, self.dropout, self.dtype, on_tokens, name=name)
@@ -89,7 +89,9 @@ class Mixer(nn.Module):
     head_bias_init: float = 0.0
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], *, train: bool = False
+    ) -> tuple[Float[Array, "batch outputs"], dict[str, Float[Array, "..."]]]:
         """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and stem, MixerBlock_i [B, S, C], pre_logits [B, C].
 
         Images may be cut already, by layers.patchify.
@@ -127,8 +129,8 @@ class Mixer(nn.Module):
             side = round(trained_tokens**0.5) * patch
             raise UserError(
                 f"A {height} x {width} image has {tokens} patches of {patch} x {patch}, but the token-mixing parameters mix "
-                f"{trained_tokens}: they fit images of {trained_tokens} patches, such as {side} x {side}. Loading them through "
-                "--config.init_from of train.py or --checkpoint of evaluate.py does the surgery that another resolution needs."
+                f"{trained_tokens}: they fit images of {trained_tokens} patches, such as {side} x {side}. Load the weights "
+                "from their file for this image size: loading does the surgery that another resolution needs."
             )
 
     def _tiles(self, height: int, width: int) -> int:

@@ -1,6 +1,6 @@
 """The modules of a block's MLP and of the stem: which parameters they have, and which operations (kernels/) take them.
 
-Function and parameters are those of the paper's listing (models/reference.py, with which a test compares them).
+They compute what the reference model's layers compute, from the same parameters (tests/models/test_mlp.py).
 """
 
 from collections.abc import Callable
@@ -59,7 +59,8 @@ class DenseParameters(nn.Module):
     def __call__(self) -> tuple[Float[Array, "inputs outputs"], Float[Array, "outputs"]]:
         kernel = self.param("kernel", self.kernel_init, (self.inputs, self.outputs))
         bias = self.param("bias", self.bias_init, (self.outputs,))
-        return promote_dtype(kernel, bias, dtype=self.dtype)
+        kernel, bias = promote_dtype(kernel, bias, dtype=self.dtype)
+        return kernel, bias
 
 
 class ResidualMlp(nn.Module):

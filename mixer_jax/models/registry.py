@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,52 +19,35 @@ from mixer_jax.models.layers import patchify
 
 @dataclasses.dataclass(frozen=True)
 class Family:
+    """How a family's models are made of config.model."""
+
     make: Callable[[ConfigDict, int | None], nn.Module]
-    products: str  # paths of the parameters whose only use is a product in config.model.dtype
-    sizes: dict = dataclasses.field(default_factory=dict)  # of a variant SIZE/PATCH
+    matmul_params: str  # A pattern of paths: the parameters whose only use is a matmul in config.model.dtype.
+    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The sizes of a variant SIZE/PATCH, by name.
 
 
 def make_mixer(config: ConfigDict, num_classes: int | None) -> mixer.Mixer:
-    """Mixer of `config.variant`, such as "B/16", "S/8" or "B/14", with the widths that the config replaces."""
-    size, patch_size = _size_and_patch(config, mixer.SIZES)
-    return mixer.Mixer(
-        num_classes=num_classes,
-        patch_size=patch_size,
-        size=size,
-        tile_size=config.tile_size,
-        dropout=config.dropout,
-        stoch_depth=config.stoch_depth,
-        stoch_depth_rescale=config.stoch_depth_rescale,
-        **_common(config),
-    )
+    """Return the Mixer of `config.variant`, such as "B/16", "S/8" or "B/14", with the widths that the config replaces."""
+    return mixer.Mixer(tile_size=config.tile_size, **_patch_model_fields(config, num_classes, mixer.SIZES))
 
 
 def make_vit(config: ConfigDict, num_classes: int | None) -> vit.VisionTransformer:
-    """ViT of `config.variant`, such as "B/16", with the widths that the config replaces.
+    """Return the ViT of `config.variant`, such as "B/16", with the widths that the config replaces.
 
     Raises UserError when the heads do not divide the channels.
     """
-    size, patch_size = _size_and_patch(config, vit.SIZES)
+    fields = _patch_model_fields(config, num_classes, vit.SIZES)
+    size = fields["size"]
     if size.hidden_dim % size.num_heads:
         raise UserError(
             f"config.model.num_heads is {size.num_heads}: it must divide config.model.hidden_dim, {size.hidden_dim} (where one "
             f"of them is 0 it is that of {config.variant})."
         )
-    return vit.VisionTransformer(
-        num_classes=num_classes,
-        patch_size=patch_size,
-        size=size,
-        pooling=config.pooling,
-        pre_logits_dim=config.pre_logits_dim,
-        dropout=config.dropout,
-        stoch_depth=config.stoch_depth,
-        stoch_depth_rescale=config.stoch_depth_rescale,
-        **_common(config),
-    )
+    return vit.VisionTransformer(pooling=config.pooling, pre_logits_dim=config.pre_logits_dim, **fields)
 
 
 def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
-    """BiT-ResNet of `config.variant`, such as "R50x1" or "R152x4"; hidden_dim replaces the 64 that the width factor multiplies.
+    """Return the BiT-ResNet of `config.variant`, such as "R50x1". hidden_dim replaces the 64 that the width factor multiplies.
 
     Raises UserError when the width is not a multiple of the groups of the group norms.
     """
@@ -81,20 +65,20 @@ def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
             f"config.model.hidden_dim is {config.hidden_dim}: times the width factor {factor} it must be a multiple of "
             f"{resnet.GROUPS}, the groups of every group norm."
         )
-    return resnet.ResNet(num_classes=num_classes, size=size, **_common(config))
+    return resnet.ResNet(size=size, **_shared_fields(config, num_classes))
 
 
 FAMILIES = {
     "mixer": Family(make_mixer, r"(stem|MixerBlock_.*)/kernel", mixer.SIZES),
     "vit": Family(make_vit, r"(embedding|Transformer/.*)/kernel", vit.SIZES),
-    "resnet": Family(make_resnet, r"(?!)"),  # none: kernels are standardised in float32
+    "resnet": Family(make_resnet, r"(?!)"),  # None: kernels are standardized in float32.
 }
 
 
 def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
-    """The model of `config.model`. Every family is called as model.apply(params, images, train=...) -> (logits, features).
+    """Return the model of `config.model`. Every family is called as model.apply(params, images, train=...) -> (logits, features).
 
-    Raises UserError for a family or variant that is not there, and for an option that is set and the family has not.
+    Raises UserError for a family or variant that does not exist, and for an option that is set and that the family does not have.
     """
     family, options = _family(config), family_options(config.family)
     for field, default in default_config().model.items():
@@ -107,13 +91,13 @@ def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
 
 
 def compute_dtype(config: ConfigDict) -> Callable[[str], jnp.dtype]:
-    """Parameter path -> the type in which the model of `config` takes it: the same numbers come out when it is cast before."""
-    products = re.compile(FAMILIES[config.family].products)
-    return lambda name: jnp.dtype(config.dtype if products.fullmatch(name) else jnp.float32)
+    """Return a function from a parameter's path to the type in which the model takes it. A cast before changes no result."""
+    matmul_params = re.compile(FAMILIES[config.family].matmul_params)
+    return lambda path: jnp.dtype(config.dtype if matmul_params.fullmatch(path) else jnp.float32)
 
 
 def host_transform(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
-    """What the host makes of an image, uint8 [H, W, 3], for the model of `config`: its patches, if the model begins with them."""
+    """Return what the host does with an image, uint8 [H, W, 3]: it cuts patches for a model that begins with them."""
     sizes = _family(config).sizes
     if not sizes:
         return lambda image: image
@@ -126,12 +110,30 @@ def _family(config: ConfigDict) -> Family:
     return FAMILIES[config.family]
 
 
-def _common(config: ConfigDict) -> dict:
-    return {"dtype": jnp.dtype(config.dtype), "remat": config.remat, "head_bias_init": config.head_bias_init}
+def _shared_fields(config: ConfigDict, num_classes: int | None) -> dict[str, Any]:
+    """Return the fields that all families have."""
+    return {
+        "num_classes": num_classes,
+        "dtype": jnp.dtype(config.dtype),
+        "remat": config.remat,
+        "head_bias_init": config.head_bias_init,
+    }
 
 
-def _size_and_patch(config: ConfigDict, sizes: dict) -> tuple:
-    """The row of `sizes` that a variant SIZE/PATCH names, with the config's own widths in it; and the patch size."""
+def _patch_model_fields(config: ConfigDict, num_classes: int | None, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that all families with a variant SIZE/PATCH have."""
+    size, patch_size = _size_and_patch(config, sizes)
+    return _shared_fields(config, num_classes) | {
+        "patch_size": patch_size,
+        "size": size,
+        "dropout": config.dropout,
+        "stoch_depth": config.stoch_depth,
+        "stoch_depth_rescale": config.stoch_depth_rescale,
+    }
+
+
+def _size_and_patch(config: ConfigDict, sizes: Mapping[str, Any]) -> tuple[Any, int]:
+    """Return the size that a variant SIZE/PATCH names, with the config's own widths in it, and the patch size."""
     size_name, _, patch_size = config.variant.partition("/")
     if size_name not in sizes or not patch_size.isdecimal() or int(patch_size) == 0:
         raise UserError(

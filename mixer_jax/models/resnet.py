@@ -1,6 +1,6 @@
 """BiT-ResNet (Kolesnikov et al., arXiv 1912.11370), the convolutional model that the Mixer paper compares itself with.
 
-A pre-activation ResNet (He et al., arXiv 1603.05027) with group norm in place of batch norm and weight standardisation in every
+A pre-activation ResNet (He et al., arXiv 1603.05027) with group norm in place of batch norm and weight standardization in every
 convolution (Qiao et al., arXiv 1903.10520). The parameter tree is that of the released checkpoints below their "resnet/":
 root_block/standardized_conv2d, block1/unit01/a/group_norm, block1/unit01/a/proj/standardized_conv2d, ..., group_norm, head/conv2d
 
@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 WIDTH = 64  # channels of the root, and of the first stage's inner convolutions, at width factor 1
 GROUPS = 32  # of every group norm: all widths are multiples of it
@@ -44,8 +45,8 @@ UNITS = {"R50": (3, 4, 6, 3), "R101": (3, 4, 23, 3), "R152": (3, 8, 36, 3), "R20
 WIDTH_FACTORS = (1, 2, 3, 4)
 
 
-def standardize(x: jax.Array, axes: tuple[int, ...], epsilon: float) -> jax.Array:
-    """(x - mean) / sqrt(variance + epsilon) over `axes`, in float32. The variance is the biased one, of centred values."""
+def standardize(x: Float[Array, "*axes"], axes: tuple[int, ...], epsilon: float) -> Float[Array, "*axes"]:
+    """(x - mean) / sqrt(variance + epsilon) over `axes`, in float32. The variance is the biased one, of centered values."""
     x = x.astype(jnp.float32)
     return (x - jnp.mean(x, axes, keepdims=True)) / jnp.sqrt(jnp.var(x, axes, keepdims=True) + epsilon)
 
@@ -56,7 +57,7 @@ class GroupNorm(nn.Module):
     dtype: Any  # of the output
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
         channels = x.shape[-1]
         gamma = self.param("gamma", nn.initializers.ones, (channels,))
         beta = self.param("beta", nn.initializers.zeros, (channels,))
@@ -66,10 +67,10 @@ class GroupNorm(nn.Module):
 
 
 class StandardizedConv(nn.Module):
-    """A convolution without bias whose kernel is standardised for each output channel.
+    """A convolution without bias whose kernel is standardized for each output channel.
 
     [B, h, w, I] -> [B, ceil(h / stride), ceil(w / stride), features], padded with (kernel_size - 1) / 2 zeros on every side. The
-    standardisation is in float32, whatever `dtype` is.
+    standardization is in float32, whatever `dtype` is.
     """
 
     features: int
@@ -78,7 +79,7 @@ class StandardizedConv(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width features"]:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         kernel = standardize(kernel, axes=(0, 1, 2), epsilon=1e-10)
@@ -99,7 +100,9 @@ class RootBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch out_height out_width features"]:
         x = StandardizedConv(self.features, 7, 2, self.dtype, name="standardized_conv2d")(images)
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))  # not max_pool's own padding, which is minus infinity
         return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
@@ -113,7 +116,7 @@ class Projection(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width features"]:
         return StandardizedConv(self.features, 1, self.stride, self.dtype, name="standardized_conv2d")(x)
 
 
@@ -127,7 +130,11 @@ class Step(nn.Module):
     proj: tuple[int, int] | None = None  # features and stride of the shortcut
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> tuple[
+        Float[Array, "batch out_height out_width features"], Float[Array, "batch shortcut_height shortcut_width outputs"] | None
+    ]:
         x = nn.relu(GroupNorm(self.dtype, name="group_norm")(x))
         y = StandardizedConv(self.features, self.kernel_size, self.stride, self.dtype, name="standardized_conv2d")(x)
         return y, Projection(*self.proj, self.dtype, name="proj")(x) if self.proj else None
@@ -141,7 +148,7 @@ class BottleneckUnit(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width features"]:
         outputs = EXPANSION * self.features
         changes_shape = self.stride != 1 or x.shape[-1] != outputs
         proj = (outputs, self.stride) if changes_shape else None
@@ -161,7 +168,7 @@ class Stage(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width features"]:
         unit_class = nn.remat(BottleneckUnit) if self.remat else BottleneckUnit
         for i in range(self.num_units):
             x = unit_class(self.features, 1 if i else self.stride, self.dtype, name=f"unit{i + 1:02d}")(x)
@@ -175,7 +182,7 @@ class Head(nn.Module):
     bias_init: float
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch channels"]) -> Float[Array, "batch classes"]:
         conv = nn.Conv(
             self.num_classes,
             (1, 1),
@@ -193,7 +200,7 @@ class ResNet(nn.Module):
     Attributes:
       num_classes: K, or None for a model without a head, whose "logits" are the pooled features.
       size: units of each stage, and width.
-      dtype: of activations and convolutions. Norm statistics, weight standardisation, the pooled features and the logits are
+      dtype: of activations and convolutions. Norm statistics, weight standardization, the pooled features and the logits are
         float32 always.
       remat: recompute every unit in the backward pass.
       head_bias_init: the head's kernel starts at zero, its bias at this.
@@ -206,7 +213,9 @@ class ResNet(nn.Module):
     head_bias_init: float = 0.0
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], *, train: bool = False
+    ) -> tuple[Float[Array, "batch outputs"], dict[str, Float[Array, "..."]]]:
         """float [B, H, W, 3] in [-1, 1], of any size -> float32 [B, K], and features: root_block [B, H/4, W/4, C_0];
         block1 [B, H/4, W/4, 4 C_0], block2 [B, H/8, W/8, 8 C_0], ... (sizes rounded up); pre_logits [B, C] after the last norm.
 

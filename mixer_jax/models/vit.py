@@ -13,9 +13,9 @@ Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query, ..., Transforme
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from mixer_jax.errors import UserError
 from mixer_jax.models.layers import StochasticDepth, num_patches, patchify, stochastic_depth_rate, zero_init_head
@@ -55,7 +55,7 @@ class PositionEmbedding(nn.Module):
     """Adds one learned vector to each token: [B, S, C] -> [B, S, C]."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
         embedding = self.param("pos_embedding", POSITION_INIT, (1, *x.shape[1:]))
         return x + embedding.astype(x.dtype)
 
@@ -71,7 +71,7 @@ class EncoderBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch tokens channels"], train: bool) -> Float[Array, "batch tokens channels"]:
         y = nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(x)
         # No dropout on attention weights: the paper's is "after every dense layer except for the qkv-projections" (appendix
         # B.1). The softmax is a reduction, and those are in float32.
@@ -108,7 +108,9 @@ class Encoder(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x: Float[Array, "batch tokens channels"], *, train: bool
+    ) -> tuple[Float[Array, "batch tokens channels"], dict[str, Float[Array, "batch tokens channels"]]]:
         features = {}
         x = PositionEmbedding(name="posembed_input")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -157,7 +159,9 @@ class VisionTransformer(nn.Module):
     head_bias_init: float = 0.0
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], *, train: bool = False
+    ) -> tuple[Float[Array, "batch outputs"], dict[str, Float[Array, "..."]]]:
         """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and features: stem [B, S, C]; encoderblock_i [B, T, C] with T = S + 1,
         the class token first (S with pooling="mean"); pre_logits [B, C], or [B, pre_logits_dim] when that is set.
 
@@ -201,8 +205,7 @@ class VisionTransformer(nn.Module):
             raise UserError(
                 f"A {height} x {width} image has {patches} patches of {patch} x {patch}"
                 f"{' and a class token' if class_tokens else ''}, but the parameters have position embeddings for {positions} "
-                "tokens. Loading them through --config.init_from of train.py or --checkpoint of evaluate.py interpolates the "
-                "position embeddings for another resolution."
+                "tokens. Load the weights from their file for this image size: loading interpolates the position embeddings."
             )
 
     def _positions_of_parameters(self) -> int | None:

@@ -13,6 +13,8 @@ from jaxtyping import Int, Key
 
 from mixer_jax.parallel import Params
 
+from mixer_jax.errors import UserError
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -38,9 +40,15 @@ def random_key(seed: int, stream: str) -> Key[Array, ""]:
 
 
 def init_params(model: nn.Module, image_size: int, seed: int) -> Params:
-    """Return random parameters in float32. Under jax.eval_shape, their shapes at no cost."""
+    """Return random parameters in float32. Under jax.eval_shape, their shapes at no cost.
+
+    Raises UserError for an image size that the model does not take.
+    """
     images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
-    return model.init(random_key(seed, "init"), images)["params"]
+    try:
+        return model.init(random_key(seed, "init"), images)["params"]
+    except UserError as error:
+        raise UserError(f"config.image_size is {image_size}. {error}") from error
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, ema_decay: float) -> TrainState:

@@ -217,9 +217,8 @@ def test_a_gradient_reaches_every_parameter_that_can_have_one(row):
 
 @every_row
 def test_remat_changes_neither_parameters_nor_loss_nor_gradients(row):
-    options = (
-        {"stoch_depth": 0.5} if "stoch_depth" in FAMILIES[row.family].options else {}
-    )  # the same draw again in the recomputation
+    # The recomputation draws the same numbers again.
+    options = {"stoch_depth": 0.5} if "stoch_depth" in family_options(row.family) else {}
     without, with_remat = (row.model.clone(remat=remat, **options) for remat in (False, True))
     params = random_params(row.model)
     assert jax.tree.structure(shapes_of(with_remat, IMAGES)) == jax.tree.structure(params)

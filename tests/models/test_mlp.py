@@ -53,7 +53,9 @@ class ReferenceBlock(nn.Module):
         return x + (jnp.swapaxes(y, 1, 2) if self.on_tokens else y)
 
 
-@pytest.mark.parametrize(("train", "on_tokens", "barriers"), [(True, 0, 0), (True, 1, 0), (False, 1, 0), (False, 0, 1)])
+@pytest.mark.parametrize(
+    ("train", "on_tokens", "barriers"), [(True, False, 0), (True, True, 0), (False, True, 0), (False, False, 1)]
+)
 def test_the_compiler_may_not_fuse_gelu_into_channel_mixings_second_matmul_in_evaluation(train, on_tokens, barriers):
     block, x = Block(mlp_dim=6, on_tokens=on_tokens), jnp.zeros((2, 3, 4))
     params = jax.eval_shape(lambda: block.init(jax.random.key(0), x, train=train))

@@ -126,5 +126,5 @@ def test_the_softmax_is_in_float32_also_in_bfloat16():
 def test_another_number_of_positions_than_the_parameters_have_is_refused_with_a_word_on_interpolation(pooling, positions, size):
     model = VisionTransformer(num_classes=2, patch_size=4, size=Size(1, 8, 8, 2), pooling=pooling)
     params = random_params(model, np.zeros((1, 12, 12, 3), np.float32))
-    with pytest.raises(UserError, match=rf"position embeddings for {positions} tokens.*init_from.*interpolates"):
+    with pytest.raises(UserError, match=rf"position embeddings for {positions} tokens.*for this image size.*interpolates"):
         jax.eval_shape(model.apply, {"params": params}, jnp.zeros((1, size, size, 3)))

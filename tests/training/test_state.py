@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from mixer_jax.errors import UserError
 from mixer_jax.training.program import Program, make_program
 from mixer_jax.training.state import from_items, random_key, to_items
 
@@ -14,6 +15,12 @@ from mixer_jax.training.state import from_items, random_key, to_items
 def program(request, tiny_config: ConfigDict) -> Program:
     tiny_config.ema_decay = request.param
     return make_program(tiny_config, total_steps=10, warmup_steps=0)
+
+
+def test_an_image_size_that_patches_do_not_tile_is_refused_by_the_name_of_its_option(tiny_config: ConfigDict):
+    tiny_config.image_size = 9
+    with pytest.raises(UserError, match=r"config.image_size is 9.*multiples of 2"):
+        make_program(tiny_config, total_steps=10, warmup_steps=0)
 
 
 def test_every_seed_and_stream_has_randomness_of_its_own():
