@@ -11,9 +11,8 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Int, Key
 
-from mixer_jax.parallel import Params
-
 from mixer_jax.errors import UserError
+from mixer_jax.parallel import Params
 
 
 @flax.struct.dataclass
