@@ -37,14 +37,14 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     arrays = fit(weights, shapes)
 
     mesh = parallel.make_mesh(config.parallel.fsdp)
-    workdir = records.Workdir(workdir, writer=parallel.is_writer())
+    run = records.Workdir(workdir, writer=parallel.is_writer())
     shardings = parallel.state_sharding(shapes, mesh, parallel.GATHERED_AXES)
     params = jax.tree.map(parallel.from_host, tree_of(arrays), shardings)
     loss = make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config.evals, examples, make_predict(model, mesh), loss, mesh)
     with stopwatch("evaluation"):
         results = run_evaluators(evaluators, params, weights.step)
-    workdir.write_results(results | {"checkpoint": checkpoint, "seconds": stopwatch.report()})
+    run.write_results(results | {"checkpoint": checkpoint, "seconds": stopwatch.report()})
     return app.DONE
 
 

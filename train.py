@@ -64,11 +64,11 @@ def train(config: ConfigDict, workdir: str) -> int:
     mesh = parallel.make_mesh(config.parallel.fsdp)
     batch_indices = parallel.local_batch_indices(mesh, config.batch_size)
     memory = check_host_memory(config, mesh, batch_indices, program.state_shapes(mesh), source, examples)
-    workdir = records.Workdir(workdir, writer=parallel.is_writer())
-    workdir.refuse_other_run(config)
+    run = records.Workdir(workdir, writer=parallel.is_writer())
+    run.refuse_other_run(config)
 
     # The state, from the first source in the list above.
-    checkpoints = Checkpoints(workdir.path, config.checkpoint.keep)
+    checkpoints = Checkpoints(run.path, config.checkpoint.keep)
     data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
     substituted = 0
     if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1
@@ -84,9 +84,9 @@ def train(config: ConfigDict, workdir: str) -> int:
         state = program.init_state(mesh, params)
     first_step = int(state.step)
     if first_step >= milestones.total and parallel.broadcast_from_writer(
-        records.read_results(workdir.path).get("step") == milestones.total
+        records.read_results(run.path).get("step") == milestones.total
     ):
-        print(f"{workdir.path} is finished: it is at step {first_step} of {milestones.total}, and evaluated. Nothing to do.")
+        print(f"{run.path} is finished: it is at step {first_step} of {milestones.total}, and evaluated. Nothing to do.")
         return app.DONE
 
     # The compiled step, the stream of batches from there on, and the evaluators.
@@ -102,8 +102,8 @@ def train(config: ConfigDict, workdir: str) -> int:
     )  # fmt: skip
     eval_loss = make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config.evals, examples, make_predict(program.model, mesh), eval_loss, mesh)
-    metrics = records.MetricWriter(workdir.path, first_step, writer=parallel.is_writer())
-    workdir.record_start(
+    metrics = records.MetricWriter(run.path, first_step, writer=parallel.is_writer())
+    run.record_start(
         config,
         {"first_step": first_step, "total_steps": milestones.total, "step_flops_per_device": flops}
         | {"parameters": int(parameter_overview.count_parameters(state.params)), "host_memory_mib": memory}
@@ -119,7 +119,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         results = run_evaluators({name: evaluators[name] for name in names}, params, step)
         if not metrics.evaluated(step):  # by a start that was killed before it wrote the results
             metrics.write_evals(step, results["evals"])
-        workdir.write_results(results | {"seconds": stopwatch.report()})
+        run.write_results(results | {"seconds": stopwatch.report()})
 
     missed = milestones.evaluations_due(first_step)
     if missed and not parallel.broadcast_from_writer(metrics.evaluated(first_step)):  # stopped between saving and evaluating

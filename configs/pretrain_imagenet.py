@@ -1,4 +1,4 @@
-"""Pre-training on ImageNet with extra regularisation: Table 4, rows "ImageNet", of arXiv 2105.01601.
+"""Pre-training on ImageNet with extra regularization: Table 4, rows "ImageNet", of arXiv 2105.01601.
 
     python train.py --config=configs/pretrain_imagenet.py:B/16 --workdir=DIR
 

@@ -1,4 +1,4 @@
-"""Pre-training on ImageNet-21k with extra regularisation: Table 4, rows "ImageNet-21k", of arXiv 2105.01601.
+"""Pre-training on ImageNet-21k with extra regularization: Table 4, rows "ImageNet-21k", of arXiv 2105.01601.
 
     python train.py --config=configs/pretrain_imagenet21k.py:B/16 --workdir=DIR
 

@@ -3,7 +3,7 @@
     python train.py --config=configs/pretrain_jft300m.py:L/16 --workdir=DIR --config.data.source=tfds:YOUR_DATA
 
 JFT is Google's own. Put in its place a data set that TFDS prepared as ArrayRecord with a feature "labels" (sets of classes; JFT
-has 1.26 an image and 18 291 classes: --config.num_classes) or "label". Inception crop and flip only, no other regularisation.
+has 1.26 an image and 18 291 classes: --config.num_classes) or "label". Inception crop and flip only, no other regularization.
 
 | row       | epochs | learning rate | paper: ImageNet top-1 at 224, ReaL (Table 3) | paper: TPU-v3 core-days |
 | S/32      | 5      | 0.003         | 68.70, 75.83                                 | 0.01k                   |

@@ -1,6 +1,6 @@
 """The machines: starting a pod, the mesh, which device holds what, and host arrays becoming global ones.
 
-The mesh has three axes, and the batch is split over all. The state (parameters, their average, the optimiser's moments) is copied
+The mesh has three axes, and the batch is split over all. The state (parameters, their average, the optimizer's moments) is copied
 along `slice` (pods that a slower network joins) and, where a rule says so, split along the others: each device updates the part
 that it has (weight update sharding, Xu et al., arXiv 2004.13336). `gather_params` gathers the parameters along `data` once a
 step, in the type that the matrix products take; along `fsdp` they stay split until each is used (ZeRO 3, Rajbhandari et al.,
@@ -68,7 +68,7 @@ def _keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def make_mesh(fsdp: int, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int, devices: list[Any] | None = None) -> Mesh:
     """Return all devices as [slice, data, fsdp].
 
     Raises UserError when fsdp does not divide their number in a slice, or when this is one host of a pod slice that was not

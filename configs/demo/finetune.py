@@ -2,7 +2,7 @@
 
     python train.py --config=configs/demo/finetune.py:few --workdir=DIR --config.init_from=RUN_OF_PRETRAIN
 
-| row     | labelled digits | start       | optimiser                                                          |
+| row     | labeled digits  | start       | optimizer                                                          |
 | few     | 10 a class      | pre-trained | Adam, averaged parameters (better here than the paper's SGD)       |
 | scratch | 10 a class      | random      | Adam, averaged parameters, a learning rate and length of its own   |
 | full    | all 1438        | pre-trained | the paper's for fine-tuning: momentum SGD, no weight decay, cosine |
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config import classification, dataset, default_config, duration
 from mixer_jax.errors import UserError
 
-ROWS = {  # labelled examples a class (0: all), steps, optimiser, learning rate, weight decay, EMA decay, least area of a crop
+ROWS = {  # labeled examples a class (0: all), steps, optimizer, learning rate, weight decay, EMA decay, least area of a crop
     "few": (10, 150, "adam", 0.001, 0.1, 0.97, 0.8),
     "scratch": (10, 200, "adam", 0.003, 0.1, 0.97, 0.8),
     "full": (0, 300, "sgd", 0.03, 0.0, 0.0, 0.6),

@@ -47,7 +47,7 @@ class Classification:
         for batch in self._batches(self._mesh):
             sums.append(self._sums(params, batch))
             jax.block_until_ready(sums[-2:-1])  # a step behind: otherwise dozens of batches may wait in the device's memory
-        rows = jax.device_get(sums)
-        total = {name: float(np.sum([row[name] for row in rows], dtype=np.float64)) for name in rows[0]}
+        sums = jax.device_get(sums)
+        total = {name: float(np.sum([batch[name] for batch in sums], dtype=np.float64)) for name in sums[0]}
         examples = int(total.pop("examples"))
         return {name: value / max(1, examples) for name, value in total.items()} | {"examples": examples}

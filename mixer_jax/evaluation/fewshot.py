@@ -1,8 +1,8 @@
 """Linear few-shot accuracy of frozen features: ridge regression in closed form.
 
-The paper (section 3, Metrics) names l2-regularised least squares on frozen features, and no more. The protocol here is the
+The paper (section 3, Metrics) names l2-regularized least squares on frozen features, and no more. The protocol here is the
 one that its authors' big_vision has now (evaluators/fewshot_lsr.py): features pre_logits of both splits, no augmentation; per
-seed, the first k of each class's shuffled records; standardised by the labelled set's mean and deviation; a constant feature of
+seed, the first k of each class's shuffled records; standardized by the labeled set's mean and deviation; a constant feature of
 100 in place of a bias; targets -1 and 1; ridge of strength 2^10; accuracy of the largest output. We report the mean over seeds
 and all of them.
 """

@@ -1,1 +1,1 @@
-"""Config in, trained state out: schedule, optimiser, losses, mixup, the step and the loop around it."""
+"""Config in, trained state out: schedule, optimizer, losses, mixup, the step and the loop around it."""

@@ -98,7 +98,7 @@ def train(
 
     def read(step: int, values: StepMetrics) -> None:
         with stopwatch("device"):
-            numbers: dict[str, float | None] = {name: float(value) for name, value in jax.device_get(values).items()}
+            numbers = {name: float(value) for name, value in jax.device_get(values).items()}
         not_finite = [f"{name}={number}" for name, number in numbers.items() if not math.isfinite(number)]
         if not_finite:
             raise DivergedError(
@@ -107,9 +107,9 @@ def train(
             )
         numbers["substituted"] = unreadable_share.add(step, int(numbers["substituted"]))
         if step % milestones.log_every == 0:
-            numbers |= rate.since_restart(step)
-            metrics.write(step, numbers)
-            progress.update(step, progress_text(numbers))
+            logged = numbers | rate.since_restart(step)
+            metrics.write(step, logged)
+            progress.update(step, progress_text(logged))
             rate.restart(step)
 
     with StopRequest() as stop:

@@ -31,7 +31,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.training.state import TrainState
 
 ORDINARY_PIXELS = 2**24  # of an image: a camera's photograph
-MOST_BYTES_PER_PIXEL = 9  # of a progressive JPEG in full colour resolution: 3 of pixels, 6 of coefficients; a PNG takes 6
+MOST_BYTES_PER_PIXEL = 9  # of a progressive JPEG in full color resolution: 3 of pixels, 6 of coefficients; a PNG takes 6
 AUGMENT_BYTES_PER_PIXEL = 24  # of an image as the model sees it: RandAugment's temporary arrays
 INDEX_BYTES = 14  # for each image of an open shard: its place, and what malloc keeps when shards are opened and closed
 WORKER_BYTES = 48 * 2**20  # of a process that decodes, beside its image: 37 MiB with B/16's augmentation
@@ -48,7 +48,7 @@ PARTS = {  # what each is, and what makes it smaller
     "ready": "examples that are ready; less loader.prefetch",
     "batches": "two, and the examples of the next; a smaller batch_size (evals.*.batch_size), or more hosts",
     "fewshot": "features of few-shot evaluators; smaller splits, or fewer evals.*.shots",
-    "state": "parameters and optimiser while they are saved; a smaller model, or more hosts: each writes its part",
+    "state": "parameters and optimizer while they are saved; a smaller model, or more hosts: each writes its part",
 }
 
 
@@ -117,8 +117,8 @@ def fewshot_bytes(evaluator: ConfigDict, examples: Mapping[str, Any], shapes: Tr
         return 0
     train, test = (len(examples[field].source) for field in ("train", "test"))
     classes, channels = examples["train"].source.num_classes, shapes.params["head"]["kernel"].shape[-2]
-    labelled = min(train, classes * max(evaluator.shots))
-    return 8 * channels * (train + test) + (16 * channels + 16 * classes) * labelled + (16 * channels + 8 * classes) * test
+    labeled = min(train, classes * max(evaluator.shots))
+    return 8 * channels * (train + test) + (16 * channels + 16 * classes) * labeled + (16 * channels + 8 * classes) * test
 
 
 def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:

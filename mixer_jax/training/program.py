@@ -72,7 +72,9 @@ class Program:
         accumulation its figure is multiplied by the number of parts.
         """
         compiled = self.lower_step(mesh, max_labels).compile()
-        return compiled, compiled.cost_analysis()["flops"] * self.config.accumulation_steps
+        analysis = compiled.cost_analysis()
+        assert analysis is not None, "the compilers for CPU, GPU and TPU all count operations"
+        return compiled, analysis["flops"] * self.config.accumulation_steps
 
     def lower_step(self, mesh: Mesh, max_labels: int) -> jax.stages.Lowered:
         """Return the training step, ready to be compiled for the mesh. The old state's memory is given to the new.
@@ -110,7 +112,8 @@ def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Pro
 
 def reference_program(program: Program) -> Program:
     """Return the same program around the reference model, which has neither dropout, stochastic depth nor tiles."""
-    model: Mixer = program.model
+    model = program.model
+    assert isinstance(model, Mixer) and model.num_classes is not None
     reference = ReferenceMixer(model.num_classes, model.patch_size, **dataclasses.asdict(model.size), dtype=model.dtype)
     return dataclasses.replace(program, model=reference, host_transform=lambda image: image)
 

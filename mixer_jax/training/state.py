@@ -3,11 +3,11 @@
 import zlib
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax import struct
 from jax import Array
 from jaxtyping import Int, Key
 
@@ -15,7 +15,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.parallel import Params
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TrainState:
     """Everything a step changes. Split over the mesh by parallel.state_sharding.
 
@@ -45,7 +45,7 @@ def init_params(model: nn.Module, image_size: int, seed: int) -> Params:
     """
     images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
     try:
-        return model.init(random_key(seed, "init"), images)["params"]
+        return dict(model.init(random_key(seed, "init"), images)["params"])
     except UserError as error:
         raise UserError(f"config.image_size is {image_size}. {error}") from error
 

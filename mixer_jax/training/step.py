@@ -61,7 +61,7 @@ def make_train_step(
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1.0 - config.ema_decay) if config.ema_decay else None
+        ema = None if state.ema is None else optax.incremental_update(params, state.ema, 1.0 - config.ema_decay)
         metrics = {
             "loss": loss,
             "learning_rate": schedule(state.step),
@@ -72,7 +72,8 @@ def make_train_step(
             "substituted": jnp.sum(batch["substituted"]),
         }
         metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
-        return TrainState(state.step + 1, params, ema, opt_state), metrics
+        # A tree of parameters is any tree to optax.
+        return TrainState(state.step + 1, params, ema, opt_state), metrics  # pyright: ignore[reportArgumentType]
 
     return step
 
