@@ -70,8 +70,8 @@ def test_logits_are_those_of_the_definition_for_images_of_any_size(height, width
 
 def test_a_kernel_means_the_same_whatever_its_scale_and_mean_are():
     module = StandardizedConv(features=6, kernel_size=3, stride=2, dtype=jnp.float32)
-    x = np.random.default_rng(0).normal(size=(2, 7, 8, 4)).astype(np.float32)
-    kernel = random_params(module, x)["kernel"]
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 8, 4)), jnp.float32)
+    kernel = jnp.asarray(random_params(module, x)["kernel"])
     changed = kernel * np.linspace(0.5, 4, 6, dtype=np.float32)[None, None, None] + np.float32(3)
     outputs = [module.apply({"params": {"kernel": k}}, x) for k in (kernel, changed)]
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-3)
@@ -81,8 +81,8 @@ def test_a_standardised_kernel_has_variance_1_down_to_a_variance_of_1e_10():
     """An output on the impulse [1] is the kernel's middle: x / sqrt(x^2 + 1e-10) for the kernel (-x, x)."""
     module = StandardizedConv(features=1, kernel_size=1, stride=1, dtype=jnp.float32)
     for x in (1.0, 1e-3, 1e-5):
-        kernel = np.array([-x, x], np.float32).reshape(1, 1, 2, 1)
-        y = module.apply({"params": {"kernel": kernel}}, np.array([0, 1], np.float32).reshape(1, 1, 1, 2))
+        kernel = jnp.array([-x, x], jnp.float32).reshape(1, 1, 2, 1)
+        y = module.apply({"params": {"kernel": kernel}}, jnp.array([0, 1], jnp.float32).reshape(1, 1, 1, 2))
         np.testing.assert_allclose(y.item(), x / np.sqrt(x**2 + 1e-10), rtol=1e-5)
 
 

@@ -97,7 +97,7 @@ DROPPED = {
 def test_dropout_follows_the_position_embeddings_and_each_dense_layer_but_neither_values_nor_attention_weights(place):
     settings, passed, probability = DROPPED[place]
     model = VisionTransformer(num_classes=2, patch_size=1, size=Size(1, 16, 16, 4), dropout=0.5)
-    images = np.zeros((16, 4, 4, 3), np.float32)
+    images = jnp.zeros((16, 4, 4, 3), jnp.float32)
     params = jax.tree.map(np.zeros_like, random_params(model, images))
     for path, value in settings.items():
         encoder = params["Transformer"]
@@ -105,7 +105,8 @@ def test_dropout_follows_the_position_embeddings_and_each_dense_layer_but_neithe
         for name in parents:
             encoder = encoder[name]
         encoder[last] = np.broadcast_to(value, encoder[last].shape).astype(np.float32)
-    _, features = jax.jit(lambda: model.apply({"params": params}, images, train=True, rngs={"dropout": jax.random.key(0)}))()
+    rngs = {"dropout": jax.random.key(0)}
+    _, features = jax.jit(lambda params: model.apply({"params": params}, images, train=True, rngs=rngs))(params)
     outputs = features["encoderblock_0"]
     np.testing.assert_allclose(np.unique(outputs), [0.0, passed], rtol=1e-5)
     assert np.mean(outputs > 0) == pytest.approx(probability, abs=0.05)
