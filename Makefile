@@ -21,6 +21,7 @@ test-installed: .venv/pins ## `pip install .` in an empty environment brings wha
 lint: .venv/pins
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/pins
 	$(BIN)/ruff check --fix .

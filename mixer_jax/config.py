@@ -263,7 +263,7 @@ def steps_of(length: ConfigDict, *, batch_size: int, num_examples: int) -> int:
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
     """Return {"optimizer.b1": 0.9, ...} in the order of the present names, also where `config` has old ones."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         name = current_name(key)
         if isinstance(value, ConfigDict):

@@ -16,8 +16,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # train.py and evaluate.py; tin
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 from ml_collections import ConfigDict
 from tiny_config import get_config
+
+# In tests every call is checked against the shapes and types in the annotations of the modules that compute with arrays.
+ARRAY_MODULES = ["mixer_jax.models", *(f"mixer_jax.training.{name}" for name in ("losses", "mixup", "step"))]
+install_import_hook(ARRAY_MODULES, "beartype.beartype")
 
 import train
 from mixer_jax.app import DONE

@@ -25,7 +25,7 @@ git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t 
 sed -n 's/^\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' requirements.txt > "$work/versions.txt"
 "${1:-python3}" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$work/versions.txt" "$work/source"
-for package in pytest ruff basedpyright uv beartype; do
+for package in pytest ruff mypy uv beartype; do
     "$work/venv/bin/python" -m pip show --quiet "$package" 2> /dev/null && fail "the installation brought $package"
 done
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -108,7 +108,7 @@ def _resnet(shapes: dict) -> ModelSpec | None:
     return ModelSpec("resnet", fields, _last(shapes, "head/conv2d/kernel"), 224)
 
 
-def _nearest(sizes: Mapping, size, patch: int) -> dict:
+def _nearest(sizes: Mapping, size: mixer.Size | vit.Size, patch: int) -> dict:
     """The variant with the most fields in common, and the fields in which `size` differs from it."""
     found = dataclasses.asdict(size)
 
@@ -119,7 +119,7 @@ def _nearest(sizes: Mapping, size, patch: int) -> dict:
     return {"variant": f"{name}/{patch}"} | differing(name)
 
 
-def _count(pattern: str, names) -> int:
+def _count(pattern: str, names: Iterable[str]) -> int:
     return len({match[1] for name in names if (match := re.match(pattern, name))})
 
 

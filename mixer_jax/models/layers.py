@@ -1,15 +1,23 @@
 """What several model families need around or inside their own blocks, and pixels to numbers."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Num
 
 from mixer_jax.errors import UserError
 
+Images = TypeVar("Images", np.ndarray, jax.Array)
 
-def normalize_pixels(images: UInt8[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
-    """uint8 [..., H, W, 3] in 0..255 to float32 in [-1, 1], the range of the released weights (arXiv 2105.01601, code)."""
+
+def normalize_pixels(images: Num[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
+    """Scale pixels from 0..255 to [-1, 1], the range of the released weights (arXiv 2105.01601, code), in float32.
+
+    They are uint8 or, after mixup, float32.
+    """
     return images.astype(jnp.float32) / 127.5 - 1.0
 
 
@@ -25,7 +33,7 @@ def num_patches(height: int, width: int, patch_size: int) -> int:
     return (height // patch_size) * (width // patch_size)
 
 
-def patchify(images, patch_size: int):
+def patchify(images: Images, patch_size: int) -> Images:
     """Each P x P patch as one vector, its pixels row by row: [..., H, W, 3] -> [..., H / P, W / P, P P 3].
 
     Of NumPy's arrays and of JAX's. What is cut already is returned as it is. Raises UserError for images that have not three

@@ -72,8 +72,7 @@ def make_train_step(
             "substituted": jnp.sum(batch["substituted"]),
         }
         metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
-        # A tree of parameters is any tree to optax.
-        return TrainState(state.step + 1, params, ema, opt_state), metrics  # pyright: ignore[reportArgumentType]
+        return TrainState(state.step + 1, params, ema, opt_state), metrics
 
     return step
 

@@ -1,6 +1,7 @@
 """Mixup: how much of which partner."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ IMAGES = np.random.default_rng(0).uniform(-1, 1, (4, 2, 2, 3)).astype(np.float32
 def shares(p: float, draws: int = 1) -> np.ndarray:
     """What each example keeps of itself, [draws, B], from one-hot targets of which no two are equal."""
     keys = jax.random.split(jax.random.key(0), draws)
-    targets = np.asarray(jax.vmap(lambda key: mixup(key, p, IMAGES, np.eye(4, dtype=np.float32))[1])(keys))
+    targets = np.asarray(jax.vmap(lambda key: mixup(key, p, jnp.asarray(IMAGES), jnp.eye(4))[1])(keys))
     return np.diagonal(targets, axis1=1, axis2=2)
 
 
@@ -27,8 +28,8 @@ def test_the_greater_share_of_a_beta_draw_stays_and_it_is_one_for_the_batch(p, m
 
 
 def test_images_and_targets_are_mixed_alike_with_the_example_before():
-    one_hot = np.eye(4, dtype=np.float32)
-    images, targets = (np.asarray(x) for x in mixup(jax.random.key(0), 1.0, IMAGES, one_hot))
+    one_hot = jnp.eye(4)
+    images, targets = (np.asarray(x) for x in mixup(jax.random.key(0), 1.0, jnp.asarray(IMAGES), one_hot))
     a = targets[0, 0]
     assert 0.5 < a < 0.99
     for before, i in zip((3, 0, 1, 2), range(4), strict=True):
@@ -37,7 +38,7 @@ def test_images_and_targets_are_mixed_alike_with_the_example_before():
 
 
 def test_the_sum_of_all_targets_and_pixels_is_kept():
-    labels = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 0]], np.float32)
-    images, targets = mixup(jax.random.key(3), 0.2, IMAGES, labels)
+    labels = jnp.array([[1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 0]], jnp.float32)
+    images, targets = mixup(jax.random.key(3), 0.2, jnp.asarray(IMAGES), labels)
     np.testing.assert_allclose(targets.sum(0), labels.sum(0), rtol=1e-6)
     np.testing.assert_allclose(images.sum(0), IMAGES.sum(0), atol=1e-5)

@@ -104,8 +104,8 @@ def test_each_step_draws_its_own_dropout_and_mixup(three_steps):
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 6, 12])
 def test_accumulation_gives_the_loss_and_gradients_of_the_whole_batch(num_parts):
     rng = np.random.default_rng(0)
-    params = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
-    images, targets = rng.normal(size=(12, 4)).astype(np.float32), rng.normal(size=(12, 3)).astype(np.float32)
+    params = {"w": jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)}
+    images, targets = (jnp.asarray(rng.normal(size=(12, width)), jnp.float32) for width in (4, 3))
 
     def loss(params, images, targets, key):
         return jnp.mean(jnp.sum((jnp.tanh(images @ params["w"]) - targets) ** 2, axis=1))
@@ -116,20 +116,20 @@ def test_accumulation_gives_the_loss_and_gradients_of_the_whole_batch(num_parts)
 
 def test_a_part_takes_every_nth_row_so_that_each_device_keeps_its_own():
     def spread(params, images, targets, key):
-        return jnp.max(images) - jnp.min(images), jnp.max(targets) - jnp.min(targets)
+        return jnp.max(images) - jnp.min(images), {"w": jnp.max(targets) - jnp.min(targets)}
 
-    rows = jnp.arange(12.0)
-    means = accumulate(spread, 3)(jnp.float32(0), rows, rows, jax.random.key(0))
-    assert [float(mean) for mean in means] == [9.0, 9.0]  # rows 0, 3, 6, 9 and so on
+    column = jnp.arange(12.0)[:, None]
+    means = accumulate(spread, 3)({}, column, column, jax.random.key(0))
+    assert jax.tree.leaves(jax.tree.map(float, means)) == [9.0, 9.0]  # rows 0, 3, 6, 9 and so on
 
 
 def test_parts_of_a_batch_draw_dropout_of_their_own():
     def noise(params, images, targets, key):
-        return params, jax.random.uniform(key, (100,))
+        return jnp.float32(0), {"w": jax.random.uniform(key, (100,))}
 
-    zeros = jnp.zeros(64)
-    _, mean_of_parts = accumulate(noise, 64)(jnp.float32(0), zeros, zeros, jax.random.key(0))
-    assert np.std(mean_of_parts) < 0.1  # one draw, taken 64 times, has 0.29
+    zeros = jnp.zeros((64, 1))
+    _, mean_of_parts = accumulate(noise, 64)({}, zeros, zeros, jax.random.key(0))
+    assert np.std(mean_of_parts["w"]) < 0.1  # one draw, taken 64 times, has 0.29
 
 
 def test_a_whole_step_in_parts_ends_in_the_same_state():

@@ -12,9 +12,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Tokens = Float[Array, "batch tokens channels"]
-Hidden, TokenHidden = Float[Array, "batch tokens outputs"], Float[Array, "batch outputs channels"]
-Kernel, TokenKernel = Float[Array, "channels outputs"], Float[Array, "tokens outputs"]
-Channels, Outputs = Float[Array, "channels"], Float[Array, "outputs"]
+Hidden = Float[Array, "batch tokens outputs"]
+TokenHidden = Float[Array, "batch outputs channels"]
+Kernel = Float[Array, "channels outputs"]
+TokenKernel = Float[Array, "tokens outputs"]
+Channels = Float[Array, "channels"]
+Outputs = Float[Array, "outputs"]
 
 GELU_SCALE, GELU_CUBIC = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the fit of arXiv 1606.08415, section 2.
 LAYER_NORM_EPSILON = 1e-6  # The default of nn.LayerNorm.
@@ -43,7 +46,9 @@ def _gelu_jvp(primals: tuple, tangents: tuple) -> tuple:
 def layer_norm(x: Tokens, scale: Channels, shift: Channels, dtype: DTypeLike) -> Tokens:
     """Normalize over channels as nn.LayerNorm does: statistics in float32, the result in `dtype`."""
     norm = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=dtype, parent=None)
-    return norm.apply({"params": {"scale": scale, "bias": shift}}, x)
+    normalized = norm.apply({"params": {"scale": scale, "bias": shift}}, x)
+    assert isinstance(normalized, jax.Array)  # `apply` returns a pair only when it is asked for mutable variables.
+    return normalized
 
 
 def dense(x: Float[Array, "batch tokens inputs"], kernel: Float[Array, "*inputs outputs"], bias: Outputs) -> Hidden:

@@ -11,6 +11,9 @@ from jaxtyping import Array, Float
 from mixer_jax.models.kernels import portable
 from mixer_jax.models.kernels.portable import Channels, Hidden, Kernel, Outputs, TokenHidden, TokenKernel, Tokens
 
+TokenScalars = Float[Array, "batch tokens 1"]
+TokenSums = Float[Array, "batch tokens"]
+
 
 @jax.custom_vjp
 def dense(x: Float[Array, "batch tokens inputs"], kernel: Float[Array, "*inputs outputs"], bias: Outputs) -> Hidden:
@@ -44,7 +47,7 @@ def norm_dense_gelu(x: Tokens, scale: Channels, shift: Channels, kernel: Kernel,
     return _norm_dense_gelu_forward(x, scale, shift, kernel, bias)[0]
 
 
-def _norm_dense_gelu_forward(x, scale, shift, kernel, bias) -> tuple:
+def _norm_dense_gelu_forward(x: Tokens, scale: Channels, shift: Channels, kernel: Kernel, bias: Outputs) -> tuple:
     z = _convolution(portable.layer_norm(x, scale, shift, kernel.dtype), kernel) + bias[None, None]
     return (x, portable.gelu(z)), (x, z, scale, shift, kernel, bias)
 
@@ -87,7 +90,7 @@ def norm_token_dense_gelu(
     return _norm_token_dense_gelu_forward(x, scale, shift, kernel, bias)[0]
 
 
-def _norm_token_dense_gelu_forward(x, scale, shift, kernel, bias) -> tuple:
+def _norm_token_dense_gelu_forward(x: Tokens, scale: Channels, shift: Channels, kernel: TokenKernel, bias: Outputs) -> tuple:
     z = portable.token_dense(portable.layer_norm(x, scale, shift, kernel.dtype), kernel, bias)
     return (x, portable.gelu(z)), (x, z, scale, shift, kernel, bias)
 
@@ -150,7 +153,7 @@ def _sum_tokens(x: Float[Array, "batch tokens *dims"]) -> Float[Array, "devices 
     return x.reshape(devices, -1, *x.shape[1:]).sum((1, 2))
 
 
-def _normalize(x: Tokens) -> tuple[Tokens, Float[Array, "batch tokens 1"]]:
+def _normalize(x: Tokens) -> tuple[Tokens, TokenScalars]:
     """Return n = r (x - mean(x)) and r = 1 / sigma of each token, in float32."""
     x32 = x.astype(jnp.float32)
     mean = x32.mean(-1, keepdims=True)
@@ -159,7 +162,9 @@ def _normalize(x: Tokens) -> tuple[Tokens, Float[Array, "batch tokens 1"]]:
     return (x32 - mean) * r, r
 
 
-def _norm_gradients(dresidual: Tokens, n: Tokens, r, scale: Channels, dy: Tokens, sum_g, sum_gn) -> tuple:
+def _norm_gradients(
+    dresidual: Tokens, n: Tokens, r: TokenScalars, scale: Channels, dy: Tokens, sum_g: TokenSums, sum_gn: TokenSums
+) -> tuple:
     """Return dresidual + r (g - mean(g) - n mean(g n)) with g = s dy and its sums for each token; ds and dt of each device."""
     dy, share = dy.astype(jnp.float32), 1.0 / scale.size
     dx = dresidual + r * (dy * scale[None, None] - (share * sum_g)[..., None] - n * (share * sum_gn)[..., None])
