@@ -4,13 +4,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-interop test-installed lint format lock bench peers plan plan-check clean
+.PHONY: demo test test-all test-interop test-installed lint format lock bench peers plan plan-check clean
 
 demo: .venv/pins           ## pre-train, fine-tune, evaluate on data that ship with it; a page with curves at the end
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m mixer_jax demo --workdir=runs/demo  # large pages: fewer page faults
 
 test: lint                 ## every test, on the CPU, without network
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal
+
+test-all: .venv/pins        ## the slow tests that `make test` leaves out, and only those
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal -m slow
 
 test-interop: .venv-interop/pins  ## weights to and from timm and transformers, beside those themselves
 	.venv-interop/bin/python -m pytest tests/interop

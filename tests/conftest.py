@@ -30,6 +30,14 @@ from mixer_jax.app import DONE
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a whole collection of which more than a tenth is left to `make test-all`."""
+    slow = sum(item.get_closest_marker("slow") is not None for item in items)
+    if len(items) > 1000 and slow > len(items) / 10:
+        raise pytest.UsageError(f"{slow} of {len(items)} tests are slow: at most a tenth may be left to `make test-all`.")
+
+
 @pytest.fixture
 def tiny_config() -> ConfigDict:
     return get_config()

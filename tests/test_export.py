@@ -16,6 +16,7 @@ from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.export import program
 from mixer_jax.export.program import FORMATS, LOADERS, PLATFORMS, check_program, export_program
 from mixer_jax.models import mixer, resnet, vit
+from mixer_jax.models.registry import param_shapes
 
 IMAGE_SIZE = 16
 MODELS = {
@@ -36,7 +37,7 @@ def format(request) -> str:
 def random_params(model: nn.Module) -> dict:
     """All of them random, the head's too, which starts at zero."""
     images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    shapes = param_shapes(model, images)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: 0.2 * rng.standard_normal(x.shape, np.float32), shapes)
 

@@ -20,7 +20,7 @@ from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import ModelSpec, identify
-from mixer_jax.models.registry import make_model
+from mixer_jax.models.registry import make_model, param_shapes
 
 SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the format in which files of the kind are written
 
@@ -178,8 +178,7 @@ def _recorded(metadata: dict[str, str], name: str) -> dict:
 def expected_signatures(model: ModelSpec) -> dict[str, tuple]:
     """Return {path: (dtype, shape)} of the parameters of a model. Allocates nothing."""
     images = jax.ShapeDtypeStruct((1, model.image_size, model.image_size, 3), np.float32)
-    shapes = jax.eval_shape(make_model(model.config(), model.num_classes).init, jax.random.key(0), images)["params"]
-    return signatures(shapes)
+    return signatures(param_shapes(make_model(model.config(), model.num_classes), images))
 
 
 def tree_of(arrays: Arrays) -> dict:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import default_config, family_options
 from mixer_jax.errors import UserError
-from mixer_jax.models import mixer, resnet, vit
+from mixer_jax.models import kernels, mixer, resnet, vit
 from mixer_jax.models.layers import patchify
 
 
@@ -88,6 +89,21 @@ def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
                 f"{default!r}. Its options are {', '.join(options)}."
             )
     return family.make(config, num_classes)
+
+
+def random_params(model: nn.Module, images: Any, key: jax.Array) -> dict[str, Any]:
+    """Return random parameters in float32 for images of this shape.
+
+    They do not depend on how a platform runs an operation, so only the definitions are traced. To trace the forms of all
+    platforms takes 2.5 times as long (H/14: 2.2 and 0.9 seconds of CPU).
+    """
+    with kernels.for_platform("portable"):
+        return dict(model.init(key, images)["params"])
+
+
+def param_shapes(model: nn.Module, images: Any) -> dict[str, Any]:
+    """Return the shapes and dtypes of the parameters for images of this shape (arrays or shapes). Allocates nothing."""
+    return jax.eval_shape(functools.partial(random_params, model), images, jax.random.key(0))
 
 
 def compute_dtype(config: ConfigDict) -> Callable[[str], jnp.dtype]:

@@ -12,6 +12,7 @@ from jax import Array
 from jaxtyping import Int, Key
 
 from mixer_jax.errors import UserError
+from mixer_jax.models.registry import random_params
 from mixer_jax.parallel import Params
 
 
@@ -45,7 +46,7 @@ def init_params(model: nn.Module, image_size: int, seed: int) -> Params:
     """
     images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
     try:
-        return dict(model.init(random_key(seed, "init"), images)["params"])
+        return random_params(model, images, random_key(seed, "init"))
     except UserError as error:
         raise UserError(f"config.image_size is {image_size}. {error}") from error
 

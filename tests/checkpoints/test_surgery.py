@@ -13,13 +13,13 @@ from mixer_jax.checkpoints.weights import tree_of
 from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.models.mixer import SIZES, Mixer, Size
-from mixer_jax.models.registry import make_model
+from mixer_jax.models.registry import make_model, param_shapes
 
 SMALL = Size(num_blocks=2, hidden_dim=8, channels_mlp_dim=16, tokens_mlp_dim=5)
 
 
 def shapes_of(model, side: int) -> dict[str, tuple[int, ...]]:
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), np.float32))["params"]
+    shapes = param_shapes(model, jax.ShapeDtypeStruct((1, side, side, 3), np.float32))
     return {"/".join(key.key for key in path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
 
 
@@ -57,6 +57,7 @@ def test_at_k_times_the_side_pooled_features_are_the_mean_over_the_tiles(k, grid
     assert np.ptp(each, axis=1).min() > 1e-3  # tiles differ, so that the mean says something
 
 
+@pytest.mark.slow
 def test_b16_from_224_to_448_keeps_the_law_and_has_the_sizes_of_the_paper():
     size = SIZES["B"]
     small, big = Mixer(None, 16, size), Mixer(None, 16, Size(12, 768, 3072, 4 * 384))

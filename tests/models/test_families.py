@@ -17,7 +17,7 @@ from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import default_config, family_options
 from mixer_jax.errors import UserError
 from mixer_jax.models.kernels import for_platform
-from mixer_jax.models.registry import FAMILIES, compute_dtype, host_transform, make_model
+from mixer_jax.models.registry import FAMILIES, compute_dtype, host_transform, make_model, param_shapes
 from mixer_jax.models.resnet import ResNet, Size
 from mixer_jax.parallel import make_mesh, path_name, use_mesh_in_models
 
@@ -88,7 +88,16 @@ REGULARISED = [
     for option in ("dropout", "stoch_depth")
     if option in family_options(row.family)
 ]
-IMAGES = np.random.default_rng(7).uniform(-1, 1, (8, 12, 12, 3)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def one_form():
+    """The laws hold for every form of the operations (tests/models/kernels). To trace one takes less than half as long as all."""
+    with for_platform("cpu"):
+        yield
+
+
+IMAGES = jnp.asarray(np.random.default_rng(7).uniform(-1, 1, (8, 12, 12, 3)), jnp.float32)
 LABELS = np.arange(8) % CLASSES
 # The laws hold however well the compiler does its work, and it is quickest when it does little.
 UNOPTIMISED = {"xla_backend_optimization_level": 0}
@@ -96,7 +105,7 @@ jit_of_model = functools.partial(jax.jit, static_argnums=0, compiler_options=UNO
 
 
 def shapes_of(model: nn.Module, images) -> dict:
-    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    return param_shapes(model, images)
 
 
 def random_params(model: nn.Module, images=IMAGES) -> dict:
@@ -279,7 +288,8 @@ def test_without_regularisation_training_answers_as_evaluation_does(row, monkeyp
 
 @on_patches
 def test_a_platform_has_its_own_form_which_a_mesh_tells_unless_the_portable_one_is_asked_for(row):
-    assert "platform_index" in program(row.model, train=False)
+    with for_platform(None):
+        assert "platform_index" in program(row.model, train=False)
     with for_platform("portable"):
         portable = program(row.model, train=False)
     with use_mesh_in_models(make_mesh(1)):

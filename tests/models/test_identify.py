@@ -7,7 +7,7 @@ import pytest
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import default_config
 from mixer_jax.models.identify import ModelSpec, identify
-from mixer_jax.models.registry import make_model
+from mixer_jax.models.registry import make_model, param_shapes
 
 VARIANTS = ["S/32", "S/16", "B/32", "B/16", "L/32", "L/16", "H/14"]
 MODELS = [
@@ -26,7 +26,7 @@ MODELS = [
 
 def kinds(model: ModelSpec) -> dict[str, tuple]:
     images = jax.ShapeDtypeStruct((1, model.image_size, model.image_size, 3), jnp.float32)
-    shapes = jax.eval_shape(make_model(model.config(), model.num_classes).init, jax.random.key(0), images)["params"]
+    shapes = param_shapes(make_model(model.config(), model.num_classes), images)
     return {name: (x.dtype.name, x.shape) for name, x in named_arrays(shapes).items()}
 
 

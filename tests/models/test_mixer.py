@@ -8,6 +8,7 @@ import pytest
 
 from mixer_jax.errors import UserError
 from mixer_jax.models.mixer import Mixer, Size
+from mixer_jax.models.registry import param_shapes
 
 SMALL = Size(num_blocks=2, hidden_dim=8, channels_mlp_dim=16, tokens_mlp_dim=12)
 
@@ -23,7 +24,7 @@ def random_images(batch: int = 4, size: int = 12) -> np.ndarray:
 def random_params(model: Mixer, images: np.ndarray) -> dict:
     """Parameters of which none is at its initial zero or one."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    shapes = param_shapes(model, images)
     return jax.tree.map(lambda x: rng.normal(scale=0.4, size=x.shape).astype(np.float32), shapes)
 
 

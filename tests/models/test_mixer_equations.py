@@ -9,6 +9,7 @@ import pytest
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from mixer_jax.models.mixer import Mixer, Size
+from mixer_jax.models.registry import param_shapes
 
 # One row a shape of the problem. No two sizes of a row are equal, so that no axis can stand in for another.
 #                 B, H, W, P, K, Size(L, C, D_C, D_S)
@@ -136,7 +137,7 @@ def random_problem(shape):
     model = Mixer(num_classes=classes, patch_size=patch, size=size)
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (batch, height, width, 3)).astype(np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    shapes = param_shapes(model, images)
     params = jax.tree.map(lambda x: rng.normal(scale=max(0.3, x.shape[0] ** -0.5), size=x.shape).astype(np.float32), shapes)
     d_logits = rng.normal(size=(batch, classes or size.hidden_dim)).astype(np.float32)
     return model, params, images, d_logits

@@ -8,7 +8,7 @@ import pytest
 
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.config import default_config
-from mixer_jax.models.registry import FAMILIES, make_model
+from mixer_jax.models.registry import FAMILIES, make_model, param_shapes
 
 # Exact numbers of parameters at 224 pixels, from the papers' specifications by hand: without a head, and with 1000 classes (BiT:
 # also those that timm's models of these names have).
@@ -49,7 +49,7 @@ def full_shapes(family: str, variant: str, num_classes: int, pre_logits_dim: int
     config = default_config().model
     config.update(family=family, variant=variant, pre_logits_dim=pre_logits_dim)
     images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    return named_arrays(jax.eval_shape(make_model(config, num_classes).init, jax.random.key(0), images)["params"])
+    return named_arrays(param_shapes(make_model(config, num_classes), images))
 
 
 def num_parameters(*model) -> tuple[int, int]:

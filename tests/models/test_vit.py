@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mixer_jax.errors import UserError
+from mixer_jax.models.registry import param_shapes
 from mixer_jax.models.vit import Size, VisionTransformer
 
 # One row a shape of the problem. No two sizes of a row are equal, so that no axis can stand in for another.
@@ -63,7 +64,7 @@ def transformer(p, image, patch):
 def random_params(model, images):
     """Parameters of which none is at its initial zero or one."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    shapes = param_shapes(model, images)
     return jax.tree.map(lambda x: rng.normal(scale=0.4, size=x.shape).astype(np.float32), shapes)
 
 
