@@ -18,6 +18,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 from ml_collections import ConfigDict
+from slow import SLOW, is_slow
 from tiny_config import get_config
 
 # In tests every call is checked against the shapes and types in the annotations of the modules that compute with arrays.
@@ -27,15 +28,24 @@ install_import_hook(ARRAY_MODULES, "beartype.beartype")
 import train
 from mixer_jax.app import DONE
 
+NOT_COLLECTED = [file for name in ("interop", "pods") for file in (ROOT / "tests" / name).glob("test_*.py")]
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a whole collection of which more than a tenth is left to `make test-all`."""
-    slow = sum(item.get_closest_marker("slow") is not None for item in items)
-    if len(items) > 1000 and slow > len(items) / 10:
-        raise pytest.UsageError(f"{slow} of {len(items)} tests are slow: at most a tenth may be left to `make test-all`.")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests. Where all tests are collected, refuse a row that is no test's, and more than a tenth of them."""
+    slow = [item for item in items if any(is_slow(item.nodeid, row) for row in SLOW)]
+    for item in slow:
+        item.add_marker("slow")
+    if len({item.path for item in items}) < len(list((ROOT / "tests").rglob("test_*.py"))) - len(NOT_COLLECTED):
+        return
+    unknown = [row for row in SLOW if not any(is_slow(item.nodeid, row) for item in slow)]
+    if unknown or len(slow) > len(items) / 10:
+        raise pytest.UsageError(
+            f"tests/slow.py: {len(slow)} of {len(items)} tests, at most a tenth may be; no test is {unknown}."
+        )
 
 
 @pytest.fixture

@@ -130,9 +130,7 @@ def test_the_training_images_of_every_pre_training_row_are_of_the_size_that_the_
         assert (seen.shape, seen.dtype, seen.flags.c_contiguous) == ((224, 224, 3), np.uint8, True)
 
 
-@pytest.mark.parametrize(
-    "name, row", [("pretrain_imagenet", "B/16"), pytest.param("pretrain_imagenet21k", "L/16", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name, row", [("pretrain_imagenet", "B/16"), ("pretrain_imagenet21k", "L/16")])
 def test_pre_training_with_randaugment_mixup_dropout_and_stochastic_depth_runs_on_prepared_data(name, row, tmp_path: Path):
     """A row with its resolution, patches and classes; narrow, with few images a step, so that it takes seconds."""
     config = read(name, row)

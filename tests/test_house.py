@@ -52,6 +52,18 @@ def test_imports_point_down_and_never_to_a_neighbour(file: Path):
         assert LEVEL[other] < LEVEL[room], f"{room} imports {other}"
 
 
+def test_no_files_import_each_other_in_a_circle():
+    names = {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in SOURCES}
+    imports: dict[str, set[str]] = {}
+    for name, file in names.items():
+        froms = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom) and node.module]
+        asked = [(f"{node.module}.{alias.name}", node.module) for node in froms for alias in node.names]
+        imports[name] = {submodule if submodule in names else module for submodule, module in asked} & names.keys()
+    while leaves := {name for name, others in imports.items() if not others}:
+        imports = {name: others - leaves for name, others in imports.items() if name not in leaves}
+    assert not imports, "these files, or what they need, are in a circle"
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.py")), ids=lambda file: file.name)
 def test_a_config_imports_nothing_but_the_options(file: Path):
     assert imports_of(file) <= {"config", "errors"}

@@ -125,7 +125,6 @@ def test_what_has_become_a_program_of_its_own_is_named_in_one_line(call, command
     assert code == TO_MEND and program in err and len(err.splitlines()) == 1
 
 
-@pytest.mark.slow
 def test_bench_input_ends_with_its_verdict(call, monkeypatch):
     monkeypatch.setattr(pipelines, "ROUND_SECONDS", 0.01)
     monkeypatch.setattr(input, "grain_measure", pipelines.our_measure)  # processes of its own: tests/bench/test_pipelines.py

@@ -105,7 +105,6 @@ def test_a_run_leaves_results_metrics_records_and_checkpoints(reference: Path):
     assert record["devices"] == 2 and record["versions"]["jax"] and record["step_flops_per_device"] > 0
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(reference: Path, tmp_path: Path):
     rng = random.Random(0)
     for _ in range(4):
@@ -122,7 +121,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(reference: Path,
     assert reproducible_rows(tmp_path) == reproducible_rows(reference)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(reference: Path, tmp_path: Path, number: signal.Signals):
     process = start(f"--workdir={tmp_path}", PROCESSES)
     wait_for(lambda: bool(read_metrics(tmp_path)), process)
@@ -179,7 +178,6 @@ def start_two(workdir: Path, *flags: str) -> list[subprocess.Popen]:
     ]
 
 
-@pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path: Path):
     processes = start_two(tmp_path, "--config.total.steps=5000")
     wait_for(lambda: bool(read_metrics(tmp_path)), processes[0])
@@ -190,7 +188,6 @@ def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path: Path)
     assert all(f"step {stopped_at} of 5000" in output for output in outputs)
 
 
-@pytest.mark.slow
 def test_two_processes_end_with_the_parameters_of_one(reference: Path, tmp_path: Path):
     for process in start_two(tmp_path):
         finish(process)
@@ -222,7 +219,7 @@ def test_a_step_of_a_run_can_be_fine_tuned_with_its_head(reference: Path, tmp_pa
     assert results(tmp_path)["params_sha256"] == results(reference)["params_sha256"]
 
 
-@pytest.mark.parametrize("family", ["mixer", pytest.param("vit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", ["mixer", "vit"])
 def test_weights_from_a_file_are_fine_tuned_and_evaluated_at_another_resolution(family, tmp_path: Path, tiny_config, capsys):
     config, file = tiny_config, str(tmp_path / "w.safetensors")
     model = {
@@ -298,7 +295,6 @@ def corpus(tmp_path_factory) -> tuple[str, set[int]]:
     return f"folder:{root}", set(write_corpus(root / "train", classes=10))
 
 
-@pytest.mark.slow
 def test_too_many_bad_images_stop_the_run_and_with_a_higher_share_it_goes_on_and_counts_on(corpus, tmp_path, tiny_config, capfd):
     source, bad = corpus
     tiny_config.data.source, tiny_config.evals, tiny_config.log_every_steps = source, {}, 1
@@ -318,7 +314,6 @@ def test_too_many_bad_images_stop_the_run_and_with_a_higher_share_it_goes_on_and
     assert capfd.readouterr().err.count("another takes its place") >= substituted[-1]
 
 
-@pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_when_too_many_images_are_bad(corpus, tmp_path):
     flags = (f"--config.data.source={corpus[0]}", "--config.loader.max_unreadable_share=0.002")
     outputs = [finish(process, TO_MEND) for process in start_two(tmp_path, *flags)]

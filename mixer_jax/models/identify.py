@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -18,7 +19,7 @@ class ModelSpec:
     """A model, as the fields of config.model that differ from their defaults, and the number of classes (None: no head)."""
 
     family: str
-    fields: dict
+    fields: dict[str, Any]
     num_classes: int | None
     image_size: int  # pixels; that of the paper for a model that takes any
 
@@ -67,7 +68,7 @@ def identify(signatures: Signatures) -> ModelSpec | None:
     return None
 
 
-def _mixer(shapes: dict) -> ModelSpec:
+def _mixer(shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
     patch, _, _, hidden_dim = shapes["stem/kernel"]
     tokens, tokens_mlp_dim = shapes["MixerBlock_0/token_mixing/Dense_0/kernel"]
     size = mixer.Size(
@@ -80,7 +81,7 @@ def _mixer(shapes: dict) -> ModelSpec:
     return ModelSpec("mixer", fields, _last(shapes, "head/kernel"), round(tokens**0.5) * patch)
 
 
-def _vit(shapes: dict) -> ModelSpec:
+def _vit(shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
     patch, _, _, hidden_dim = shapes["embedding/kernel"]
     size = vit.Size(
         num_blocks=_count(r"Transformer/encoderblock_(\d+)/", shapes),
@@ -97,7 +98,7 @@ def _vit(shapes: dict) -> ModelSpec:
     return ModelSpec("vit", fields, _last(shapes, "head/kernel"), round(tokens**0.5) * patch)
 
 
-def _resnet(shapes: dict) -> ModelSpec | None:
+def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec | None:
     units = tuple(_count(rf"block{stage}/unit(\d+)/", shapes) for stage in (1, 2, 3, 4))
     names = [name for name, table_units in resnet.UNITS.items() if table_units == units]
     root = shapes["root_block/standardized_conv2d/kernel"][3]
@@ -108,11 +109,11 @@ def _resnet(shapes: dict) -> ModelSpec | None:
     return ModelSpec("resnet", fields, _last(shapes, "head/conv2d/kernel"), 224)
 
 
-def _nearest(sizes: Mapping, size: mixer.Size | vit.Size, patch: int) -> dict:
+def _nearest(sizes: Mapping, size: mixer.Size | vit.Size, patch: int) -> dict[str, Any]:
     """The variant with the most fields in common, and the fields in which `size` differs from it."""
     found = dataclasses.asdict(size)
 
-    def differing(name: str) -> dict:
+    def differing(name: str) -> dict[str, Any]:
         return {field: value for field, value in found.items() if getattr(sizes[name], field) != value}
 
     name = min(sizes, key=lambda name: len(differing(name)))
@@ -123,5 +124,5 @@ def _count(pattern: str, names: Iterable[str]) -> int:
     return len({match[1] for name in names if (match := re.match(pattern, name))})
 
 
-def _last(shapes: dict, name: str) -> int | None:
+def _last(shapes: Mapping[str, tuple[int, ...]], name: str) -> int | None:
     return shapes[name][-1] if name in shapes else None

@@ -11,10 +11,10 @@ Two things the paper's text leaves out and its code has: every matrix has a bias
 """
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mixer_jax.errors import UserError
@@ -48,7 +48,7 @@ class MixerBlock(nn.Module):
     dropout: float
     stoch_depth: float  # this block's own probability
     stoch_depth_rescale: bool
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"], train: bool) -> Float[Array, "batch tokens channels"]:
@@ -84,7 +84,7 @@ class Mixer(nn.Module):
     dropout: float = 0.0
     stoch_depth: float = 0.0
     stoch_depth_rescale: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
     head_bias_init: float = 0.0
 

@@ -4,11 +4,11 @@ They compute what the reference model's layers compute, from the same parameters
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mixer_jax.models import kernels
@@ -18,7 +18,7 @@ from mixer_jax.models.layers import StochasticDepth
 class LayerNorm(nn.Module):
     """nn.LayerNorm over channels, with its parameters."""
 
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def parameters(self, channels: int) -> tuple[Float[Array, "channels"], Float[Array, "channels"]]:
@@ -35,7 +35,7 @@ class PatchProjection(nn.Module):
 
     hidden_dim: int
     patch_size: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, patches: Float[Array, "batch height width patch"]) -> Float[Array, "batch tokens channels"]:
@@ -51,7 +51,7 @@ class DenseParameters(nn.Module):
 
     inputs: int
     outputs: int
-    dtype: Any
+    dtype: DTypeLike
     kernel_init: Callable
     bias_init: Callable
 
@@ -74,7 +74,7 @@ class ResidualMlp(nn.Module):
     norm: LayerNorm
     stochastic_depth: StochasticDepth
     dropout: float
-    dtype: Any
+    dtype: DTypeLike
     on_tokens: bool = False
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros

@@ -4,10 +4,9 @@ A strided convolution, transposes around the token mixing, dense layers, the tan
 models/mixer.py and computes the same numbers. Comparisons of speed measure against it. Nothing trains with it.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -15,7 +14,7 @@ class Mlp(nn.Module):
     """Dense, GELU, dense along the last axis."""
 
     mlp_dim: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "*axes inputs"]) -> Float[Array, "*axes inputs"]:
@@ -28,7 +27,7 @@ class Block(nn.Module):
 
     tokens_mlp_dim: int
     channels_mlp_dim: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
@@ -46,7 +45,7 @@ class ReferenceMixer(nn.Module):
     hidden_dim: int
     tokens_mlp_dim: int
     channels_mlp_dim: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(

@@ -16,11 +16,11 @@ where timm has 1e-8.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 WIDTH = 64  # channels of the root, and of the first stage's inner convolutions, at width factor 1
@@ -54,7 +54,7 @@ def standardize(x: Float[Array, "*axes"], axes: tuple[int, ...], epsilon: float)
 class GroupNorm(nn.Module):
     """Group norm (Wu and He, arXiv 1803.08494) over positions and the channels of a group, in float32: [B, h, w, C] -> same."""
 
-    dtype: Any  # of the output
+    dtype: DTypeLike  # of the output
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
@@ -76,7 +76,7 @@ class StandardizedConv(nn.Module):
     features: int
     kernel_size: int
     stride: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width features"]:
@@ -97,7 +97,7 @@ class RootBlock(nn.Module):
     """7x7 convolution and 3x3 max-pool, both of stride 2: [B, H, W, 3] -> [B, ceil(H / 4), ceil(W / 4), features]."""
 
     features: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(
@@ -113,7 +113,7 @@ class Projection(nn.Module):
 
     features: int
     stride: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width features"]:
@@ -125,7 +125,7 @@ class Step(nn.Module):
 
     features: int
     kernel_size: int
-    dtype: Any
+    dtype: DTypeLike
     stride: int = 1
     proj: tuple[int, int] | None = None  # features and stride of the shortcut
 
@@ -145,7 +145,7 @@ class BottleneckUnit(nn.Module):
 
     features: int
     stride: int
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch out_height out_width features"]:
@@ -164,7 +164,7 @@ class Stage(nn.Module):
     num_units: int
     features: int
     stride: int
-    dtype: Any
+    dtype: DTypeLike
     remat: bool
 
     @nn.compact
@@ -208,7 +208,7 @@ class ResNet(nn.Module):
 
     num_classes: int | None
     size: Size
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
     head_bias_init: float = 0.0
 

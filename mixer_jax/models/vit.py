@@ -11,10 +11,10 @@ Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query, ..., Transforme
 """
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mixer_jax.errors import UserError
@@ -68,7 +68,7 @@ class EncoderBlock(nn.Module):
     dropout: float
     stoch_depth: float  # this block's own probability
     stoch_depth_rescale: bool
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"], train: bool) -> Float[Array, "batch tokens channels"]:
@@ -104,7 +104,7 @@ class Encoder(nn.Module):
     dropout: float
     stoch_depth: float
     stoch_depth_rescale: bool
-    dtype: Any
+    dtype: DTypeLike
     remat: bool
 
     @nn.compact
@@ -154,7 +154,7 @@ class VisionTransformer(nn.Module):
     dropout: float = 0.0
     stoch_depth: float = 0.0
     stoch_depth_rescale: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
     head_bias_init: float = 0.0
 

@@ -30,7 +30,6 @@ def stages(monkeypatch) -> list[tuple]:
     return started
 
 
-@pytest.mark.slow
 def test_every_method_is_evaluated_and_fine_tuned_at_every_side(tmp_path: Path, stages):
     save_weights(random_weights(SMALL["mixer"]), str(tmp_path / "run"))  # 3 x 3 patches of 4 pixels
     figures = benchmark_surgery(tmp_path / "run", tmp_path / "out", 7)
@@ -49,7 +48,6 @@ def test_every_method_is_evaluated_and_fine_tuned_at_every_side(tmp_path: Path, 
     assert list(figures["tiles_relative_error"].values()) == [12 / 2, 224 / 2]
 
 
-@pytest.mark.slow
 def test_token_mixing_at_random_leaves_the_rest_as_it_was(tmp_path: Path, stages):
     weights = random_weights(SMALL["mixer"])
     save_weights(weights, str(tmp_path / "run"))

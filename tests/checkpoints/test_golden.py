@@ -19,10 +19,7 @@ from mixer_jax.models.registry import make_model
 GOLDEN = json.loads((Path(__file__).parent / "golden_logits.json").read_text())
 
 
-SLOW = ("mixer_l16_224",)
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS])
+@pytest.mark.parametrize("name", MODELS)
 def test_logits_are_those_of_timm(name):
     family, variant = MODELS[name]
     model, format = ModelSpec(family, {"variant": variant}, 1000, 224), get_format("timm", family)

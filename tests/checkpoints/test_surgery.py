@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -57,7 +58,6 @@ def test_at_k_times_the_side_pooled_features_are_the_mean_over_the_tiles(k, grid
     assert np.ptp(each, axis=1).min() > 1e-3  # tiles differ, so that the mean says something
 
 
-@pytest.mark.slow
 def test_b16_from_224_to_448_keeps_the_law_and_has_the_sizes_of_the_paper():
     size = SIZES["B"]
     small, big = Mixer(None, 16, size), Mixer(None, 16, Size(12, 768, 3072, 4 * 384))
@@ -84,7 +84,7 @@ def test_448_pixels_with_tiles_of_224_have_the_sizes_of_supplement_c(variant, to
 def test_zeros_off_the_diagonal_can_be_learned():
     model = Mixer(3, 2, Size(1, 8, 16, 12))
     changed = tiles(random_arrays(Mixer(3, 2, Size(1, 8, 16, 3)), 4), 2)
-    images = random_images(4, 8)
+    images = jnp.asarray(random_images(4, 8))
     grads = jax.jit(jax.grad(lambda arrays: (model.apply({"params": tree_of(arrays)}, images)[0] ** 2).sum()))(changed)
     for kernel in ("Dense_0", "Dense_1"):
         name = f"MixerBlock_0/token_mixing/{kernel}/kernel"
@@ -170,9 +170,9 @@ def test_what_no_surgery_makes_fit_or_fits_already_comes_back_as_it_was(tokens_m
 
 def test_a_subset_of_classes_keeps_their_logits():
     arrays = random_arrays(Mixer(6, 4, SMALL), 8)
-    images, classes = random_images(2, 8), [4, 0, 5]
+    images, classes = jnp.asarray(random_images(2, 8)), [4, 0, 5]
     all_logits, some = (
-        Mixer(count, 4, SMALL).apply({"params": tree_of(a)}, images)[0]
+        Mixer(count, 4, SMALL).apply({"params": jax.tree.map(jnp.asarray, tree_of(a))}, images)[0]
         for count, a in ((6, arrays), (3, subset_head(arrays, classes)))
     )
     np.testing.assert_allclose(some, all_logits[:, classes], rtol=1e-5)

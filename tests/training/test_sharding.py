@@ -38,16 +38,7 @@ def one_device() -> dict:
     return {}
 
 
-@pytest.mark.parametrize(
-    ("platform", "fsdp"),
-    [
-        pytest.param("cpu", 1, marks=pytest.mark.slow),
-        ("cpu", 2),
-        pytest.param("cpu", 8, marks=pytest.mark.slow),
-        pytest.param("tpu", 1, marks=pytest.mark.slow),
-        ("tpu", 4),
-    ],
-)
+@pytest.mark.parametrize(("platform", "fsdp"), [("cpu", 1), ("cpu", 2), ("cpu", 8), ("tpu", 1), ("tpu", 4)])
 def test_losses_do_not_depend_on_how_the_state_is_spread(tiny_config, one_device: dict, platform: str, fsdp: int):
     with for_platform(platform):
         if platform not in one_device:

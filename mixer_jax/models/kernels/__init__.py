@@ -21,7 +21,7 @@ def per_platform(definition: Callable, **forms: Callable) -> Callable:
     """
 
     @functools.wraps(definition)
-    def operation(*arrays: jax.Array, **options: Any) -> Any:
+    def operation(*arrays: Any, **options: Any) -> Any:
         device = jax.sharding.get_abstract_mesh().abstract_device
         platform = for_platform.value or (device and device.platform)
         if platform:
