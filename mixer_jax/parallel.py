@@ -24,10 +24,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.storage import cache_folder
 
 Params = dict[str, Any]  # a tree of arrays (or of their shapes): {"stem": {"kernel": ...}, ...}
-Batch = dict[
-    str, jax.Array
-]  # a global batch, split over the mesh by example: the arrays of a host's batch (data/stream/loader.py)
-DType = np.dtype
+Batch = dict[str, jax.Array]  # a global batch, split over the mesh by example; to_global makes it of each host's part
 Tree = TypeVar("Tree")
 
 AXES = ("slice", "data", "fsdp")
@@ -117,7 +114,7 @@ def state_sharding(tree: Any, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES) ->
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def gather_params(params: Params, mesh: Mesh, dtype_of: Callable[[str], DType]) -> Params:
+def gather_params(params: Params, mesh: Mesh, dtype_of: Callable[[str], np.dtype]) -> Params:
     """Return the parameters as a step takes them: each in the type that `dtype_of` has for its path, and whole along `data`.
 
     The cast comes first, so that what crosses the links is of that type. To be called under jit.

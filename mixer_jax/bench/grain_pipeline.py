@@ -15,7 +15,7 @@ from mixer_jax.bench.pipelines import Measure, measure_of
 from mixer_jax.bench.speed import BATCH
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.source import Record, Source
-from mixer_jax.data.stream.loader import Batch
+from mixer_jax.data.stream.loader import HostBatch
 from mixer_jax.models.registry import host_transform
 
 
@@ -23,11 +23,11 @@ def grain_measure(source: Source, config: ConfigDict) -> Measure:
     """Return the measure of batches that Grain reads from `source` with `mp_prefetch`."""
     flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own, and tools parse their arguments without absl
 
-    def make_batches(augment: ConfigDict, cores: int) -> Iterator[Batch]:
+    def make_batches(augment: ConfigDict, cores: int) -> Iterator[HostBatch]:
         transform = train_transform(augment, config.image_size, host_transform(config.model))
         max_pixels, max_labels = config.loader.max_pixels, source.max_labels
 
-        def example(record: Record, rng: np.random.Generator) -> Batch:
+        def example(record: Record, rng: np.random.Generator) -> HostBatch:
             decoded = record.decode_for_crop(max_pixels)
             labels = np.full(max_labels, -1, np.int32)
             labels[: len(decoded.labels)] = decoded.labels

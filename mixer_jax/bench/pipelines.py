@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mixer_jax.bench.speed import BATCH, measure
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.source import Source
-from mixer_jax.data.stream.loader import Batch, train_batches
+from mixer_jax.data.stream.loader import HostBatch, train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.models.registry import host_transform
 from mixer_jax.records import Progress
@@ -43,7 +43,7 @@ def measure_of(make_batches: Callable[[ConfigDict, int], Iterator]) -> Measure:
 def our_measure(source: Source, config: ConfigDict) -> Measure:
     """Return the measure of the batches that training takes from `source`."""
 
-    def make_batches(augment: ConfigDict, cores: int) -> Iterator[Batch]:
+    def make_batches(augment: ConfigDict, cores: int) -> Iterator[HostBatch]:
         loader = config.loader.copy_and_resolve_references()
         loader.update(workers=cores, prefetch=2 * BATCH)
         return train_batches(

@@ -32,14 +32,14 @@ from mixer_jax.errors import UserError
 AUGMENT_STREAM = 1  # of a run's seed; order.py and unreadable.py have the others
 EXAMPLES_PER_TASK = 64  # that a worker is given at a time
 
-Batch = dict[str, np.ndarray]
+HostBatch = dict[str, np.ndarray]
 """The examples of a batch that this host holds, B in number, or a single one, without the axis B.
 
 image: uint8 [B, H, W, 3], or what the transform makes of it; labels: int32 [B, M], classes, padded with -1; mask: float32 [B], 0
 for padding. In training also substituted: int32 [B], 1 where the image of another record stands for one that cannot be read.
 """
 
-LoadExample = Callable[[int], tuple[Batch, list[UnreadableImage]]]
+LoadExample = Callable[[int], tuple[HostBatch, list[UnreadableImage]]]
 """Loads one example; also returns the unreadable images that it substituted."""
 
 
@@ -53,7 +53,7 @@ def train_batches(
     batch_indices: np.ndarray,
     steps: range,
     unreadable: UnreadableImages,
-) -> Iterator[Batch]:
+) -> Iterator[HostBatch]:
     """Yield the batches of `steps`, of each the examples at `batch_indices`, which are those of this host.
 
     A substitute is augmented as the record in whose place it stands would be: it differs from its own turn in the same epoch.
@@ -70,7 +70,7 @@ def train_batches(
     """
     order, max_pixels, local_size = make_order(source, seed), loader.max_pixels, len(batch_indices)
 
-    def load(position: int) -> tuple[Batch, list[UnreadableImage]]:
+    def load(position: int) -> tuple[HostBatch, list[UnreadableImage]]:
         step, index = divmod(position, local_size)
         epoch, record = order(step * batch_size + int(batch_indices[index]))
         key = np.array([seed, AUGMENT_STREAM, epoch, record], np.uint32)  # a list would be made into this, slowly
@@ -83,14 +83,14 @@ def train_batches(
 
 def eval_batches(
     source: Source, transform: Transform, loader: ConfigDict, *, batch_size: int, batch_indices: np.ndarray
-) -> Iterator[Batch]:
+) -> Iterator[HostBatch]:
     """Yield every record exactly once over all hosts, in the source's order; the last batch is padded with examples of mask 0.
 
     Raises UserError naming a record whose image cannot be read; mere warnings of the decoder do not count (images/decode.py).
     """
     num_batches, max_pixels, local_size = -(-len(source) // batch_size), loader.max_pixels, len(batch_indices)
 
-    def load(position: int) -> tuple[Batch, list[UnreadableImage]]:
+    def load(position: int) -> tuple[HostBatch, list[UnreadableImage]]:
         step, index = divmod(position, local_size)
         record = step * batch_size + int(batch_indices[index])
         if record < len(source):
@@ -98,7 +98,7 @@ def eval_batches(
         padding = load_record(0)
         return {"image": np.zeros_like(padding["image"]), "labels": padding["labels"], "mask": np.float32(0)}, []
 
-    def load_record(record: int) -> Batch:
+    def load_record(record: int) -> HostBatch:
         try:
             decoded = source[record].decode(max_pixels, strict=False)
         except UnreadableImageError as error:
@@ -108,7 +108,7 @@ def eval_batches(
     return _read_ahead(load, range(num_batches * local_size), local_size, loader, UnreadableImages())
 
 
-def _make_example(source: Source, record: int, decoded: Record, transform: Transform, rng: np.random.Generator) -> Batch:
+def _make_example(source: Source, record: int, decoded: Record, transform: Transform, rng: np.random.Generator) -> HostBatch:
     image, labels, _ = decoded
     if len(labels) > source.max_labels:
         raise UserError(f"{source.locate(record)} has {len(labels)} labels: set data.max_labels to at least that.")
@@ -124,7 +124,7 @@ def _make_example(source: Source, record: int, decoded: Record, transform: Trans
 
 def _read_ahead(
     load: LoadExample, positions: range, batch_size: int, loader: ConfigDict, unreadable: UnreadableImages
-) -> Iterator[Batch]:
+) -> Iterator[HostBatch]:
     """Yield the examples that `load` makes of `positions`, in batches of `batch_size` (this host's).
 
     A worker is given EXAMPLES_PER_TASK examples at a time, or as many as divide a batch. Each is copied once, to where it belongs
@@ -135,7 +135,7 @@ def _read_ahead(
     task_size = math.gcd(batch_size, EXAMPLES_PER_TASK)
     spec = {name: ((batch_size, *value.shape), value.dtype) for name, value in load(positions[0])[0].items()}
 
-    def fill(batch: Batch, batch_start: int, task_start: int) -> list[UnreadableImage]:
+    def fill(batch: HostBatch, batch_start: int, task_start: int) -> list[UnreadableImage]:
         substituted = []
         for index in range(task_start, task_start + task_size):
             example, unreadable_here = load(positions[batch_start + index])
@@ -147,7 +147,7 @@ def _read_ahead(
     memory = BatchMemory(spec, shared=loader.processes)
     with worker_pool(fill, loader.workers, loader.processes) as submit:
 
-        def submit_tasks() -> Iterator[tuple[Batch, bool, Future[list[UnreadableImage]]]]:
+        def submit_tasks() -> Iterator[tuple[HostBatch, bool, Future[list[UnreadableImage]]]]:
             for batch_start in range(0, len(positions), batch_size):
                 batch = memory.allocate()
                 for task_start in range(0, batch_size, task_size):
