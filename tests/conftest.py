@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-XLA_FLAGS = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count="
+XLA_FLAGS = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count="
 os.environ["XLA_FLAGS"] = f"{XLA_FLAGS}8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 ROOT = Path(__file__).parent.parent
