@@ -65,7 +65,7 @@ clean:
 .venv-interop/pins: requirements-dev.txt requirements-interop.txt
 	$(PYTHON) -m venv --clear .venv-interop
 	.venv-interop/bin/$(INSTALL) --require-hashes -r requirements-dev.txt
-	.venv-interop/bin/$(INSTALL) -c requirements.txt $$(grep ^torch requirements-interop.txt)
+	.venv-interop/bin/$(INSTALL) $$(grep ^torch requirements-interop.txt)
 	.venv-interop/bin/$(INSTALL) --no-deps -r requirements-interop.txt
 	touch $@
 

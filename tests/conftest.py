@@ -22,7 +22,8 @@ from slow import SLOW, is_slow
 from tiny_config import get_config
 
 # In tests every call is checked against the shapes and types in the annotations of the modules that compute with arrays.
-ARRAY_MODULES = ["mixer_jax.models", *(f"mixer_jax.training.{name}" for name in ("losses", "mixup", "step"))]
+TRAINING = ("losses", "mixup", "optimizer", "schedule", "step")  # the others also take trees of shapes, and stand-ins
+ARRAY_MODULES = ["mixer_jax.models", *(f"mixer_jax.training.{name}" for name in TRAINING)]
 install_import_hook(ARRAY_MODULES, "beartype.beartype")
 
 import train

@@ -46,7 +46,8 @@ def test_a_model_of_timm_has_the_same_logits_here_and_comes_back_with_the_same_b
         print(f"\n{name}: logits differ from timm's by {same_form:.1e}{own}")
     assert same_form < 1e-4
     golden = json.loads(GOLDEN.read_text())[name]
-    assert relative_error(np.array(golden), there[:, : len(golden[0])]) < 1e-6, "write it again: python tests/interop/golden.py"
+    # Not exactly equal: another CPU sums in another order.
+    assert relative_error(np.array(golden), there[:, : len(golden[0])]) < 1e-5, "write it again: python tests/interop/golden.py"
 
     convert(file, str(tmp_path / "ours.npz"))
     convert(str(tmp_path / "ours.npz"), str(tmp_path / "back.safetensors"))
