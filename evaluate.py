@@ -10,13 +10,13 @@ from ml_collections import ConfigDict
 from mixer_jax import app, parallel, records
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
-from mixer_jax.config import validate
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.state import init_params
+from mixer_jax.validation import validate
 
 
 def main(flags: FlagValues) -> int:

@@ -17,7 +17,7 @@ from mixer_jax import app, parallel, records
 from mixer_jax.accelerators import peak_flops_per_sec
 from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import init_from
-from mixer_jax.config import steps_of, validate
+from mixer_jax.config import steps_of
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
@@ -32,6 +32,7 @@ from mixer_jax.training.memory import check_host_memory
 from mixer_jax.training.program import make_program
 from mixer_jax.training.state import TrainState, from_items, to_items
 from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
+from mixer_jax.validation import validate
 
 
 def main(flags: FlagValues) -> int:

@@ -17,11 +17,11 @@ from benchmarks.peers.process import ROOT, start_peer
 from mixer_jax import app
 from mixer_jax.bench import step
 from mixer_jax.bench.cli import MEASURED, add_step_options
-from mixer_jax.config import validate
 from mixer_jax.errors import UserError
 from mixer_jax.models.registry import make_model
 from mixer_jax.text_table import print_figures
 from mixer_jax.training.memory import resident_bytes
+from mixer_jax.validation import validate
 
 PYTHON = ROOT / ".venv-interop/bin/python"  # of `make test-interop`
 

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from mixer_jax import app
 from mixer_jax.config import (
-    ALLOWED,
     EVALUATORS,
     OPTIONS,
     RENAMED,
@@ -23,9 +22,9 @@ from mixer_jax.config import (
     flatten,
     may_change_on_resume,
     steps_of,
-    validate,
 )
 from mixer_jax.errors import UserError
+from mixer_jax.validation import ALLOWED, validate
 
 DIGITS = dataset("digits")
 

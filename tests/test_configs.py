@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from sklearn.datasets import load_sample_images
 from tiny_config import loader_config
 
-from mixer_jax.config import classification, dataset, duration, steps_of, validate
+from mixer_jax.config import classification, dataset, duration, steps_of
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
@@ -20,6 +20,7 @@ from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh, to_global
 from mixer_jax.training.program import make_program
+from mixer_jax.validation import validate
 
 IMAGES = {"pretrain_imagenet": 1_281_167, "pretrain_imagenet21k": 14_197_122, "pretrain_jft300m": 303_000_000, "finetune": 50_000}
 

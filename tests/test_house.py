@@ -10,7 +10,7 @@ from conftest import ROOT
 LAYERS = [
     {"errors"},
     {"config", "storage"},
-    {"lease"},
+    {"lease", "validation"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},
     {"training", "evaluation"},  # the loop receives evaluators as functions

@@ -18,11 +18,12 @@ import train
 from mixer_jax.app import DONE
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import load_weights
-from mixer_jax.config import RENAMED, dataset, default_config, flatten, validate
+from mixer_jax.config import RENAMED, dataset, default_config, flatten
 from mixer_jax.data.sources.manifest import Manifest, split_folders
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.records import read_metrics, read_results
 from mixer_jax.report.runs import config_differences, last_step, points, read_run
+from mixer_jax.validation import validate
 
 WRITTEN = Path(__file__).parent / "written_at_094b98b"
 DIGEST_AT_STEP_8 = "8e18d0745f027f476083bbeb1bc41de0bdc020cd7d3d11afe780ac65e904576b"

@@ -6,13 +6,13 @@ import numpy as np
 import simplejpeg
 from ml_collections import ConfigDict
 
-from mixer_jax.config import validate
 from mixer_jax.data.images.augment import inception_crop
 from mixer_jax.data.images.partial_jpeg import supports_partial_decoding
 from mixer_jax.data.images.resize import resize
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.data.sources.subset import Subset
+from mixer_jax.validation import validate
 
 IMAGENET_TRAIN = 1_281_167  # images
 

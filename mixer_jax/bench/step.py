@@ -19,11 +19,11 @@ from ml_collections import ConfigDict
 from mixer_jax import accelerators, parallel
 from mixer_jax.bench.contestants import contestant_names, make_contestant
 from mixer_jax.bench.fresh_process import run_in_fresh_process
-from mixer_jax.config import validate
 from mixer_jax.errors import UserError
 from mixer_jax.records import Progress
 from mixer_jax.text_table import format_table
 from mixer_jax.training.memory import resident_bytes
+from mixer_jax.validation import validate
 
 ROUNDS = 7
 EXPLANATION = """

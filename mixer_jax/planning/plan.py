@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import validate
 from mixer_jax.errors import UserError
 from mixer_jax.planning.compiler import Compiler
 from mixer_jax.planning.estimate import DAY_SECONDS, estimate, total_steps
 from mixer_jax.planning.topology import generation, num_devices
 from mixer_jax.planning.worker import Request
 from mixer_jax.text_table import format_table
+from mixer_jax.validation import validate
 
 COSTLIEST = 10  # layers that are printed
 

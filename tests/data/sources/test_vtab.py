@@ -8,11 +8,12 @@ import pytest
 from conftest import ROOT
 from data import tfds_miniature
 
-from mixer_jax.config import dataset, validate
+from mixer_jax.config import dataset
 from mixer_jax.data.images.decode import decode
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.vtab import TASKS
 from mixer_jax.errors import UserError
+from mixer_jax.validation import validate
 
 # Images of each split, from TFDS's catalogue.
 SIZES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_config import loader_config
 
-from mixer_jax.config import dataset, default_config, mixture, validate
+from mixer_jax.config import dataset, default_config, mixture
 from mixer_jax.data.sources.mixture import BLOCK, Mixture
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import Record
@@ -17,6 +17,7 @@ from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.order import EpochOrder, MixtureOrder
 from mixer_jax.data.stream.unreadable import UnreadableImages, read_or_substitute
 from mixer_jax.errors import UserError
+from mixer_jax.validation import validate
 
 
 class Part:
