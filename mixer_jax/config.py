@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -51,7 +51,8 @@ class Option:
     unit: str = ""
     allowed: str = ""  # a key of validation.ALLOWED
     choices: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()  # (path of another option, values of it): with another value this option keeps its default
+    only: tuple[str, ...] = ()  # (path of another option, values of it or ABOVE_0): with another value this option has no effect
+    before: Any = None  # what a run did before this option existed, if that is not None
     resumable: bool = False  # a run may be resumed with another value: it changes neither the parameters nor their meaning
 
 
@@ -61,8 +62,10 @@ def duration(*, steps: int = 0, epochs: float = 0.0, examples: int = 0) -> Confi
 
 
 LENGTH = "steps, epochs or examples"  # the unit of an option that is a `duration`
+ABOVE_0 = "above 0"
 FLOATS = ("float32", "bfloat16")
 TOKENS = ("model.family", "mixer", "vit")  # the families that cut an image into tokens
+RANDAUGMENT = ("augment.randaugment_layers", ABOVE_0)
 
 # fmt: off
 DATASET = (
@@ -163,7 +166,13 @@ OPTIONS = (
            "pixels", only=("augment.crop", "random")),
     Option("augment.flip", True, "Flip left to right with probability 1/2."),
     Option("augment.randaugment_layers", 0, "Operations per image. 0: none.", allowed="at least 0"),
-    Option("augment.randaugment_magnitude", 0, "m of Table 4, the strength of the operations."),
+    Option("augment.randaugment_magnitude", 0, "m of Table 4, the strength of the operations.", only=RANDAUGMENT),
+    Option("augment.randaugment_solarize", "wrapped", "Its threshold, 256 m / 10: `wrapped` around in uint8, as in the authors' "
+           "code (all is inverted at m = 10 and 20), or `clipped` (no effect from 10 on, as in timm).",
+           choices=("wrapped", "clipped"), only=RANDAUGMENT, before="clipped"),
+    Option("augment.randaugment_lengths", "shares", "Translation and Cutout: `shares` of the side, 100/224 and 40/224 at m = 10, "
+           "or as many `pixels` at any size, as in the authors' code.",
+           choices=("shares", "pixels"), only=RANDAUGMENT, before="pixels"),
     Option("augment.mixup", 0.0, "p of Beta(p, p). 0: none.", allowed="at least 0"),
     Option("loss.kind", "sigmoid", "Cross-entropy: sigmoid, summed over classes, or softmax.", choices=("sigmoid", "softmax")),
     Option("loss.label_smoothing", 0.0, "Share of a target that is spread over all classes.",
@@ -257,8 +266,50 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 def may_change_on_resume(name: str) -> bool:
     """Return whether a run may be resumed with another value of the option with this path (see `flatten`)."""
+    row = _row_of(name)
+    return row is not None and row.resumable
+
+
+def has_effect(option: Option, values: Mapping[str, Any]) -> bool:
+    """Return whether an option changes anything beside these other options, which are given by their paths."""
+    if not option.only:
+        return True
+    other, *having = option.only
+    return values[other] > 0 if having == [ABOVE_0] else values[other] in having
+
+
+def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
+    """Return the config of a run from its config.json. Options that came later have what the run did before them."""
+    config = ConfigDict(content)
+    for option in OPTIONS:
+        *parents, name = option.name.split(".")
+        part = functools.reduce(lambda part, parent: part.get(parent, ConfigDict()), parents, config)
+        if option.before is not None and name not in part:
+            part[name] = option.before
+    return config
+
+
+def differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Return {path: (value then, value now)} of the options that make two runs compute something different.
+
+    An option that one of them lacks is None there. One without effect in either does not count.
+    """
+    old, new = flatten(then), flatten(now)
+
+    def matters(name: str) -> bool:
+        row = _row_of(name)
+        if row is None or not row.only:
+            return row is None or not row.resumable
+        return not row.resumable and any(has_effect(row, values) for values in (old, new) if row.only[0] in values)
+
+    changed = {name: (old.get(name), new.get(name)) for name in sorted(old | new) if old.get(name) != new.get(name)}
+    return {name: values for name, values in changed.items() if matters(name)}
+
+
+def _row_of(name: str) -> Option | None:
+    """Return the row of the option that has, or within which lies, the value with this path."""
     path = re.sub(r"\bparts\.[^.]+\.", "", name)  # a mixture's part has the options of the mixture
-    return any(option.resumable and f"{path}.".startswith(f"{option.name}.") for option in OPTIONS)
+    return next((option for option in OPTIONS if f"{path}.".startswith(f"{option.name}.")), None)
 
 
 def _section(options: Sequence[Option], **changes: Any) -> ConfigDict:

@@ -11,18 +11,20 @@ WORKDIR/checkpoints/       see checkpoints/manager.py
 import importlib.metadata
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from mixer_jax.config import flatten, may_change_on_resume
+from mixer_jax.config import differences, recorded_config
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.storage import read_json, write_json, write_whole
@@ -56,11 +58,11 @@ class Workdir:
         file = self.path / "config.json"
         if not file.exists():
             return
-        old, new = flatten(ConfigDict(read_json(file))), flatten(ConfigDict(json.loads(config.to_json())))
-        changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
-        changed = [name for name in changed if not may_change_on_resume(name)]
+        changed = differences(recorded_config(read_json(file)), ConfigDict(json.loads(config.to_json())))
         if changed:
-            lines = "".join(f"\n  {name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in changed)
+            lines = "".join(
+                f"\n  {name}: {then!r} there, {now!r} now{_flag(name, then)}" for name, (then, now) in changed.items()
+            )
             raise UserError(f"{self.path} holds a run with another config. Choose another --workdir, or undo:{lines}")
 
     def record_start(self, config: ConfigDict, facts: dict) -> None:
@@ -179,6 +181,11 @@ def read_metrics(workdir: Path) -> list[dict]:
 def read_results(workdir: Path) -> dict:
     """results.json, or {} before the first evaluation."""
     return read_json(Path(workdir) / "results.json")
+
+
+def _flag(name: str, value: Any) -> str:
+    """Return what to type for an option to have this value; nothing for a value that a flag cannot give."""
+    return f": {shlex.quote(f'--config.{name}={value}')}" if isinstance(value, str | int | float) else ""
 
 
 def _git_commit() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option
+from mixer_jax.config import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
 from mixer_jax.errors import UserError
 
 ALLOWED: dict[str, Callable[[Any], bool]] = {
@@ -60,9 +60,9 @@ def _check_rows(options: Sequence[Option], config: ConfigDict, prefix: str = "")
             _require(ALLOWED[option.allowed](value), field, value, option.allowed)
         if option.unit == LENGTH:
             _check_length(field, value)
-        if option.only and value != option.default:
-            other, *having = option.only
-            _require(config[other] in having, field, value, f"{option.default!r} with {other}={config[other]}")
+        if value != option.default and not has_effect(option, config):
+            other, *_ = option.only
+            _require(False, field, value, f"{option.default!r} with {other}={config[other]}")
 
 
 def _check_length(field: str, length: ConfigDict) -> None:

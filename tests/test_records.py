@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from tiny_config import get_config
 
-from mixer_jax.config import RENAMED, current_name, dataset, fewshot
+from mixer_jax.config import OPTIONS, RENAMED, current_name, dataset, fewshot
 from mixer_jax.errors import UserError
 from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results
 
@@ -114,6 +114,44 @@ def test_a_run_whose_config_has_an_old_name_of_an_option_is_the_same_run(workdir
         workdir.refuse_other_run(changed(seed=7))
     assert old not in str(refusal.value)
     assert capsys.readouterr().err == f"The option {old} is now called {new}.\n"
+
+
+NEW = [row for row in OPTIONS if row.before is not None]
+
+
+def forget(workdir: Workdir, path: str) -> None:
+    """Make the folder's run one that was started before this option existed."""
+    content = json.loads((workdir.path / "config.json").read_text())
+    *parents, name = path.split(".")
+    part = content
+    for parent in parents:
+        part = part[parent]
+    del part[name]
+    (workdir.path / "config.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("row", NEW, ids=lambda row: row.name)
+def test_a_run_from_before_an_option_goes_on_unless_the_option_changes_what_it_did_and_then_is_told_what_to_type(workdir, row):
+    assert row.only, "an option that always has an effect would stop every older run"
+    other, *_ = row.only
+    workdir.record_start(get_config(), {})
+    forget(workdir, row.name)
+    workdir.refuse_other_run(get_config())  # where the option has no effect
+
+    used = {other.replace(".", "__"): 2}
+    workdir.record_start(changed(**used), {})
+    forget(workdir, row.name)
+    with pytest.raises(UserError) as refusal:
+        workdir.refuse_other_run(changed(**used))
+    expected = f"{row.name}: {row.before!r} there, {row.default!r} now: --config.{row.name}={row.before}"
+    assert str(refusal.value).splitlines()[1].strip() == expected
+    assert len(str(refusal.value).splitlines()) == 2
+    workdir.refuse_other_run(changed(**used | {row.name.replace(".", "__"): row.before}))
+
+
+def test_an_option_without_effect_is_no_difference(workdir):
+    workdir.record_start(changed(augment__randaugment_magnitude=15), {})
+    workdir.refuse_other_run(get_config())
 
 
 @pytest.mark.parametrize("file", ["config.json", "run.json", "results.json"])

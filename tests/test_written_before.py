@@ -18,11 +18,12 @@ import train
 from mixer_jax.app import DONE
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import load_weights
-from mixer_jax.config import RENAMED, dataset, default_config, flatten
+from mixer_jax.config import OPTIONS, RENAMED, dataset, default_config, flatten
 from mixer_jax.data.sources.manifest import Manifest, split_folders
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.records import read_metrics, read_results
 from mixer_jax.report.runs import config_differences, last_step, points, read_run
+from mixer_jax.report.samples import training_images
 from mixer_jax.validation import validate
 
 WRITTEN = Path(__file__).parent / "written_at_094b98b"
@@ -73,7 +74,8 @@ def test_a_runs_config_has_the_names_of_its_day(written):
     text = (written / "run/config.json").read_text()
     assert all(f'"{old}"' in text for old in RENAMED)
     then, now = (flatten(ConfigDict(json.loads(text))), flatten(read_config(written / "run/config.json")))
-    assert then == {name: list(value) if isinstance(value, tuple) else value for name, value in now.items()}
+    since = {row.name: row.default for row in OPTIONS if row.before is not None}
+    assert then | since == {name: list(value) if isinstance(value, tuple) else value for name, value in now.items()}
 
 
 @pytest.mark.parametrize("file", ["run", "run/checkpoints/8", "weights.npz", "weights.safetensors"])
@@ -100,3 +102,4 @@ def test_its_records_are_reported(written):
     assert [step for step, _ in points(run, "loss")] == [2, 4, 6, 8]
     assert run.starts[-1]["git_commit"].startswith("094b98b")
     assert config_differences(run, run) == []
+    assert [picture.image.shape for picture in training_images(run, 2)] == [(8, 8, 3)] * 2

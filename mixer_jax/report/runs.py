@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import flatten
+from mixer_jax.config import flatten, recorded_config
 from mixer_jax.errors import UserError
 from mixer_jax.records import read_metrics, read_results
 from mixer_jax.storage import read_json
@@ -40,7 +40,7 @@ def read_run(workdir: Path, label: str = "") -> Run:
     workdir = Path(workdir).expanduser().absolute()
     if not (workdir / "config.json").exists():
         raise UserError(f"{workdir} holds no run: it has no config.json. Name the folder that was a run's --workdir.")
-    config = ConfigDict(read_json(workdir / "config.json"))
+    config = recorded_config(read_json(workdir / "config.json"))
     starts = read_json(workdir / "run.json").get("starts", [])
     return Run(workdir, label or workdir.name, config, starts, read_metrics(workdir), read_results(workdir))
 

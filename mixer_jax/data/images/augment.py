@@ -5,6 +5,7 @@ A transform is a function (image uint8 [h, w, 3] or, in training, PartialJpeg; g
 (randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
 """
 
+import functools
 from collections.abc import Callable
 
 import cv2
@@ -30,13 +31,19 @@ def train_transform(config: ConfigDict, image_size: int, host_transform: HostTra
     image is flipped. Raises UserError for a size that does not fit.
     """
     crop = CROPS[config.crop](config, image_size)
-    layers, magnitude = config.randaugment_layers, config.randaugment_magnitude
+    randaugment_of_run = functools.partial(
+        randaugment,
+        layers=config.randaugment_layers,
+        magnitude=config.randaugment_magnitude,
+        solarize=config.randaugment_solarize,
+        lengths=config.randaugment_lengths,
+    )
 
     def transform(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = crop(image, rng)
         if config.flip and rng.random() < 0.5:
             image = cv2.flip(image, 1)
-        return host_transform(randaugment(image, rng, layers, magnitude))
+        return host_transform(randaugment_of_run(image, rng))
 
     return transform
 

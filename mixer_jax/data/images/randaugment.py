@@ -6,14 +6,20 @@ also beyond m = 10; what is drawn is always applied; a fair coin decides signs; 
 pixel that moves is not mixed with its neighbours. uint8 [h, w, 3] stays so, and no operation writes into its input.
 
 Two differences from that code. Its operations are called equivalents of Pillow's; where it rounds otherwise, Pillow is followed:
-luminance, its mean (Contrast) and the smoothed image (Sharpness) are rounded to the nearest level. And its Solarize compares with
-256 m / 10 as uint8, which overflows (big_vision issue 110): at m = 15 it acts as at 128, at 10 and 20 it inverts everything.
-Here the number means what it says: from m = 10 on no pixel reaches it, and Solarize changes nothing, as in timm.
+luminance, its mean (Contrast) and the smoothed image (Sharpness) are rounded to the nearest level. And its lengths (translation,
+Cutout) are pixels whatever the image's size, 100 and 40 at m = 10: at 32 pixels they leave nothing of an image. The paper trains
+at 224 pixels. Here a length is its share of 224 pixels of the image's side, or with lengths="pixels" as in that code.
+
+Solarize inverts levels from 256 m / 10 up. The authors' code compares with that number as uint8, which wraps around (big_vision
+issue 110): at m = 15 it acts as 128, at 10 and 20 as 0, so that all is inverted. The released weights and the 76.3 % that the
+authors state come from that code, so this is the default here, solarize="wrapped". With "clipped" no pixel reaches the number
+from m = 10 on, and Solarize changes nothing, as in timm.
 """
 
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,11 +29,30 @@ LEVELS = np.arange(256)
 LUMINANCE = np.float32([[19595 / 65536, 38470 / 65536, 7471 / 65536, 0.5]])  # ITU-R 601 and a half: Pillow's, exact in float32
 
 
-def randaugment(image: np.ndarray, rng: np.random.Generator, layers: int, magnitude: float) -> np.ndarray:
-    """Applies `layers` operations one after the other, each any of the sixteen with equal chance: uint8 [h, w, 3] -> the same."""
+LENGTHS_SIDE = 224  # pixels: the paper's images, of which the lengths below are shares
+
+
+class Strength(NamedTuple):
+    """How strong the operations are, and what the options make of that."""
+
+    magnitude: float  # m of Table 4
+    scale: float  # of lengths in pixels
+    wraps: bool  # whether Solarize's threshold wraps around in uint8
+
+
+def randaugment(
+    image: np.ndarray, rng: np.random.Generator, layers: int, magnitude: float, *, solarize: str, lengths: str
+) -> np.ndarray:
+    """Apply `layers` operations one after the other, each any of the sixteen with equal chance: uint8 [h, w, 3] -> the same.
+
+    `solarize` and `lengths` are config.augment's randaugment_solarize and randaugment_lengths. Training images are square; of
+    another, lengths are shares of the shorter side.
+    """
+    scale = min(image.shape[:2]) / LENGTHS_SIDE if lengths == "shares" else 1.0
+    strength = Strength(magnitude, scale, solarize == "wrapped")
     for drawn in rng.integers(len(OPERATIONS), size=layers):
         operation, arguments = ROWS[drawn]
-        image = operation(image, *arguments(magnitude, rng))
+        image = operation(image, *arguments(strength, rng))
     return image
 
 
@@ -196,29 +221,45 @@ def _source_pixels(height: int, width: int, to_x: tuple[float, ...], to_y: tuple
     )
 
 
-# What an operation is called with at magnitude m: (m, generator) -> arguments after the image.
+# What an operation is called with: (strength, generator) -> arguments after the image.
 
-Arguments = Callable[[float, np.random.Generator], tuple]
+Arguments = Callable[[Strength, np.random.Generator], tuple]
 
 
-def _none(magnitude: float, rng: np.random.Generator) -> tuple:
+def _none(strength: Strength, rng: np.random.Generator) -> tuple:
     return ()
 
 
 def _whole(at_10: float) -> Arguments:
-    return lambda magnitude, rng: (int(magnitude / 10 * at_10),)
+    return lambda strength, rng: (int(strength.magnitude / 10 * at_10),)
+
+
+def _threshold(at_10: float) -> Arguments:
+    def arguments(strength: Strength, rng: np.random.Generator) -> tuple:
+        threshold = int(strength.magnitude / 10 * at_10)
+        return (threshold % 256 if strength.wraps else threshold,)
+
+    return arguments
 
 
 def _signed(at_10: float) -> Arguments:
-    return lambda magnitude, rng: (magnitude / 10 * at_10 * (1 if rng.random() < 0.5 else -1),)
+    return lambda strength, rng: (strength.magnitude / 10 * at_10 * _sign(rng),)
 
 
-def _factor(magnitude: float, rng: np.random.Generator) -> tuple:
-    return (magnitude / 10 * 1.8 + 0.1,)
+def _signed_length(at_10: float) -> Arguments:
+    return lambda strength, rng: (strength.magnitude / 10 * at_10 * strength.scale * _sign(rng),)
 
 
-def _whole_and_place(at_10: float) -> Arguments:
-    return lambda magnitude, rng: (int(magnitude / 10 * at_10), *rng.random(2))
+def _sign(rng: np.random.Generator) -> int:
+    return 1 if rng.random() < 0.5 else -1
+
+
+def _factor(strength: Strength, rng: np.random.Generator) -> tuple:
+    return (strength.magnitude / 10 * 1.8 + 0.1,)
+
+
+def _whole_length_and_center(at_10: float) -> Arguments:
+    return lambda strength, rng: (int(strength.magnitude / 10 * at_10 * strength.scale), *rng.random(2))
 
 
 # distort_image_with_randaugment of big_vision's pp/archive/autoaugment.py: operations in its order, with the values at m = 10.
@@ -228,16 +269,16 @@ OPERATIONS: dict[str, tuple[Callable[..., np.ndarray], Arguments]] = {
     "Invert": (invert, _none),
     "Rotate": (rotate, _signed(30)),  # degrees
     "Posterize": (posterize, _whole(4)),  # bits kept: fewer at a lower magnitude
-    "Solarize": (solarize, _whole(256)),  # level
+    "Solarize": (solarize, _threshold(256)),  # level
     "Color": (color, _factor),  # 1.9
     "Contrast": (contrast, _factor),
     "Brightness": (brightness, _factor),
     "Sharpness": (sharpness, _factor),
     "ShearX": (shear_x, _signed(0.3)),  # pixels a pixel
     "ShearY": (shear_y, _signed(0.3)),
-    "TranslateX": (translate_x, _signed(100)),  # pixels, whatever the image's size
-    "TranslateY": (translate_y, _signed(100)),
-    "Cutout": (cutout, _whole_and_place(40)),  # pixels, half a side
+    "TranslateX": (translate_x, _signed_length(100)),  # pixels at 224
+    "TranslateY": (translate_y, _signed_length(100)),
+    "Cutout": (cutout, _whole_length_and_center(40)),  # pixels at 224, half a side
     "SolarizeAdd": (solarize_add, _whole(110)),  # levels
 }
 ROWS = tuple(OPERATIONS.values())

@@ -122,14 +122,18 @@ def test_without_crop_and_flip_training_sees_the_resized_image():
 
 
 @pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize(("solarize", "lengths"), [("wrapped", "shares"), ("clipped", "pixels")])
 @pytest.mark.parametrize("crop", ["inception", "random", "resize"])
-def test_training_crops_then_flips_then_applies_randaugment(crop: str, flip: bool):
+def test_training_crops_then_flips_then_applies_randaugment(crop: str, solarize: str, lengths: str, flip: bool):
     image, size = coordinates(90, 120), 48
     plain = train_transform(augment_config(crop=crop, flip=flip), size)
-    whole = train_transform(augment_config(crop=crop, flip=flip, randaugment_layers=2, randaugment_magnitude=15), size)
+    options = {"randaugment_solarize": solarize, "randaugment_lengths": lengths}
+    whole = train_transform(augment_config(crop=crop, flip=flip, randaugment_layers=2, randaugment_magnitude=15, **options), size)
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        expected = randaugment(plain(image, rng), rng, 2, 15)  # goes on with the generator where crop and flip have left it
+        expected = randaugment(
+            plain(image, rng), rng, 2, 15, solarize=solarize, lengths=lengths
+        )  # goes on with the generator where crop and flip have left it
         np.testing.assert_array_equal(whole(image, np.random.default_rng(seed)), expected)
 
 

@@ -9,10 +9,15 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
-from mixer_jax.data.images.randaugment import OPERATIONS, randaugment
+from mixer_jax.config import default_config
+from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.images.randaugment import OPERATIONS, Strength, randaugment
+from mixer_jax.data.sources.digits import DigitsSource
 
 MAGNITUDES = (0, 1, 2, 5, 8, 10, 15, 20)  # Table 4 has 10, 15 and 20
 PHOTOGRAPHS = tuple(cv2.resize(image, (192, 160), interpolation=cv2.INTER_AREA) for image in load_sample_images().images)
+PILLOWS = Strength(0, scale=1.0, wraps=False)
+OPTIONS = {"solarize": "wrapped", "lengths": "shares"}
 
 
 class Recorder(np.random.Generator):
@@ -102,11 +107,13 @@ TWO_LEVELS = np.where(np.arange(600).reshape(20, 30, 1) % 7 > 2, np.uint8([3, 77
 NOISE = np.random.default_rng(0).integers(0, 256, (31, 33, 3), np.uint8)
 
 
-def run(name: str, image: np.ndarray, magnitude: float, seed: int) -> tuple[np.ndarray, list[float]]:
-    """What the operation makes of the image, and what it drew."""
+def run(
+    name: str, image: np.ndarray, magnitude: float, seed: int, strength: Strength = PILLOWS
+) -> tuple[np.ndarray, list[float]]:
+    """What the operation makes of the image, and what it drew; lengths are those at 224 pixels, and Solarize is Pillow's."""
     operation, arguments = OPERATIONS[name]
     rng = Recorder(seed)
-    return operation(image, *arguments(magnitude, rng)), rng.drawn
+    return operation(image, *arguments(strength._replace(magnitude=magnitude), rng)), rng.drawn
 
 
 def test_they_are_the_sixteen_of_the_authors_code():
@@ -156,9 +163,61 @@ def test_pixels_move_as_pillow_moves_them_but_where_its_fixed_point_may_take_the
             assert certain.mean() > 0.89
 
 
-def test_solarize_has_an_effect_below_magnitude_10_alone():
-    for magnitude in MAGNITUDES:
-        assert np.array_equal(run("Solarize", NOISE, magnitude, 0)[0], NOISE) == (magnitude >= 10)
+@pytest.mark.parametrize(("magnitude", "threshold"), [(0, 0), (1, 25), (5, 128), (8, 204), (10, 0), (15, 128), (20, 0)])
+def test_solarizes_threshold_wraps_around_in_uint8_as_in_the_authors_code_or_is_clipped(magnitude: float, threshold: int):
+    wrapped, _ = run("Solarize", NOISE, magnitude, 0, PILLOWS._replace(wraps=True))
+    np.testing.assert_array_equal(wrapped, np.where(threshold <= NOISE, 255 - NOISE, NOISE))
+    clipped, _ = run("Solarize", NOISE, magnitude, 0)
+    np.testing.assert_array_equal(clipped, wrapped if magnitude < 10 else NOISE)
+
+
+class Middle(np.random.Generator):
+    """A generator whose numbers in [0, 1) are all one half."""
+
+    def random(self, *arguments):
+        return np.full(arguments, 0.5) if arguments else 0.5
+
+
+def length_of(name: str, size: int, magnitude: float, lengths: str, monkeypatch) -> int:
+    """How many columns (for TranslateY, rows) of an image become grey by an operation."""
+    monkeypatch.setattr("mixer_jax.data.images.randaugment.ROWS", (OPERATIONS[name],) * len(OPERATIONS))
+    seen = randaugment(
+        np.zeros((size, size, 3), np.uint8), Middle(np.random.PCG64(0)), 1, magnitude, solarize="wrapped", lengths=lengths
+    )
+    return int((seen[..., 0] == 128).any(axis=1 if name == "TranslateY" else 0).sum())
+
+
+@pytest.mark.parametrize("magnitude", [2, 10, 15, 20])
+@pytest.mark.parametrize(("name", "at_10"), [("TranslateX", 100), ("TranslateY", 100), ("Cutout", 80)])
+def test_a_length_is_the_share_of_the_side_that_it_is_at_224_pixels_or_as_many_pixels(name, at_10, magnitude, monkeypatch):
+    pixels = at_10 * magnitude // 10
+    for size in (20, 32, 64, 112, 224, 448):
+        share = length_of(name, size, magnitude, "shares", monkeypatch)
+        assert share == pytest.approx(pixels * size / 224, abs=2 if size != 224 else 0)
+        assert length_of(name, size, magnitude, "pixels", monkeypatch) == min(pixels, size)
+
+
+@pytest.mark.parametrize("solarize", ["wrapped", "clipped"])
+@pytest.mark.parametrize("layers_and_magnitude", [(2, 10), (2, 15), (2, 20)])
+def test_at_224_pixels_lengths_as_shares_change_nothing(layers_and_magnitude: tuple[int, int], solarize: str):
+    image = cv2.resize(PHOTOGRAPHS[0], (224, 224))
+    for seed in range(60):
+        seen, expected = (
+            randaugment(image, np.random.default_rng(seed), *layers_and_magnitude, solarize=solarize, lengths=lengths)
+            for lengths in ("shares", "pixels")
+        )
+        np.testing.assert_array_equal(seen, expected)
+
+
+@pytest.mark.parametrize(("lengths", "least", "most"), [("shares", 0, 0.02), ("pixels", 0.3, 0.4)])
+@pytest.mark.parametrize("magnitude", [10, 15])
+def test_hardly_any_small_image_becomes_one_flat_color(magnitude: int, lengths: str, least: float, most: float):
+    """Real digits of 32 x 32 pixels, with the recipes' two layers. In pixels, a third do."""
+    augment, source = default_config().augment, DigitsSource("train")
+    augment.update(crop="resize", flip=False, randaugment_layers=2, randaugment_magnitude=magnitude, randaugment_lengths=lengths)
+    transform = train_transform(augment, 32)
+    seen = [transform(source[i].image, np.random.default_rng(i)) for i in range(1000)]
+    assert least <= np.mean([image.min() == image.max() for image in seen]) <= most
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -184,7 +243,7 @@ def test_a_part_of_a_larger_image_is_treated_as_an_image(name: str):
 def test_both_directions_are_equally_likely(name: str):
     _, arguments = OPERATIONS[name]
     rng = np.random.default_rng(0)
-    strengths = [arguments(15, rng)[0] for _ in range(2000)]
+    strengths = [arguments(PILLOWS._replace(magnitude=15), rng)[0] for _ in range(2000)]
     assert len(set(strengths)) == 2 and sum(strengths) == pytest.approx(0, abs=0.05 * sum(map(abs, strengths)))
 
 
@@ -194,7 +253,7 @@ def test_the_cut_out_square_is_centred_anywhere_with_equal_chance():
     rng = np.random.default_rng(0)
     for _ in range(4800):
         _, arguments = OPERATIONS["Cutout"]
-        half, y, x = arguments(0.25, rng)
+        half, y, x = arguments(PILLOWS._replace(magnitude=0.25), rng)
         seen = OPERATIONS["Cutout"][0](image, half, y, x)
         row, column = np.argwhere(seen[..., 0] == 128).max(axis=0)  # half is 1: two pixels, the centre the later one
         centres[row, column] += 1
@@ -206,12 +265,12 @@ def test_each_operation_is_drawn_with_equal_chance_in_each_layer(monkeypatch):
     calls: list[str] = []
 
     def recorded(name: str) -> tuple[Callable, Callable]:
-        return lambda image: calls.append(name) or image, lambda magnitude, rng: ()
+        return lambda image: calls.append(name) or image, lambda strength, rng: ()
 
     monkeypatch.setattr("mixer_jax.data.images.randaugment.ROWS", tuple(recorded(name) for name in OPERATIONS))
     rng = np.random.default_rng(0)
     for _ in range(8000):
-        randaugment(NOISE, rng, 2, 15)
+        randaugment(NOISE, rng, 2, 15, **OPTIONS)
     for layer in (calls[::2], calls[1::2]):
         counts = np.array([layer.count(name) for name in OPERATIONS])
         assert counts.sum() == 8000 and ((counts - 500) ** 2 / 500).sum() < 30.6  # chi-square, 15 degrees of freedom: 1 %
@@ -222,17 +281,17 @@ def test_each_operation_is_drawn_with_equal_chance_in_each_layer(monkeypatch):
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_result_is_that_many_operations_one_after_the_other_and_depends_on_the_generator_alone(layers: int):
     rng, again = np.random.default_rng(5), np.random.default_rng(5)
-    results = [randaugment(PHOTOGRAPHS[0], rng, layers, 15) for _ in range(30)]
+    results = [randaugment(PHOTOGRAPHS[0], rng, layers, 15, **OPTIONS) for _ in range(30)]
     expected = []
     for _ in range(30):
         image = PHOTOGRAPHS[0]
         for drawn in again.integers(16, size=layers):
             operation, arguments = list(OPERATIONS.values())[drawn]
-            image = operation(image, *arguments(15, again))
+            image = operation(image, *arguments(Strength(15, 160 / 224, wraps=True), again))
         expected.append(image)
     np.testing.assert_array_equal(results, expected)
     assert len({result.tobytes() for result in results}) > 10
 
 
 def test_no_layers_leave_the_image_as_it_is():
-    assert randaugment(NOISE, np.random.default_rng(0), 0, 15) is NOISE
+    assert randaugment(NOISE, np.random.default_rng(0), 0, 15, **OPTIONS) is NOISE
