@@ -30,11 +30,11 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     validate(config)
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")
-    examples = open_examples(config, host_transform(config.model))
     model = make_model(config.model, config.num_classes)
     shapes = jax.eval_shape(lambda: init_params(model, config.image_size, config.seed))
     weights = load_weights(checkpoint)
     arrays = fit(weights, shapes)
+    examples = open_examples(config, weights.class_names, checkpoint, host_transform(config.model))
 
     mesh = parallel.make_mesh(config.parallel.fsdp)
     run = records.Workdir(workdir, writer=parallel.is_writer())

@@ -8,6 +8,7 @@
 """
 
 import functools
+import itertools
 
 from absl.flags import FlagValues
 from clu import parameter_overview
@@ -17,6 +18,7 @@ from mixer_jax import app, parallel, records
 from mixer_jax.accelerators import peak_flops_per_sec
 from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import init_from
+from mixer_jax.classes import Names, from_json, to_json
 from mixer_jax.config import steps_of
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
@@ -51,7 +53,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
     on_host = host_transform(config.model)
     transform = train_transform(config.augment, config.image_size, on_host)
-    examples = open_examples(config, on_host)
+    examples = open_examples(config, source.class_names, "The training data", on_host)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))
     milestones = loop.Milestones(
         total=steps(config.total),
@@ -74,13 +76,13 @@ def train(config: ConfigDict, workdir: str) -> int:
     substituted = 0
     if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1
         items, meta = restored
-        check_same_data(meta["data"], data)
+        check_same_data(meta, data, source.class_names)
         substituted = meta["data"]["substituted"]
         state = from_items(items)
     else:
         params = program.init_params(mesh)  # 3
         if config.init_from:  # 2: takes the place of what the file has
-            params, listing = init_from(config.init_from, params, config.init_head, config.init_classes)
+            params, listing = init_from(config.init_from, params, config.init_head, config.init_classes, source.class_names)
             print_listing(config.init_from, listing)
         state = program.init_state(mesh, params)
     first_step = int(state.step)
@@ -113,7 +115,8 @@ def train(config: ConfigDict, workdir: str) -> int:
 
     def save(step: int, state: TrainState) -> None:
         progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
-        checkpoints.save(step, to_items(state), {"step": step, "data": data | progress})
+        meta = {"step": step, "data": data | progress, "class_names": to_json(source.class_names)}
+        checkpoints.save(step, to_items(state), meta)
 
     def evaluate(step: int, state: TrainState, names: list[str]) -> None:
         params = parallel.gather_for_evaluation(state.eval_params, mesh)
@@ -147,9 +150,13 @@ def train(config: ConfigDict, workdir: str) -> int:
     return app.DONE
 
 
-def check_same_data(then: dict, now: dict) -> None:
+def check_same_data(meta: dict, now: dict, class_names: Names) -> None:
     """Raise UserError when the data are not those that the run has read so far: its position in them would mean nothing."""
+    then = meta["data"]
     changed = [f"{name}: {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
+    if "class_names" in meta and (names := from_json(meta["class_names"])) != class_names:  # runs before 2026-12 have none
+        number = next(i for i, pair in enumerate(itertools.zip_longest(names, class_names)) if pair[0] != pair[1])
+        changed.append(f"class {number}: {names[number : number + 1]} then, {class_names[number : number + 1]} now")
     if changed:
         raise UserError(f"The training data have changed since the run's last checkpoint ({'; '.join(changed)}).")
 

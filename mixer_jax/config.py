@@ -144,7 +144,7 @@ OPTIONS = (
     Option("init_from", "", "A run's directory, one of its checkpoints/STEP, or a .npz or .safetensors file. Empty: none."),
     Option("init_head", "new", "With init_from: a `new` head of zeros, `restore` the old one, or a `subset` of its classes.",
            choices=("new", "restore", "subset")),
-    Option("init_classes", "", "With init_head=subset: a text file; each line is a class's number in the old head."),
+    Option("init_classes", "", "With init_head=subset: a file with a class's number in the old head a line. Empty: by name."),
     *MODEL,
     *(dataclasses.replace(option, name=f"data.{option.name}") for option in DATASET),
     Option("loader.workers", 16, "Decoders on each host.", allowed="at least 1", resumable=True),

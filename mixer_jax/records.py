@@ -27,7 +27,7 @@ from tqdm import tqdm
 from mixer_jax.config import differences, recorded_config
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
-from mixer_jax.storage import read_json, write_json, write_whole
+from mixer_jax.storage import json_text, read_json, write_json, write_whole
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 
@@ -97,14 +97,14 @@ class MetricWriter:
         self._file = workdir / "metrics.jsonl"
         kept = [row for row in read_metrics(workdir) if row["step"] <= from_step]
         with write_whole(self._file) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            temporary.write_text("".join(json_text(row) + "\n" for row in kept))
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step + 1)
 
     def write(self, step: int, values: dict[str, float | None]) -> None:
         if not self._writer:
             return
         with open(self._file, "a") as file:
-            file.write(json.dumps({"step": step} | values) + "\n")
+            file.write(json_text({"step": step} | values) + "\n")
         for name, value in values.items():
             if value is not None:
                 self._tensorboard.add_scalar(name, value, step)

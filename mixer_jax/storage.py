@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mixer_jax.errors import UserError
 
@@ -38,7 +40,20 @@ def read_json(file: Path) -> dict:
 def write_json(file: Path, content: dict, folder: Path | None = None) -> None:
     """Write `content` as `write_whole` does."""
     with write_whole(file, folder) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json_text(content, indent=2) + "\n")
+
+
+def json_text(content: Any, **options: Any) -> str:
+    """Return `content` as JSON (`options`: of json.dumps). A number that is not finite, which JSON cannot hold, is null."""
+    return json.dumps(_without_nan(content), allow_nan=False, **options)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def cache_folder(name: str) -> Path:

@@ -1,7 +1,8 @@
 """Figures as text for people: tables whose columns line up, and nested names with their values."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
+
+from mixer_jax.storage import json_text
 
 
 def format_table(rows: Sequence[Sequence[object]], align: str = "<>") -> str:
@@ -34,4 +35,4 @@ def _figure_rows(figures: dict, indent: str = "") -> Iterator[tuple[object, ...]
 
 def print_figures(figures: dict, as_json: bool, format_text: Callable[[dict], str] = format_figures) -> None:
     """Print the figures as one line of JSON for programs, or as text for people."""
-    print(json.dumps(figures) if as_json else format_text(figures), flush=True)
+    print(json_text(figures) if as_json else format_text(figures), flush=True)

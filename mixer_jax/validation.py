@@ -38,8 +38,8 @@ def validate(config: ConfigDict) -> None:
     _require(config.batch_size % config.accumulation_steps == 0, "accumulation_steps", config.accumulation_steps, divisor)
     weights = f"a run's folder or a file of weights, because init_head={config.init_head}"
     _require(config.init_head == "new" or bool(config.init_from), "init_from", config.init_from, weights)
-    classes = "a file of class numbers with init_head=subset, and empty otherwise"
-    _require((config.init_head == "subset") == bool(config.init_classes), "init_classes", config.init_classes, classes)
+    if config.init_head != "subset":
+        _require(not config.init_classes, "init_classes", config.init_classes, "empty without init_head=subset")
     _check_augment(config.augment, config.image_size)
     _check_patterns(config.optimizer)
     for name, evaluator in config.evals.items():

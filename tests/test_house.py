@@ -9,7 +9,7 @@ from conftest import ROOT
 # A room may import from lower layers only; rooms of one layer do not know each other.
 LAYERS = [
     {"errors"},
-    {"config", "storage"},
+    {"config", "storage", "classes"},
     {"lease", "validation"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},

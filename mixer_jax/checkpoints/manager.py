@@ -1,10 +1,13 @@
 """A run's checkpoints: saved in the background, verified when read, the newest sound one first.
 
 WORKDIR/checkpoints/STEP is an Orbax checkpoint of one item a tree ("params", "ema", "optimizer") and a JSON item "meta" that
-names every array with dtype, shape and checksum. Orbax makes a step appear whole or not at all, also when killed. Added here:
-checksums, falling back past a damaged step, and refusing a checkpoint that does not fit, with everything that differs.
+names every array with dtype, shape and checksum, and the classes, and has a checksum of its own. Orbax makes a step appear whole
+or not at all, also when killed. Added here: checksums, falling back past a damaged step, and refusing a checkpoint that does not
+fit, with everything that differs.
 """
 
+import hashlib
+import json
 import re
 import time
 
@@ -18,7 +21,7 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.errors import UserError
-from mixer_jax.storage import read_json
+from mixer_jax.storage import json_text, read_json
 
 CHECKPOINTS = "checkpoints"
 
@@ -40,7 +43,7 @@ class Checkpoints:
             return
         meta = meta | {"arrays": _array_metadata(items)}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        if not self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **args)):
+        if not self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(_seal(meta)), **args)):
             raise RuntimeError(f"Orbax declined to save step {step}: its latest step is {self._manager.latest_step()}.")
 
     def finish(self) -> None:
@@ -149,9 +152,24 @@ def _array_metadata(items: dict) -> dict:
 
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict:
     try:
-        return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        return _unseal(manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
     except Exception as error:  # Orbax and TensorStore raise many kinds for files that are missing or cut short
         raise DamagedError(f"its description cannot be read: {_first_line(error)}") from error
+
+
+def _seal(meta: dict) -> dict:
+    """Return what is stored for a description: its text, and the text's SHA-256."""
+    text = json_text(meta)
+    return {"content": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _unseal(stored: dict) -> dict:
+    """Return what `_seal` sealed. Raises ValueError when a byte has changed."""
+    if "arrays" in stored:  # before December 2026 the description was stored without a seal
+        return stored
+    if hashlib.sha256(stored["content"].encode()).hexdigest() != stored["sha256"]:
+        raise ValueError("its bytes have changed since they were saved")
+    return json.loads(stored["content"])
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> tuple[dict, dict]:

@@ -7,10 +7,9 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import Weights, file_metadata, load_weights
+from mixer_jax.classes import describe, has_names
 from mixer_jax.errors import UserError
 
 
@@ -62,13 +61,11 @@ def verify(path: str, sha256: str = "") -> str:
         raise UserError(f"{path} has SHA-256 {found}, and not {sha256.lower()}: it is another file, or damaged.")
     weights = load_weights(path)
     model = weights.model  # refuses what does not fit
-    for name, x in weights.arrays.items():
-        if not np.all(np.isfinite(x)):
-            raise UserError(f"{path}: {name} holds {np.sum(~np.isfinite(x))} values that are not finite.")
     parameters = sum(x.size for x in weights.arrays.values())
     lines = [
         f"{path}: {model}",
         f"  format         {weights.format}; {len(weights.arrays)} arrays, {parameters:,} parameters",
+        f"  classes        {_classes(weights)}",
         f"  preprocessing  {file_metadata(weights)['preprocessing']}",
         f"  params SHA-256 {params_sha256(weights.arrays)}"
         + (", as its metadata says" if "params_sha256" in weights.metadata else ""),
@@ -76,6 +73,14 @@ def verify(path: str, sha256: str = "") -> str:
     if Path(path).is_file():
         lines.append(f"  file SHA-256   {_file_sha256(path)}" + (", as asked for" if sha256 else ""))
     return "\n".join([*lines, *_which(weights)])
+
+
+def _classes(weights: Weights) -> str:
+    """Return the first classes in words, and their number, as far as the weights say."""
+    names = weights.class_names
+    if not has_names(names):
+        return f"{len(names)}, without names"
+    return f"{len(names)}: {', '.join(map(describe, names[:5]))}" + (", ..." if len(names) > 5 else "")
 
 
 def _which(weights: Weights) -> list[str]:

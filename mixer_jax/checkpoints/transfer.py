@@ -9,6 +9,7 @@ from mixer_jax.checkpoints.formats import Arrays
 from mixer_jax.checkpoints.manager import differences, signatures
 from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
 from mixer_jax.checkpoints.weights import Weights, load_weights
+from mixer_jax.classes import Names, map_classes
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import identify
 from mixer_jax.parallel import from_host, path_name
@@ -32,19 +33,26 @@ def fit(weights: Weights, shapes: dict) -> Arrays:
     return arrays
 
 
-def init_from(path: str, params: dict, head: str, classes_file: str = "") -> tuple[dict, dict[str, list[str]]]:
-    """(parameters, listing): `params` with all that `path` has (see weights.load_weights), sharded as they are.
+def init_from(
+    path: str, params: dict, head: str, classes_file: str = "", class_names: Names | None = None
+) -> tuple[dict, dict[str, list[str]]]:
+    """Return (parameters, listing): `params` with all that `path` has (see weights.load_weights), sharded as they are.
 
-    The head, and a ViT's pre-logits layer that the model does not have, stay as in `params` when head="new"; head="restore"
-    takes them too; head="subset" takes the head's columns that `classes_file` names, one number a line, in the order of our
-    classes. The listing names the paths that were "restored", "replaced" (in both, kept from `params`) and "dropped".
+    The listing names the paths that were "restored", "replaced" (in both, kept from `params`) and "dropped". Raises UserError,
+    with everything that differs, when an array does not fit, and for a class that `path` does not have.
 
-    Raises UserError, with everything that differs, when another array does not fit.
+    Args:
+      path: what `load_weights` takes.
+      params: the new model's parameters.
+      head: with "new", the head, and a ViT's pre-logits layer that the model does not have, stay as in `params`. "restore" takes
+        them too. "subset" takes some of the head's columns.
+      classes_file: with "subset", which columns: a number a line, in the order of our classes. Without it, those with our names.
+      class_names: the names of our classes. Columns that are in another order in `path` are put into ours.
     """
     weights = load_weights(path)
     names, there = set(named_arrays(params)), weights.arrays
-    if head == "subset":
-        there = subset_head(there, read_classes(classes_file))
+    if head != "new":
+        there = _choose_classes(weights, head, classes_file, class_names)
 
     def wanted(name: str) -> bool:
         return head != "new" or not (name.startswith(HEAD) or (name.startswith(PRE_LOGITS) and name not in names))
@@ -61,6 +69,21 @@ def init_from(path: str, params: dict, head: str, classes_file: str = "") -> tup
         "replaced": sorted(name for name in names - fitted.keys() if name in there),
         "dropped": sorted(there.keys() - names),
     }
+
+
+def _choose_classes(weights: Weights, head: str, classes_file: str, class_names: Names | None) -> Arrays:
+    """Return the arrays of `weights` with the head's columns that stand for our classes, in our order."""
+    there, theirs = weights.arrays, weights.class_names
+    if classes_file:
+        chosen = read_classes(classes_file)
+        there = subset_head(there, chosen)
+        theirs = tuple(theirs[number] for number in chosen)
+    if class_names is None or (not classes_file and head == "restore" and len(class_names) != len(theirs)):
+        return there  # of another shape, which `fit` explains
+    classes = map_classes(class_names, "The training data", theirs, weights.path)
+    if classes.note:
+        print(classes.note)
+    return there if classes.is_identity and len(theirs) == len(class_names) else subset_head(there, list(classes.numbers))
 
 
 def read_classes(file: str) -> list[int]:

@@ -9,15 +9,18 @@ import importlib.metadata
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from flax import traverse_util
 
+from mixer_jax.checkpoints import npz
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
+from mixer_jax.classes import Names, from_json, has_names, imagenet_names, to_json, unnamed
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import ModelSpec, identify
 from mixer_jax.models.registry import make_model, param_shapes
@@ -34,6 +37,7 @@ class Weights:
     format: str  # "run", or one of formats.py
     step: int  # of the run they come from; 0 when that is not known
     metadata: dict[str, str]  # what the file says of itself
+    class_names: Names = ()  # of the head, 0, 1, ... where they have no names; empty without a head
 
     @functools.cached_property
     def model(self) -> ModelSpec:
@@ -56,7 +60,8 @@ def load_weights(path: str) -> Weights:
     if Path(path).suffix in SUFFIXES or "://" in path or Path(path).is_file():
         return _load_file(path)
     arrays, meta = load_run(path)
-    return Weights(arrays, path, "run", meta["step"], _metadata_of_run(meta))
+    check_finite(arrays, path)
+    return Weights(arrays, path, "run", meta["step"], _metadata_of_run(meta), _class_names(meta, arrays, path))
 
 
 def _load_file(path: str) -> Weights:
@@ -72,8 +77,40 @@ def _load_file(path: str) -> Weights:
         raise UserError(f"{path}: {error}") from error
     if "params_sha256" in metadata and metadata["params_sha256"] != params_sha256(arrays):
         raise UserError(f"{path}: its parameters are not those that it was written with (metadata: params_sha256).")
-    step = metadata.get("step", "")
-    return Weights(arrays, path, format.name, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else 0, metadata)
+    check_finite(arrays, path)
+    step = int(metadata["step"]) if re.fullmatch(r"[0-9]{1,15}", metadata.get("step", "")) else 0
+    said = {"class_names": _recorded(metadata, "class_names")} if "class_names" in metadata else {}
+    names = _class_names(said, arrays, path)
+    if not said and "params_sha256" not in metadata:  # a file of others, who do not name classes
+        names = imagenet_names(len(names)) or names
+    return Weights(arrays, path, format.name, step, metadata, names)
+
+
+def check_finite(arrays: Arrays, where: str) -> None:
+    """Raise UserError that names the first array with a value that is not finite."""
+    for name, x in arrays.items():
+        if count := x.size - int(np.count_nonzero(np.isfinite(x))):
+            raise UserError(
+                f"{where}: {name} holds {count} of {x.size} values that are not finite (NaN or infinite): no answer of such a "
+                "model means anything. Use an earlier checkpoint, or copy the file again."
+            )
+
+
+def _class_names(said: dict, arrays: Arrays, path: str) -> Names:
+    """Return the names of the head's classes that a file or run says it has, in `said`, or their numbers.
+
+    Raises UserError for something else, or another number of classes.
+    """
+    count = arrays["head/bias"].shape[-1] if "head/bias" in arrays else 0
+    if "class_names" not in said:
+        return unnamed(count)
+    try:
+        names = from_json(said["class_names"])
+    except ValueError as error:
+        raise UserError(f"{path}: what it says of its classes is damaged: {error}.") from error
+    if len(names) != count:
+        raise UserError(f"{path} says that it has {len(names)} classes, and its head has {count}: it is damaged or altered.")
+    return names
 
 
 def _metadata_of_run(meta: dict) -> dict[str, str]:
@@ -112,14 +149,19 @@ def save_weights(weights: Weights, path: str, format: str | None = None) -> None
             raise UserError(
                 f"The {table.name} format does not say how many heads a ViT has, and {weights.model} has an unusual number."
             )
-        write_arrays(path, theirs, file_metadata(weights))
+        metadata = file_metadata(weights)
+        if suffix == ".npz" and len(json.dumps(metadata)) > npz.COMMENT_LIMIT:
+            del metadata["class_names"]
+            print(f"{path} has no room for the names of its {len(weights.class_names)} classes: a .safetensors file has.")
+        write_arrays(path, theirs, metadata)
         return
     if suffix or format:
         raise UserError(f"--to={path}: a file must end in {' or '.join(SUFFIXES)}; without an ending it is a run's folder.")
     if Path(path).exists():
         raise UserError(f"{path} exists already: choose a new folder.")
     checkpoints = Checkpoints(path, keep=2)
-    checkpoints.save(weights.step, {"params": tree_of(weights.arrays)}, file_metadata(weights) | {"step": weights.step})
+    meta = file_metadata(weights) | {"step": weights.step, "class_names": to_json(weights.class_names)}
+    checkpoints.save(weights.step, {"params": tree_of(weights.arrays)}, meta)
     checkpoints.finish()
 
 
@@ -153,26 +195,27 @@ def fixed_logits(*weights: Weights) -> list[np.ndarray]:
 def file_metadata(weights: Weights) -> dict[str, str]:
     """Return what a file that we write says of itself: source, digest, model, preprocessing and versions."""
     model = weights.model
+    steps = _recorded(weights.metadata, "preprocessing")
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
-    return {
+    names = {"class_names": json.dumps(to_json(weights.class_names))} if has_names(weights.class_names) else {}
+    return names | {
         "source": weights.path,
         "source_layout": weights.format,
         "step": str(weights.step),
         "params_sha256": params_sha256(weights.arrays),
         "model": str(model),
         "config": json.dumps(model.options()),
-        "preprocessing": json.dumps(_recorded(weights.metadata, "preprocessing") or preprocessing(model.image_size)),
+        "preprocessing": json.dumps(steps if isinstance(steps, dict) and steps else preprocessing(model.image_size)),
         "versions": json.dumps(versions),
     }
 
 
-def _recorded(metadata: dict[str, str], name: str) -> dict:
-    """A table that a file says of itself; {} when it does not say, or something else."""
+def _recorded(metadata: dict[str, str], name: str) -> Any:
+    """Return what a file says of itself under a name, as JSON; None when it does not say, or no JSON."""
     try:
-        table = json.loads(metadata[name])
+        return json.loads(metadata[name])
     except (KeyError, ValueError, RecursionError):
-        return {}
-    return table if isinstance(table, dict) else {}
+        return None
 
 
 def expected_signatures(model: ModelSpec) -> dict[str, tuple]:

@@ -1,6 +1,6 @@
 """Top-1, top-5 and loss over every example of a split, each counted exactly once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,19 +25,29 @@ def correct_in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 class Classification:
     """An evaluator: params -> {"top1", "top5", "loss", "examples"}. Means over examples, summed by example, not by batch.
 
-    Examples without any label (as some of ReaL's) do not count.
+    Examples without any label (as some of ReaL's) do not count. Where the examples have only some of the model's classes (as
+    ImageNet-A has 200 of 1000), these are `present`: top1_among_present and top5_among_present take only them for answers.
     """
 
-    def __init__(self, batches: Callable[[Mesh], Iterator[Batch]], predict: Predict, loss: EvalLoss, mesh: Mesh):
+    def __init__(
+        self,
+        batches: Callable[[Mesh], Iterator[Batch]],
+        predict: Predict,
+        loss: EvalLoss,
+        mesh: Mesh,
+        present: Sequence[int] | None = None,
+    ):
+        def top(logits: jax.Array, batch: Batch, suffix: str = "") -> dict[str, jax.Array]:
+            return {f"top{k}{suffix}": correct_in_top(logits, batch["labels"], k) for k in (1, 5)}
+
         def sums(params: Params, batch: Batch) -> dict[str, jax.Array]:
             logits, _ = predict(params, batch["image"])
             counted = batch["mask"] * jnp.any(batch["labels"] >= 0, axis=1)
-            return {
-                "top1": jnp.sum(counted * correct_in_top(logits, batch["labels"], 1)),
-                "top5": jnp.sum(counted * correct_in_top(logits, batch["labels"], 5)),
-                "loss": jnp.sum(counted * loss(logits, batch["labels"])),
-                "examples": jnp.sum(counted),
-            }
+            figures = top(logits, batch) | {"loss": loss(logits, batch["labels"])}
+            if present is not None:
+                is_absent = jnp.ones(logits.shape[-1], bool).at[np.array(present)].set(False)
+                figures |= top(jnp.where(is_absent[None], -jnp.inf, logits), batch, "_among_present")
+            return {name: jnp.sum(counted * figure) for name, figure in figures.items()} | {"examples": jnp.sum(counted)}
 
         self._batches, self._mesh = batches, mesh
         self._sums = jax.jit(sums, out_shardings=replicated(mesh))

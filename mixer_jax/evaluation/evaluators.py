@@ -8,12 +8,13 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
+from mixer_jax.classes import Names, map_classes
 from mixer_jax.config import DATA_FIELDS
 from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.sources.relabeled import Relabeled
 from mixer_jax.data.sources.source import Source
 from mixer_jax.data.stream.loader import eval_batches
-from mixer_jax.errors import UserError
 from mixer_jax.evaluation.classification import Classification, EvalLoss
 from mixer_jax.evaluation.fewshot import FewShot
 from mixer_jax.evaluation.predict import Predict
@@ -46,6 +47,8 @@ class Examples(NamedTuple):
     transform: Transform
     loader: ConfigDict
     batch_size: int
+    present: tuple[int, ...] | None = None  # the model's classes that the source has, where it has not all
+    note: str = ""  # what a user should know of its classes
 
     def batches(self, mesh: Mesh) -> Iterator[Batch]:
         indices = local_batch_indices(mesh, self.batch_size)
@@ -53,34 +56,55 @@ class Examples(NamedTuple):
             yield to_global(batch, mesh)
 
 
-def open_examples(config: ConfigDict, host_transform: HostTransform = unchanged) -> dict[str, dict[str, Examples]]:
-    """For each evaluator, its named sets of examples, images as `host_transform` makes them (models/registry.py).
+def open_examples(
+    config: ConfigDict, class_names: Names, whose: str, host_transform: HostTransform = unchanged
+) -> dict[str, dict[str, Examples]]:
+    """Return, for each evaluator, its named sets of examples, their classes numbered as the model's or as the few-shot examples'.
 
-    Touches no device; raises UserError for data that are not there.
+    Touches no device. Raises UserError for data that are not there, or whose classes are not known to the model.
+
+    Args:
+      config: the whole config.
+      class_names: the names of the model's classes.
+      whose: where these come from, for messages.
+      host_transform: what the host makes of an image (models/registry.py).
     """
     opened = {}
     for name, evaluator in config.evals.items():
         transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size, host_transform)
         batch_size = evaluator.batch_size or config.batch_size
-        loading = (transform, config.loader, batch_size)
-        fields = DATA_FIELDS[evaluator.kind]
-        opened[name] = {field: Examples(open_source(evaluator[field]), *loading) for field in fields}
-        if evaluator.kind == "classification" and opened[name]["data"].source.num_classes != config.num_classes:
-            raise UserError(
-                f"config.evals.{name}.data has {opened[name]['data'].source.num_classes} classes and the model "
-                f"{config.num_classes} (config.num_classes): an evaluator of kind classification needs them equal."
-            )
+        sources = {field: open_source(evaluator[field]) for field in DATA_FIELDS[evaluator.kind]}
+        known = class_names, whose
+        if evaluator.kind == "fewshot":  # the model's own classes do not matter
+            known = sources["train"].class_names, f"config.evals.{name}.train"
+        opened[name] = {
+            field: _number_classes(Examples(source, transform, config.loader, batch_size), f"config.evals.{name}.{field}", *known)
+            for field, source in sources.items()
+        }
     return opened
+
+
+def _number_classes(examples: Examples, of: str, class_names: Names, whose: str) -> Examples:
+    """Return the examples with their classes numbered as in `class_names`. Raises UserError for a class that is not there."""
+    classes = map_classes(examples.source.class_names, of, class_names, whose)
+    if classes.is_identity and len(classes.numbers) == len(class_names):
+        return examples._replace(note=classes.note)
+    present = tuple(sorted(classes.numbers)) if len(classes.numbers) < len(class_names) else None
+    return examples._replace(source=Relabeled(examples.source, classes.numbers, class_names), present=present, note=classes.note)
 
 
 def make_evaluators(
     evals: ConfigDict, examples: dict[str, dict[str, Examples]], predict: Predict, loss: EvalLoss, mesh: Mesh
 ) -> dict[str, Evaluator]:
-    """Return an evaluator for each entry of `evals`, which is config.evals, by name."""
+    """Return an evaluator for each entry of `evals`, which is config.evals, by name; print the notes on their classes."""
+    if is_writer():
+        for note in dict.fromkeys(part.note for parts in examples.values() for part in parts.values() if part.note):
+            print(note)
 
     def make(name: str) -> Evaluator:
         if evals[name].kind == "classification":
-            return Classification(examples[name]["data"].batches, predict, loss, mesh)
+            data = examples[name]["data"]
+            return Classification(data.batches, predict, loss, mesh, data.present)
         return FewShot(evals[name], examples[name]["train"].batches, examples[name]["test"].batches, predict, mesh)
 
     return {name: make(name) for name in evals}

@@ -1,9 +1,11 @@
 """`python -m mixer_jax export`: the options, and what runs."""
 
 import argparse
+import json
 from pathlib import Path
 
 from mixer_jax.checkpoints.cli import WEIGHTS
+from mixer_jax.classes import Names, describe, has_names
 
 PROGRAMS, WEIGHT_FILES = ("stablehlo", "onnx"), ("npz", "safetensors")
 
@@ -30,6 +32,15 @@ def export(arguments: argparse.Namespace) -> None:
     weights = load_weights(arguments.weights)
     model = make_model(weights.model.config(), weights.model.num_classes)
     params, image_size = tree_of(weights.arrays), weights.model.image_size
-    difference = export_program(model, params, image_size, out, arguments.format, file_metadata(weights))
+    metadata = file_metadata(weights) | _class_metadata(weights.class_names)
+    difference = export_program(model, params, image_size, out, arguments.format, metadata)
     print(f"{arguments.weights} -> {out}: {weights.model}")
     print(f"  largest difference of logits, loaded without this package: {difference:.3g}")
+
+
+def _class_metadata(names: Names) -> dict[str, str]:
+    """Return the names of the classes as JSON, and what they mean in words where names are WordNet ids."""
+    if not has_names(names):
+        return {}
+    words = [describe(name) for name in names]
+    return {"class_names": json.dumps(names)} | ({"class_words": json.dumps(words)} if words != list(names) else {})

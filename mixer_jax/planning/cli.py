@@ -1,10 +1,10 @@
 """`python -m mixer_jax plan`: the options, and what runs for each."""
 
 import argparse
-import json
 
 from mixer_jax import app
 from mixer_jax.errors import UserError
+from mixer_jax.storage import json_text
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -56,4 +56,4 @@ def run_plan(arguments: argparse.Namespace) -> None:
             figures = plan.plan(compiler, arguments.config, config, arguments.topology, **options)
             print(plan.format_plan(figures))
     if arguments.json:
-        print(json.dumps(figures))
+        print(json_text(figures))

@@ -11,6 +11,7 @@ import numpy as np
 
 from mixer_jax.checkpoints.surgery import TOKEN_KERNEL
 from mixer_jax.checkpoints.weights import load_weights, tree_of
+from mixer_jax.classes import describe
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import Source
@@ -60,7 +61,7 @@ def predictions(run: Run, shown: int, mistakes: int) -> Predictions:
         raise UserError("the run has no evaluator of kind classification")
     weights = load_weights(str(run.workdir))
     params = tree_of(weights.arrays)
-    examples = open_examples(run.config)[name]["data"]
+    examples = open_examples(run.config, weights.class_names, str(run.workdir))[name]["data"]
     order = np.random.default_rng(0).permutation(len(examples.source))  # a source may be sorted by class
     source = Subset(examples.source, order)
     predict = jax.jit(make_predict(make_model(run.config.model, run.config.num_classes)))
@@ -70,7 +71,7 @@ def predictions(run: Run, shown: int, mistakes: int) -> Predictions:
         images, labels, real = jax.device_get((batch["image"], batch["labels"], batch["mask"] > 0))
         for i in np.flatnonzero(real & np.any(labels >= 0, axis=1)):
             wrong = classes[i] not in labels[i]
-            mistaken_for = source.class_names[classes[i]] if wrong else ""
+            mistaken_for = describe(source.class_names[classes[i]]) if wrong else ""
             picture = Picture(images[i], _class_names(source, labels[i]), mistaken_for)
             found = found._replace(looked_at=found.looked_at + 1)
             if len(found.sample) < shown:
@@ -126,4 +127,4 @@ def _one_device() -> jax.sharding.Mesh:
 
 
 def _class_names(source: Source, labels: np.ndarray) -> str:
-    return ", ".join(source.class_names[label] for label in labels if label >= 0)
+    return ", ".join(describe(source.class_names[label]) for label in labels if label >= 0)

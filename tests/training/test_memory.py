@@ -12,6 +12,7 @@ import train
 from mixer_jax.config import classification, dataset, default_config, fewshot, flatten
 from mixer_jax.data.sources.glyphs import GlyphsSource
 from mixer_jax.data.sources.mixture import Mixture
+from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh
 from mixer_jax.training import memory
@@ -29,8 +30,8 @@ class Split:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> SimpleNamespace:
-        return SimpleNamespace(image=b"")
+    def __getitem__(self, index: int) -> Record:
+        return Record(b"", ())
 
 
 def needed(config, share: float = 1.0, count: int = 10**6) -> int:

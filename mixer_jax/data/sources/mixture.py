@@ -5,6 +5,7 @@ from bisect import bisect_right
 
 import numpy as np
 
+from mixer_jax.data.sources.relabeled import Relabeled
 from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.errors import UserError
 
@@ -19,12 +20,11 @@ class Mixture:
     """
 
     def __init__(self, parts: dict[str, Source], weights: list[float]):
-        self.parts = list(parts.values())
-        self.starts = [0, *itertools.accumulate(map(len, self.parts))]
+        self.starts = [0, *itertools.accumulate(map(len, parts.values()))]
         self.bounds = [0, *np.rint(np.cumsum(weights) * (BLOCK / sum(weights))).astype(int).tolist()]
         numbers: dict[str, int] = {}  # name -> class
-        self._class_of = [[numbers.setdefault(name, len(numbers)) for name in part.class_names] for part in self.parts]
-        for name, classes, (first, after) in zip(parts, self._class_of, itertools.pairwise(self.bounds), strict=True):
+        numbers_of = [[numbers.setdefault(name, len(numbers)) for name in part.class_names] for part in parts.values()]
+        for name, classes, (first, after) in zip(parts, numbers_of, itertools.pairwise(self.bounds), strict=True):
             if first == after:
                 raise UserError(f"data.parts.{name}.weight is less than one in {BLOCK} of all: raise it, or leave the part out.")
             if len(set(classes)) < len(classes):
@@ -32,6 +32,9 @@ class Mixture:
                     f"data.parts.{name} has two classes of one name: a mixture, which joins classes by name, needs two."
                 )
         self.class_names, self.num_classes = tuple(numbers), len(numbers)
+        self.parts = [
+            Relabeled(part, classes, self.class_names) for part, classes in zip(parts.values(), numbers_of, strict=True)
+        ]
         self.max_labels = max(part.max_labels for part in self.parts)
 
     def __len__(self) -> int:
@@ -39,12 +42,11 @@ class Mixture:
 
     def __getitem__(self, index: int) -> Record:
         part, record = self._find(index)
-        found = self.parts[part][record]
-        return found._replace(labels=self._join_classes(part, found.labels))
+        return self.parts[part][record]
 
     def labels(self, index: int) -> tuple[int, ...]:
         part, record = self._find(index)
-        return self._join_classes(part, self.parts[part].labels(record))
+        return self.parts[part].labels(record)
 
     def locate(self, index: int) -> str:
         part, record = self._find(index)
@@ -62,6 +64,3 @@ class Mixture:
         """Return (number of the part, record of that part)."""
         part = bisect_right(self.starts, index) - 1
         return part, index - self.starts[part]
-
-    def _join_classes(self, part: int, labels: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(self._class_of[part][label] for label in labels)

@@ -1,0 +1,35 @@
+"""Another source with its classes numbered anew."""
+
+from collections.abc import Sequence
+
+from mixer_jax.classes import Names
+from mixer_jax.data.sources.source import Record, Source
+
+
+class Relabeled:
+    """The records of another source: a label that is `i` there is `numbers[i]` here, one of the classes `class_names`."""
+
+    def __init__(self, source: Source, numbers: Sequence[int], class_names: Names):
+        self._source, self._numbers = source, tuple(numbers)
+        self.class_names, self.num_classes = class_names, len(class_names)
+        self.max_labels = source.max_labels
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._source[index]
+        return record._replace(labels=self._renumber(record.labels))
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self._renumber(self._source.labels(index))
+
+    def locate(self, index: int) -> str:
+        return self._source.locate(index)
+
+    def identity(self) -> str:
+        return self._source.identity()
+
+    def _renumber(self, labels: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the new numbers; -1, which the loader refuses, for a label that is no class there."""
+        return tuple(self._numbers[label] if 0 <= label < len(self._numbers) else -1 for label in labels)
