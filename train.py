@@ -53,7 +53,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
     on_host = host_transform(config.model)
     transform = train_transform(config.augment, config.image_size, on_host)
-    examples = open_examples(config, source.class_names, "The training data", on_host)
+    examples = open_examples(config, source.class_names, "the training data", on_host)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))
     milestones = loop.Milestones(
         total=steps(config.total),

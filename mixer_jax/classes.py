@@ -53,29 +53,23 @@ def map_classes(names: Names, of: str, onto: Names, onto_what: str) -> ClassMap:
     """
     if names == onto:
         return ClassMap(tuple(range(len(names))), "")
+    both = f"Two sets of classes do not match. {of}: {len(names)} ({_some(names)}). {onto_what}: {len(onto)} ({_some(onto)})."
     if has_names(names) != has_names(onto):
-        which, other = (onto_what, of) if has_names(names) else (of, onto_what)
+        which = onto_what if has_names(names) else of
         if len(names) != len(onto):
-            raise UserError(
-                f"{of} has {len(names)} classes ({_some(names)}) and {onto_what} {len(onto)} ({_some(onto)}). {which} does not "
-                "say what its classes are called, so that only sets of one size can be compared."
-            )
-        return ClassMap(
-            tuple(range(len(names))),
-            f"{which} does not say what its classes are called: they are taken to be those of {other}, in the same order.",
-        )
+            raise UserError(f"{both} One does not name its classes ({which}): then both must have as many.")
+        note = f"{of}: taken to be the classes of {onto_what} in the same order, as {which} does not name its classes."
+        return ClassMap(tuple(range(len(names))), note)
     number_of = {name: number for number, name in enumerate(onto)}
-    unknown = [name for name in names if name not in number_of]
-    if unknown:
+    if unknown := [name for name in names if name not in number_of]:
         raise UserError(
-            f"{of} has {len(names)} classes ({_some(names)}) and {onto_what} {len(onto)} ({_some(onto)}): {len(unknown)} are "
-            f"unknown there ({_some(unknown)}). Classes of one meaning must have one name: rename them where the data lie, or "
-            "prepare the data with --classes."
+            f"{both} Only in the first: {len(unknown)} ({_some(unknown)}). Classes of one meaning must have one name: rename "
+            "them where the data lie, or prepare the data with --classes."
         )
     if len(number_of) < len(onto) or len(set(names)) < len(names):
-        raise UserError(f"{of} and {onto_what} differ in their classes, and one has two of one name: rename one of these.")
+        raise UserError(f"{both} Two classes have one name: rename one.")
     how = "in another order" if len(names) == len(onto) else f"only {len(names)} of the {len(onto)}"
-    return ClassMap(tuple(number_of[name] for name in names), f"{of} has the classes of {onto_what}, {how}: mapped by name.")
+    return ClassMap(tuple(number_of[name] for name in names), f"{of}: the classes of {onto_what}, {how}, mapped by name.")
 
 
 def imagenet_names(count: int) -> Names | None:

@@ -39,7 +39,7 @@ def validate(config: ConfigDict) -> None:
     weights = f"a run's folder or a file of weights, because init_head={config.init_head}"
     _require(config.init_head == "new" or bool(config.init_from), "init_from", config.init_from, weights)
     if config.init_head != "subset":
-        _require(not config.init_classes, "init_classes", config.init_classes, "empty without init_head=subset")
+        _require(not config.init_classes, "init_classes", config.init_classes, "empty, or used with init_head=subset")
     _check_augment(config.augment, config.image_size)
     _check_patterns(config.optimizer)
     for name, evaluator in config.evals.items():

@@ -80,7 +80,7 @@ def _choose_classes(weights: Weights, head: str, classes_file: str, class_names:
         theirs = tuple(theirs[number] for number in chosen)
     if class_names is None or (not classes_file and head == "restore" and len(class_names) != len(theirs)):
         return there  # of another shape, which `fit` explains
-    classes = map_classes(class_names, "The training data", theirs, weights.path)
+    classes = map_classes(class_names, "the training data", theirs, weights.path)
     if classes.note:
         print(classes.note)
     return there if classes.is_identity and len(theirs) == len(class_names) else subset_head(there, list(classes.numbers))

@@ -1,5 +1,6 @@
 """Checkpoints on disk: read back exactly, damaged ones passed over, unfit ones refused, never a silent start from nothing."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.checkpoints.manager import Checkpoints, load_run
+from mixer_jax.checkpoints.manager import Checkpoints, _seal, _unseal, load_run
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh, state_sharding
 
@@ -92,7 +93,14 @@ def cut_meta(folder: Path) -> None:
     file.write_text(file.read_text()[:20])
 
 
-DAMAGES = [flip_a_bit, truncate, delete_data, empty, cut_meta]
+def change_meta(folder: Path) -> None:
+    file = folder / "meta" / "metadata"
+    text = file.read_text()
+    assert "512" in text  # of a shape
+    file.write_text(text.replace("512", "513"))
+
+
+DAMAGES = [flip_a_bit, truncate, delete_data, empty, cut_meta, change_meta]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -121,6 +129,22 @@ def test_reading_weights_passes_over_a_damaged_step_and_changes_nothing(tmp_path
     assert (tmp_path / "checkpoints/2").exists()
     with pytest.raises(UserError, match="step 2"):
         load_run(str(tmp_path / "checkpoints/2"))
+
+
+def test_no_bit_of_a_description_changes_unnoticed():
+    meta = {
+        "arrays": {"params": {"stem/bias": {"dtype": "float32", "shape": [3], "checksum": 12}}},
+        "step": 7,
+        "class_names": ["\u00e9"],
+    }
+    stored = json.dumps(_seal(meta)).encode()
+    for bit in range(8 * len(stored)):
+        changed = bytearray(stored)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            assert _unseal(json.loads(changed)) == meta
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
 
 
 def test_a_run_whose_every_step_is_damaged_does_not_start_over(tmp_path: Path):
