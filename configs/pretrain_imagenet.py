@@ -16,8 +16,11 @@ Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "
 
     python -m mixer_jax plan --config=configs/pretrain_imagenet.py:B/16 --topology=v3:8x8
 
-Not in the paper, from its authors' released configuration: sigmoid loss, head bias -ln(1000), end of the decay at 1e-5, decay of
-kernels only, RandAugment's operations (mixer_jax/data/images/randaugment.py).
+Not in the paper, from its authors' released configuration: sigmoid loss, head bias -ln(1000), decay of kernels only, stochastic
+depth by block and without rescaling, RandAugment's operations (mixer_jax/data/images/randaugment.py). The linear decay ends at
+an absolute 1e-5, as in the authors' code of 2021; the released configuration's 1e-5 is a fraction of the peak, 1e-8 absolute
+(--config.schedule.end_learning_rate=1e-8). Activations in bfloat16 are our choice; the authors' Mixer code has float32
+(--config.model.dtype=float32).
 """
 
 import math

@@ -21,8 +21,8 @@ Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "
 
     python -m mixer_jax plan --config=configs/pretrain_jft300m.py:L/16 --topology=v3:8x8
 
-Not in the paper: sigmoid loss and head bias -10 (from the authors' code for sister models), end of the decay at 1e-5 (from their
-code of the time), decay of kernels only, float32 state with bfloat16 activations.
+Not in the paper: sigmoid loss and head bias -10 (from the authors' code for sister models), end of the decay at an absolute 1e-5
+(from their code of 2021), decay of kernels only. Activations in bfloat16 are our choice; the authors' Mixer code has float32.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,8 @@ from sklearn.datasets import load_sample_images
 from tiny_config import loader_config
 
 from mixer_jax.config import classification, dataset, duration, steps_of
-from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.images.augment import eval_transform, random_crop, train_transform
+from mixer_jax.data.images.resize import resize, resize_small
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
@@ -184,6 +185,57 @@ def prepare_photographs(directory: Path, num_classes: int) -> None:
                 yield i, {"image": files[i % 2].tobytes(), "label": i * (num_classes - 1) // 15}
 
     Photographs(data_dir=directory, file_format="array_record").download_and_prepare()
+
+
+FINETUNE_ROWS = list(module("finetune")["ROWS"])
+
+
+@pytest.mark.parametrize("row", FINETUNE_ROWS)
+@pytest.mark.parametrize(
+    ("pixels", "size", "resized_to", "eval_resize"),
+    [("", 224, 256, "small"), (",224", 224, 256, "small"), (",448", 448, 512, "square")],
+)
+def test_fine_tuning_crops_as_the_authors_do_and_evaluates_as_the_papers_tables(row, pixels, size, resized_to, eval_resize):
+    """Tables 3 and 2, supplement C; training: big_vision's configs/transfer.py, resmall_crop."""
+    config = read("finetune", row + pixels)
+    validate(config)
+    assert config.image_size == size
+    assert (config.evals.test.resize, config.evals.test.resize_size) == (eval_resize, 0)  # 0: image_size x 256/224
+    y, x = np.mgrid[:600, :800]
+    photograph = np.stack([y // 4, x // 4, np.zeros_like(x)], -1).astype(np.uint8)
+    large = resize_small(photograph, resized_to)
+    config.augment.flip = False
+    rng = np.random.default_rng(0)
+    seen = train_transform(config.augment, config.image_size)(photograph, rng)
+    again = random_crop(large, np.random.default_rng(0), size)
+    np.testing.assert_array_equal(seen, again)
+
+
+def test_a_row_at_448_pixels_has_the_papers_larger_token_mixing():
+    config = read("finetune", "cifar10,448")
+    state = make_program(config, total_steps=10, warmup_steps=1).state_shapes(make_mesh(1))
+    assert sum(x.size for x in jax.tree.leaves(state.params)) == 86_227_392 + 769 * 10
+
+
+@pytest.mark.parametrize("row", ["imagenet,384", "imagenet,448,448", "448", ",448"])
+def test_a_row_at_a_size_that_the_paper_has_not_is_refused(row: str):
+    with pytest.raises(UserError, match="imagenet, cifar10, cifar100, pets, flowers, each also at 448"):
+        read("finetune", row)
+
+
+@pytest.mark.parametrize("row", module("finetune_vtab")["ROWS"])
+def test_a_vtab_task_is_evaluated_on_whole_images_and_warms_up(row: str):
+    """BiT's code (big_transfer): a plain resize to the model's size at test, 100 steps of warm-up."""
+    config = read("finetune_vtab", row)
+    assert config.schedule.warmup.steps == 100
+    image, test = load_sample_images().images[0], config.evals.test
+    seen = eval_transform(test.resize, test.resize_size, config.image_size)(image, np.random.default_rng(0))
+    np.testing.assert_array_equal(seen, resize(image, config.image_size, config.image_size))
+
+
+def test_imagenet_21k_holds_out_the_first_51_200_images():
+    config = read("pretrain_imagenet21k", "B/16")
+    assert (config.data.split, config.evals.held_out.data.split) == ("train[51200:]", "train[:51200]")
 
 
 @pytest.mark.parametrize(("family", "variant"), [("vit", "B/16"), ("resnet", "R50x1")])

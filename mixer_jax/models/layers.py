@@ -76,7 +76,11 @@ class StochasticDepth(nn.Module):
 
 
 def stochastic_depth_rate(block: int, num_blocks: int, last_rate: float) -> float:
-    """Linear from 0 in the first block to `last_rate` in the last (arXiv 2105.01601, section 3)."""
+    """Return the rate of a block's branches, linear from 0 in the first block to `last_rate` in the last.
+
+    The paper (section 3) says from the first MLP to the last, and a block has two. In both public codes, big_vision and scenic,
+    the rate goes by block, and both branches of a block have the same; so it is here.
+    """
     return last_rate * block / max(1, num_blocks - 1)
 
 
