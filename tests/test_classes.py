@@ -11,6 +11,7 @@ from checkpoints.models import SMALL, random_weights
 from data.sources.shades import png
 from tiny_config import get_config
 
+import train
 from mixer_jax import classes
 from mixer_jax.checkpoints.files import write_arrays
 from mixer_jax.checkpoints.manager import Checkpoints
@@ -21,6 +22,7 @@ from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.relabeled import Relabeled
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import open_examples
+from mixer_jax.export.cli import class_metadata
 from mixer_jax.preparation.prepare import prepare
 from mixer_jax.preparation.spec import PreparationSpec
 
@@ -111,6 +113,28 @@ def test_an_evaluator_has_its_models_classes_by_name(sources, kind: str, place: 
     assert shown(examples.source) == {label: expected[label] for label in range(3) if ANIMALS[label] in SPLITS[split]}
     assert examples.present == (None if split == "same" else (1, 2))
     assert bool(examples.note) == (split == "fewer")
+
+
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [(ANIMALS, ""), (None, ""), (("cat", "elk", "dog"), r"class 1: \('elk',\) then, \('dog',\) now"), (ANIMALS[:2], "class 2: ")],
+)
+def test_a_run_is_resumed_with_its_classes_alone(then, message: str):
+    data = {"source": "x"}
+    meta = {"data": data} | ({"class_names": classes.to_json(then)} if then else {})  # None: a run of before names were kept
+    if not message:
+        train.check_same_data(meta, data, ANIMALS)
+        return
+    with pytest.raises(UserError, match=message):
+        train.check_same_data(meta, data, ANIMALS)
+
+
+def test_an_exported_file_names_the_classes_in_words_too():
+    ids = classes.known_names("imagenet2012")
+    metadata = class_metadata(ids)
+    assert (json.loads(metadata["class_names"])[0], json.loads(metadata["class_words"])[0]) == ("n01440764", "tench")
+    assert class_metadata(ANIMALS) == {"class_names": '["cat", "dog", "elk"]'}
+    assert class_metadata(classes.unnamed(3)) == {}
 
 
 def test_a_label_that_is_no_class_stays_none(sources):

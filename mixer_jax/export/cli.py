@@ -32,13 +32,13 @@ def export(arguments: argparse.Namespace) -> None:
     weights = load_weights(arguments.weights)
     model = make_model(weights.model.config(), weights.model.num_classes)
     params, image_size = tree_of(weights.arrays), weights.model.image_size
-    metadata = file_metadata(weights) | _class_metadata(weights.class_names)
+    metadata = file_metadata(weights) | class_metadata(weights.class_names)
     difference = export_program(model, params, image_size, out, arguments.format, metadata)
     print(f"{arguments.weights} -> {out}: {weights.model}")
     print(f"  largest difference of logits, loaded without this package: {difference:.3g}")
 
 
-def _class_metadata(names: Names) -> dict[str, str]:
+def class_metadata(names: Names) -> dict[str, str]:
     """Return the names of the classes as JSON, and what they mean in words where names are WordNet ids."""
     if not has_names(names):
         return {}
