@@ -1,5 +1,6 @@
 """Who owns a folder: one process at a time, by a lock of the operating system that ends with the process, however it dies."""
 
+import errno
 import fcntl
 import os
 import platform
@@ -22,7 +23,12 @@ class Lease:
 
     def __init__(self, path: Path):
         in_file = not path.is_dir()
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT if in_file else os.O_RDONLY, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if in_file else os.O_RDONLY, 0o666)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise UserError(f"{path} is a link, and the file behind it would be overwritten: remove the link.") from error
         self.close = weakref.finalize(self, os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

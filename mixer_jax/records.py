@@ -27,7 +27,7 @@ from tqdm import tqdm
 from mixer_jax.config import differences, recorded_config
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
-from mixer_jax.storage import json_text, read_json, write_json, write_whole
+from mixer_jax.storage import json_text, read_json, refuse_links, write_json, write_whole
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 
@@ -94,8 +94,14 @@ class MetricWriter:
         self._workdir, self._writer = workdir, writer
         if not writer:
             return
+        refuse_links(workdir / "tensorboard")
         self._file = workdir / "metrics.jsonl"
-        kept = [row for row in read_metrics(workdir) if row["step"] <= from_step]
+        rows, damaged = _parse_metrics(self._file)
+        kept = [row for row in rows if row["step"] <= from_step]
+        if damaged:
+            aside = workdir / f"metrics.damaged-{int(time.time())}.txt"
+            aside.write_bytes(b"\n".join(damaged) + b"\n")
+            print(f"{len(damaged)} lines of {self._file} cannot be read: they are kept in {aside.name}.")
         with write_whole(self._file) as temporary:
             temporary.write_text("".join(json_text(row) + "\n" for row in kept))
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step + 1)
@@ -168,14 +174,26 @@ class Stopwatch:
 
 
 def read_metrics(workdir: Path) -> list[dict]:
-    """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
-    file, rows = Path(workdir) / "metrics.jsonl", []
-    for line in file.read_text().splitlines() if file.exists() else ():
+    """Return the lines of metrics.jsonl, without those that cannot be read."""
+    return _parse_metrics(Path(workdir) / "metrics.jsonl")[0]
+
+
+def _parse_metrics(file: Path) -> tuple[list[dict], list[bytes]]:
+    """Return (rows, lines that are none). A last line that a kill cut short is in neither."""
+    rows: list[dict] = []
+    damaged: list[bytes] = []
+    lines = file.read_bytes().split(b"\n") if file.exists() else []
+    for line in lines:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+            row = json.loads(line)
+            is_sound = isinstance(row, dict) and isinstance(row.get("step"), int)
+        except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested too deep
+            is_sound = False
+        if is_sound:
+            rows.append(row)
+        else:
+            damaged.append(line)
+    return rows, damaged[:-1] if damaged and damaged[-1] == lines[-1] else damaged
 
 
 def read_results(workdir: Path) -> dict:

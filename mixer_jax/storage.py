@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ def write_whole(file: Path, folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path. What the block writes there replaces `file` when the block ends without an exception.
 
     A reader sees the old file or the new one, never a part, also after a kill or a power failure. The temporary file lies in
-    `folder`, which must be on the disk of `file`, or beside `file`.
+    `folder`, which must be on the disk of `file`, or beside `file`. Its name is random and new: in a folder that somebody else
+    made, no link waits under it. If `file` itself is a link, the link is replaced, and what it points at stays as it is.
     """
-    temporary = (folder or file.parent) / f".{file.name}.{os.getpid()}.tmp"
+    temporary = (folder or file.parent) / f".{file.name}.{secrets.token_hex(8)}.tmp"
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -54,6 +57,16 @@ def _without_nan(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [_without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def refuse_links(*folders: Path) -> None:
+    """Raise UserError where a folder in which we write and delete is a link: what lies behind it may be anybody's."""
+    for folder in folders:
+        if folder.is_symlink():
+            raise UserError(
+                f"{folder} is a link to {os.readlink(folder)!r}, and what lies there would be changed. Remove the link, or put "
+                "the folder itself in its place; a link to the whole folder around it is fine."
+            )
 
 
 def cache_folder(name: str) -> Path:

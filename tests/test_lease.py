@@ -7,10 +7,12 @@ import sys
 import pytest
 from conftest import ROOT
 
+from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
 
 OWNER = """
 import pathlib, sys, time
+from mixer_jax.errors import UserError
 from mixer_jax.lease import Lease
 lease = Lease(pathlib.Path(sys.argv[1]))
 print(flush=True)
@@ -46,3 +48,11 @@ def test_a_lease_ends_with_its_process_however_it_dies(tmp_path):
             Lease(tmp_path / ".lock")
         owner.kill()
     Lease(tmp_path / ".lock")
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_stays(tmp_path):
+    (tmp_path / "canary").write_text("whole")
+    (tmp_path / ".lock").symlink_to(tmp_path / "canary")
+    with pytest.raises(UserError, match=r"\.lock is a link"):
+        Lease(tmp_path / ".lock")
+    assert (tmp_path / "canary").read_text() == "whole"

@@ -209,6 +209,19 @@ def test_the_last_line_cut_short_by_a_kill_is_left_out_and_gone_after_resuming(w
     assert [json.loads(line)["step"] for line in (workdir.path / "metrics.jsonl").read_text().splitlines()] == [2, 4]
 
 
+@pytest.mark.parametrize("line", [b"{", b"3", b'{"loss": 1}', b"\xff\x00", b"[" * 100_000, b'{"step": "x"}', b""])
+def test_a_damaged_line_costs_no_other_and_is_kept_aside(workdir, line, capsys):
+    rows = [{"step": step, "loss": 1.0} for step in (2, 4, 6)]
+    texts = [json.dumps(row).encode() for row in rows]
+    (workdir.path / "metrics.jsonl").write_bytes(b"\n".join([texts[0], line, *texts[1:], b'{"step": 8, "lo']))
+    assert read_metrics(workdir.path) == rows
+    MetricWriter(workdir.path, 8).close()
+    assert read_metrics(workdir.path) == rows
+    assert "1 lines of " in capsys.readouterr().out
+    (aside,) = workdir.path.glob("metrics.damaged-*.txt")
+    assert aside.read_bytes() == line + b"\n"
+
+
 def test_figures_of_evaluators_are_metrics_by_evaluator_and_figure_without_lists(workdir):
     metrics = MetricWriter(workdir.path, 0)
     metrics.write_evals(5, {"test": {"top1": 0.5}, "few": {"top1_1shot": 0.25, "top1_1shot_seeds": [0.2, 0.3]}})

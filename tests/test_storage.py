@@ -1,5 +1,6 @@
 """Files are written whole or not at all, and the cache lies where its user says."""
 
+import contextlib
 import json
 import os
 import stat
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mixer_jax.errors import UserError
-from mixer_jax.storage import cache_folder, read_json, write_json, write_whole
+from mixer_jax.storage import cache_folder, read_json, refuse_links, write_json, write_whole
 
 
 @pytest.mark.parametrize("moment", ["write_text", "replace"])
@@ -73,3 +74,25 @@ def test_the_cache_is_the_users_own_and_may_be_impossible(tmp_path, monkeypatch)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cache_folder("verified") == Path(tmp_path / "file/mixer_jax/verified")
+
+
+def test_a_link_that_waits_in_the_folder_is_never_written_through(tmp_path, monkeypatch):
+    canary = tmp_path / "canary"
+    canary.write_text("whole")
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run" / "run.json"
+    monkeypatch.setattr("secrets.token_hex", lambda _: "known")
+    for name in (file.name, f".{file.name}.known.tmp", f".{file.name}.{os.getpid()}.tmp"):
+        link = tmp_path / "run" / name
+        link.symlink_to(canary)
+        with contextlib.suppress(FileExistsError):
+            write_json(file, {"step": 1})
+        assert canary.read_text() == "whole"
+        link.unlink()
+
+
+def test_a_folder_that_we_manage_is_no_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"checkpoints is a link to '.*elsewhere'"):
+        refuse_links(tmp_path / "missing", tmp_path / "elsewhere", tmp_path / "checkpoints")

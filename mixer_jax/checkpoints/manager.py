@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,9 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.errors import UserError
-from mixer_jax.storage import json_text, read_json
+from mixer_jax.storage import json_text, read_json, refuse_links
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 
 
 class DamagedError(Exception):
@@ -70,7 +71,7 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step: int) -> epath.Path:
-        target = self._workdir / "damaged" / f"{step}-{int(time.time())}"
+        target = self._workdir / DAMAGED / f"{step}-{int(time.time())}"
         if jax.process_index() == 0:
             target.parent.mkdir(parents=True, exist_ok=True)
             (self._workdir / CHECKPOINTS / str(step)).rename(target)
@@ -120,6 +121,10 @@ def signatures(tree) -> dict[str, tuple]:
 def _open(workdir: epath.Path, keep: int | None) -> ocp.CheckpointManager:
     """For writing, or for reading only when keep is None."""
     writable = keep is not None
+    if writable:
+        folder = Path(workdir / CHECKPOINTS)
+        refuse_links(folder, Path(workdir / DAMAGED))
+        refuse_links(*(folder.iterdir() if folder.is_dir() else ()))
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,
         create=writable,

@@ -49,7 +49,7 @@ from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, open_inputs
 from mixer_jax.preparation.near_duplicates.references import References, write_list
 from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
-from mixer_jax.storage import read_json, write_json, write_whole
+from mixer_jax.storage import read_json, refuse_links, write_json, write_whole
 
 SHOWN = 5  # unreadable images in a message
 
@@ -151,6 +151,7 @@ def _begin(target: Path, made: dict) -> dict[int, Shard]:
     else:
         _refuse_other(target, read_json(folder / PLAN), made)
         rows = {int(file.stem.removeprefix("shard-")): Shard(**read_json(file)) for file in folder.glob("shard-*.json")}
+    refuse_links(folder)
     folder.mkdir(exist_ok=True)
     write_json(folder / PLAN, made)
     sound = find_sound(target, list(rows.values()))

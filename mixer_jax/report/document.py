@@ -30,7 +30,7 @@ def write_page(file: Path, title: str, lead: str, sections: Sequence[str]) -> No
         "</main>\n</body>\n</html>\n"
     )
     with write_whole(file) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(page.encode(errors="replace"))  # a name from a file may hold half a character
 
 
 def section(title: str, *parts: str) -> str:

@@ -1,6 +1,7 @@
 """Checkpoints on disk: read back exactly, damaged ones passed over, unfit ones refused, never a silent start from nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -59,6 +60,19 @@ def test_what_was_saved_comes_back_bit_for_bit_on_any_mesh(tmp_path: Path, saved
     assert meta["step"] == 5
     assert_same(tree, items(5))
     assert tree["params"]["stem"]["kernel"].sharding == shapes(restored)["params"]["stem"]["kernel"].sharding
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "damaged", "checkpoints/7"])
+def test_a_run_with_a_link_where_it_deletes_is_refused_and_nothing_behind_it_is_touched(tmp_path: Path, name: str):
+    save(tmp_path / "other", 1, 2, 3)
+    save(tmp_path / "run", 9)
+    link = tmp_path / "run" / name
+    if link.exists():
+        shutil.rmtree(link)
+    link.symlink_to(tmp_path / "other/checkpoints")
+    with pytest.raises(UserError, match="is a link to"):
+        save(tmp_path / "run", 10, 11, 12)
+    assert sorted(folder.name for folder in (tmp_path / "other/checkpoints").iterdir()) == ["1", "2", "3"]
 
 
 def test_the_newest_steps_are_kept(tmp_path: Path):

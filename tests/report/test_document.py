@@ -41,3 +41,8 @@ def test_exactly_the_chosen_row_is_emphasized():
 )  # fmt: skip
 def test_numbers_are_written_short_and_without_losing_whole_ones(value, text):
     assert number(value) == text
+
+
+def test_half_a_character_in_a_name_does_not_cost_the_page(tmp_path):
+    write_page(tmp_path / "page.html", "a \ud800 class", "Lead.", [])
+    assert "<h1>a ? class</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
