@@ -13,6 +13,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("report", help="one HTML page about one or more runs")
     command.add_argument("runs", nargs="+", metavar="RUN", help="folders that train.py wrote")
     command.add_argument("--out", default="report.html", help="the page")
+    command.add_argument("--pictures", action="store_true", help="open the data that the runs' configs name, and show images")
     command.set_defaults(tool=report)
 
 
@@ -27,5 +28,5 @@ def report(arguments: argparse.Namespace) -> None:
     """Write a page about runs, and print where it is."""
     from mixer_jax.report.page import report_runs  # heavy: JAX
 
-    report_runs([Path(run) for run in arguments.runs], Path(arguments.out))
+    report_runs([Path(run) for run in arguments.runs], Path(arguments.out), pictures=arguments.pictures)
     print(arguments.out)

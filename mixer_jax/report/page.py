@@ -6,12 +6,11 @@ A study with its own story and table, such as the demo, composes the same sectio
 from collections.abc import Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from mixer_jax.errors import UserError
 from mixer_jax.report.document import number, section, table, write_page
-from mixer_jax.report.runs import Run, last_step, read_run, spoken
+from mixer_jax.report.runs import Run, data_text, last_step, read_run, spoken
 from mixer_jax.report.sections import (
+    pictures_left_out,
     predictions_section,
     records_section,
     run_section,
@@ -20,9 +19,10 @@ from mixer_jax.report.sections import (
 )
 
 
-def report_runs(workdirs: Sequence[Path], out: Path) -> None:
-    """Writes the page `out` about the runs in `workdirs`, in their order.
+def report_runs(workdirs: Sequence[Path], out: Path, *, pictures: bool) -> None:
+    """Write the page `out` about the runs in `workdirs`, in their order; with `pictures`, images of the data that they name.
 
+    A run's folder may be somebody else's, and what its config names would be opened: hence only if that is asked for.
     Raises UserError when there is none, or when a folder holds no run. Whatever else is missing, the page says.
     """
     if not workdirs:
@@ -30,7 +30,8 @@ def report_runs(workdirs: Sequence[Path], out: Path) -> None:
     folders = [Path(workdir).expanduser().absolute() for workdir in workdirs]
     same_names = len({folder.name for folder in folders}) < len(folders)
     runs = [read_run(folder, str(folder) if same_names else "") for folder in folders]
-    each = (run_section, training_images_section, predictions_section, units_section)
+    shown = (training_images_section, predictions_section) if pictures else (pictures_left_out,)
+    each = (run_section, *shown, units_section)
     sections = [
         section("Results", _results(runs)),
         *(make(run) for make in each for run in runs),
@@ -49,7 +50,7 @@ def _results(runs: list[Run]) -> str:
     rows = [
         [
             run.label,
-            _data(run.config.data),
+            data_text(run.config.data),
             number(last_step(run)),
             *(f"{100 * figures[name]:.1f}" if name in figures else "\u2013" for name in columns),
         ]
@@ -69,10 +70,3 @@ def _top1(run: Run) -> dict[str, float]:
         for figure, value in figures.items()
         if figure.startswith("top1") and not isinstance(value, list)
     }
-
-
-def _data(data: ConfigDict) -> str:
-    if data.parts:
-        return " + ".join(f"{part.weight:g} x ({_data(part)})" for part in data.parts.values())
-    amount = f", {data.examples_per_class} a class" if data.examples_per_class else ""
-    return f"{data.source}, {data.split}{amount}"

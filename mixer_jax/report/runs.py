@@ -96,3 +96,11 @@ def config_differences(run: Run, other: Run) -> list[tuple[str, str, str]]:
 
     names = [name for name in sorted(ours | theirs) if text(ours, name) != text(theirs, name)]
     return [(name, text(theirs, name), text(ours, name)) for name in names]
+
+
+def data_text(data: ConfigDict) -> str:
+    """Return where a config's training images come from, in a line."""
+    if data.parts:
+        return " + ".join(f"{part.weight:g} x ({data_text(part)})" for part in data.parts.values())
+    amount = f", {data.examples_per_class} a class" if data.examples_per_class else ""
+    return f"{data.source}, {data.split}{amount}"

@@ -15,6 +15,7 @@ from mixer_jax.report.pictures import pairs_sheet, sheet
 from mixer_jax.report.runs import (
     Run,
     config_differences,
+    data_text,
     eval_curves,
     images_per_sec,
     last_step,
@@ -68,6 +69,12 @@ def predictions_section(run: Run) -> str:
         return [paragraph(sample), sheet(found.sample), paragraph(more), sheet(found.mistakes)]
 
     return section(f"What it answers: {run.label}", *_or_why_not(parts))
+
+
+def pictures_left_out(run: Run) -> str:
+    """Say that images were not asked for, and what would be opened."""
+    text = f"Trained on {data_text(run.config.data)}, as its config says. With --pictures, that and its test data are opened."
+    return section(f"What the model sees and answers: {run.label}", paragraph(f"Not shown: images. {text}", "missing"))
 
 
 def units_section(run: Run) -> str:

@@ -8,7 +8,7 @@ from mixer_jax.report.page import report_runs
 
 
 def test_a_page_is_one_file_that_refers_to_nothing_outside(whole_run, tmp_path):
-    report_runs([whole_run], tmp_path / "page.html")
+    report_runs([whole_run], tmp_path / "page.html", pictures=True)
     page = (tmp_path / "page.html").read_text()
     assert "Not shown" not in page and page.count("<img") > 40
     assert not re.search(r"https?://|<script|<link|@import|url\(|srcset", page)
@@ -20,7 +20,7 @@ def test_results_have_a_row_a_run_and_a_dash_for_what_it_was_not_tested_on(tmp_p
     write_run(tmp_path / "b")
     results = {"step": 20, "evals": {"few": {"top1_5shot": 0.25, "top1_5shot_seeds": [0.2, 0.3]}}}
     (tmp_path / "b" / "results.json").write_text(json.dumps(results))
-    report_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html")
+    report_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", pictures=True)
     page = (tmp_path / "page.html").read_text()
     table = page[page.index("<table>") : page.index("</table>")]
     cells = [re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", table)]
@@ -35,13 +35,24 @@ def test_results_have_a_row_a_run_and_a_dash_for_what_it_was_not_tested_on(tmp_p
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path, write_run):
     write_run(tmp_path / "a" / "run")
     write_run(tmp_path / "b" / "run")
-    report_runs([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "page.html")
+    report_runs([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "page.html", pictures=True)
     page = (tmp_path / "page.html").read_text()
     assert f"<h2>{tmp_path}/a/run</h2>" in page and f"<h2>{tmp_path}/b/run</h2>" in page
 
 
 def test_a_page_needs_a_run(tmp_path):
     with pytest.raises(UserError, match="at least one"):
-        report_runs([], tmp_path / "page.html")
+        report_runs([], tmp_path / "page.html", pictures=True)
     with pytest.raises(UserError, match="holds no run"):
-        report_runs([tmp_path], tmp_path / "page.html")
+        report_runs([tmp_path], tmp_path / "page.html", pictures=True)
+
+
+def test_without_being_asked_a_page_opens_nothing_that_a_config_names(tmp_path, whole_run, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr("mixer_jax.report.samples.open_source", refuse)
+    monkeypatch.setattr("mixer_jax.report.samples.open_examples", refuse)
+    report_runs([whole_run], tmp_path / "page.html", pictures=False)
+    page = (tmp_path / "page.html").read_text()
+    assert "Not shown: images. Trained on digits, train" in page and "opened</p>" not in page

@@ -3,13 +3,20 @@
 Only the features that are asked for are decoded: Pets has a mask beside each image, CLEVR a scene.
 """
 
-from collections.abc import Collection, Mapping
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+from etils import epath
 
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
 
+NAME = re.compile(r"[a-z0-9_]+(/[^/:=,.][^/:=,]*)?(:[0-9.*]+)?")
+OWN_FEATURE = re.compile(r"tensorflow_datasets\.core\.features\.\w+\.\w+")
+CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # of features.json; the last in files of before 2022
 LABEL_FEATURES = ("label", "labels", "real_label")  # the last is that of imagenet2012_real (arXiv 2006.07159)
 
 
@@ -89,10 +96,47 @@ class Examples:
         return self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
 
 
-def open_builder(name: str, data_dir: str):
-    """TFDS's builder of a prepared dataset NAME[/CONFIG][:VERSION]. Raises UserError when it is unknown or not prepared."""
-    import tensorflow_datasets as tfds
+def _check_features(folder: epath.Path) -> None:
+    """Raise UserError when a prepared dataset names a class of features that is not TFDS's own: TFDS would import its module."""
+    for file in (*folder.glob("*/features.json"), *folder.glob("*/*/features.json")):
+        try:
+            foreign = [name for name in _feature_classes(json.loads(file.read_text())) if not OWN_FEATURE.fullmatch(name)]
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file} is damaged ({error}): prepare the dataset anew.") from error
+        if foreign:
+            raise UserError(
+                f"{file} names the class {foreign[0][:100]!r}, whose code TFDS would run: only TFDS's own features are read. If "
+                "you trust who made the dataset, convert it to a folder of images."
+            )
 
+
+def _feature_classes(content: Any) -> Iterator[str]:
+    """Yield every name of a Python class in features.json: a value of one of CLASS_KEYS, also in JSON within a text."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key in CLASS_KEYS and isinstance(value, str):
+                yield value
+            elif key == "json" and isinstance(value, str):
+                yield from _feature_classes(json.loads(value))
+            else:
+                yield from _feature_classes(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _feature_classes(value)
+
+
+def open_builder(name: str, data_dir: str):
+    """Return TFDS's builder of a prepared dataset NAME[/CONFIG][:VERSION].
+
+    Raises UserError when it is unknown or not prepared, and when its files ask TFDS to import code that is not TFDS's own.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils.file_utils import list_data_dirs
+
+    if not NAME.fullmatch(name):  # others, such as huggingface:NAME, are fetched with their code
+        raise UserError(f"tfds:{name} must be tfds:NAME[/CONFIG][:VERSION], NAME in small letters, digits and _.")
+    for folder in list_data_dirs(data_dir or None):
+        _check_features(epath.Path(folder).expanduser() / re.split("[/:]", name)[0])
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.registered.DatasetNotFoundError as error:

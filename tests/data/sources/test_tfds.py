@@ -107,6 +107,41 @@ def test_what_tfds_cannot_read_is_refused_in_words(tfds_dir, name, split, messag
         open_source(dataset(f"tfds:{name}", split, data_dir=str(tfds_dir)))
 
 
+HOSTILE = {
+    "as now": {"pythonClassName": "evil.Feature", "featuresDict": {"features": {}}},
+    "as in the proto": {"python_class_name": "evil.Feature"},
+    "as before 2022": {"type": "evil.Feature", "content": {}},
+    "within": {
+        "pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+        "featuresDict": {"features": {"image": {"pythonClassName": "evil.Feature", "image": {}}}},
+    },
+    "in a text": {
+        "pythonClassName": "tensorflow_datasets.core.features.sequence_feature.Sequence",
+        "jsonFeature": {"json": '{"feature": {"type": "evil.Feature", "content": {}}}'},
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny:1.0.0", "mnist", "mnist:3.0.1"])
+@pytest.mark.parametrize("form", HOSTILE)
+def test_no_code_but_that_of_tfds_runs(tmp_path, monkeypatch, form, name):
+    dataset_name, _, version = name.partition(":")
+    folder = tmp_path / "tfds" / dataset_name / (version or "1.0.0")
+    folder.mkdir(parents=True)
+    (folder / "features.json").write_text(json.dumps(HOSTILE[form]))
+    (folder / "dataset_info.json").write_text(json.dumps({"name": dataset_name, "version": version or "1.0.0"}))
+    (tmp_path / "evil.py").write_text("raise SystemExit('evil code ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"names the class 'evil\.Feature', whose code TFDS would run"):
+        open_source(dataset(f"tfds:{name}", "train", data_dir=str(tmp_path / "tfds")))
+
+
+@pytest.mark.parametrize("name", ["huggingface:mnist", "evil:tiny/1", "tiny/a=1", "Tiny", "../tiny", "tiny/..", "evil.module"])
+def test_a_name_for_which_tfds_would_fetch_or_make_code_is_refused(tfds_dir, name):
+    with pytest.raises(UserError, match="must be tfds:NAME"):
+        open_source(dataset(f"tfds:{name}", "train", data_dir=str(tfds_dir)))
+
+
 def test_a_dataset_that_tfds_prepared_as_tfrecord_is_refused_with_the_command_that_converts_it(tfds_dir, tmp_path):
     old, new = tfds_dir / "tiny/1.0.0", tmp_path / "tiny/1.0.0"
     new.mkdir(parents=True)
