@@ -26,8 +26,8 @@ run this config at size.
 Not in the paper, from its authors' code: warm-up lengths, softmax loss, momentum 0.9 kept in bfloat16, and the training crop,
 of which the paper only says that inception crops did not help. Here the shorter side goes to 8/7 of the image size, a random
 square of the image size is cut out and flipped, the default of big_vision's configs/transfer.py. Other choices:
---config.augment.resize=square resizes both sides first, as BiT does; --config.augment.crop=inception is that of
-vision_transformer's code. Activations in bfloat16 are our choice; the authors' Mixer code has float32:
+--config.augment.resize=square resizes both sides first, as BiT does; that of vision_transformer's code is
+--config.augment.crop=inception --config.augment.resize=square. Activations in bfloat16 are our choice; the authors' Mixer code has float32:
 --config.model.dtype=float32.
 """
 

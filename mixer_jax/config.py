@@ -15,6 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mixer_jax.errors import UserError
+
 # Old name -> present name of an option, in whichever part of a config it stands. Flags, config files and the config.json of old
 # runs may have either.
 RENAMED = {"max_bad_share": "max_unreadable_share"}
@@ -49,7 +51,7 @@ class Option:
     default: Any  # its type is the option's type; None: there is no default
     doc: str
     unit: str = ""
-    allowed: str = ""  # a key of validation.ALLOWED
+    allowed: str = ""  # an interval "in [0, 1)" or, for a tuple, what its items are (validation.allows); numbers such as 2^20
     choices: tuple[str, ...] = ()
     only: tuple[str, ...] = ()  # (path of another option, values of it or ABOVE_0): with another value this option has no effect
     before: Any = None  # what a run did before this option existed, if that is not None
@@ -66,25 +68,29 @@ ABOVE_0 = "above 0"
 FLOATS = ("float32", "bfloat16")
 TOKENS = ("model.family", "mixer", "vit")  # the families that cut an image into tokens
 RANDAUGMENT = ("augment.randaugment_layers", ABOVE_0)
+ADAM = ("optimizer.name", "adam")
 
 # fmt: off
 DATASET = (
     Option("source", "", "`digits`, `glyphs`, `folder:DIR`, `tfds:NAME[/CONFIG][:VERSION]`, `vtab:TASK` or `records:DIR`."),
     Option("split", "train", "As the source names it; for tfds and records also slices such as `train[:99%]`."),
     Option("data_dir", "", "tfds, vtab: the directory of prepared data. Empty: the library's default."),
-    Option("max_labels", 1, "tfds: the largest number of classes that one record has."),
+    Option("max_labels", 1, "tfds: the largest number of classes that one record has.", allowed="in [1, 2^16)"),
     Option("verify", "full", "records: compare the SHA-256 of new or changed shards in `full`, or of 128 KiB at their `ends`.",
            choices=("full", "ends"), resumable=True),
-    Option("num_examples", 0, "glyphs: the number of images in the split."),
-    Option("examples_per_class", 0, "Keep this many examples of each class, which subset_seed chooses. 0: keep all."),
-    Option("subset_seed", 0, "See examples_per_class."),
-    Option("weight", 1.0, "In a mixture: the share of the images is this weight over the sum of all weights.", allowed="above 0"),
+    Option("num_examples", 0, "glyphs: the number of images in the split.", allowed="in [0, 2^32)"),
+    Option("examples_per_class", 0, "Keep this many examples of each class, which subset_seed chooses. 0: keep all.",
+           allowed="in [0, 2^32)"),
+    Option("subset_seed", 0, "See examples_per_class.", allowed="in [0, 2^32)"),
+    Option("weight", 1.0, "In a mixture: the share of the images is this weight over the sum of all weights.",
+           allowed="in (0, 10^9]"),
     Option("parts", Section(), "A mixture's datasets by name, as `mixture(...)` makes them; then source is empty."),
 )
 EVALUATOR = (
     Option("every", duration(), "How often to evaluate during training. All 0: only at the end.", LENGTH),
-    Option("batch_size", 0, "Images in a batch, over all devices. 0: as in training.", "images"),
-    Option("resize_size", 0, "Size before the central crop to image_size. 0: image_size x 256/224, rounded.", "pixels"),
+    Option("batch_size", 0, "Images in a batch, over all devices. 0: as in training.", "images", allowed="in [0, 2^20]"),
+    Option("resize_size", 0, "Size before the central crop to image_size. 0: image_size x 256/224, rounded.", "pixels",
+           allowed="in [0, 2^14]"),
 )
 EVALUATORS = {
     "classification": (
@@ -99,10 +105,10 @@ EVALUATORS = {
         Option("train", None, "The labeled examples: `dataset(...)`."),
         Option("test", None, "The examples to classify: `dataset(...)`."),
         Option("resize", "square", "As for classification.", choices=("small", "square")),
-        Option("shots", (1, 5, 10, 25), "Labeled images per class.", allowed="a tuple of counts above 0"),
+        Option("shots", (1, 5, 10, 25), "Labeled images per class.", allowed="different numbers in [1, 2^20]"),
         Option("seeds", (0, 1, 2), "Each chooses its own labeled images. The figure is the mean; all are listed.",
-               allowed="a tuple of at least one seed"),
-        Option("l2", 2.0**10, "Strength of the ridge.", allowed="above 0"),
+               allowed="different numbers in [0, 2^32)"),
+        Option("l2", 2.0**10, "Strength of the ridge.", allowed="in (0, 10^12]"),
         *EVALUATOR,
     ),
 }
@@ -111,18 +117,18 @@ MODEL = (
            choices=("mixer", "vit", "resnet")),
     Option("model.variant", "B/16", "mixer, vit: SIZE/PATCH, with any patch size. resnet: layers and width factor, as in R50x1."),
     Option("model.hidden_dim", 0, "C, channels; of a resnet's root at width factor 1. 0: it and the next four are the variant's.",
-           allowed="at least 0"),
-    Option("model.num_blocks", 0, "Number of blocks.", allowed="at least 0", only=TOKENS),
-    Option("model.channels_mlp_dim", 0, "D_C, width of the channel-mixing MLP.", allowed="at least 0", only=TOKENS),
+           allowed="in [0, 2^17]"),
+    Option("model.num_blocks", 0, "Number of blocks.", allowed="in [0, 2^12]", only=TOKENS),
+    Option("model.channels_mlp_dim", 0, "D_C, width of the channel-mixing MLP.", allowed="in [0, 2^20]", only=TOKENS),
     Option("model.tokens_mlp_dim", 0, "D_S, width of the token-mixing MLP.",
-           allowed="at least 0", only=("model.family", "mixer")),
-    Option("model.num_heads", 0, "Attention heads.", allowed="at least 0", only=("model.family", "vit")),
+           allowed="in [0, 2^20]", only=("model.family", "mixer")),
+    Option("model.num_heads", 0, "Attention heads.", allowed="in [0, 2^12]", only=("model.family", "vit")),
     Option("model.tile_size", 0, "mixer: with image_size at K times this, D_S is K^2 times as large (supplement C). 0: never.",
-           "pixels", "at least 0"),
+           "pixels", allowed="in [0, 2^13]"),
     Option("model.pooling", "token", "The head reads a class token (`token`) or the mean over patches (`mean`).",
            choices=("token", "mean"), only=("model.family", "vit")),
     Option("model.pre_logits_dim", 0, "Width of a tanh layer before the head. 0: none.",
-           allowed="at least 0", only=("model.family", "vit")),
+           allowed="in [0, 2^17]", only=("model.family", "vit")),
     Option("model.dropout", 0.0, "Probability after both dense layers of each MLP; for vit see models/vit.py too.",
            allowed="in [0, 1)", only=TOKENS),
     Option("model.stoch_depth", 0.0, "Probability that a branch of the last block is dropped; it is 0 for the first block.",
@@ -130,78 +136,84 @@ MODEL = (
     Option("model.stoch_depth_rescale", False, "Divide kept branches by 1 - p (see models/layers.py).", only=TOKENS),
     Option("model.dtype", "float32", "Type of activations and matrix products; parameters are float32.", choices=FLOATS),
     Option("model.remat", False, "Recompute each block in the backward pass: less memory, about a third more work."),
-    Option("model.head_bias_init", 0.0, "About -log(num_classes) starts a sigmoid loss low."),
+    Option("model.head_bias_init", 0.0, "About -log(num_classes) starts a sigmoid loss low.", allowed="in [-100, 100]"),
 )
 OPTIONS = (
-    Option("seed", 0, "Root of all randomness: parameters, order of the data, crops, mixup, dropout.",
-           allowed="at least 0 and below 2^32"),
+    Option("seed", 0, "Root of all randomness: parameters, order of the data, crops, mixup, dropout.", allowed="in [0, 2^32)"),
     Option("total", duration(), "Length of the run. Exactly one unit must be set.", LENGTH),
-    Option("batch_size", 4096, "Images in a step, over all devices.", "images", "at least 1"),
+    Option("batch_size", 4096, "Images in a step, over all devices.", "images", allowed="in [1, 2^20]"),
     Option("accumulation_steps", 1, "Parts that a step computes one after the other; the update is that of the whole batch.",
-           allowed="at least 1"),
-    Option("image_size", 224, "Height and width of the images that the model sees.", "pixels", "at least 1"),
-    Option("num_classes", 1000, "K. It must be the number of classes of the training data.", allowed="at least 1"),
+           allowed="in [1, 2^20]"),
+    Option("image_size", 224, "Height and width of the images that the model sees.", "pixels", allowed="in [1, 2^13]"),
+    Option("num_classes", 1000, "K. It must be the number of classes of the training data.", allowed="in [1, 2^24]"),
     Option("init_from", "", "A run's directory, one of its checkpoints/STEP, or a .npz or .safetensors file. Empty: none."),
     Option("init_head", "new", "With init_from: a `new` head of zeros, `restore` the old one, or a `subset` of its classes.",
            choices=("new", "restore", "subset")),
     Option("init_classes", "", "With init_head=subset: a file with a class's number in the old head a line. Empty: by name."),
     *MODEL,
     *(dataclasses.replace(option, name=f"data.{option.name}") for option in DATASET),
-    Option("loader.workers", 16, "Decoders on each host.", allowed="at least 1", resumable=True),
+    Option("loader.workers", 16, "Decoders on each host.", allowed="in [1, 2^10]", resumable=True),
     Option("loader.processes", True, "Each worker is a process. False: a thread, which is enough for small data.",
            resumable=True),
-    Option("loader.prefetch", 256, "Decoded examples that each host keeps ready.", "examples", "at least 1", resumable=True),
+    Option("loader.prefetch", 256, "Decoded examples that each host keeps ready.", "examples",
+           allowed="in [1, 2^20]", resumable=True),
     Option("loader.max_pixels", 2**26, "Height x width. A file that states more is unreadable (2^26: 192 MiB per worker).",
-           "pixels", "at least 1"),
+           "pixels", allowed="in [1, 2^30]"),
     Option("loader.max_unreadable_share", 0.01, "Share of the training records. With more unreadable images, the run stops.",
            allowed="in [0, 1)", resumable=True),
     Option("augment.crop", "inception", "`inception`: random area and aspect. `random`: a square after a resize. `resize`: none.",
            choices=("inception", "random", "resize")),
-    Option("augment.crop_min_area", 0.05, "inception: least share of the image's area that a crop keeps.", allowed="in (0, 1]"),
-    Option("augment.crop_min_aspect", 0.75, "inception: least width / height of a crop."),
-    Option("augment.crop_max_aspect", 1.33, "inception: largest width / height of a crop."),
+    Option("augment.crop_min_area", 0.05, "inception: least share of the image's area that a crop keeps.",
+           allowed="in (0, 1]", only=("augment.crop", "inception")),
+    Option("augment.crop_min_aspect", 0.75, "inception: least width / height of a crop.",
+           allowed="in (0, 1000]", only=("augment.crop", "inception")),
+    Option("augment.crop_max_aspect", 1.33, "inception: largest width / height of a crop.",
+           allowed="in (0, 1000]", only=("augment.crop", "inception")),
     Option("augment.resize", "square", "random: both sides to resize_size (as BiT), or the shorter one (`small`).",
-           choices=("square", "small")),
+           choices=("square", "small"), only=("augment.crop", "random")),
     Option("augment.resize_size", 0, "Size before the square of image_size is cut out. 0: image_size x 256/224, rounded.",
-           "pixels", only=("augment.crop", "random")),
+           "pixels", allowed="in [0, 2^14]", only=("augment.crop", "random")),
     Option("augment.flip", True, "Flip left to right with probability 1/2."),
-    Option("augment.randaugment_layers", 0, "Operations per image. 0: none.", allowed="at least 0"),
-    Option("augment.randaugment_magnitude", 0, "m of Table 4, the strength of the operations.", only=RANDAUGMENT),
+    Option("augment.randaugment_layers", 0, "Operations per image. 0: none.", allowed="in [0, 100]"),
+    Option("augment.randaugment_magnitude", 0, "m of Table 4, the strength of the operations.",
+           allowed="in [0, 30]", only=RANDAUGMENT),
     Option("augment.randaugment_solarize", "wrapped", "Its threshold, 256 m / 10: `wrapped` around in uint8, as in the authors' "
            "code (all is inverted at m = 10 and 20), or `clipped` (no effect from 10 on, as in timm).",
            choices=("wrapped", "clipped"), only=RANDAUGMENT, before="clipped"),
     Option("augment.randaugment_lengths", "shares", "Translation and Cutout: `shares` of the side, 100/224 and 40/224 at m = 10, "
            "or as many `pixels` at any size, as in the authors' code.",
            choices=("shares", "pixels"), only=RANDAUGMENT, before="pixels"),
-    Option("augment.mixup", 0.0, "p of Beta(p, p). 0: none.", allowed="at least 0"),
+    Option("augment.mixup", 0.0, "p of Beta(p, p). 0: none.", allowed="in [0, 100]"),
     Option("loss.kind", "sigmoid", "Cross-entropy: sigmoid, summed over classes, or softmax.", choices=("sigmoid", "softmax")),
     Option("loss.label_smoothing", 0.0, "Share of a target that is spread over all classes.",
            allowed="in [0, 1)", only=("loss.kind", "softmax")),
     Option("optimizer.name", "adam", "The update rule; sgd has momentum.", choices=("adam", "sgd")),
-    Option("optimizer.b1", 0.9, "adam: decay of the first moment."),
-    Option("optimizer.b2", 0.999, "adam: decay of the second moment."),
-    Option("optimizer.eps", 1e-8, "adam: added to the root of the second moment."),
-    Option("optimizer.momentum", 0.9, "sgd: decay of the momentum."),
+    Option("optimizer.b1", 0.9, "adam: decay of the first moment.", allowed="in [0, 1)", only=ADAM),
+    Option("optimizer.b2", 0.999, "adam: decay of the second moment.", allowed="in [0, 1)", only=ADAM),
+    Option("optimizer.eps", 1e-8, "adam: added to the root of the second moment.", allowed="in (0, 1]", only=ADAM),
+    Option("optimizer.momentum", 0.9, "sgd: decay of the momentum.", allowed="in [0, 1)", only=("optimizer.name", "sgd")),
     Option("optimizer.momentum_dtype", "float32", "Type in which the first moment is stored.", choices=FLOATS),
-    Option("optimizer.learning_rate", 1e-3, "The peak of the schedule.", allowed="at least 0"),
+    Option("optimizer.learning_rate", 1e-3, "The peak of the schedule.", allowed="in [0, 1000]"),
     Option("optimizer.weight_decay", 0.0, "Decoupled: a step takes learning_rate x weight_decay x parameter away.",
-           allowed="at least 0"),
-    Option("optimizer.weight_decay_pattern", ".*/kernel", "Regular expression for the whole paths of the parameters that decay."),
-    Option("optimizer.clip_norm", 1.0, "Largest global norm of the gradients. 0: no clipping.", allowed="at least 0"),
+           allowed="in [0, 1000]"),
+    Option("optimizer.weight_decay_pattern", ".*/kernel", "Regular expression for the whole paths of the parameters that decay.",
+           only=("optimizer.weight_decay", ABOVE_0)),
+    Option("optimizer.clip_norm", 1.0, "Largest global norm of the gradients. 0: no clipping.", allowed="in [0, 10^9]"),
     Option("optimizer.multipliers", (), "`((pattern, factor), ...)`: the first match scales the learning rate; 0 freezes.",
-           allowed="a tuple of (pattern, factor >= 0)"),
+           allowed="pairs of a pattern and a factor in [0, 10^6]"),
     Option("schedule.decay", "linear", "The curve after the warm-up.", choices=("linear", "cosine", "constant")),
     Option("schedule.warmup", duration(), "Linear, from 0.", LENGTH),
-    Option("schedule.end_learning_rate", 0.0, "Absolute value after the last step (linear, cosine).", allowed="at least 0"),
+    Option("schedule.end_learning_rate", 0.0, "Absolute value after the last step (linear, cosine).",
+           allowed="in [0, 1000]", only=("schedule.decay", "linear", "cosine")),
     Option("ema_decay", 0.0, "Decay of averaged parameters, which evaluators then use. 0: none.", allowed="in [0, 1)"),
     Option("parallel.fsdp", 1, "Devices that share one copy of the parameters during a step. Between steps all of them do.",
-           allowed="at least 1", resumable=True),
+           allowed="in [1, 2^20]", resumable=True),
     Option("evals", Section(), "The evaluators by name: `classification(...)` or `fewshot(...)`.", resumable=True),
     Option("checkpoint.every", duration(steps=1000), "How often to save, beside the end of the run.", LENGTH, resumable=True),
     Option("checkpoint.keep", 3, "The latest checkpoints to keep; at least 2, so that a damaged one has a predecessor.",
-           allowed="at least 2", resumable=True),
-    Option("log_every_steps", 50, "How often to write metrics.jsonl, TensorBoard and the progress line.", "steps", "at least 1",
-           resumable=True),
+           allowed="in [2, 2^20]", resumable=True),
+    Option("log_every_steps", 50, "How often to write metrics.jsonl, TensorBoard and the progress line.", "steps",
+           allowed="in [1, 2^31)", resumable=True),
 )
 # fmt: on
 DATA_FIELDS = {kind: tuple(row.name for row in rows if row.default is None) for kind, rows in EVALUATORS.items()}
@@ -244,12 +256,13 @@ def steps_of(length: ConfigDict, *, batch_size: int, num_examples: int) -> int:
     """Return a duration in optimizer steps: 0 for an unset one.
 
     Epochs and examples are rounded to the nearest step, so that 300 epochs of ImageNet (1 281 167 images) at batch 4096 are
-    93 835 steps, as in the paper's arithmetic, on any number of devices.
+    93 835 steps, as in the paper's arithmetic, on any number of devices. Raises UserError for more than a run can count.
     """
-    if length.steps:
-        return length.steps
     examples = length.examples or length.epochs * num_examples
-    return max(1, round(examples / batch_size)) if examples else 0
+    steps = length.steps or (max(1, round(examples / batch_size)) if examples else 0)
+    if steps >= 2**31:
+        raise UserError(f"{length.to_dict()} are {steps} steps of {batch_size} images: a run can count to 2^31 - 1.")
+    return steps
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -10,20 +10,9 @@ from ml_collections import ConfigDict
 from mixer_jax.config import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
 from mixer_jax.errors import UserError
 
-ALLOWED: dict[str, Callable[[Any], bool]] = {
-    "at least 0": lambda value: value >= 0,
-    "at least 1": lambda value: value >= 1,
-    "at least 2": lambda value: value >= 2,
-    "at least 0 and below 2^32": lambda value: 0 <= value < 2**32,
-    "above 0": lambda value: value > 0,
-    "in [0, 1)": lambda value: 0 <= value < 1,
-    "in (0, 1]": lambda value: 0 < value <= 1,
-    "a tuple of counts above 0": lambda value: len(value) > 0 and min(value) > 0,
-    "a tuple of at least one seed": lambda value: len(value) > 0,
-    "a tuple of (pattern, factor >= 0)": lambda value: all(
-        isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str) and pair[1] >= 0 for pair in value
-    ),
-}
+INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
+UNITS = {"steps": "in [0, 2^31)", "epochs": "in [0, 10^6]", "examples": "in [0, 2^50]"}  # of a length
+NAME = re.compile(r"[\w-]+")  # of an evaluator or a part: a part of paths, of names of metrics and of flags
 
 
 def validate(config: ConfigDict) -> None:
@@ -43,31 +32,51 @@ def validate(config: ConfigDict) -> None:
     _check_augment(config.augment, config.image_size)
     _check_patterns(config.optimizer)
     for name, evaluator in config.evals.items():
-        field = f"evals.{name}"
-        _require(evaluator.kind in EVALUATORS, f"{field}.kind", evaluator.kind, f"one of {', '.join(EVALUATORS)}")
-        _check_rows(EVALUATORS[evaluator.kind], evaluator, f"{field}.")
-        for data in DATA_FIELDS[evaluator.kind]:
-            _check_data(f"{field}.{data}", evaluator[data])
+        _check_evaluator(name, evaluator, config.image_size)
+
+
+def allows(allowed: str, value: Any) -> bool:
+    """Return whether a value is what an option's row says: a number in an interval, or a tuple of such. NaN is in none."""
+    match = INTERVAL.search(allowed)
+    assert match, f"{allowed} is no interval"
+    left, low, low_power, high, high_power, right = match.groups()
+    least, most = int(low) ** int(low_power or 1), int(high) ** int(high_power or 1)
+
+    def is_inside(number: Any) -> bool:
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            return False
+        return least <= number <= most and (left == "[" or number != least) and (right == "]" or number != most)
+
+    if allowed.startswith("different numbers"):
+        whole = all(isinstance(number, int) and is_inside(number) for number in value)
+        return whole and 0 < len(value) == len(set(value))
+    if allowed.startswith("pairs"):
+        pairs = [pair for pair in value if isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)]
+        return len(pairs) == len(value) and all(is_inside(factor) for _, factor in pairs)
+    return is_inside(value)
 
 
 def _check_rows(options: Sequence[Option], config: ConfigDict, prefix: str = "") -> None:
     """Check what the rows say about the values in `config`."""
     for option in options:
         field, value = f"{prefix}{option.name}", config[option.name]
+        _require(value is not None, field, value, "`dataset(...)`" if option.default is None else f"such as {option.default!r}")
         if option.choices:
             _require(value in option.choices, field, value, f"one of {', '.join(option.choices)}")
         if option.allowed:
-            _require(ALLOWED[option.allowed](value), field, value, option.allowed)
+            _require(allows(option.allowed, value), field, value, option.allowed)
         if option.unit == LENGTH:
             _check_length(field, value)
+    for option in options:
+        value = config[option.name]
         if value != option.default and not has_effect(option, config):
             other, *_ = option.only
-            _require(False, field, value, f"{option.default!r} with {other}={config[other]}")
+            _require(False, f"{prefix}{option.name}", value, f"{option.default!r} with {other}={config[other]}")
 
 
 def _check_length(field: str, length: ConfigDict) -> None:
     for unit, value in length.items():
-        _require(value >= 0, f"{field}.{unit}", value, "0 (unset) or more")
+        _require(allows(UNITS[unit], value), f"{field}.{unit}", value, f"{UNITS[unit]} (0: unset)")
     count = sum(value > 0 for value in length.values())
     if field == "total" and count != 1:
         raise UserError(
@@ -80,6 +89,21 @@ def _check_length(field: str, length: ConfigDict) -> None:
         )
 
 
+def _check_evaluator(name: str, evaluator: ConfigDict, image_size: int) -> None:
+    field = f"evals.{name}"
+    _check_name("evals", name)
+    _require(evaluator.kind in EVALUATORS, f"{field}.kind", evaluator.kind, f"one of {', '.join(EVALUATORS)}")
+    _check_rows(EVALUATORS[evaluator.kind], evaluator, f"{field}.")
+    _check_room(f"{field}.resize_size", evaluator.resize_size, image_size)
+    for data in DATA_FIELDS[evaluator.kind]:
+        _check_data(f"{field}.{data}", evaluator[data])
+
+
+def _check_name(field: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise UserError(f"config.{field}: the name {name!r} must be of letters, digits, _ and -, for example validation_2.")
+
+
 def _check_data(field: str, data: ConfigDict) -> None:
     _check_rows(DATASET, data, f"{field}.")
     if not data.parts:
@@ -88,18 +112,23 @@ def _check_data(field: str, data: ConfigDict) -> None:
         _require(not data.source, f"{field}.source", data.source, f"empty with {field}.parts")
         _require(not data.examples_per_class, f"{field}.examples_per_class", data.examples_per_class, "0; its parts may have it")
     for name, part in data.parts.items():
+        _check_name(f"{field}.parts", name)
         _require(not part.parts, f"{field}.parts.{name}.parts", part.parts, "empty: a mixture has no mixtures")
         _check_data(f"{field}.parts.{name}", part)
 
 
 def _check_augment(augment: ConfigDict, image_size: int) -> None:
     aspect, magnitude, size = augment.crop_min_aspect, augment.randaugment_magnitude, augment.resize_size
-    bound = f"in (0, crop_max_aspect={augment.crop_max_aspect}]"
-    _require(0 < aspect <= augment.crop_max_aspect, "augment.crop_min_aspect", aspect, bound)
+    bound = f"at most crop_max_aspect={augment.crop_max_aspect}"
+    _require(aspect <= augment.crop_max_aspect, "augment.crop_min_aspect", aspect, bound)
     strong = augment.randaugment_layers == 0 or magnitude > 0
     _require(strong, "augment.randaugment_magnitude", magnitude, "above 0 when randaugment_layers is")
-    room = f"at least image_size={image_size}, which is cut out of it"
-    _require(size == 0 or size >= image_size, "augment.resize_size", size, room)
+    _check_room("augment.resize_size", size, image_size)
+
+
+def _check_room(field: str, resize_size: int, image_size: int) -> None:
+    room = f"at least image_size={image_size}, which is cut out of it, or 0 for {round(image_size * 256 / 224)}"
+    _require(resize_size == 0 or resize_size >= image_size, field, resize_size, room)
 
 
 def _check_patterns(optimizer: ConfigDict) -> None:

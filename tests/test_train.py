@@ -261,7 +261,9 @@ def test_another_config_in_the_same_folder_is_refused_but_watching_options_may_c
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_never_reaches_a_checkpoint(tmp_path: Path, tiny_config):
-    tiny_config.optimizer.learning_rate = 1e30
+    tiny_config.optimizer.learning_rate = 1000.0
+    tiny_config.optimizer.weight_decay = 1000.0  # each step multiplies the kernels by 1e12
+    tiny_config.optimizer.multipliers = ((".*", 1e6),)
     tiny_config.optimizer.clip_norm = 0.0
     tiny_config.schedule.warmup.steps = 0
     tiny_config.schedule.decay = "constant"
@@ -359,7 +361,10 @@ def write_folder(directory: Path, images_per_class: int) -> None:
         (["--config.total.epochs=1"], "exactly one of steps, epochs, examples must be set"),
         (["--config.data.source=tfds:imagenet2012"], "imagenet2012 is not prepared"),
         (["--config.model.variant=S/3"], "multiples of 3"),
-        (["--config.augment.crop=random", "--config.augment.resize_size=7"], "at least image_size=8"),
+        (
+            ["--config.augment.crop=random", "--config.augment.crop_min_area=0.05", "--config.augment.resize_size=7"],
+            "at least image_size=8",
+        ),
         (["surplus"], "Unknown arguments ['surplus']"),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_config_names_the_parts_and_their_weights():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (mixture(a=dataset("digits", weight=0.0)), r"data.parts.a.weight is 0.0: it must be above 0"),
+        (mixture(a=dataset("digits", weight=0.0)), r"data.parts.a.weight is 0.0: it must be in"),
         (mixture(a=dataset()), "data.parts.a.source is ''"),
         (mixture(a=dataset("digits", verify="all")), "data.parts.a.verify is 'all': it must be one of full, ends"),
         (mixture(a=mixture(b=dataset("digits"))), "a mixture has no mixtures"),
