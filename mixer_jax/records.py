@@ -27,8 +27,9 @@ from tqdm import tqdm
 from mixer_jax.config import differences, recorded_config
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
-from mixer_jax.storage import json_text, read_json, refuse_links, write_json, write_whole
+from mixer_jax.storage import json_text, read_bytes, read_json, refuse_links, write_json, write_whole
 
+MAX_METRICS_BYTES = 2**30  # ten million lines
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 
 
@@ -182,7 +183,7 @@ def _parse_metrics(file: Path) -> tuple[list[dict], list[bytes]]:
     """Return (rows, lines that are none). A last line that a kill cut short is in neither."""
     rows: list[dict] = []
     damaged: list[bytes] = []
-    lines = file.read_bytes().split(b"\n") if file.exists() else []
+    lines = read_bytes(file, MAX_METRICS_BYTES).split(b"\n") if file.exists() else []
     for line in lines:
         try:
             row = json.loads(line)

@@ -5,11 +5,14 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mixer_jax.errors import UserError
+
+MAX_JSON_BYTES = 512 * 2**20  # a manifest of 300 million images in shards of 2048 has about 70 MB
 
 
 @contextlib.contextmanager
@@ -32,12 +35,32 @@ def write_whole(file: Path, folder: Path | None = None) -> Iterator[Path]:
         raise
 
 
+def read_bytes(file: Path, max_bytes: int) -> bytes:
+    """Return the content of a file. Raises UserError when it has more bytes, or is a device or pipe, which may never end."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # otherwise opening a pipe would wait for its other end
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{file} is no ordinary file: remove it.")
+        if status.st_size > max_bytes:
+            raise UserError(
+                f"{file} has {status.st_size} bytes; such a file has at most {max_bytes}. It is not what its name says."
+            )
+        with open(descriptor, "rb", closefd=False) as opened:
+            return opened.read(max_bytes)
+    finally:
+        os.close(descriptor)
+
+
 def read_json(file: Path) -> dict:
     """Return what `write_json` wrote, or {} where there is no file. Raises UserError for a damaged one."""
     try:
-        return json.loads(file.read_text()) if file.exists() else {}
-    except json.JSONDecodeError as error:
+        content = json.loads(read_bytes(file, MAX_JSON_BYTES)) if file.exists() else {}
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
         raise UserError(f"{file} is damaged ({error}). Restore it, or choose another --workdir.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: it holds no table of names and values. Restore it, or choose another --workdir.")
+    return content
 
 
 def write_json(file: Path, content: dict, folder: Path | None = None) -> None:

@@ -96,3 +96,21 @@ def test_a_folder_that_we_manage_is_no_link(tmp_path):
     (tmp_path / "checkpoints").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"checkpoints is a link to '.*elsewhere'"):
         refuse_links(tmp_path / "missing", tmp_path / "elsewhere", tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff{}", b"[" * 100_000, b"[1]", b"3", b"null", b'{"a": 1} x'])
+def test_what_is_no_table_of_json_is_refused(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        read_json(tmp_path / "run.json")
+
+
+def test_pipes_devices_and_floods_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "flood").touch()
+    os.truncate(tmp_path / "flood", 2**40)
+    for name, message in {"pipe": "ordinary", "device": "ordinary", "folder": "ordinary", "flood": "at most 536870912"}.items():
+        with pytest.raises(UserError, match=message):
+            read_json(tmp_path / name)

@@ -8,6 +8,7 @@ fit, with everything that differs.
 
 import hashlib
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from etils import epath
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
+from mixer_jax.checkpoints import npz
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.errors import UserError
 from mixer_jax.storage import json_text, read_json, refuse_links
@@ -94,6 +96,7 @@ def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
             try:
                 meta = _read_meta(manager, step)
                 name = "ema" if "ema" in meta["arrays"] else "params"
+                _check_size(Path(workdir / CHECKPOINTS / str(step) / name), meta["arrays"][name])
                 restored, meta = _restore(manager, step, {name: _on_host(meta["arrays"][name])})
                 return named_arrays(restored[name]), meta | {"config": read_json(workdir / "config.json")}
             except DamagedError as error:
@@ -157,9 +160,30 @@ def _array_metadata(items: dict) -> dict:
 
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict:
     try:
-        return _unseal(manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
+        meta = _unseal(manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
+        _check_description(meta)
     except Exception as error:  # Orbax and TensorStore raise many kinds for files that are missing or cut short
         raise DamagedError(f"its description cannot be read: {_first_line(error)}") from error
+    return meta
+
+
+def _check_description(meta: dict) -> None:
+    """Raise an error when a description is not what `save` writes: the folder may be somebody else's."""
+    if not isinstance(meta["step"], int) or not {"params", "ema"} & meta["arrays"].keys():
+        raise ValueError("it has no step, or no parameters")
+    for row in (row for rows in meta["arrays"].values() for row in rows.values()):
+        jnp.dtype(row["dtype"])
+        is_shape = isinstance(row["shape"], list) and all(isinstance(dim, int) and 0 <= dim < 2**31 for dim in row["shape"])
+        if not is_shape or not isinstance(row["checksum"], int):
+            raise ValueError(f"it has no shape or checksum of an array: {row}")
+
+
+def _check_size(folder: Path, arrays: dict) -> None:
+    """Raise DamagedError for arrays that are much larger than the files they are in, before memory is taken for them."""
+    declared = sum(math.prod(row["shape"]) * jnp.dtype(row["dtype"]).itemsize for row in arrays.values())
+    stored = sum(file.lstat().st_size for file in folder.rglob("*"))
+    if declared > npz.EXPANSION_LIMIT * stored + npz.EXPANSION_FREE:
+        raise DamagedError(f"it declares {declared} bytes of arrays in {stored} bytes of files: these are nearly all zeros")
 
 
 def _seal(meta: dict) -> dict:

@@ -161,6 +161,30 @@ def test_no_bit_of_a_description_changes_unnoticed():
             continue
 
 
+DESCRIPTIONS = {
+    "no arrays": lambda meta: meta.pop("arrays"),
+    "no parameters": lambda meta: meta.update(arrays={}),
+    "no step": lambda meta: meta.pop("step"),
+    "a shape of texts": lambda meta: meta["arrays"]["params"]["stem/bias"].update(shape=["a"]),
+    "a negative shape": lambda meta: meta["arrays"]["params"]["stem/bias"].update(shape=[-1]),
+    "an unknown type": lambda meta: meta["arrays"]["params"]["stem/bias"].update(dtype="object9"),
+    "no checksum": lambda meta: meta["arrays"]["params"]["stem/bias"].pop("checksum"),
+    "a list": lambda meta: meta.update(arrays=[1]),
+    "zeros that fill the memory": lambda meta: meta["arrays"]["params"]["stem/bias"].update(shape=[2**20, 2**20]),
+}
+
+
+@pytest.mark.parametrize("case", DESCRIPTIONS)
+def test_a_step_with_another_description_than_ours_is_passed_over(tmp_path: Path, case: str):
+    save(tmp_path, 1, 2)
+    file = tmp_path / "checkpoints/2/meta/metadata"
+    meta = json.loads(json.loads(file.read_text())["content"])
+    DESCRIPTIONS[case](meta)
+    file.write_text(json.dumps(_seal(meta)))
+    _, found = load_run(str(tmp_path))
+    assert found["step"] == 1
+
+
 def test_a_run_whose_every_step_is_damaged_does_not_start_over(tmp_path: Path):
     save(tmp_path, 1, 2)
     for step in "12":
