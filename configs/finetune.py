@@ -27,8 +27,8 @@ Not in the paper, from its authors' code: warm-up lengths, softmax loss, momentu
 of which the paper only says that inception crops did not help. Here the shorter side goes to 8/7 of the image size, a random
 square of the image size is cut out and flipped, the default of big_vision's configs/transfer.py. Other choices:
 --config.augment.resize=square resizes both sides first, as BiT does; that of vision_transformer's code is
---config.augment.crop=inception --config.augment.resize=square. Activations in bfloat16 are our choice; the authors' Mixer code has float32:
---config.model.dtype=float32.
+--config.augment.crop=inception --config.augment.resize=square. Activations in bfloat16 are our choice; the authors' Mixer code
+has float32: --config.model.dtype=float32.
 """
 
 from ml_collections import ConfigDict
