@@ -21,6 +21,7 @@ and with `--drop-near-duplicates-of` compared with those that must not be among 
 import contextlib
 import hashlib
 import shutil
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,7 @@ from mixer_jax.data.sources.manifest import (
     UNFINISHED,
     Manifest,
     Shard,
+    command_of,
     ends_sha256,
     find_sound,
     sha256,
@@ -123,7 +125,9 @@ def check_spec(spec: PreparationSpec, threads: int) -> None:
 
 
 def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | None, spec: PreparationSpec) -> None:
-    """Raise UserError for classes without an image, unless they are allowed or not known yet."""
+    """Raise UserError for two of one name, and for classes without an image, unless they are allowed or not known yet."""
+    if twice := [name for name, count in Counter(class_names).items() if count > 1]:
+        raise UserError(f"{spec.source} has two classes of one name, {twice[0]!r}: name them differently, with --classes.")
     if images_of_class is None or spec.allow_empty_classes:
         return
     empty = [name for name, count in zip(class_names, images_of_class, strict=True) if count == 0]
@@ -163,7 +167,7 @@ def _refuse_other(target: Path, found: dict, made: dict) -> None:
     different = [name for name in found | made if name != "command" and found.get(name) != made.get(name)]
     if found and different:
         raise UserError(
-            f"{target} holds another split (other {', '.join(different)}), made by: {found.get('command')}. "
+            f"{target} holds another split (other {', '.join(different)}), made by: {command_of(found, target)}. "
             f"Choose another --to or --split, or remove it: rm -r {target}"
         )
 

@@ -14,10 +14,11 @@ ArrayRecord's own checksums find it when that image is read.
 import hashlib
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mixer_jax.data.sources.receipts import Receipts, stamp_of
 from mixer_jax.errors import UserError
@@ -26,6 +27,7 @@ from mixer_jax.storage import read_json
 
 FORMAT = 2
 MANIFEST, UNFINISHED, PLAN = "manifest.json", ".preparing", "plan.json"
+PREPARE = ["python", "-m", "mixer_jax", "prepare"]
 DUPLICATES = "duplicates.tsv"
 END_BYTES = 64 * 1024
 AT_ONCE = 4096  # shards handed to the hashing threads
@@ -72,20 +74,24 @@ class Manifest:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise UserError(f"{file} is no manifest of format {FORMAT}, which this version of mixer_jax reads. Prepare anew.")
         try:
-            self.class_names = tuple(str(name) for name in content["class_names"])
-            self.split, self.max_labels = content["split"], int(content["max_labels"])
+            self.class_names = tuple(content["class_names"])
+            self.split, self.max_labels = content["split"], content["max_labels"]
             self.shards = [Shard(**row) for row in content.pop("shards")]
-            self.command = f"{content['made']['command']} --to {shlex.quote(str(directory.parent))}"
+            self.command = command_of(content["made"], directory)
             names = [shard_name(self.split, i, len(self.shards)) for i in range(len(self.shards))]
             consistent = [shard.name for shard in self.shards] == names and bool(names) and "/" not in names[0]
-            consistent &= all(shard.records >= 0 and isinstance(shard.sha256, str) for shard in self.shards)
-            consistent &= self.max_labels >= 1
+            consistent &= all(_is_count(shard.records, shard.bytes) and isinstance(shard.sha256, str) for shard in self.shards)
+            consistent &= all(isinstance(name, str) for name in self.class_names)
+            consistent &= _is_count(self.max_labels, content["records"], *content["images_of_class"])
+            consistent &= 1 <= self.max_labels <= max(1, len(self.class_names))
             consistent &= sum(shard.records for shard in self.shards) == content["records"]
             consistent &= len(self.class_names) == content["classes"] == len(content["images_of_class"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file} is damaged ({error!r}). Copy it again, or prepare anew in another folder.") from error
         if not consistent:
             raise UserError(f"{file} contradicts itself: its counts or the names of its shards were changed. Copy it again.")
+        if twice := [name for name, count in Counter(self.class_names).items() if count > 1]:
+            raise UserError(f"{file} has two classes of one name, {twice[0]!r}: prepare anew with names that differ.")
 
     def check(self, how: str, show_progress: bool = True) -> None:
         """Check the shards against their rows; `how` is "full" or "ends" (above), or "whole": full without receipts."""
@@ -150,6 +156,10 @@ class Manifest:
         return faults
 
 
+def _is_count(*values: Any) -> bool:
+    return all(type(value) is int and 0 <= value < 2**63 for value in values)
+
+
 def _map_in_threads(function: Callable, shards: list[Shard]) -> Iterator:
     """Yield function(shard) of each, in order. Not all at once: a thread pool keeps more for a task than a shard's row."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -164,6 +174,21 @@ def _find_size_fault(directory: Path, shard: Shard) -> str:
     except FileNotFoundError:
         return f"{file} is missing"
     return "" if size == shard.bytes else f"{file} has {size} bytes, and {shard.bytes} in {MANIFEST}"
+
+
+def command_of(made: Any, directory: Path) -> str:
+    """Return the command that makes a split anew, in `made` the text in its manifest.
+
+    The text may be somebody else's, and is to be typed: each word is quoted anew, and what is no `prepare` is not repeated.
+    """
+    text = made.get("command") if isinstance(made, dict) else None
+    try:
+        words = shlex.split(text) if isinstance(text, str) else []
+    except ValueError:  # quoted wrongly
+        words = []
+    if words[: len(PREPARE)] != PREPARE:
+        words = [*PREPARE, "--from", "KIND:PATH"]
+    return shlex.join([*words, "--to", str(directory.parent)])
 
 
 def find_sound(directory: Path, shards: list[Shard]) -> set[str]:
@@ -182,8 +207,7 @@ def split_folders(directory: Path) -> list[Path]:
 
 def _explain_missing(directory: Path) -> str:
     if plan := read_json(directory / UNFINISHED / PLAN):
-        command = f"{plan['command']} --to {shlex.quote(str(directory.parent))}"
-        return f"{directory} is not prepared to its end. Run its command again, it goes on: {command}"
+        return f"{directory} is not prepared to its end. Run its command again, it goes on: {command_of(plan, directory)}"
     splits = sorted(file.parent.name for file in directory.parent.glob(f"*/{MANIFEST}"))
     known = f"There are the splits {', '.join(splits)}." if splits else "Make it: python -m mixer_jax prepare --help"
     return f"{directory} has no {MANIFEST}: it is no split that `prepare` made. {known}"

