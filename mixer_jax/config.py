@@ -296,8 +296,8 @@ def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
     config = ConfigDict(content)
     for option in OPTIONS:
         *parents, name = option.name.split(".")
-        part = functools.reduce(lambda part, parent: part.get(parent, ConfigDict()), parents, config)
-        if option.before is not None and name not in part:
+        part = functools.reduce(lambda part, parent: part.get(parent) if isinstance(part, ConfigDict) else None, parents, config)
+        if option.before is not None and isinstance(part, ConfigDict) and name not in part:
             part[name] = option.before
     return config
 

@@ -54,6 +54,7 @@ SLOW = (
     "tests/models/test_mlp.py::test_a_residual_mlp_is_that_of_the_reference_model[bfloat16",
     "tests/models/test_mlp.py::*portable",
     "tests/models/test_mlp.py::*tpu",
+    "tests/report/test_page.py::test_a_folder_with_any_value_changed*config.json",
     "tests/training/test_sharding.py::test_losses_do_not_depend_on_how_the_state_is_spread",
 )
 

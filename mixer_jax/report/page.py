@@ -52,7 +52,7 @@ def _results(runs: list[Run]) -> str:
             run.label,
             data_text(run.config.data),
             number(last_step(run)),
-            *(f"{100 * figures[name]:.1f}" if name in figures else "\u2013" for name in columns),
+            *("\u2013" if figures.get(name) is None else f"{100 * figures[name]:.1f}" for name in columns),
         ]
         for run, figures in zip(runs, evals, strict=True)
     ]
@@ -63,7 +63,7 @@ def _results(runs: list[Run]) -> str:
     )
 
 
-def _top1(run: Run) -> dict[str, float]:
+def _top1(run: Run) -> dict[str, float | None]:
     return {
         f"{evaluator}/{figure}": value
         for evaluator, figures in run.results.get("evals", {}).items()

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config import flatten, recorded_config
 from mixer_jax.errors import UserError
 from mixer_jax.records import read_metrics, read_results
+from mixer_jax.report.forms import check_config, check_form
 from mixer_jax.storage import read_json
 
 # results.json's parts of a run's seconds, in the words of the page; what is left of the total is the last.
@@ -36,13 +37,21 @@ class Run(NamedTuple):
 
 
 def read_run(workdir: Path, label: str = "") -> Run:
-    """The run in `workdir`, called `label` or by the folder's name. Raises UserError for a folder that holds none."""
+    """The run in `workdir`, called `label` or by the folder's name. Raises UserError for a folder without, or a damaged one."""
     workdir = Path(workdir).expanduser().absolute()
     if not (workdir / "config.json").exists():
         raise UserError(f"{workdir} holds no run: it has no config.json. Name the folder that was a run's --workdir.")
     config = recorded_config(read_json(workdir / "config.json"))
-    starts = read_json(workdir / "run.json").get("starts", [])
-    return Run(workdir, label or workdir.name, config, starts, read_metrics(workdir), read_results(workdir))
+    check_config(workdir / "config.json", config)
+    contents = {
+        "run.json": read_json(workdir / "run.json"),
+        "metrics.jsonl": read_metrics(workdir),
+        "results.json": read_results(workdir),
+    }
+    for name, content in contents.items():
+        check_form(workdir / name, content)
+    starts, metrics, results = contents.values()
+    return Run(workdir, label or workdir.name, config, starts.get("starts", []), metrics, results)
 
 
 def points(run: Run, name: str) -> list[tuple[int, float]]:

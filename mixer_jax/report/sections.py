@@ -122,7 +122,8 @@ def _charts(run: Run) -> str:
     if not training:
         return paragraph("No step has been logged.", "missing")
     losses, top1 = eval_curves(run, "loss"), eval_curves(run, "top1")
-    colours = {spoken(name): i for i, name in enumerate(top1, 1)}  # an evaluator's is the same in both charts
+    names = dict.fromkeys(map(spoken, (*top1, *losses)))
+    colours = {name: i for i, name in enumerate(names, 1)}  # an evaluator's is the same in both charts
     lines = [Line(spoken(name), curve, colours[spoken(name)]) for name, curve in losses.items()]
     charts = [line_chart("Loss", [Line("training", training), *lines])]
     if top1:

@@ -56,3 +56,41 @@ def test_without_being_asked_a_page_opens_nothing_that_a_config_names(tmp_path, 
     report_runs([whole_run], tmp_path / "page.html", pictures=False)
     page = (tmp_path / "page.html").read_text()
     assert "Not shown: images. Trained on digits, train" in page and "opened</p>" not in page
+
+
+HOSTILE = [None, -1, 10**400, float("nan"), "\ud800", [[]], {"": {"": ""}}]
+
+
+def changed(content, change):
+    """Yield `content` with each value in it, one at a time, changed or, if it is in a table, taken out."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in list(items):
+        copy = content.copy()
+        copy[key] = change
+        yield copy
+        if isinstance(content, dict):
+            yield {name: other for name, other in content.items() if name != key}
+        if isinstance(value, dict | list) and value:
+            for inner in changed(value, change):
+                yield content.copy() | {key: inner} if isinstance(content, dict) else [*content[:key], inner, *content[key + 1 :]]
+
+
+@pytest.mark.parametrize("file", ["config.json", "run.json", "results.json", "metrics.jsonl"])
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_folder_with_any_value_changed_is_refused_in_words_or_makes_a_page(tmp_path, write_run, file, value):
+    write_run(tmp_path / "run")
+    path = tmp_path / "run" / file
+    text = path.read_text()
+    content = [json.loads(line) for line in text.splitlines()] if file == "metrics.jsonl" else json.loads(text)
+    pages = 0
+    for hostile in changed(content, value):
+        if file == "metrics.jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in hostile))
+        else:
+            path.write_text(json.dumps(hostile))
+        try:
+            report_runs([tmp_path / "run"], tmp_path / "page.html", pictures=False)
+            pages += 1
+        except UserError as error:
+            assert file in str(error)
+    assert pages or file == "run.json"
