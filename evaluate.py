@@ -11,7 +11,7 @@ from mixer_jax import app, parallel, records
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
+from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.training.losses import make_eval_loss
@@ -37,6 +37,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     examples = open_examples(config, weights.class_names, checkpoint, host_transform(config.model))
 
     mesh = parallel.make_mesh(config.parallel.fsdp)
+    check_batches(examples, mesh)
     run = records.Workdir(workdir, writer=parallel.is_writer())
     shardings = parallel.state_sharding(shapes, mesh, parallel.GATHERED_AXES)
     params = jax.tree.map(parallel.from_host, tree_of(arrays), shardings)

@@ -25,7 +25,7 @@ from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.evaluators import make_evaluators, open_examples, run_evaluators
+from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import host_transform
 from mixer_jax.training import loop
@@ -66,6 +66,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     # The machines, and the run's folder.
     mesh = parallel.make_mesh(config.parallel.fsdp)
     batch_indices = parallel.local_batch_indices(mesh, config.batch_size)
+    check_batches(examples, mesh)
     memory = check_host_memory(config, mesh, batch_indices, program.state_shapes(mesh), source, examples)
     run = records.Workdir(workdir, writer=parallel.is_writer())
     run.refuse_other_run(config)

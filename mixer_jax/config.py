@@ -105,7 +105,9 @@ EVALUATORS = {
         Option("train", None, "The labeled examples: `dataset(...)`."),
         Option("test", None, "The examples to classify: `dataset(...)`."),
         Option("resize", "square", "As for classification.", choices=("small", "square")),
-        Option("shots", (1, 5, 10, 25), "Labeled images per class.", allowed="different numbers in [1, 2^20]"),
+        Option("shots", (1, 5, 10, 25), "Labeled images per class. A class with fewer is refused at the start (tfds, vtab: when "
+               "first evaluated).",
+               allowed="different numbers in [1, 2^20]"),
         Option("seeds", (0, 1, 2), "Each chooses its own labeled images. The figure is the mean; all are listed.",
                allowed="different numbers in [0, 2^32)"),
         Option("l2", 2.0**10, "Strength of the ridge.", allowed="in (0, 10^12]"),

@@ -100,7 +100,7 @@ def test_an_evaluator_has_its_models_classes_by_name(sources, kind: str, place: 
     config = get_config()
     config.num_classes = 3
     train, test = dataset(sources[kind], "train"), dataset(sources[kind], split)
-    config.evals = {"e": classification(test) if place == "classification" else fewshot(train, test)}
+    config.evals = {"e": classification(test) if place == "classification" else fewshot(train, test, shots=(1,))}
     trained_on = open_source(train)
     if split == "other":
         with pytest.raises(UserError, match=r"config\.evals\.e\.(data|test): 2 \(dog, fox\).*\(cat, dog, elk\)"):

@@ -1,5 +1,6 @@
 """From `config.evals` to evaluators: what each needs, opened before any device is touched."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -11,12 +12,13 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.classes import Names, map_classes
 from mixer_jax.config import DATA_FIELDS
 from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
-from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.sources.registry import has_labels_apart, open_source
 from mixer_jax.data.sources.relabeled import Relabeled
 from mixer_jax.data.sources.source import Source
-from mixer_jax.data.stream.loader import eval_batches
+from mixer_jax.data.stream.loader import check_labels, eval_batches
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.classification import Classification, EvalLoss
-from mixer_jax.evaluation.fewshot import FewShot
+from mixer_jax.evaluation.fewshot import FewShot, ShotsCheck, check_shots, first_labels
 from mixer_jax.evaluation.predict import Predict
 from mixer_jax.parallel import Batch, Params, is_writer, local_batch_indices, to_global, to_host
 
@@ -61,7 +63,8 @@ def open_examples(
 ) -> dict[str, dict[str, Examples]]:
     """Return, for each evaluator, its named sets of examples, their classes numbered as the model's or as the few-shot examples'.
 
-    Touches no device. Raises UserError for data that are not there, or whose classes are not known to the model.
+    Touches no device. Raises UserError for data that are not there, or whose classes are not known to the model; and for a class
+    with fewer examples than few-shot evaluation takes, where labels are read without images (otherwise it finds out itself).
 
     Args:
       config: the whole config.
@@ -73,7 +76,7 @@ def open_examples(
     for name, evaluator in config.evals.items():
         transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size, host_transform)
         batch_size = evaluator.batch_size or config.batch_size
-        sources = {field: open_source(evaluator[field]) for field in DATA_FIELDS[evaluator.kind]}
+        sources = {field: _open(evaluator[field], f"config.evals.{name}.{field}") for field in DATA_FIELDS[evaluator.kind]}
         known = class_names, whose
         if evaluator.kind == "fewshot":  # the model's own classes do not matter
             known = sources["train"].class_names, f"config.evals.{name}.train"
@@ -81,7 +84,20 @@ def open_examples(
             field: _number_classes(Examples(source, transform, config.loader, batch_size), f"config.evals.{name}.{field}", *known)
             for field, source in sources.items()
         }
+        if evaluator.kind == "fewshot" and has_labels_apart(evaluator.train) and has_labels_apart(evaluator.test):
+            train, test = (opened[name][field].source for field in ("train", "test"))
+            _shots_check(name, evaluator, train)(first_labels(train), first_labels(test))
     return opened
+
+
+def _open(data: ConfigDict, of: str) -> Source:
+    """Open a source, and look whether its first record has labels: a test split is often published without them."""
+    try:
+        source = open_source(data)
+        check_labels(source, 0, source.labels(0))
+    except UserError as error:
+        raise UserError(f"{of}: {error}") from error
+    return source
 
 
 def _number_classes(examples: Examples, of: str, class_names: Names, whose: str) -> Examples:
@@ -91,6 +107,23 @@ def _number_classes(examples: Examples, of: str, class_names: Names, whose: str)
         return examples._replace(note=classes.note)
     present = tuple(sorted(classes.numbers)) if len(classes.numbers) < len(class_names) else None
     return examples._replace(source=Relabeled(examples.source, classes.numbers, class_names), present=present, note=classes.note)
+
+
+def _shots_check(name: str, evaluator: ConfigDict, train: Source) -> ShotsCheck:
+    """Return a function of all labels, of the examples to learn from and of those to classify: fewshot.check_shots."""
+    shots, of = max(evaluator.shots), f"config.evals.{name}"
+    return functools.partial(check_shots, shots=shots, class_names=train.class_names, of=of)
+
+
+def check_batches(examples: dict[str, dict[str, Examples]], mesh: Mesh) -> None:
+    """Raise UserError for an evaluator whose batches cannot be split over the devices."""
+    for name, parts in examples.items():
+        batch_size = max(part.batch_size for part in parts.values())
+        if batch_size % mesh.size:
+            raise UserError(
+                f"config.evals.{name} evaluates {batch_size} images at once: that must be a multiple of {mesh.size}, the number "
+                f"of devices. Set --config.evals.{name}.batch_size={-(-batch_size // mesh.size) * mesh.size}."
+            )
 
 
 def make_evaluators(
@@ -105,6 +138,7 @@ def make_evaluators(
         if evals[name].kind == "classification":
             data = examples[name]["data"]
             return Classification(data.batches, predict, loss, mesh, data.present)
-        return FewShot(evals[name], examples[name]["train"].batches, examples[name]["test"].batches, predict, mesh)
+        train, test = examples[name]["train"], examples[name]["test"]
+        return FewShot(evals[name], train.batches, test.batches, predict, mesh, _shots_check(name, evals[name], train.source))
 
     return {name: make(name) for name in evals}

@@ -7,7 +7,7 @@ seed, the first k of each class's shuffled records; standardized by the labeled 
 and all of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,10 +15,15 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mixer_jax.data.sources.source import Source
+from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import Predict
 from mixer_jax.parallel import Batch, Params, replicated, to_host
 
 BIAS_FEATURE = 100.0
+
+ShotsCheck = Callable[[np.ndarray, np.ndarray], None]
+"""A function of all labels to learn from and of all to predict, which raises UserError if they do not do."""
 
 
 class FewShot:
@@ -31,13 +36,15 @@ class FewShot:
         test: Callable[[Mesh], Iterator[Batch]],
         predict: Predict,
         mesh: Mesh,
+        check: ShotsCheck,
     ):
-        self._options, self._train, self._test, self._mesh = options, train, test, mesh
+        self._options, self._train, self._test, self._mesh, self._check = options, train, test, mesh, check
         self._features = jax.jit(lambda params, images: predict(params, images)[1], out_shardings=replicated(mesh))
 
     def __call__(self, params: Params) -> dict[str, Any]:
         train_features, train_labels = self._extract(params, self._train)
         test_features, test_labels = self._extract(params, self._test)
+        self._check(train_labels, test_labels)
         figures: dict[str, Any] = {"examples": len(test_labels)}
         for shots in self._options.shots:
             accuracies = []
@@ -60,8 +67,30 @@ class FewShot:
         return np.concatenate(features), np.concatenate(labels)
 
 
+def first_labels(source: Source) -> np.ndarray:
+    """Return the first label of each record that has one, int32 [N], without reading images where the source allows it."""
+    labels = (source.labels(index) for index in range(len(source)))
+    return np.array([classes[0] for classes in labels if classes and classes[0] >= 0], np.int32)
+
+
+def check_shots(train_labels: np.ndarray, test_labels: np.ndarray, *, shots: int, class_names: Sequence[str], of: str) -> None:
+    """Raise UserError unless every class among the labels has at least `shots` examples to learn from.
+
+    With fewer, the figure would be called that of more shots than it is, or a class could not be answered at all.
+    `of` is the evaluator's path, for the message.
+    """
+    labeled = np.bincount(train_labels, minlength=len(class_names))
+    poor = [int(label) for label in np.union1d(train_labels, test_labels) if labeled[label] < shots]
+    if poor:
+        more = f" and too few of {len(poor) - 1} more classes" if len(poor) > 1 else ""
+        raise UserError(
+            f"{of}.shots asks for {shots} labeled images of each class, and {of}.train has {labeled[poor[0]]} of "
+            f"{class_names[poor[0]]!r}{more}. Name a larger split, or fewer shots: --{of}.shots='(1,)'."
+        )
+
+
 def choose_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
-    """Indices of `shots` records of each class (all of them, where a class has fewer). Sets of one seed are nested."""
+    """Return the indices of `shots` records of each class. Sets of one seed are nested."""
     rng = np.random.default_rng(seed)
     return np.concatenate([rng.permutation(np.flatnonzero(labels == label))[:shots] for label in np.unique(labels)])
 

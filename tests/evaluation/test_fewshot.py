@@ -1,24 +1,26 @@
 """Few-shot accuracy: which records are the shots, the ridge against its normal equations, and a problem that has an answer."""
 
+import functools
 import itertools
 
 import numpy as np
 import pytest
 
 from mixer_jax.config import dataset, fewshot
-from mixer_jax.evaluation.fewshot import FewShot, choose_shots, ridge_predict
+from mixer_jax.errors import UserError
+from mixer_jax.evaluation.fewshot import FewShot, check_shots, choose_shots, first_labels, ridge_predict
 from mixer_jax.parallel import make_mesh, to_global
 
 LABELS = np.repeat([3, 0, 7, 4], [30, 10, 20, 4])[np.random.default_rng(0).permutation(64)]
 
 
-@pytest.mark.parametrize("shots", [1, 5, 10])
+@pytest.mark.parametrize("shots", [1, 2, 4])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_as_many_of_each_class_are_chosen_as_asked_or_as_there_are(shots, seed):
+def test_as_many_of_each_class_are_chosen_as_asked(shots, seed):
     chosen = choose_shots(LABELS, shots, seed)
     assert len(set(chosen)) == len(chosen)
     classes, counts = np.unique(LABELS[chosen], return_counts=True)
-    assert dict(zip(classes, counts, strict=True)) == {0: shots, 3: shots, 4: min(4, shots), 7: shots}
+    assert dict(zip(classes, counts, strict=True)) == dict.fromkeys((0, 3, 4, 7), shots)
 
 
 def test_the_shots_of_a_seed_are_nested_and_those_of_another_seed_are_others():
@@ -87,13 +89,14 @@ def figures_of(train: dict, test: dict, shots: tuple[int, ...], seeds: tuple[int
         return None, images * params["scale"]
 
     config = fewshot(dataset("digits"), dataset("digits"), shots=shots, seeds=seeds)
-    return FewShot(config, batches_of(train), batches_of(test), predict, make_mesh(1))({"scale": np.float32(3)})
+    check = functools.partial(check_shots, shots=max(shots), class_names="abcd", of="config.evals.few")
+    return FewShot(config, batches_of(train), batches_of(test), predict, make_mesh(1), check)({"scale": np.float32(3)})
 
 
 def test_classes_that_a_plane_separates_are_all_told_apart():
-    figures = figures_of(clusters(42, 0, 0.02), clusters(27, 1, 0.02), shots=(1, 5, 100), seeds=(0, 1))
+    figures = figures_of(clusters(42, 0, 0.02), clusters(27, 1, 0.02), shots=(1, 5, 10), seeds=(0, 1))
     assert figures["examples"] == 27
-    for shots in (1, 5, 100):
+    for shots in (1, 5, 10):
         assert figures[f"top1_{shots}shot"] == 1.0
         assert figures[f"top1_{shots}shot_seeds"] == [1.0, 1.0]
 
@@ -106,3 +109,27 @@ def test_the_figure_is_the_mean_over_seeds_of_which_each_has_its_own_shots():
     assert len(set(each)) > 1
     assert 0.25 < figures["top1_2shot"] < 1
     assert all(round(accuracy * 61) == pytest.approx(accuracy * 61) for accuracy in each)
+
+
+def test_a_class_with_fewer_examples_than_shots_or_with_none_is_refused_by_name():
+    check = functools.partial(check_shots, class_names=("ant", "bee", "cat", "dog"), of="config.evals.few")
+    train = np.array([0, 0, 1, 1, 2])
+    check(train, np.array([0, 1, 2]), shots=1)  # nobody asks for the dog
+    check(np.array([1, 1]), np.array([1]), shots=2)
+    with pytest.raises(UserError, match=r"shots asks for 2 labeled .* config.evals.few.train has 1 of 'cat'\. Name"):
+        check(train, np.array([0]), shots=2)
+    with pytest.raises(UserError, match="has 0 of 'dog'"):
+        check(train, np.array([0, 3]), shots=1)
+    with pytest.raises(UserError, match="has 2 of 'ant' and too few of 3 more classes"):
+        check(train, np.array([3]), shots=3)
+
+
+def test_the_first_labels_of_a_source_leave_out_records_without_any():
+    class Labels:
+        def __len__(self):
+            return 4
+
+        def labels(self, index):
+            return ((2, 0), (), (-1,), (1,))[index]
+
+    assert first_labels(Labels()).tolist() == [2, 1]

@@ -35,6 +35,16 @@ SOURCES: dict[str, Callable[[str, ConfigDict], Source]] = {  # KIND: (what follo
 }
 
 
+LABELS_WITHIN_RECORDS = ("tfds", "vtab")  # kinds of which a label is read with the whole record, image included
+
+
+def has_labels_apart(config: ConfigDict) -> bool:
+    """Return whether all labels of what a `config.dataset(...)` or `mixture(...)` names can be read in seconds."""
+    if config.parts:
+        return all(has_labels_apart(part) for part in config.parts.values())
+    return config.source.partition(":")[0] not in LABELS_WITHIN_RECORDS or config.examples_per_class > 0
+
+
 def open_source(config: ConfigDict) -> Source:
     """Open what a `config.dataset(...)` or `mixture(...)` names. Raises UserError saying what is missing and what mends it."""
     if config.parts:

@@ -108,8 +108,8 @@ def eval_batches(
     return _read_ahead(load, range(num_batches * local_size), local_size, loader, UnreadableImages())
 
 
-def _make_example(source: Source, record: int, decoded: Record, transform: Transform, rng: np.random.Generator) -> HostBatch:
-    image, labels, _ = decoded
+def check_labels(source: Source, record: int, labels: tuple[int, ...]) -> None:
+    """Raise UserError for more labels than the source may have, or for one that is no class."""
     if len(labels) > source.max_labels:
         raise UserError(f"{source.locate(record)} has {len(labels)} labels: set data.max_labels to at least that.")
     if not all(0 <= label < source.num_classes for label in labels):
@@ -117,6 +117,11 @@ def _make_example(source: Source, record: int, decoded: Record, transform: Trans
             f"{source.locate(record)} has the labels {labels}, and its source {source.num_classes} classes, from 0 on. Mend "
             "the data, or choose another split: one without labels often has -1."
         )
+
+
+def _make_example(source: Source, record: int, decoded: Record, transform: Transform, rng: np.random.Generator) -> HostBatch:
+    image, labels, _ = decoded
+    check_labels(source, record, labels)
     padded = np.full(source.max_labels, -1, np.int32)
     padded[: len(labels)] = labels
     return {"image": np.ascontiguousarray(transform(image, rng)), "labels": padded, "mask": np.float32(1)}
