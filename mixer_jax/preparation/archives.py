@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mixer_jax.data.sources.class_tree import is_hidden
 from mixer_jax.errors import UserError
 
 MAX_MEMBERS = 20_000_000  # ImageNet-21k has 14 197 122 images
@@ -32,7 +33,7 @@ ReadAt = Callable[[int, int], bytes]  # (number of bytes, offset), as os.pread w
 
 
 class Member(NamedTuple):
-    name: str
+    name: str  # of a folder with a slash at its end
     offset: int  # of its bytes in the file
     size: int
 
@@ -46,7 +47,7 @@ def check_name(name: str, where: str) -> str:
 
 
 def tar_members(file: Path) -> Iterator[Member]:
-    """The regular files of an uncompressed tar, in its order."""
+    """Yield the regular files and folders of an uncompressed tar, in its order."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         yield from members_within(lambda size, at: os.pread(descriptor, size, at), 0, os.fstat(descriptor).st_size, str(file))
@@ -55,7 +56,7 @@ def tar_members(file: Path) -> Iterator[Member]:
 
 
 def nested_tar_members(file: Path) -> Iterator[Member]:
-    """The regular files of the tars in a tar, named TAR/NAME: how ImageNet's training images come, a tar for each class."""
+    """Yield what lies in the tars in a tar, named TAR/NAME: how ImageNet's training images come, a tar for each class."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
 
@@ -63,17 +64,21 @@ def nested_tar_members(file: Path) -> Iterator[Member]:
             return os.pread(descriptor, size, at)
 
         for outer in members_within(read, 0, os.fstat(descriptor).st_size, str(file)):
+            if outer.name.endswith("/") or is_hidden(outer.name):
+                yield outer
+                continue
             if not outer.name.endswith(".tar"):
                 raise UserError(f"{file} holds {outer.name}, which is no tar: a tar of images is given as tar:{file}.")
-            where = f"{file}, in it {outer.name},"
+            where, folder = f"{file}, in it {outer.name},", f"{outer.name.removesuffix('.tar')}/"
+            yield Member(folder, outer.offset, 0)  # a tar without an image is a class too
             for inner in members_within(read, outer.offset, outer.offset + outer.size, where):
-                yield inner._replace(name=f"{outer.name.removesuffix('.tar')}/{inner.name}")
+                yield inner._replace(name=folder + inner.name)
     finally:
         os.close(descriptor)
 
 
 def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[Member]:
-    """The regular files of the tar that lies in [start, end)."""
+    """Yield the regular files and folders of the tar that lies in [start, end)."""
     offset, count, name, size = start, 0, None, None
     while True:
         header = read(BLOCK, offset) if offset + BLOCK <= end else b""
@@ -97,8 +102,11 @@ def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[M
         member = member._replace(name=member.name if name is None else name, size=member.size if size is None else size)
         offset = member.offset + -(-member.size // BLOCK) * BLOCK
         name = size = None
+        count += 1
+        if count > MAX_MEMBERS:
+            raise UserError(f"{where} has more than {MAX_MEMBERS} members.")
         if kind == b"5" or (kind == b"\0" and member.name.endswith("/")):
-            check_name(member.name, where)
+            yield member._replace(name=check_name(member.name, where).rstrip("/") + "/")
             continue
         if kind not in (b"0", b"\0", b"7"):
             what = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"6": "pipe"}.get(
@@ -107,9 +115,6 @@ def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[M
             raise UserError(f"{where} holds a {what} ({member.name!r}): only plain files are read. Pack it anew without.")
         if member.offset + member.size > end:
             raise UserError(f"{where} ends within {member.name!r} of {member.size} bytes: copy it again, and compare its size.")
-        count += 1
-        if count > MAX_MEMBERS:
-            raise UserError(f"{where} has more than {MAX_MEMBERS} members.")
         yield member._replace(name=check_name(member.name, where))
 
 
@@ -163,14 +168,14 @@ def _text(name: bytes, where: str) -> str:
 
 
 def zip_members(archive: zipfile.ZipFile, where: str) -> list[zipfile.ZipInfo]:
-    """The files of a zip, in its order."""
-    members = [member for member in archive.infolist() if not member.filename.endswith("/")]
+    """Return the files and folders of a zip, in its order."""
+    members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise UserError(f"{where} has more than {MAX_MEMBERS} members.")
     for member in members:
         check_name(member.filename, where)
         mode = member.external_attr >> 16
-        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFDIR if member.is_dir() else stat.S_IFREG):
             raise UserError(f"{where} holds a link or device ({member.filename!r}): only plain files are read. Pack it anew.")
         if member.flag_bits & 1:
             raise UserError(f"{where} is encrypted ({member.filename!r}). Pack it anew without a password.")
@@ -198,4 +203,4 @@ def small_tar_gz(file: Path) -> dict[str, bytes]:
         return content[at : at + size]
 
     members = list(members_within(read, 0, len(content), str(file)))
-    return {member.name: read(member.size, member.offset) for member in members}
+    return {member.name: read(member.size, member.offset) for member in members if not member.name.endswith("/")}

@@ -6,6 +6,7 @@ hold when they are read: they are refused.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,8 +29,6 @@ CLASS_NAMES = {"batches.meta.txt": 1, "fine_label_names.txt": 2}
 
 class CifarInputs:
     """A split of CIFAR in the order of its files, for inputs.py; held in memory (154 MB)."""
-
-    ignored = 0
 
     def __init__(self, file: Path, split: str):
         if split not in ("train", "test"):
@@ -54,6 +53,7 @@ class CifarInputs:
         self._labels, self._pixels, self._split = records[:, label_bytes - 1], records[:, label_bytes:], split
         if np.max(self._labels, initial=0) >= len(self.class_names):
             raise UserError(f"{file} has the label {np.max(self._labels)}, and {len(self.class_names)} classes: copy it again.")
+        self.left_out: Counter[str] = Counter()
         self._sha256 = hashlib.sha256(text.encode() + content).hexdigest()
 
     def __len__(self) -> int:

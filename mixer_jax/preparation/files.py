@@ -1,6 +1,6 @@
-"""Image files where they lie, in a folder, tars or a zip: their names, sizes and bytes. Their classes: labeling.py.
+"""Image files where they lie, in a folder, tars or a zip: their names, sizes and bytes.
 
-Only .jpg, .jpeg and .png count as images, in any case; other files are left alone and counted.
+Which files are images: data/sources/class_tree.py. Their classes: labeling.py.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from mixer_jax.data.sources.folder import FolderSource
+from mixer_jax.data.sources.class_tree import ImageTree, list_folder
 from mixer_jax.errors import UserError
 from mixer_jax.preparation import archives
 
@@ -23,40 +23,20 @@ ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, Run
 class Files(Protocol):
     """Where images lie."""
 
-    names: list[str]
+    tree: ImageTree
+    names: list[str]  # those of the tree's images
     sizes: Iterable[int]
-    ignored: int
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]: ...
 
 
-def is_image(name: str) -> bool:
-    base = name.rpartition("/")[2]
-    return base.lower().endswith(FolderSource.SUFFIXES) and not base.startswith("._")  # those are macOS's own
-
-
 class FolderFiles:
-    """The images of a folder, at any depth; links are followed, as they are the user's own."""
+    """The images of a folder, at any depth."""
 
     def __init__(self, root: Path):
-        if not root.is_dir():
-            raise UserError(f"There is no folder {root}.")
-        self._root, self.names, self.sizes, self.ignored = root, [], array("q"), 0
-        seen = set()
-        for folder, folders, files in os.walk(root, followlinks=True):
-            folders.sort()
-            if (real := os.path.realpath(folder)) in seen:
-                raise UserError(f"{folder} is reached twice, through a link: remove the link, its images would count twice.")
-            seen.add(real)
-            for file in sorted(files):
-                name = os.path.relpath(os.path.join(folder, file), root)
-                if not name.isprintable():
-                    raise UserError(f"{root} holds {name!r}: rename it, names must be plain text.")
-                if is_image(name):
-                    self.names.append(name)
-                    self.sizes.append(os.stat(root / name).st_size)
-                else:
-                    self.ignored += 1
+        self._root, self.tree = root, list_folder(root)
+        self.names = self.tree.images
+        self.sizes = array("q", (os.stat(root / name).st_size for name in self.names))
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:
@@ -66,26 +46,28 @@ class FolderFiles:
 class TarFiles:
     """Members of one or more tars, by file and offset."""
 
-    def __init__(self):
-        self.names: list[str] = []
+    def __init__(self, under: str = ""):
+        self.tree = ImageTree(under)
+        self.names = self.tree.images
         self.tars: list[Path] = []
-        self._tar, self._offsets, self.sizes, self.ignored = array("l"), array("q"), array("q"), 0
+        self._tar, self._offsets, self.sizes = array("l"), array("q"), array("q")
 
-    def add(self, tar: Path, members: Iterable[archives.Member], prefix: str = "") -> None:
+    def add_images(self, tar: Path, members: Iterable[archives.Member], prefix: str = "") -> None:
+        """Add those members that are images, and take note of folders and of what is no image."""
+        self._add_places(tar, (member for member in members if self.tree.add(prefix + member.name)))
+
+    def add_all(self, tar: Path, members: Iterable[archives.Member], prefix: str = "") -> None:
+        """Add members whatever their names."""
+        members = list(members)
+        self.names += [prefix + member.name for member in members]
+        self._add_places(tar, members)
+
+    def _add_places(self, tar: Path, members: Iterable[archives.Member]) -> None:
         self.tars.append(tar)
         for member in members:
-            self.names.append(prefix + member.name)
             self._tar.append(len(self.tars) - 1)
             self._offsets.append(member.offset)
             self.sizes.append(member.size)
-
-    def add_images(self, tar: Path, members: Iterable[archives.Member], under: str = "", prefix: str = "") -> None:
-        self.add(tar, (member for member in members if self._wanted(member.name, under)), prefix)
-
-    def _wanted(self, name: str, under: str) -> bool:
-        wanted = is_image(name) and name.startswith(under)
-        self.ignored += not wanted
-        return wanted
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         opened, descriptor = None, None
@@ -113,12 +95,10 @@ class ZipFiles:
             self._zip = zipfile.ZipFile(file)
         except ZIP_FAULTS as error:
             raise UserError(f"{file} is no zip, or ends too soon ({error}): copy it again.") from error
+        self._file, self.tree = file, ImageTree(under)
         members = archives.zip_members(self._zip, str(file))
-        self._file = file
-        self._members = [member for member in members if is_image(member.filename) and member.filename.startswith(under)]
-        self.ignored = len(members) - len(self._members)
-        self.names = [archives.check_name(member.filename, str(file)) for member in self._members]
-        self.sizes = [member.file_size for member in self._members]
+        self._members = [member for member in members if self.tree.add(archives.check_name(member.filename, str(file)))]
+        self.names, self.sizes = self.tree.images, [member.file_size for member in self._members]
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:

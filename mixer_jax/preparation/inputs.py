@@ -2,32 +2,36 @@
 
 `python -m mixer_jax prepare --from KIND:PATH`:
 
-    folder:DIR           DIR/CLASS/*.jpg, such as ImageNet-21k's tree; with --labels, the images of DIR at any depth
+    folder:DIR           DIR/SPLIT/CLASS/IMAGE or DIR/CLASS/IMAGE, such as ImageNet-21k's tree; with --labels, images at any depth
     tars:FILE or DIR     a tar of a tar for each class (ILSVRC2012_img_train.tar, ImageNet-21k's), or a folder of such tars
-    tar:FILE             a tar of CLASS/*.jpg; with --labels, of images (ILSVRC2012_img_val.tar)
+    tar:FILE             the same as folder: in a tar (ILSVRC2012_img_val.tar, with --labels)
     zip:FILE             the same in a zip
     webdataset:PATTERN   tars of KEY.jpg with KEY.cls beside it: a class's number or name, or several for a set
     cifar:FILE           cifar-10-binary.tar.gz or cifar-100-binary.tar.gz, its split --split (cifar.py)
     tfds:NAME            what TFDS prepared, its split --split
 
-Names and offsets of files: listing.py. Classes from folders or a file of labels: labeling.py.
+Names and offsets of files: listing.py. Which are images, and of which class: data/sources/class_tree.py. Other ways to give
+classes, a file of labels and .cls files: labeling.py.
 """
 
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from mixer_jax.data.sources.class_tree import SHOWN, Advise, report_left_out
 from mixer_jax.data.sources.tfds import TfdsSource
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.cifar import CifarInputs
 from mixer_jax.preparation.files import Files
-from mixer_jax.preparation.labeling import label_by_file, label_by_folder, read_classes, resolve_labels
+from mixer_jax.preparation.labeling import LabelsOfSplit, label_by_file, label_by_folder, label_by_text, read_classes
 from mixer_jax.preparation.listing import LISTERS, list_files
 from mixer_jax.preparation.spec import PreparationSpec
 
@@ -40,7 +44,7 @@ class Inputs(Protocol):
     """Images by number, in the order that is cheapest to read."""
 
     class_names: tuple[str, ...]
-    ignored: int  # files that are no images
+    left_out: Counter[str]  # files by their kind that are no images of this split
 
     def __len__(self) -> int: ...
 
@@ -59,13 +63,12 @@ class Inputs(Protocol):
 class ListedInputs:
     """Files with labels known before they are read."""
 
-    def __init__(self, files: Files, class_names: tuple[str, ...], labels: list[tuple[int, ...] | None]):
-        """A file whose labels are None belongs to another split."""
+    def __init__(self, files: Files, class_names: tuple[str, ...], labels: LabelsOfSplit):
         self._files, self.class_names, self._labels = files, class_names, labels
         self._chosen = [number for number, of_file in enumerate(labels) if of_file is not None] if None in labels else None
         if self._chosen is not None:
             self._labels = [labels[number] for number in self._chosen]
-        self.ignored = files.ignored + len(labels) - len(self._labels)
+        self.left_out = +(files.tree.left_out + Counter({"of other splits": len(labels) - len(self._labels)}))
         too_large = next((number for number, size in enumerate(self._sizes()) if size > MAX_IMAGE_BYTES), None)
         if too_large is not None:
             raise UserError(f"{self.name(too_large)} is larger than {MAX_IMAGE_BYTES} bytes: remove it.")
@@ -91,6 +94,15 @@ class ListedInputs:
         flat = np.fromiter((label for labels in self._labels for label in labels), np.int64)
         return np.bincount(flat, minlength=len(self.class_names))
 
+    def in_order(self, class_names: tuple[str, ...]) -> "ListedInputs":
+        """Return the same images with the same classes in another order."""
+        number_of = {name: number for number, name in enumerate(class_names)}
+        new = [number_of[name] for name in self.class_names]
+        inputs = copy(self)
+        inputs.class_names = class_names
+        inputs._labels = [tuple(sorted(new[label] for label in labels)) for labels in self._labels]
+        return inputs
+
     def sha256(self) -> str:
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
         for number, (size, labels) in enumerate(zip(self._sizes(), self._labels, strict=True)):
@@ -101,11 +113,9 @@ class ListedInputs:
 class TfdsInputs:
     """A split of TFDS; labels come with the images, and an image's name is its number."""
 
-    ignored = 0
-
     def __init__(self, name: str, split: str, data_dir: str):
         self._source = TfdsSource(name, split, data_dir, max_labels=0)
-        self.class_names = self._source.class_names
+        self.class_names, self.left_out = self._source.class_names, Counter()
 
     def __len__(self) -> int:
         return len(self._source)
@@ -138,14 +148,27 @@ def open_inputs(spec: PreparationSpec) -> Inputs:
     if kind in ("tar", "tars"):
         _refuse_compressed(path, kind, spec)
     under = spec.under.strip("/") + "/" if spec.under else ""
-    files, words = list_files(kind, path, under)
-    if words is not None:
-        class_names, labels = resolve_labels(words, classes, str(path))
+    files, texts = list_files(kind, path, under)
+    if texts is not None:
+        class_names, labels = label_by_text(texts, spec.source, classes)
     elif spec.labels:
         class_names, labels = label_by_file(files.names, spec.labels, spec.synsets, classes, spec.split)
     else:
-        class_names, labels = label_by_folder(files.names, classes)
-    return ListedInputs(files, class_names, labels)
+        advise = _advise_under(under if kind == "folder" else "")
+        class_names, labels = label_by_folder(files.tree, spec.source, spec.split, classes, advise, tars=kind == "tars")
+    inputs = ListedInputs(files, class_names, labels)
+    report_left_out(spec.source, inputs.left_out)
+    return inputs
+
+
+def _advise_under(above: str) -> Advise:
+    """Return what says which folders of the source could be given; `above` comes before their paths."""
+
+    def advise(folders: Sequence[str]) -> str:
+        choices = [shlex.join(["--under", above + folder]) for folder in folders[:SHOWN]]
+        return f"Give {' or '.join([*choices, '--labels FILE'])}."
+
+    return advise
 
 
 def _refuse_compressed(path: Path, kind: str, spec: PreparationSpec) -> None:

@@ -1,4 +1,4 @@
-"""The files of labels that public data sets come with -> the classes of their images. Files of our own form: labeling.py.
+"""The files of labels that public data sets come with -> the classes of their images. Files of our own form: label_tables.py.
 
     ImageNet        ILSVRC2012_devkit_t12.tar.gz, or its two files ILSVRC2012_validation_ground_truth.txt and, as --synsets,
                     meta.mat (or a text file whose line i is the WordNet id of ILSVRC2012_ID i)
@@ -16,9 +16,11 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from mixer_jax.data.sources.class_tree import is_image
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.archives import small_tar_gz
-from mixer_jax.preparation.files import is_image, require_file
+from mixer_jax.preparation.files import require_file
+from mixer_jax.preparation.label_tables import is_number, read_table
 
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 FLOWERS_SETS = {"train": ("trnid",), "validation": ("valid",), "trainval": ("trnid", "valid"), "test": ("tstid",)}
@@ -27,6 +29,7 @@ FLOWERS_SETS = {"train": ("trnid",), "validation": ("valid",), "trainval": ("trn
 class FileLabels(NamedTuple):
     """What a file of labels says."""
 
+    form: str  # in words
     classes_of: dict[str, list[str]]  # an image's name, with or without its folders -> its classes, as names or numbers from 0
     class_names: tuple[str, ...] = ()  # in the data set's order, if it has one
     whole: bool = True  # all images must be in it; if not, those that are not belong to other splits
@@ -44,24 +47,21 @@ def read_label_file(file: str, names: list[str], synsets: str, split: str) -> Fi
     lines = [line for line in text.splitlines() if line.strip()]
     if lines and lines[0].strip() == "ImageId,PredictionString":
         return _read_kaggle(lines[1:])
-    rows = [row for line in lines if (row := line.replace(",", " ").split()) and not line.startswith("#")]
-    if rows and all(len(row) == 1 for row in rows):
+    rows = [row for line in lines if (row := line.split()) and not line.startswith("#")]
+    if rows and all(len(row) == 1 and is_number(row[0]) for row in rows):
         if not synsets:
             raise UserError(f"{file} has one number a line: give also --synsets meta.mat, of the same development kit.")
         known = synsets_of_mat(require_file(synsets).read_bytes()) if synsets.endswith(".mat") else read_text(synsets).split()
         return _ground_truth(names, rows, known, file)
     if rows and all(len(row) == 4 and not is_image(row[0]) and all(map(is_number, row[1:])) for row in rows):
         return _read_pets(rows)
-    return FileLabels(_check_unique(rows, file))
-
-
-def _check_unique(rows: list[list[str]], file: str) -> dict[str, list[str]]:
+    table = read_table(text, file, names)
     classes_of: dict[str, list[str]] = {}
-    for name, *classes in rows:
+    for name, classes in table.rows:
         if name in classes_of:
             raise UserError(f"{file} has more than one line for {name}: put all its classes into one.")
         classes_of[name] = classes
-    return classes_of
+    return FileLabels(table.form, classes_of)
 
 
 def _read_development_kit(file: str, names: list[str]) -> FileLabels:
@@ -76,14 +76,15 @@ def _ground_truth(names: list[str], rows: list[list[str]], synsets: list[str], f
     for number, row in enumerate(rows):
         if len(row) != 1 or not is_number(row[0]) or not 1 <= int(row[0]) <= len(synsets):
             raise UserError(f"{file} line {number + 1} is {' '.join(row)!r}: it must be a number from 1 to {len(synsets)}.")
-    return _label_in_order(names, [[synsets[int(row[0]) - 1]] for row in rows], file)
+    form = "an ILSVRC2012_ID a line, of the images in the order of their names"
+    return _label_in_order(names, [[synsets[int(row[0]) - 1]] for row in rows], file, form)
 
 
-def _label_in_order(names: list[str], classes: list[list[str]], file: str) -> FileLabels:
+def _label_in_order(names: list[str], classes: list[list[str]], file: str, form: str) -> FileLabels:
     """Give line i to the image whose name is the i-th."""
     if len(classes) != len(names):
         raise UserError(f"{file} has {len(classes)} labels for {len(names)} images: they must be of one set, and whole.")
-    return FileLabels(dict(zip(sorted(names), classes, strict=True)))
+    return FileLabels(form, dict(zip(sorted(names), classes, strict=True)))
 
 
 def _read_reassessed(text: str, names: list[str], file: str) -> FileLabels:
@@ -91,22 +92,22 @@ def _read_reassessed(text: str, names: list[str], file: str) -> FileLabels:
         classes = [[str(int(label)) for label in labels] for labels in json.loads(text)]
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} is not ReaL's real.json, a list of lists of class numbers: {error}.") from error
-    return _label_in_order(names, classes, file)
+    return _label_in_order(names, classes, file, "ReaL's sets of classes, of the images in the order of their names")
 
 
 def _read_kaggle(lines: list[str]) -> FileLabels:
     """IMAGE,CLASS left top right bottom CLASS left ..."""
     rows = [line.partition(",") for line in lines]
-    return FileLabels({f"{image}.JPEG": sorted(set(objects.split()[::5])) for image, _, objects in rows})
+    classes_of = {f"{image}.JPEG": sorted(set(objects.split()[::5])) for image, _, objects in rows}
+    return FileLabels("the objects of Kaggle's ImageNet", classes_of)
 
 
 def _read_pets(rows: list[list[str]]) -> FileLabels:
     """CLASS_5 CLASS-ID SPECIES BREED-ID, without .jpg; CLASS-ID is from 1."""
     class_of = {name: re.sub(r"_\d+$", "", name) for name, *_ in rows}
     number_of = {class_of[name]: int(number) for name, number, *_ in rows}
-    return FileLabels(
-        {f"{name}.jpg": [class_name] for name, class_name in class_of.items()}, tuple(sorted(number_of, key=number_of.get)), False
-    )
+    classes_of = {f"{name}.jpg": [class_name] for name, class_name in class_of.items()}
+    return FileLabels("a list of Oxford-IIIT Pets", classes_of, tuple(sorted(number_of, key=number_of.get)), False)
 
 
 def _read_flowers(file: str, split: str) -> FileLabels:
@@ -119,7 +120,7 @@ def _read_flowers(file: str, split: str) -> FileLabels:
         classes_of = {f"image_{number:05d}.jpg": [str(int(classes[number - 1]))] for number in numbers}
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{file} and setid.mat beside it are not those of Flowers-102: {error!r}.") from error
-    return FileLabels(classes_of, tuple(str(number) for number in range(1, int(max(classes)) + 1)), False)
+    return FileLabels("those of Flowers-102", classes_of, tuple(str(number) for number in range(1, int(max(classes)) + 1)), False)
 
 
 def synsets_of_mat(content: bytes) -> list[str]:
@@ -143,12 +144,9 @@ def _loadmat(content: bytes) -> dict:
         raise UserError(f"A .mat file is damaged, or of a form that SciPy does not read: {error!r}. Copy it again.") from error
 
 
-def is_number(word: str) -> bool:
-    return word.isascii() and word.isdecimal() and len(word) < 10
-
-
 def read_text(file: str) -> str:
+    """Read a text file, in UTF-8 with or without a byte order mark."""
     try:
-        return require_file(file).read_text()
+        return require_file(file).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not text: {error}.") from error
+        raise UserError(f"{file} is not text in UTF-8 ({error}): save it as that.") from error

@@ -1,24 +1,28 @@
 """Which classes the images of a folder or archive have: from sub-folders, or from a file of labels.
 
-A file of labels (`prepare --labels`) is one that a public data set comes with (label_files.py), or has a line for each image
-
-    NAME CLASS [CLASS ...]
-
-in any order; NAME is the image's, with or without its folders; a class is one of --classes, or its number from 0; several classes
-make a set.
+Sub-folders: the rule of data/sources/class_tree.py. A file of labels (`prepare --labels`) is one that a public data set comes
+with (label_files.py), or a table of images and classes (label_tables.py), in any order. A class is one of --classes, or its
+number from 0; several classes make a set. The text of a .cls file (webdataset:) is a number, several numbers, or names separated
+by commas or new lines.
 
 Classes are numbered in the order of `--classes` (a text file with a name a line, or another split's manifest.json), otherwise
-in the data set's own order, if its file of labels has one, or in the order of their names: with WordNet ids that is the order of
-the released weights. ILSVRC2012_IDs have another order.
+in the data set's own order, if its file of labels has one, or in the order of class_order.py: with WordNet ids that is the order
+of the released weights. ILSVRC2012_IDs have another order.
 """
 
 import json
+import re
+import sys
 from collections import Counter
 
+from mixer_jax.data.sources.class_order import sort_classes
+from mixer_jax.data.sources.class_tree import Advise, ImageTree, find_classes
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.label_files import is_number, read_label_file, read_text
+from mixer_jax.preparation.label_files import read_label_file, read_text
+from mixer_jax.preparation.label_tables import is_number, split_numbers
 
 Labels = list[tuple[int, ...]]
+LabelsOfSplit = list[tuple[int, ...] | None]  # None: the image belongs to another split
 MAX_CLASSES = 1_000_000  # JFT-3B has 30 000
 
 
@@ -39,25 +43,22 @@ def read_classes(file: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def label_by_folder(names: list[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], Labels]:
-    """Take the folder that an image lies in as its class."""
-    folders = []
-    for name in names:
-        parent, _, _ = name.rpartition("/")
-        if not parent:
-            raise UserError(f"{name} lies in no folder, and folders are classes. Give the classes with --labels FILE.")
-        folders.append(parent.rpartition("/")[2])
-    classes = classes or tuple(sorted(set(folders)))
+def label_by_folder(
+    tree: ImageTree, where: str, split: str, classes: tuple[str, ...], advise: Advise, *, tars: bool
+) -> tuple[tuple[str, ...], LabelsOfSplit]:
+    """Take the folder that an image lies in as its class, as find_classes does."""
+    found = find_classes(tree, where, split, advise, tars=tars)
+    unknown = next((name for name in found.names if classes and name not in classes), None)
+    if unknown is not None:
+        raise UserError(f"{where}: the folder {unknown!r} is not in --classes. Add it there, or remove the folder.")
+    classes = classes or found.names
     label_of = {name: (label,) for label, name in enumerate(classes)}
-    for folder, name in zip(folders, names, strict=True):
-        if folder not in label_of:
-            raise UserError(f"{name}: {folder!r} is not in --classes. Add it there, or remove the folder.")
-    return classes, [label_of[folder] for folder in folders]
+    return classes, [None if name is None else label_of[name] for name in found.of_images]
 
 
 def label_by_file(
     names: list[str], file: str, synsets: str, classes: tuple[str, ...], split: str
-) -> tuple[tuple[str, ...], list[tuple[int, ...] | None]]:
+) -> tuple[tuple[str, ...], LabelsOfSplit]:
     """Take the classes of images from a file of labels, as above; None for an image that belongs to another split."""
     file_labels = read_label_file(file, names, synsets, split)
     keys = [name if name in file_labels.classes_of else name.rpartition("/")[2] for name in names]
@@ -74,28 +75,55 @@ def label_by_file(
     class_names, labels = resolve_labels(
         [file_labels.classes_of[key] for key in listed], classes or file_labels.class_names, file
     )
+    print(_describe(file, file_labels.form, class_names, labels), file=sys.stderr)
     label_of = dict(zip(listed, labels, strict=True))
     return class_names, [label_of.get(key) for key in keys]
 
 
-def resolve_labels(words: list[list[str]], classes: tuple[str, ...], where: str) -> tuple[tuple[str, ...], Labels]:
-    """Return (class names, sorted labels of each image) for words that are class names or numbers."""
+def label_by_text(texts: list[str], where: str, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Labels]:
+    """Take the classes of images from the texts of their .cls files."""
+    parts: dict[str, list[str]] = {}  # of each different text
+    for text in texts:
+        if text not in parts:
+            whole = text.strip()
+            by_name = [part for line in re.split(r"[,\n]", whole) if (part := line.strip())]
+            parts[text] = [whole] if whole in classes else split_numbers(whole) or by_name
+    class_names, labels = resolve_labels([parts[text] for text in texts], classes, where)
+    print(_describe(where, ".cls files", class_names, labels), file=sys.stderr)
+    return class_names, labels
+
+
+def _describe(where: str, form: str, class_names: tuple[str, ...], labels: Labels) -> str:
+    """Say in one line how labels were understood."""
+    counts = [len(label) for label in labels]
+    single = set(counts) == {1}
+    without = f", {counts.count(0)} images without a class" if 0 in counts else ""
+    kind = "single" if single else f"multi: sets of up to {max(counts)}{without}"
+    return f"{where}: {form}; {len(class_names)} classes, {kind}"
+
+
+def resolve_labels(cells: list[list[str]], classes: tuple[str, ...], where: str) -> tuple[tuple[str, ...], Labels]:
+    """Return (class names, sorted labels of each image) for cells that are class names, or one or several numbers."""
+    known = set(classes)
+    words_of: dict[tuple[str, ...], list[str]] = {}  # of each different row
+    for row in cells:
+        if (key := tuple(row)) not in words_of:
+            words_of[key] = [word for cell in row for word in ([cell] if cell in known else split_numbers(cell) or [cell])]
     if not classes:
-        seen = {word for row in words for word in row}
-        if all(map(is_number, seen)):
-            most = max(map(int, seen), default=-1)
-            if most >= MAX_CLASSES:
-                raise UserError(f"{where} has the label {most}: without --classes numbers must be below {MAX_CLASSES}.")
-            classes = tuple(str(label) for label in range(most + 1))
-        else:
-            classes = tuple(sorted(seen))
+        classes = _classes_of_words({word for words in words_of.values() for word in words}, where)
     number_of = {name: label for label, name in enumerate(classes)}
-    shared: dict[tuple[str, ...], tuple[int, ...]] = {}  # one tuple for all images of the same labels
-    for row in words:
-        key = tuple(row)
-        if key not in shared:
-            shared[key] = tuple(sorted({_label(word, number_of, where) for word in row}))
-    return classes, [shared[tuple(row)] for row in words]
+    labels_of = {key: tuple(sorted({_label(word, number_of, where) for word in words})) for key, words in words_of.items()}
+    return classes, [labels_of[tuple(row)] for row in cells]
+
+
+def _classes_of_words(words: set[str], where: str) -> tuple[str, ...]:
+    """Return the classes of labels without --classes: all numbers up to the largest, or the names."""
+    if not all(map(is_number, words)):
+        return sort_classes(words)
+    most = max(map(int, words), default=-1)
+    if most >= MAX_CLASSES:
+        raise UserError(f"{where} has the label {most}: without --classes numbers must be below {MAX_CLASSES}.")
+    return tuple(str(label) for label in range(most + 1))
 
 
 def _label(word: str, number_of: dict[str, int], where: str) -> int:

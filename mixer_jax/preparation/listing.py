@@ -3,25 +3,28 @@
 Listing costs a pass over names and headers; images are then read by their offset, as many threads as there are at once.
 """
 
+import itertools
 from collections.abc import Callable
 from glob import glob
 from pathlib import Path
 
-from mixer_jax.data.sources.folder import FolderSource
+from mixer_jax.data.sources.class_tree import SUFFIXES, is_hidden, is_image
 from mixer_jax.errors import UserError
 from mixer_jax.preparation import archives
-from mixer_jax.preparation.files import Files, FolderFiles, TarFiles, ZipFiles, is_image, require_file
+from mixer_jax.preparation.files import Files, FolderFiles, TarFiles, ZipFiles, require_file
 
 
-def list_files(kind: str, path: Path, under: str) -> tuple[Files, list[list[str]] | None]:
-    """Return the images, each name once, and the words of their classes where they stand beside them."""
-    files, words = _list_webdataset(str(path), under) if kind == "webdataset" else (LISTERS[kind](path, under), None)
-    if not files.names:
-        raise UserError(f"{kind}:{path} holds no image ({', '.join(FolderSource.SUFFIXES)}) among its {files.ignored} files.")
-    if len(set(files.names)) < len(files.names):
-        twice = next(name for name, again in zip(sorted(files.names), sorted(files.names)[1:], strict=False) if name == again)
+def list_files(kind: str, path: Path, under: str) -> tuple[Files, list[str] | None]:
+    """Return the images, each name once, and the text of their .cls files where these stand beside them."""
+    files, texts = _list_webdataset(str(path), under) if kind == "webdataset" else (LISTERS[kind](path, under), None)
+    names = sorted(files.names)
+    if not names:
+        others = sum(files.tree.left_out.values())
+        raise UserError(f"{kind}:{path} holds no image ({', '.join(SUFFIXES)}) among its {others} files.")
+    twice = next((name for name, following in itertools.pairwise(names) if name == following), None)
+    if twice:
         raise UserError(f"{kind}:{path} holds {twice!r} twice: which one is meant? Pack it anew.")
-    return files, words
+    return files, texts
 
 
 def _list_folder(path: Path, under: str) -> FolderFiles:
@@ -29,50 +32,66 @@ def _list_folder(path: Path, under: str) -> FolderFiles:
 
 
 def _list_tar(path: Path, under: str) -> TarFiles:
-    files = TarFiles()
-    files.add_images(path, archives.tar_members(require_file(path)), under)
+    files = TarFiles(under)
+    files.add_images(path, archives.tar_members(require_file(path)))
     return files
 
 
 def _list_tars(path: Path, under: str) -> TarFiles:
-    files = TarFiles()
+    files = TarFiles(under)
     if not path.is_dir():
-        files.add_images(path, archives.nested_tar_members(require_file(path)), under)
+        files.add_images(path, archives.nested_tar_members(require_file(path)))
         return files
-    for tar in sorted(path.glob("*.tar")):
-        files.add_images(tar, archives.tar_members(tar), under, prefix=f"{tar.stem}/")
+    for file in sorted(path.iterdir()):
+        if file.suffix != ".tar" or is_hidden(file.name):
+            files.tree.left_out["hidden" if is_hidden(file.name) else file.suffix or "without a suffix"] += 1
+            continue
+        files.tree.add(f"{file.stem}/")  # a tar without an image is a class too
+        files.add_images(file, archives.tar_members(file), prefix=f"{file.stem}/")
     return files
 
 
-def _list_webdataset(pattern: str, under: str) -> tuple[TarFiles, list[list[str]]]:
-    """Return images and the words of their .cls files. A sample's members share the name up to the first dot of its last part."""
+def _list_webdataset(pattern: str, under: str) -> tuple[TarFiles, list[str]]:
+    """Return images and the text of their .cls files. A sample's members share the name up to the first dot of its last part."""
     tars = sorted(glob(pattern))
     if not tars:
         raise UserError(f"No file matches {pattern}. Quote the pattern: --from 'webdataset:DIR/*.tar'")
-    images, classes, words = TarFiles(), TarFiles(), []
+    images, classes, texts = TarFiles(), TarFiles(), []
     for number, tar in enumerate(tars):
-        samples: dict[str, dict[str, archives.Member]] = {}
-        for member in archives.tar_members(Path(tar)):
-            folder, _, base = member.name.rpartition("/")
-            key, _, extension = base.partition(".")
-            parts = samples.setdefault(f"{folder}/{key}", {})
-            part = "image" if is_image(base) else extension.lower()
-            if part in parts:
-                raise UserError(
-                    f"{tar} holds {member.name!r} twice, or two images of one name: which one is meant? Pack it anew."
-                )
-            parts[part] = member
-        chosen = [parts for parts in samples.values() if "image" in parts and parts["image"].name.startswith(under)]
-        images.ignored += len(samples) - len(chosen)
+        samples = _samples(tar, images)
+        chosen = [parts for parts in samples if "image" in parts and parts["image"].name.startswith(under)]
+        images.tree.left_out["samples without an image" + (f" in {under}" if under else "")] += len(samples) - len(chosen)
         for parts in chosen:
             if "cls" not in parts or parts["cls"].size > archives.MAX_HEADER_BYTES:
                 raise UserError(f"{tar}: {parts['image'].name} has no .cls file beside it with its class, or a huge one.")
         first = len(classes.names)
-        images.add(Path(tar), (parts["image"] for parts in chosen), prefix=f"{number:05d}/")
-        classes.add(Path(tar), (parts["cls"] for parts in chosen))
-        for _, text in classes.read(range(first, len(classes.names))):
-            words.append(text.decode(errors="replace").replace(",", " ").split())
-    return images, words
+        images.add_all(Path(tar), (parts["image"] for parts in chosen), prefix=f"{number:05d}/")
+        classes.add_all(Path(tar), (parts["cls"] for parts in chosen))
+        for cls, content in classes.read(range(first, len(classes.names))):
+            try:
+                texts.append(content.decode("utf-8-sig"))
+            except UnicodeDecodeError as error:
+                raise UserError(f"{tar}: {classes.names[cls]} is not text in UTF-8 ({error}). Pack it anew.") from error
+    return images, texts
+
+
+def _samples(tar: str, images: TarFiles) -> list[dict[str, archives.Member]]:
+    """Return the members of each sample of a tar by their kind: "image", or the name from the first dot on."""
+    samples: dict[str, dict[str, archives.Member]] = {}
+    for member in archives.tar_members(Path(tar)):
+        if member.name.endswith("/"):
+            continue
+        if is_hidden(member.name):
+            images.tree.left_out["hidden"] += 1
+            continue
+        folder, _, base = member.name.rpartition("/")
+        key, _, extension = base.partition(".")
+        parts = samples.setdefault(f"{folder}/{key}", {})
+        part = "image" if is_image(base) else extension.lower()
+        if part in parts:
+            raise UserError(f"{tar} holds {member.name!r} twice, or two images of one name: which one is meant? Pack it anew.")
+        parts[part] = member
+    return list(samples.values())
 
 
 LISTERS: dict[str, Callable] = {

@@ -47,12 +47,15 @@ from mixer_jax.data.sources.manifest import (
 from mixer_jax.data.sources.shards import read_labels, write_shard
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
-from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, open_inputs
+from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, ListedInputs, open_inputs
 from mixer_jax.preparation.near_duplicates.references import References, write_list
 from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
 from mixer_jax.storage import read_json, refuse_links, write_json, write_whole
 
+# Of a split that is mended. Older versions wrote --skip-bad for --skip-unreadable, and a source may have moved; files that are no
+# images of the split are in no shard.
+NOT_COMPARED = ("command", "ignored_files", "ignored_kinds")
 SHOWN = 5  # unreadable images in a message
 
 
@@ -74,13 +77,14 @@ class Work(NamedTuple):
 def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
     """Make, complete or mend directory/SPLIT. Raises UserError for what the user must mend first."""
     check_spec(spec, threads)
-    inputs = open_inputs(spec)
-    check_classes(inputs.class_names, inputs.images_of_class(), spec)
     target = directory.expanduser() / spec.split
+    inputs = _in_earlier_order(open_inputs(spec), spec, _made_before(target))
+    check_classes(inputs.class_names, inputs.images_of_class(), spec)
     references = References(spec, target)
     with contextlib.closing(_take(target)):
         made = {
-            "command": spec.command(), "inputs_sha256": inputs.sha256(), "images": len(inputs), "ignored_files": inputs.ignored,
+            "command": spec.command(), "inputs_sha256": inputs.sha256(), "images": len(inputs),
+            "ignored_files": sum(inputs.left_out.values()), "ignored_kinds": dict(sorted(inputs.left_out.items())),
             "max_side": spec.max_side, "quality": spec.quality, "seed": spec.seed,
             "records_per_shard": spec.records_per_shard, **references.manifest_fields(),
         }  # fmt: skip
@@ -148,12 +152,10 @@ def shuffle(inputs: Inputs, seed: int) -> np.ndarray:
 def _begin(target: Path, made: dict) -> dict[int, Shard]:
     """Return the finished shards by number. Raises UserError when the folder holds another split."""
     folder = target / UNFINISHED
+    _refuse_other(target, _made_before(target), made)
     if (target / MANIFEST).exists():
-        manifest = Manifest(target)
-        _refuse_other(target, manifest.content["made"], made)
-        rows = dict(enumerate(manifest.shards))
+        rows = dict(enumerate(Manifest(target).shards))
     else:
-        _refuse_other(target, read_json(folder / PLAN), made)
         rows = {int(file.stem.removeprefix("shard-")): Shard(**read_json(file)) for file in folder.glob("shard-*.json")}
     refuse_links(folder)
     folder.mkdir(exist_ok=True)
@@ -162,9 +164,25 @@ def _begin(target: Path, made: dict) -> dict[int, Shard]:
     return {number: shard for number, shard in rows.items() if shard.name in sound}
 
 
+def _made_before(target: Path) -> dict:
+    """Return how the split in a folder was made or begun to be; nothing where there is none."""
+    if (target / MANIFEST).exists():
+        return Manifest(target).content["made"]
+    return read_json(target / UNFINISHED / PLAN)
+
+
+def _in_earlier_order(inputs: Inputs, spec: PreparationSpec, before: dict) -> Inputs:
+    """Return the inputs, their classes in the order of text where an older version, which knew no other, has begun the split."""
+    of_text = tuple(sorted(inputs.class_names))
+    if before and not spec.classes and isinstance(inputs, ListedInputs) and inputs.class_names != of_text:
+        earlier = inputs.in_order(of_text)
+        if earlier.sha256() == before.get("inputs_sha256"):
+            return earlier
+    return inputs
+
+
 def _refuse_other(target: Path, found: dict, made: dict) -> None:
-    # The command is not compared: older versions wrote --skip-bad for --skip-unreadable, and a source may have moved.
-    different = [name for name in found | made if name != "command" and found.get(name) != made.get(name)]
+    different = [name for name in found | made if name not in NOT_COMPARED and found.get(name) != made.get(name)]
     if found and different:
         raise UserError(
             f"{target} holds another split (other {', '.join(different)}), made by: {command_of(found, target)}. "

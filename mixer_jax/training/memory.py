@@ -31,7 +31,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.training.state import TrainState
 
 ORDINARY_PIXELS = 2**24  # of an image: a camera's photograph
-MOST_BYTES_PER_PIXEL = 9  # of a progressive JPEG in full color resolution: 3 of pixels, 6 of coefficients; a PNG takes 6
+MOST_BYTES_PER_PIXEL = 28  # of a TIFF with opacity in 16 bits; a progressive JPEG in full color resolution takes 9, a PNG 6
 AUGMENT_BYTES_PER_PIXEL = 24  # of an image as the model sees it: RandAugment's temporary arrays
 INDEX_BYTES = 14  # for each image of an open shard: its place, and what malloc keeps when shards are opened and closed
 WORKER_BYTES = 48 * 2**20  # of a process that decodes, beside its image: 37 MiB with B/16's augmentation

@@ -1,4 +1,4 @@
-"""A corpus of 1000 small images, of all kinds that are read and 52 that are not, made in a moment."""
+"""A corpus of 1000 small images, of all kinds that are read and of 68 that are not, made in a moment."""
 
 import io
 import struct
@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
+from data.tiff_and_bmp import BITS, COMPRESSION, EXTRA, FORMAT, HEIGHT, PHOTOMETRIC, SAMPLES, WIDTH, bmp, tiff, with_directory
 from PIL import Image
 
 from mixer_jax.data.images.decode import HARMLESS
@@ -39,6 +40,28 @@ def sixteen_bits(image: np.ndarray, low_byte: int = 77) -> bytes:
 def with_alpha(image: np.ndarray) -> bytes:
     alpha = np.random.default_rng(0).integers(0, 256, (*image.shape[:2], 1), np.uint8)
     return cv2.imencode(".png", np.concatenate([image[..., ::-1], alpha], -1))[1].tobytes()
+
+
+def opacity(image: np.ndarray) -> np.ndarray:
+    return np.concatenate([image, np.random.default_rng(0).integers(0, 256, (*image.shape[:2], 1), np.uint8)], -1)
+
+
+def gigantic_tiff(height: int = 30000, width: int = 30000) -> bytes:
+    """With one strip that holds so many zeros, and all tags right."""
+    strip = zlib.compress(bytes(10**6))
+    entries = {WIDTH: [width], HEIGHT: [height], BITS: [8], COMPRESSION: [8], PHOTOMETRIC: [1], SAMPLES: [1]}
+    return with_directory("<", [strip], entries)
+
+
+def gigantic_bmp(height: int = 30000, width: int = 30000) -> bytes:
+    """A header with RLE, of which a few bytes could be so many pixels."""
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 0, 0)
+    return struct.pack("<2sIHHI", b"BM", 0, 0, 0, 54 + 1024) + head + bytes(1024) + b"\0\1"
+
+
+def gigantic_webp(height: int = 16000, width: int = 16000) -> bytes:
+    content = b"WEBPVP8L" + struct.pack("<IBI", 10, 0x2F, (height - 1) << 14 | (width - 1)) + bytes(6)
+    return b"RIFF" + struct.pack("<I", len(content)) + content
 
 
 def animated(image: np.ndarray, kind: str = "PNG") -> bytes:
@@ -73,6 +96,31 @@ READ = {
     "grey PNG with alpha": lambda image: file_of(image, "PNG", "LA"),
     "rotated PNG": lambda image: rotated(image, "PNG"),
     "animated PNG": animated,
+    "lossy WebP": lambda image: file_of(image, "WEBP", quality=95),
+    "lossless WebP": lambda image: file_of(image, "WEBP", lossless=True),
+    "WebP with alpha": lambda image: file_of(opacity(image), "WEBP", "RGBA", lossless=True, exact=True),
+    "rotated WebP": lambda image: rotated(image, "WEBP"),
+    "BMP": lambda image: file_of(image, "BMP"),
+    "grey BMP": lambda image: file_of(image, "BMP", "L"),
+    "palette BMP": lambda image: file_of(image, "BMP", "P"),
+    "black and white BMP": lambda image: file_of(image, "BMP", "1"),
+    "BMP from the top down": lambda image: bmp(image, 24, top_down=True),
+    "BMP of 32 bits": lambda image: bmp(image, 32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), header=108),
+    "BMP of OS/2": lambda image: bmp(image, 24, header=12),
+    "TIFF": lambda image: file_of(image, "TIFF"),
+    "TIFF of Motorola's order in strips": lambda image: tiff(image, 2, ">", rows=5),
+    "deflated TIFF": lambda image: file_of(image, "TIFF", compression="tiff_adobe_deflate"),
+    "TIFF with LZW": lambda image: file_of(image, "TIFF", compression="tiff_lzw"),
+    "TIFF with PackBits": lambda image: file_of(image, "TIFF", compression="packbits"),
+    "TIFF of a JPEG": lambda image: file_of(image, "TIFF", compression="jpeg", quality=95),
+    "TIFF of a JPEG's YCbCr": lambda image: file_of(image, "TIFF", "YCbCr", compression="jpeg", quality=95),
+    "grey TIFF": lambda image: file_of(image, "TIFF", "L"),
+    "grey TIFF whose white is 0": lambda image: tiff(255 - np.asarray(Image.fromarray(image).convert("L"))[..., None], 0),
+    "black and white TIFF": lambda image: file_of(image, "TIFF", "1", compression="group4"),
+    "palette TIFF": lambda image: file_of(image, "TIFF", "P"),
+    "CMYK TIFF": lambda image: file_of(image, "TIFF", "CMYK"),
+    "TIFF with alpha": lambda image: tiff(opacity(image), 2, tags={EXTRA: [2]}),
+    "grey TIFF with alpha": lambda image: file_of(image, "TIFF", "LA"),
 }
 
 
@@ -87,6 +135,12 @@ def truncated(kept: float, kind: str = "JPEG", **options):
 def flipped_png(image: np.ndarray) -> bytes:
     data = bytearray(file_of(image, "PNG"))
     data[len(data) // 2] ^= 8
+    return bytes(data)
+
+
+def flipped_tiff(image: np.ndarray) -> bytes:
+    data = bytearray(file_of(image, "TIFF", compression="tiff_adobe_deflate"))
+    data[data.index(b"\x78\x9c") + 40] ^= 8
     return bytes(data)
 
 
@@ -139,18 +193,30 @@ UNREADABLE = {
     "PNG with a flipped bit": (flipped_png, 8, "damaged PNG"),
     "JPEG with a flipped bit that shows": (flipped_jpeg, 8, "damaged JPEG .Corrupt"),
     "empty file": (lambda image: b"", 4, "empty"),
-    "web page": (lambda image: b"<html>404 Not Found</html>", 3, "neither JPEG nor PNG"),
-    "zeros": (lambda image: bytes(500), 2, "neither JPEG nor PNG"),
-    "animated GIF": (lambda image: animated(image, "GIF"), 2, "neither JPEG nor PNG .*GIF8"),
+    "web page": (lambda image: b"<html>404 Not Found</html>", 3, "none of JPEG, PNG, WebP, BMP, TIFF"),
+    "zeros": (lambda image: bytes(500), 2, "none of JPEG, PNG, WebP, BMP, TIFF"),
+    "animated GIF": (lambda image: animated(image, "GIF"), 2, "none of JPEG, PNG, WebP, BMP, TIFF .*GIF8"),
     "gigantic PNG": (lambda image: gigantic_png(), 1, "too large: 30000 x 30000 pixels"),
     "gigantic JPEG": (lambda image: gigantic_jpeg(), 1, "too large: 30000 x 30000 pixels"),
     "gigantic chunk": (lambda image: gigantic_chunk(), 1, "damaged PNG .it ends too soon"),
     "strip": (lambda image: gigantic_png(65535, 1), 1, "too thin: 65535 x 1 pixels"),
+    "WebP half there": (truncated(0.5, "WEBP"), 1, "damaged WebP .it ends too soon"),
+    "BMP half there": (truncated(0.5, "BMP"), 1, "damaged BMP .it ends too soon"),
+    "TIFF half there": (truncated(0.5, "TIFF"), 1, "damaged TIFF .it ends too soon"),
+    "deflated TIFF with a flipped bit": (flipped_tiff, 1, "damaged TIFF .Error -3"),
+    "animated WebP": (lambda image: animated(image, "WEBP"), 1, "WebP of a form that is not read .an animation"),
+    "BMP with colors in unusual places": (lambda image: bmp(image, 32, (0xFF, 0xFF00, 0xFF0000)), 1, "BMP of a form .*unusual"),
+    "TIFF of floats": (lambda image: tiff(image.astype(np.float32), 2, tags={FORMAT: [3] * 3}), 1, "TIFF of a form .*32 bits"),
+    "TIFF of signed numbers": (lambda image: tiff(image, 2, tags={FORMAT: [2] * 3}), 1, "TIFF of a form .*unsigned"),
+    "TIFF of Lab": (lambda image: file_of(image, "TIFF", "LAB"), 1, "TIFF of a form .*colors of kind 8"),
+    "gigantic WebP": (lambda image: gigantic_webp(), 1, "too large: 16000 x 16000 pixels"),
+    "gigantic BMP": (lambda image: gigantic_bmp(), 1, "too large: 30000 x 30000 pixels"),
+    "gigantic TIFF": (lambda image: gigantic_tiff(), 1, "too large: 30000 x 30000 pixels"),
 }
 
 
 def write_corpus(root: Path, num_images: int = 1000, classes: int = 4) -> dict[int, str]:
-    """Writes CLASS/NUMBER.jpg, `num_images` in all; returns record -> kind for the 52 that are unreadable, spread at random."""
+    """Writes CLASS/NUMBER.jpg, `num_images` in all; returns record -> kind for those that are unreadable, spread at random."""
     kinds = [kind for kind, (_, count, _) in UNREADABLE.items() for _ in range(count)]
     places = np.random.default_rng(0).permutation(num_images)[: len(kinds)]
     planted = dict(zip(places.tolist(), kinds, strict=True))

@@ -19,9 +19,9 @@ def huge_png() -> bytes:
 
 UNREADABLE = {
     f"{CLASSES[0]}/cut.JPEG": (miniature.jpeg(0, 64, 64)[:200], "damaged JPEG"),
-    f"{CLASSES[1]}/text.JPEG": (b"<html>not found</html>", "neither JPEG nor PNG"),
+    f"{CLASSES[1]}/text.JPEG": (b"<html>not found</html>", "none of JPEG, PNG, WebP, BMP, TIFF"),
     f"{CLASSES[1]}/empty.JPEG": (b"", "empty"),
-    f"{CLASSES[2]}/gif.png": (b"GIF89a" + bytes(100), "neither JPEG nor PNG"),
+    f"{CLASSES[2]}/gif.png": (b"GIF89a" + bytes(100), "none of JPEG, PNG, WebP, BMP, TIFF"),
     f"{CLASSES[2]}/huge.png": (huge_png(), "30000 x 30000 pixels"),
 }
 
@@ -62,7 +62,7 @@ def file_of(root: Path, text: str) -> str:
         ("tar:nowhere.tar", {}, "no file nowhere.tar"),
         ("zip:nowhere.zip", {}, "no file nowhere.zip"),
         ("webdataset:nowhere/*", {}, "No file matches"),
-        ("tree", {"under": CLASSES[0]}, "lies in no folder.*--labels"),
+        ("tree", {"under": CLASSES[0]}, "CLASS/IMAGE is read, and there are 5 like n01440764_0.JPEG. Give --labels FILE"),
         ("tree", {"classes": "nowhere.txt"}, "no file nowhere.txt"),
         ("tree", {"classes_text": "a\nb\na"}, "each once: mend 'a'"),
         ("tree", {"classes_text": "n01440764"}, "'n02084071' is not in --classes"),

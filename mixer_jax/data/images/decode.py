@@ -12,6 +12,19 @@ compared with 2.15.1 and 2.21.0 ("same": to the bit):
             alpha, transparent colours       dropped: the colours underneath, not blended with any        same
             animated                         the animation's first frame                                  see below
             truncated, any flipped bit       refused: its checksums tell                                  same
+    WebP    lossy, lossless                  RGB; an EXIF rotation is ignored                             reads none
+            alpha                            dropped: the colours underneath
+            animated                         refused
+    BMP     palette, RLE, 16, 24, 32 bits    RGB; top-down files too; 32 bits: the fourth byte dropped    not compared
+            colours in unusual places        refused: OpenCV would take them for others
+    TIFF    grey, palette, RGB, CMYK; YCbCr  RGB of the first page; EXIF and TIFF rotations are ignored   reads none
+            as JPEG; strips, planes
+            16 bits                          grey: the high byte; RGB: the nearest of 256 levels
+            alpha, other extra samples       dropped: the colours as they are stored
+            floats, signed, Lab, 2, 4, 12    refused, as are BigTIFF, CMYK and palettes of 16 bits, and
+            or 32 bits                       compressions other than LZW, deflate, PackBits, JPEG, fax
+    these   truncated                        refused
+    three   flipped bits                     found in deflated TIFF alone: the others have no checksum
     other   GIF (animated or not), empty     refused by the first bytes                                   takes GIF
     any     more than max_pixels, or sides   refused from the header, before anything is allocated        no such bound
             beyond 1 : MAX_ASPECT
@@ -19,20 +32,21 @@ compared with 2.15.1 and 2.21.0 ("same": to the bit):
 TensorFlow decodes JPEGs with libjpeg's fast inverse DCT, and so do we: the exact one gives two bytes of three another value, by
 up to 8 levels. OpenCV, which reads the damaged ones, has only the exact one. TensorFlow knows no animated PNG and takes its
 default image, nearly always the first frame. A JPEG has no checksum: three of four flipped bits in the scan of a small one leave
-a stream that any decoder takes without a word, and then so does this one.
+a stream that any decoder takes without a word, and then so does this one. Headers of other files: headers.py.
 """
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 import simplejpeg
 
+from mixer_jax.data.images.headers import ENDS_TOO_SOON, PNG, Size, bmp_size, png_size, tiff_as_stored, tiff_size, webp_size
 from mixer_jax.errors import UserError
 
-JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8"
 MAX_ASPECT = 1000  # a strip of few pixels is gigantic once its shorter side is resized to 256, as in evaluation
 
 # What libjpeg warns of although every pixel is sound, as in many files: stray bytes before the headers (markers APPn,
@@ -42,13 +56,22 @@ HARMLESS = re.compile(
     r"|unknown JFIF revision|not determine subsampling"
 )
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with an image, UnreadableImageError says
+
+FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes, int], Size]]] = {  # beside JPEG: first bytes, size
+    "PNG": (re.compile(re.escape(PNG)), lambda data, _: png_size(data)),
+    "WebP": (re.compile(rb"RIFF....WEBP", re.DOTALL), lambda data, _: webp_size(data)),
+    "BMP": (re.compile(rb"BM"), lambda data, _: bmp_size(data)),
+    "TIFF": (re.compile(rb"II\*\0|MM\0\*"), tiff_size),
+}
+
 
 class UnreadableImageError(UserError):
     """An image that cannot be read, or must not be. The message goes on after "FILE is"."""
 
 
 def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
-    """Decode a JPEG or PNG file's bytes to uint8 [h, w, 3], or raise UnreadableImageError: the table above.
+    """Decode an image file's bytes to uint8 [h, w, 3], or raise UnreadableImageError: the table above.
 
     With `strict`, as in training, a JPEG is refused when its scan is damaged in a way that libjpeg only warns of: what it then
     shows is shifted or wrong colours. Without, as in evaluation, it is taken: the paper's figures are over all images, as
@@ -62,10 +85,20 @@ def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
             if strict and not HARMLESS.search(str(error)):
                 raise UnreadableImageError(f"a damaged JPEG ({error})") from error
             return _opencv_decode(data, "JPEG")
-    if data.startswith(PNG):
-        _check_size(*_png_size(data), max_pixels)
-        return _opencv_decode(data, "PNG")
-    raise UnreadableImageError(f"neither JPEG nor PNG (its first bytes are {data[:4]!r})" if data else "empty")
+    for kind, (pattern, read_size) in FORMATS.items():
+        if not pattern.match(data):
+            continue
+        try:
+            size = read_size(data, max_pixels)
+        except NotImplementedError as error:
+            raise UnreadableImageError(f"a {kind} of a form that is not read ({error})") from error
+        except (ValueError, struct.error) as error:  # the latter for a header that is not all there
+            reason = ENDS_TOO_SOON if isinstance(error, struct.error) else error
+            raise UnreadableImageError(f"a damaged {kind} ({reason})") from error
+        _check_size(*size, max_pixels)
+        return _opencv_decode(tiff_as_stored(data) if kind == "TIFF" else data, kind)
+    known = f"none of {', '.join(['JPEG', *FORMATS])}"
+    raise UnreadableImageError(f"{known} (its first bytes are {data[:4]!r})" if data else "empty")
 
 
 def _check_size(height: int, width: int, max_pixels: int) -> None:
@@ -73,18 +106,6 @@ def _check_size(height: int, width: int, max_pixels: int) -> None:
         raise UnreadableImageError(f"too large: {height} x {width} pixels, and config.loader.max_pixels is {max_pixels}")
     if max(height, width) > MAX_ASPECT * min(height, width):  # a side of 0 too
         raise UnreadableImageError(f"too thin: {height} x {width} pixels")
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    """Return height and width. Refuse chunks that are longer than the file, for which OpenCV would allocate what they claim."""
-    at = len(PNG)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        at += 12 + length
-        if kind == b"IEND" and at <= len(data) and data[12:16] == b"IHDR":
-            width, height = struct.unpack_from(">II", data, 16)
-            return height, width
-    raise UnreadableImageError("a damaged PNG (it ends too soon)")
 
 
 def jpeg_frame(data: bytes, max_pixels: int) -> tuple[int, int, int]:
@@ -115,5 +136,7 @@ def _opencv_decode(data: bytes, kind: str) -> np.ndarray:
     except cv2.error as error:  # a size beyond OpenCV's own bound
         raise UnreadableImageError(f"a {kind} that OpenCV refuses ({error.err})") from error
     if image is None:
-        raise UnreadableImageError(f"a damaged {kind}")
+        raise UnreadableImageError(
+            f"a damaged {kind}" + (", or one that OpenCV does not read" if kind in ("BMP", "TIFF") else "")
+        )
     return image

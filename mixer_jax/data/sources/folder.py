@@ -1,38 +1,40 @@
-"""Image files in folders, a folder for each class. Nothing is prepared: for small data."""
+"""Image files in folders, a folder for each class. Nothing is prepared: for small data. Which files: class_tree.py."""
 
 import hashlib
-import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mixer_jax.data.sources.class_tree import SHOWN, SUFFIXES, Advise, find_classes, is_hidden, list_folder, report_left_out
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
 
 
 class FolderSource:
-    """`folder:DIR`: one sub-folder a class, numbered in the order of their names."""
+    """`folder:DIR`: one sub-folder a class, numbered in the order of class_order.py."""
 
     max_labels = 1
-    SUFFIXES = (".jpg", ".jpeg", ".png")
 
     def __init__(self, directory: str, split: str):
         root = Path(directory).expanduser() / split
         if not root.is_dir():
-            raise UserError(f"There is no folder {root}. folder:DIR with split SPLIT reads DIR/SPLIT/CLASS/*.jpg|jpeg|png.")
-        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-        if not folders:
+            raise UserError(_explain_missing(root, Path(directory).expanduser()))
+        tree = list_folder(root)
+        self.class_names, classes = find_classes(tree, str(root), None if split else "", _advise(root))
+        if not self.class_names:
             raise UserError(f"{root} has no sub-folders: every class is a sub-folder that holds its images.")
-        self._root, self.class_names, self.num_classes = root, tuple(folders), len(folders)
-        self._files: list[str] = []
-        counts = []
-        for folder in folders:
-            files = sorted(entry.name for entry in os.scandir(root / folder) if entry.name.lower().endswith(self.SUFFIXES))
-            if not files:
-                raise UserError(f"{root / folder} holds no image ({', '.join(self.SUFFIXES)}): remove the folder or fill it.")
-            self._files += [f"{folder}/{file}" for file in files]
-            counts.append(len(files))
-        self._labels = np.repeat(np.arange(len(folders), dtype=np.int32), counts)
+        counts = Counter(classes)
+        for name in self.class_names:
+            if not counts[name]:
+                raise UserError(f"{root / name} holds no image ({', '.join(SUFFIXES)}): remove the folder or fill it.")
+        self._root, self.num_classes = root, len(self.class_names)
+        label_of = {name: label for label, name in enumerate(self.class_names)}
+        labels = np.array([label_of[name] for name in classes], np.int32)
+        order = np.argsort(labels, kind="stable")
+        self._files, self._labels = [tree.images[number] for number in order], labels[order]
+        report_left_out(str(root), tree.left_out)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -47,4 +49,25 @@ class FolderSource:
         return str(self._root / self._files[index])
 
     def identity(self) -> str:
-        return hashlib.sha256("\n".join(self._files).encode()).hexdigest()[:16]
+        digest = hashlib.sha256("\n".join(self._files).encode()).hexdigest()[:16]
+        in_order_of_text = self.class_names == tuple(sorted(self.class_names))
+        return digest if in_order_of_text else f"{digest} with classes in the order of numbers"
+
+
+def _explain_missing(root: Path, directory: Path) -> str:
+    text = f"There is no folder {root}. folder:DIR with split SPLIT reads DIR/SPLIT/CLASS/IMAGE, with split '' DIR/CLASS/IMAGE"
+    if not directory.is_dir():
+        return f"{text}."
+    names = sorted(entry.name for entry in directory.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{text}; {directory} has the folders {', '.join(names[:SHOWN]) or '(none)'}{more}."
+
+
+def _advise(root: Path) -> Advise:
+    """Return what says which folders could be meant instead."""
+
+    def advise(folders: Sequence[str]) -> str:
+        choices = " or ".join(f"folder:{root / folder}" for folder in folders[:SHOWN])
+        return f"Set data.source to {choices} and data.split to ''." if choices else "Move each class's images into one folder."
+
+    return advise

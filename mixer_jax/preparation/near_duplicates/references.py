@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mixer_jax.data.images.decode import UnreadableImageError, decode
+from mixer_jax.data.sources.class_tree import report_left_out
 from mixer_jax.data.sources.manifest import DUPLICATES, UNFINISHED, Shard, split_folders
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.errors import UserError
@@ -123,6 +124,7 @@ def _open(source: str, spec: PreparationSpec, target: Path) -> Inputs | RecordsI
             "records:DIR/SPLIT. Anything else is prepared first, such as --from tfds:NAME --split SPLIT."
         )
     files, _ = list_files(kind, path, "")
+    report_left_out(source, files.tree.left_out)
     return ListedInputs(files, (), [()] * len(files.names))
 
 
