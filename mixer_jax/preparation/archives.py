@@ -106,7 +106,8 @@ def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[M
         if count > MAX_MEMBERS:
             raise UserError(f"{where} has more than {MAX_MEMBERS} members.")
         if kind == b"5" or (kind == b"\0" and member.name.endswith("/")):
-            yield member._replace(name=check_name(member.name, where).rstrip("/") + "/")
+            if folder := check_name(member.name, where).rstrip("/"):
+                yield member._replace(name=f"{folder}/")
             continue
         if kind not in (b"0", b"\0", b"7"):
             what = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"6": "pipe"}.get(

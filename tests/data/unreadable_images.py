@@ -1,4 +1,4 @@
-"""A corpus of 1000 small images, of all kinds that are read and of 68 that are not, made in a moment."""
+"""A corpus of 1000 small images, of all kinds that are read and 52 that are not, made in a moment."""
 
 import io
 import struct
@@ -200,23 +200,23 @@ UNREADABLE = {
     "gigantic JPEG": (lambda image: gigantic_jpeg(), 1, "too large: 30000 x 30000 pixels"),
     "gigantic chunk": (lambda image: gigantic_chunk(), 1, "damaged PNG .it ends too soon"),
     "strip": (lambda image: gigantic_png(65535, 1), 1, "too thin: 65535 x 1 pixels"),
-    "WebP half there": (truncated(0.5, "WEBP"), 1, "damaged WebP .it ends too soon"),
-    "BMP half there": (truncated(0.5, "BMP"), 1, "damaged BMP .it ends too soon"),
-    "TIFF half there": (truncated(0.5, "TIFF"), 1, "damaged TIFF .it ends too soon"),
-    "deflated TIFF with a flipped bit": (flipped_tiff, 1, "damaged TIFF .Error -3"),
-    "animated WebP": (lambda image: animated(image, "WEBP"), 1, "WebP of a form that is not read .an animation"),
-    "BMP with colors in unusual places": (lambda image: bmp(image, 32, (0xFF, 0xFF00, 0xFF0000)), 1, "BMP of a form .*unusual"),
-    "TIFF of floats": (lambda image: tiff(image.astype(np.float32), 2, tags={FORMAT: [3] * 3}), 1, "TIFF of a form .*32 bits"),
-    "TIFF of signed numbers": (lambda image: tiff(image, 2, tags={FORMAT: [2] * 3}), 1, "TIFF of a form .*unsigned"),
-    "TIFF of Lab": (lambda image: file_of(image, "TIFF", "LAB"), 1, "TIFF of a form .*colors of kind 8"),
-    "gigantic WebP": (lambda image: gigantic_webp(), 1, "too large: 16000 x 16000 pixels"),
-    "gigantic BMP": (lambda image: gigantic_bmp(), 1, "too large: 30000 x 30000 pixels"),
-    "gigantic TIFF": (lambda image: gigantic_tiff(), 1, "too large: 30000 x 30000 pixels"),
+    "WebP half there": (truncated(0.5, "WEBP"), 0, "damaged WebP .it ends too soon"),
+    "BMP half there": (truncated(0.5, "BMP"), 0, "damaged BMP .it ends too soon"),
+    "TIFF half there": (truncated(0.5, "TIFF"), 0, "damaged TIFF .it ends too soon"),
+    "deflated TIFF with a flipped bit": (flipped_tiff, 0, "damaged TIFF .Error -3"),
+    "animated WebP": (lambda image: animated(image, "WEBP"), 0, "WebP of a form that is not read .an animation"),
+    "BMP with colors in unusual places": (lambda image: bmp(image, 32, (0xFF, 0xFF00, 0xFF0000)), 0, "BMP of a form .*unusual"),
+    "TIFF of floats": (lambda image: tiff(image.astype(np.float32), 2, tags={FORMAT: [3] * 3}), 0, "TIFF of a form .*32 bits"),
+    "TIFF of signed numbers": (lambda image: tiff(image, 2, tags={FORMAT: [2] * 3}), 0, "TIFF of a form .*unsigned"),
+    "TIFF of Lab": (lambda image: file_of(image, "TIFF", "LAB"), 0, "TIFF of a form .*colors of kind 8"),
+    "gigantic WebP": (lambda image: gigantic_webp(), 0, "too large: 16000 x 16000 pixels"),
+    "gigantic BMP": (lambda image: gigantic_bmp(), 0, "too large: 30000 x 30000 pixels"),
+    "gigantic TIFF": (lambda image: gigantic_tiff(), 0, "too large: 30000 x 30000 pixels"),
 }
 
 
 def write_corpus(root: Path, num_images: int = 1000, classes: int = 4) -> dict[int, str]:
-    """Writes CLASS/NUMBER.jpg, `num_images` in all; returns record -> kind for those that are unreadable, spread at random."""
+    """Writes CLASS/NUMBER.jpg, `num_images` in all; returns record -> kind for the 52 that are unreadable, spread at random."""
     kinds = [kind for kind, (_, count, _) in UNREADABLE.items() for _ in range(count)]
     places = np.random.default_rng(0).permutation(num_images)[: len(kinds)]
     planted = dict(zip(places.tolist(), kinds, strict=True))

@@ -47,28 +47,27 @@ class ImageTree:
         self.images: list[str] = []
         self.folders: set[str] = set()
         self.left_out: Counter[str] = Counter()
-        self.under = under
+        self.under, self._outside = under, f"outside {under}"
 
     def add(self, path: str) -> bool:
         """Add a file, or a folder, whose path ends with a slash. Return whether it is an image."""
-        inside = path.startswith(self.under)
-        if path.endswith("/"):
-            if inside and not is_hidden(path[len(self.under) :]):
-                self.folders.add(path.rstrip("/"))
-            return False
-        kind = self._kind_left_out(path[len(self.under) :]) if inside else f"outside {self.under}"
-        if kind:
-            self.left_out[kind] += 1
-        else:
+        folder, _, name = path.rpartition("/")
+        kind = self._kind_left_out(path)
+        if kind not in ("hidden", self._outside):
+            self.folders.add(folder)
+        if not kind:
             self.images.append(path)
+        elif name:
+            self.left_out[kind] += 1
         return not kind
 
-    @staticmethod
-    def _kind_left_out(path: str) -> str:
+    def _kind_left_out(self, path: str) -> str:
         """Return "" for an image."""
-        if is_hidden(path):
+        if not path.startswith(self.under):
+            return self._outside
+        if is_hidden(path[len(self.under) :]):
             return "hidden"
-        return "" if is_image(path) else os.path.splitext(path)[1].lower() or "without a suffix"
+        return "" if path.lower().endswith(SUFFIXES) else os.path.splitext(path)[1].lower() or "without a suffix"
 
 
 def list_folder(root: Path) -> ImageTree:
@@ -183,7 +182,8 @@ def _describe_ambiguity(images: list[str], where: str, folders: dict, holding: s
 
 def report_left_out(where: str, left_out: Counter[str]) -> None:
     """Print how many files of each kind are no data of `where`: once in a process, however often it is opened."""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common() if count)
+    by_count = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in by_count if count)
     text = f"{where}: left out: {kinds}"
     if kinds and text not in _reported:
         _reported.add(text)
