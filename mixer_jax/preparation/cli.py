@@ -28,7 +28,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--split", default="train", help="name of the split to make; of cifar:, tfds: and Flowers-102 also the one to read"
     )
     command.add_argument("--classes", metavar="FILE", help="names in order, a line each, or another split's manifest.json")
-    command.add_argument("--labels", metavar="FILE", help="NAME CLASS ... lines, or a data set's own file (label_files.py)")
+    command.add_argument(
+        "--labels", metavar="FILE", help="a table of images and their classes, such as CSV, or a data set's own file"
+    )
     command.add_argument("--synsets", metavar="FILE", help="meta.mat, when --labels has ImageNet's numbers")
     command.add_argument("--under", metavar="FOLDER", help="only what lies in this folder of the source")
     command.add_argument("--data-dir", metavar="DIR", help="of tfds: where prepared data lies")

@@ -5,8 +5,8 @@
     a.jpg cat dog                 white space: neither names of files nor of classes have spaces
 
 The separator is the one by which most lines name an image. An image's name is with or without its folders, and with or without
-its suffix where that is clear. A first line that names no image is a header. With a header, or with the images' names elsewhere
-than in the first column, there must be two columns, or a column of classes with a name of CLASS_COLUMNS.
+its suffix where that is clear. A first line that names no image is a header. With a header of more than two columns, one must
+have a name of CLASS_COLUMNS; without a header, images are in the first column, or there are two.
 """
 
 import csv
@@ -14,6 +14,7 @@ import io
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,13 +51,14 @@ def split_numbers(text: str) -> list[str]:
 
 def read_table(text: str, file: str, names: list[str]) -> LabelTable:
     """Read the table `text` of `file` about the images `names`. Raises UserError for one that could mean several things."""
-    known = _known_names(names)
+    known = {name: name for name in names} | {base: base for base in (name.rpartition("/")[2] for name in names)}
     separator, rows = _separate(text, file, known)
+    if not _most_known(rows, known)[1]:
+        known |= _without_suffixes(known)
+        separator, rows = _separate(text, file, known)
     column = _most_known(rows, known)[0]
-    first, header = rows[0], []
-    named = first[column] if column < len(first) else ""
-    if named not in known and not is_image(named) and any(row[column] in known for row in rows if column < len(row)):
-        header, rows = first, rows[1:]
+    header = rows[0] if _is_header(rows[0], rows[1:], column, known) else []
+    rows = rows[1:] if header else rows
     columns = _class_columns(rows, header, column, file)
     of_classes = slice(1, None) if columns is None else slice(columns, columns + 1)
     table = []
@@ -75,16 +77,11 @@ def read_table(text: str, file: str, names: list[str]) -> LabelTable:
     return LabelTable(table, form)
 
 
-def _known_names(names: list[str]) -> dict[str, str]:
-    """Return {what an image may be called: its name, with or without its folders}."""
-    known = {name: name for name in names}
-    known |= {base: base for base in (name.rpartition("/")[2] for name in names)}
-    stems = Counter(map(_stem, known))
-    return {_stem(name): name for name in known if stems[_stem(name)] == 1} | known
-
-
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0]
+def _without_suffixes(names: Iterable[str]) -> dict[str, str]:
+    """Return {a name without its suffix: the name} of those that differ in more."""
+    stems = {name: os.path.splitext(name)[0] for name in names}
+    counts = Counter(stems.values())
+    return {stem: name for name, stem in stems.items() if counts[stem] == 1}
 
 
 def _separate(text: str, file: str, known: dict[str, str]) -> tuple[str, list[Row]]:
@@ -119,12 +116,24 @@ def _most_known(rows: list[Row], known: dict[str, str]) -> tuple[int, int]:
     return column, hits[column]
 
 
+def _is_header(first: Row, others: list[Row], column: int, known: dict[str, str]) -> bool:
+    """Return whether the first line names no image, as others do, and nothing that stands in their columns."""
+    name = first[column] if column < len(first) else ""
+    names_images = any(row[column] in known for row in others if column < len(row))
+    repeated = any(cell and row[number] == cell for row in others for number, cell in enumerate(first[: len(row)]))
+    return names_images and name not in known and not is_image(name) and not repeated
+
+
 def _class_columns(rows: list[Row], header: Row, column: int, file: str) -> int | None:
     """Return the one column that has the classes; None if all after the first have."""
     width = max(map(len, [header, *rows]))
     if width <= 2:
         return 1 - column
-    if header:
+    if len(header) == 2 and column == 0:
+        return None
+    if header and width > len(header):
+        which = f"{width} columns, and {len(header)} of them in its header"
+    elif header:
         named = [number for number, name in enumerate(header) if name.lower() in CLASS_COLUMNS]
         if len(named) == 1 and named[0] != column:
             return named[0]

@@ -102,8 +102,21 @@ def webdataset(root: Path) -> None:
     miniature.make_tar(root / "web/0.tar", {"0.jpg": jpeg(0), "0.cls": b"0", "1.jpg": jpeg(1), "1.cls": b"1"})
 
 
+def own_images(root: Path) -> None:
+    """With what cameras, notebooks and file managers leave behind."""
+    names = ["train/cat/1.jpg", "train/dog/2.jpg", "test/cat/3.jpg", "test/dog/4.jpg", "train/.ipynb_checkpoints/1.jpg"]
+    files = {f"photos/{name}": jpeg(number) for number, name in enumerate(names)}
+    files |= {
+        "photos/train/cat/._1.jpg": b"",
+        "photos/train/cat/1.mov": b"",
+        "pictures/a b.jpg": jpeg(0),
+        "pictures/2020/c.png": png(1),
+    }
+    miniature.make_tree(root, files | {"labels.csv": b"file,class\na b.jpg,golden retriever\nc.png,cat\n"})
+
+
 def all_of_them(root: Path) -> None:
-    for make in (imagenet, imagenet_at_kaggle, imagenet21k, cifar, pets, flowers, webdataset):
+    for make in (own_images, imagenet, imagenet_at_kaggle, imagenet21k, cifar, pets, flowers, webdataset):
         make(root)
 
 

@@ -4,7 +4,7 @@ A source is named in a config by a URI (`config.data.source`):
 
     digits                             the UCI handwritten digits that scikit-learn carries: 1797 real images, 10 classes
     glyphs                             letters and digits drawn from fonts, as many as asked for (glyphs.py)
-    folder:DIR                         DIR/SPLIT/CLASS/*.jpg, or DIR/CLASS/*.jpg with an empty split
+    folder:DIR                         DIR/SPLIT/CLASS/IMAGE, or DIR/CLASS/IMAGE with an empty split (class_tree.py)
     tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files, read without TensorFlow (tfds.py)
     vtab:TASK                          a task of VTAB-1k, from datasets that TFDS prepared likewise (vtab.py)
     records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py)

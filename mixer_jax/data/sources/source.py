@@ -11,7 +11,7 @@ from mixer_jax.data.images.partial_jpeg import PartialJpeg
 class Record(NamedTuple):
     """One labeled image."""
 
-    image: np.ndarray | bytes | PartialJpeg  # uint8 [h, w, 3], or an encoded JPEG or PNG
+    image: np.ndarray | bytes | PartialJpeg  # uint8 [h, w, 3], or the bytes of an image file
     labels: tuple[int, ...]  # one class, or a set of them
     partially_decodable: bool = False  # encoded, and known to be a file that PartialJpeg may decode
 
