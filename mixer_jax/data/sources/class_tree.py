@@ -31,6 +31,8 @@ Advise = Callable[[Sequence[str]], str]
 
 def is_hidden(path: str) -> bool:
     """Return whether a file or folder, or one that it lies in, has a hidden name."""
+    if path[:1] != "." and "/." not in path and "__MACOSX" not in path:  # most paths, of millions
+        return False
     return any((part[:1] == "." and part != ".") or part == "__MACOSX" for part in path.split("/"))
 
 
