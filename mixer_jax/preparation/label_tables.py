@@ -34,7 +34,7 @@ Row = list[str]
 class LabelTable(NamedTuple):
     """What a table of labels says."""
 
-    rows: list[tuple[str, list[str]]]  # an image's name as in known_names, the cells of its classes
+    rows: list[tuple[str, list[str]]]  # an image's name, with or without its folders, and the cells of its classes
     form: str  # how it was understood, in words
 
 

@@ -13,14 +13,14 @@ compared with 2.15.1 and 2.21.0 ("same": to the bit):
             animated                         the animation's first frame                                  see below
             truncated, any flipped bit       refused: its checksums tell                                  same
     WebP    lossy, lossless                  RGB; an EXIF rotation is ignored                             reads none
-            alpha                            dropped: the colours underneath
+            alpha                            dropped: the colors underneath
             animated                         refused
     BMP     palette, RLE, 16, 24, 32 bits    RGB; top-down files too; 32 bits: the fourth byte dropped    not compared
-            colours in unusual places        refused: OpenCV would take them for others
+            colors in unusual places         refused: OpenCV would take them for others
     TIFF    grey, palette, RGB, CMYK; YCbCr  RGB of the first page; EXIF and TIFF rotations are ignored   reads none
             as JPEG; strips, planes
             16 bits                          grey: the high byte; RGB: the nearest of 256 levels
-            alpha, other extra samples       dropped: the colours as they are stored
+            alpha, other extra samples       dropped: the colors as they are stored
             floats, signed, Lab, 2, 4, 12    refused, as are BigTIFF, CMYK and palettes of 16 bits, and
             or 32 bits                       compressions other than LZW, deflate, PackBits, JPEG, fax
     these   truncated                        refused

@@ -80,8 +80,8 @@ def bmp_size(data: bytes) -> Size:
 
 
 # Tags of a TIFF file.
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, OFFSETS, ORIENTATION, SAMPLES, COUNTS, PLANAR = (
-    256, 257, 258, 259, 262, 266, 273, 274, 277, 279, 284
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, OFFSETS, ORIENTATION, SAMPLES, ROWS, COUNTS, PLANAR = (
+    256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284
 )  # fmt: skip
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING = 322, 323, 324, 325, 338, 339, 530
 TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes a value
@@ -118,32 +118,33 @@ def tiff_size(data: bytes, max_pixels: int) -> Size:
     if colors == "YCbCr" and compression != JPEG_IN_TIFF and tags.get(SUBSAMPLING, (0, ()))[1] != (1, 1):
         raise NotImplementedError("YCbCr with fewer samples of color")
     tiles = TILE_WIDTH in tags
-    if tiles and value(TILE_WIDTH, 0) * value(TILE_HEIGHT, 0) > max_pixels:
+    rows, columns = (value(TILE_HEIGHT, 0), value(TILE_WIDTH, 0)) if tiles else (min(value(ROWS, height), height), width)
+    if rows * columns > max_pixels and tiles:
         raise NotImplementedError("tiles of more pixels than config.loader.max_pixels")
     offsets, counts = (tags.get(tag, (0, ()))[1] for tag in ((TILE_OFFSETS, TILE_COUNTS) if tiles else (OFFSETS, COUNTS)))
-    places = list(zip(offsets, counts, strict=True))
-    if not places or any(offset + count > len(data) for offset, count in places):
+    parts = list(zip(offsets, counts, strict=True))
+    if not parts or any(offset + count > len(data) for offset, count in parts):
         raise ValueError(ENDS_TOO_SOON)
     per_plane = samples if value(PLANAR, 1) == 1 else 1
-    whole = height * (width * bits * per_plane // 8) * (samples // per_plane)
-    if compression == UNCOMPRESSED and sum(counts) < whole:
+    needed = height * (width * bits * per_plane // 8) * (samples // per_plane)
+    if compression == UNCOMPRESSED and sum(counts) < needed:
         raise ValueError(ENDS_TOO_SOON)
     if compression in DEFLATE and height * width <= max_pixels:
-        _check_deflated(data, places, whole)
+        _check_deflated(data, parts, rows * -(-columns * bits * per_plane // 8), needed)
     return height, width
 
 
-def _check_deflated(data: bytes, places: list[tuple[int, int]], whole: int) -> None:
-    """Check the checksums, and that there is enough: OpenCV shows what it can and says nothing."""
-    for offset, count in places:
+def _check_deflated(data: bytes, parts: list[tuple[int, int]], part_bytes: int, needed: int) -> None:
+    """Check the checksums of strips or tiles, and that they are enough: OpenCV shows what it can and says nothing."""
+    for offset, count in parts:
         stream = zlib.decompressobj()
         try:
-            whole -= len(stream.decompress(data[offset : offset + count], max(whole, 0) + 1))
+            needed -= len(stream.decompress(data[offset : offset + count], part_bytes + 1))
         except zlib.error as error:
             raise ValueError(str(error)) from error
         if not stream.eof:
-            raise ValueError("a strip that is not whole, or too large")
-    if whole > 0:
+            raise ValueError("a strip or tile that is not whole, or too large")
+    if needed > 0:
         raise ValueError(ENDS_TOO_SOON)
 
 
