@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
@@ -42,7 +43,11 @@ class RecordsSource:
         return self._shards.labels(self._range[index])
 
     def locate(self, index: int) -> str:
-        return f"{self._shards.locate(self._range[index])} ({self._shards.read(self._range[index]).name})"
+        where = self._shards.locate(self._range[index])
+        try:
+            return f"{where} ({self._shards.read(self._range[index]).name})"
+        except UnreadableImageError:
+            return where
 
     def identity(self) -> str:
         return self._shards.identity

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.images.partial_jpeg import supports_partial_decoding
 from mixer_jax.data.sources.manifest import MANIFEST, Manifest, shard_name
 from mixer_jax.errors import UserError
@@ -33,6 +34,7 @@ INDEXED_IMAGES = 2**24  # of a split's open shards: about 160 MB, and enough for
 SHARD_OVERHEAD = 256  # an open shard takes as much memory as the places of so many images, beside those of its own
 MOST_FILES = 2**20
 sharing_processes = 1  # that read the same split and divide INDEXED_IMAGES among them
+MOST_LABELS = 2**16 - 1  # of an image, as its record counts them
 _HEAD = struct.Struct("<HHB")
 
 
@@ -44,7 +46,12 @@ class Entry(NamedTuple):
 
 
 def pack(name: str, labels: tuple[int, ...], image: bytes) -> bytes:
+    """Return a record's bytes. Raises UserError for more labels, or a longer name, than a record can have."""
     encoded = name.encode()
+    if max(len(labels), len(encoded)) > MOST_LABELS:
+        raise UserError(
+            f"{name[:100]} has {len(labels)} labels and a name of {len(encoded)} bytes: at most {MOST_LABELS} of each."
+        )
     head = _HEAD.pack(len(encoded), len(labels), supports_partial_decoding(image))
     return head + np.asarray(labels, "<i4").tobytes() + encoded + image
 
@@ -105,6 +112,8 @@ class ShardReader:
         file, images, position = self._find(index)
         try:
             return unpack(self._open_shard(file, images).read([position])[0])
+        except (struct.error, UnicodeDecodeError) as error:
+            raise UnreadableImageError(f"no record that `prepare` wrote ({error})") from error
         except RuntimeError as error:  # ArrayRecord's own checksum
             raise UserError(f"{self.locate(index)} has changed on the disk since it was checked: {error}") from error
 
@@ -143,8 +152,12 @@ def open_shard(file: str, images: int) -> ArrayRecordReader:
 
 def read_labels(file: str, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ([images + 1] where each image's labels begin and end, [all] labels)."""
-    numbers = np.frombuffer(open_shard(file, images).read([images])[0], "<i4")
-    return np.concatenate([[0], np.cumsum(numbers[:images])]), numbers[images:]
+    packed = open_shard(file, images).read([images])[0]
+    numbers = np.frombuffer(packed[: len(packed) // 4 * 4], "<i4")
+    ends = np.concatenate([[0], np.cumsum(numbers[:images], dtype=np.int64)])
+    if len(ends) != images + 1 or np.any(np.diff(ends) < 0) or ends[-1] != len(numbers) - images:
+        raise UserError(f"{file} does not hold the labels of its {images} images. Copy it again.")
+    return ends, numbers[images:]
 
 
 def max_open_shards(images: int) -> int:

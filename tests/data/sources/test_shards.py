@@ -8,10 +8,12 @@ import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data.sources.prepared import NUM_IMAGES, PER_SHARD, SHARD, labels_of, opened
 from preparation import miniature
 
+from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.sources import shards
 from mixer_jax.data.sources.shards import ShardReader, pack, unpack
 from mixer_jax.errors import UserError
@@ -96,3 +98,36 @@ def test_a_shard_that_goes_during_the_run_is_named(copy):
     (copy / "train" / SHARD).unlink()
     with pytest.raises(UserError, match=rf"{SHARD} cannot be opened: .*No such file"):
         source[3 * PER_SHARD]
+
+
+class LyingShard:
+    """A shard whose every record has these bytes."""
+
+    def __init__(self, record: bytes):
+        self.record = record
+
+    def read(self, positions):
+        return [self.record] * len(positions)
+
+
+@pytest.mark.parametrize("record", [b"", b"abc", b"\x00\x00\xff\xff\x00", b"\x02\x00\x00\x00\x00\xff\xff", b"\xff" * 100])
+def test_a_record_that_is_none_of_ours_is_an_unreadable_image(made, monkeypatch, record):
+    monkeypatch.setattr(shards, "open_shard", lambda file, images: LyingShard(record))
+    source = opened(made)
+    with pytest.raises(UnreadableImageError, match="no record that `prepare` wrote"):
+        source[3]
+    assert "record" in source.locate(3)
+
+
+@pytest.mark.parametrize("numbers", [[], [1], [1, 1, 1, 1], [1, 1, 1, 2, 0, 0, 0, 0], [-1, 1, 1, 1, 0, 0], [2**31 - 1] * 4])
+def test_labels_that_do_not_fit_the_images_are_refused(monkeypatch, numbers):
+    packed = np.array(numbers, "<i4").tobytes()
+    monkeypatch.setattr(shards, "open_shard", lambda file, images: LyingShard(packed))
+    with pytest.raises(UserError, match="does not hold the labels of its 4 images"):
+        shards.read_labels("x", 4)
+
+
+def test_an_image_with_too_many_labels_for_a_record_is_refused():
+    assert unpack(pack("a", tuple(range(65_535)), b"")).labels == tuple(range(65_535))
+    with pytest.raises(UserError, match="70000 labels"):
+        pack("a", tuple(range(70_000)), b"")
