@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from mixer_jax.data.sources.class_tree import ImageTree, list_folder
+from mixer_jax.data.sources.class_tree import MAX_IMAGE_BYTES, ImageTree, list_folder
 from mixer_jax.errors import UserError
 from mixer_jax.preparation import archives
+from mixer_jax.storage import read_bytes
 
 # What zipfile raises on damaged or lying archives: it does not check all that it reads.
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, OverflowError, struct.error)
@@ -40,7 +41,7 @@ class FolderFiles:
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:
-            yield number, (self._root / self.names[number]).read_bytes()
+            yield number, read_bytes(self._root / self.names[number], MAX_IMAGE_BYTES)
 
 
 class TarFiles:

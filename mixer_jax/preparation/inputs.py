@@ -26,7 +26,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mixer_jax.data.sources.class_tree import SHOWN, Advise, report_left_out
+from mixer_jax.data.sources.class_tree import MAX_IMAGE_BYTES, SHOWN, Advise, report_left_out
 from mixer_jax.data.sources.tfds import TfdsSource
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.cifar import CifarInputs
@@ -36,7 +36,6 @@ from mixer_jax.preparation.listing import LISTERS, list_files
 from mixer_jax.preparation.spec import PreparationSpec
 
 GZIP = b"\x1f\x8b"
-MAX_IMAGE_BYTES = 64 * 2**20
 MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded
 
 

@@ -14,7 +14,7 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mixer_jax.data.sources.class_tree import is_image
 from mixer_jax.errors import UserError
@@ -89,8 +89,11 @@ def _label_in_order(names: list[str], classes: list[list[str]], file: str, form:
 
 def _read_reassessed(text: str, names: list[str], file: str) -> FileLabels:
     try:
-        classes = [[str(int(label)) for label in labels] for labels in json.loads(text)]
-    except (ValueError, TypeError) as error:
+        sets = json.loads(text)
+        if not all(isinstance(labels, list) and all(type(label) is int and label >= 0 for label in labels) for labels in sets):
+            raise ValueError("it holds something else")  # 1.7 or "12", which would pass for classes 1 and {1, 2}
+        classes = [[str(label) for label in labels] for labels in sets]
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is not ReaL's real.json, a list of lists of class numbers: {error}.") from error
     return _label_in_order(names, classes, file, "ReaL's sets of classes, of the images in the order of their names")
 
@@ -115,22 +118,31 @@ def _read_flowers(file: str, split: str) -> FileLabels:
         raise UserError(f"--split {split}: with {file} it must be one of {', '.join(FLOWERS_SETS)}.")
     labels, sets = (_loadmat(require_file(path).read_bytes()) for path in (file, Path(file).with_name("setid.mat")))
     try:
-        classes = labels["labels"].ravel().tolist()
-        numbers = [number for name in FLOWERS_SETS[split] for number in sets[name].ravel().tolist()]
-        classes_of = {f"image_{number:05d}.jpg": [str(int(classes[number - 1]))] for number in numbers}
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+        classes = list(map(_whole_number, labels["labels"].ravel().tolist()))
+        if max(classes) > len(classes):
+            raise ValueError(f"class {max(classes)} of {len(classes)} images")
+        numbers = [_whole_number(number) for name in FLOWERS_SETS[split] for number in sets[name].ravel().tolist()]
+        classes_of = {f"image_{number:05d}.jpg": [str(classes[number - 1])] for number in numbers}
+    except (AttributeError, KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{file} and setid.mat beside it are not those of Flowers-102: {error!r}.") from error
-    return FileLabels("those of Flowers-102", classes_of, tuple(str(number) for number in range(1, int(max(classes)) + 1)), False)
+    return FileLabels("those of Flowers-102", classes_of, tuple(map(str, range(1, max(classes) + 1))), False)
 
 
 def synsets_of_mat(content: bytes) -> list[str]:
     """Return the WordNet ids of ILSVRC2012_IDs 1, 2, ... from the development kit's meta.mat."""
     try:
         rows = _loadmat(content)["synsets"]
-        ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+        ids = {_whole_number(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+        return [ids[number] for number in range(1, len(ids) + 1)]
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{META} is not that of ILSVRC2012's development kit: {error!r}.") from error
-    return [ids.get(number, "") for number in range(1, max(ids) + 1)]
+
+
+def _whole_number(value: Any) -> int:
+    """Return a number of a .mat file. Raises ValueError for one that is not whole, or below 1."""
+    if int(value) != value or value < 1:
+        raise ValueError(f"{value} is no number of an image or class")
+    return int(value)
 
 
 def _loadmat(content: bytes) -> dict:

@@ -1,5 +1,6 @@
 """From what the official sites hand out to batches, on miniatures of the downloads; and all that the README has of it."""
 
+import json
 import runpy
 import shlex
 import shutil
@@ -155,11 +156,20 @@ def test_flowers_are_split_by_setid(tmp_path, split, sets):
         ("real.json", b"[[0], [1]]", "2 labels for 9 images"),
         ("real.json", b'{"a": 1}', "not ReaL's real.json"),
         ("real.json", b"[[0", "not ReaL's real.json"),
+        ("real.json", json.dumps([[1.7]] * 9).encode(), "not ReaL's real.json"),
+        ("real.json", json.dumps(["12"] * 9).encode(), "not ReaL's real.json"),
+        ("real.json", json.dumps([[True]] * 9).encode(), "not ReaL's real.json"),
+        ("real.json", json.dumps([[-1]] * 9).encode(), "not ReaL's real.json"),
+        ("real.json", b"[" * 100_000, "not ReaL's real.json"),
         ("LOC_val_solution.csv", b"ImageId,PredictionString\na,n1 1 2 3 4\n", "no line for image_00001.jpg"),
         ("trainval.txt", b"Abyssinian_1 1 1 1\n", "no image is named Abyssinian_1.jpg"),
         ("imagelabels.mat", b"MATLAB", "A .mat file is damaged"),
         ("imagelabels.mat", downloads.mat({"labels": [[1, 2]]}), "not those of Flowers-102"),
         ("imagelabels.mat", downloads.mat({"other": [[1, 2]]}), "not those of Flowers-102"),
+        ("imagelabels.mat", downloads.mat({"labels": [[2.7] * 9]}), "not those of Flowers-102"),
+        ("imagelabels.mat", downloads.mat({"labels": [[0] * 9]}), "not those of Flowers-102"),
+        ("imagelabels.mat", downloads.mat({"labels": [[300_000_000] * 9]}), "class 300000000 of 9 images"),
+        ("imagelabels.mat", downloads.mat({"labels": [[float("nan")] * 9]}), "not those of Flowers-102"),
     ],
 )
 def test_a_file_of_labels_that_lies_is_refused_in_words(tmp_path, name, content, message):

@@ -1,5 +1,6 @@
 """What cannot be prepared is refused in words, and unreadable images are all named at once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,10 @@ from preparation import miniature
 from preparation.miniature import CLASSES
 from preparation.preparing import TRAIN, VALIDATION, by_class, development_kit, make, tree
 
+from mixer_jax.config import dataset
+from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.sources.manifest import Manifest
+from mixer_jax.data.sources.registry import open_source
 from mixer_jax.errors import UserError
 
 
@@ -143,3 +147,23 @@ def test_an_image_that_is_too_large_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("mixer_jax.preparation.inputs.MAX_IMAGE_BYTES", 100)
     with pytest.raises(UserError, match="is larger than 100 bytes"):
         make(tree(tmp_path), tmp_path / "to")
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a flood"])
+def test_a_file_that_never_ends_is_no_image(tmp_path, what):
+    source = tree(tmp_path)
+    root = Path(source.removeprefix("folder:"))
+    image = next(path for path in sorted(root.rglob("*")) if path.is_file())
+    image.unlink()
+    if what == "a pipe":
+        os.mkfifo(image)
+    elif what == "a device":
+        image.symlink_to("/dev/zero")
+    else:
+        image.touch()
+        os.truncate(image, 2**40)
+    with pytest.raises(UserError, match=r"no ordinary file|is larger than"):
+        make(source, tmp_path / "to")
+    opened = open_source(dataset(source, ""))
+    with pytest.raises(UnreadableImageError, match=r"no ordinary file|at most"):
+        opened[0]

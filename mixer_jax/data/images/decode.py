@@ -47,6 +47,8 @@ from mixer_jax.data.images.headers import ENDS_TOO_SOON, PNG, Size, bmp_size, pn
 from mixer_jax.errors import UserError
 
 JPEG = b"\xff\xd8"
+PROGRESSIVE, SCAN = (0xC2, 0xC6, 0xCA, 0xCE), b"\xff\xda"  # markers
+MAX_SCANS = 50  # of a progressive JPEG; usual are 10. Each goes over all of the image, however few bytes it has
 MAX_ASPECT = 1000  # a strip of few pixels is gigantic once its shorter side is resized to 256, as in evaluation
 
 # What libjpeg warns of although every pixel is sound, as in many files: stray bytes before the headers (markers APPn,
@@ -114,6 +116,8 @@ def jpeg_frame(data: bytes, max_pixels: int) -> tuple[int, int, int]:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF0 to SOF15 but for DHT, JPG, DAC
             height, width = struct.unpack_from(">HH", data, at + 5)
             _check_size(height, width, max_pixels)
+            if marker in PROGRESSIVE and data.count(SCAN) > MAX_SCANS:
+                raise UnreadableImageError(f"a JPEG of {data.count(SCAN)} scans, each of which takes time; at most {MAX_SCANS}")
             return height, width, at
     raise UnreadableImageError("a damaged JPEG (no header)")
 

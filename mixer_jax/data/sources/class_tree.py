@@ -21,6 +21,7 @@ from mixer_jax.data.sources.class_order import sort_classes
 from mixer_jax.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MAX_IMAGE_BYTES = 64 * 2**20
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "trainval", "dev", "test", "testing"}
 SHOWN = 4  # examples, or folders to choose from, in a message
 _reported: set[str] = set()

@@ -29,7 +29,7 @@ from data.unreadable_images import (
 )
 from PIL import Image
 
-from mixer_jax.data.images.decode import JPEG, PNG, UnreadableImageError, decode
+from mixer_jax.data.images.decode import JPEG, MAX_SCANS, PNG, SCAN, UnreadableImageError, decode
 
 Y, X = np.mgrid[:16, :24]
 RAMP = np.stack([X * 10, Y * 15, np.full_like(X, 60)], -1).astype(np.uint8)
@@ -222,3 +222,13 @@ def test_another_format_is_refused_by_its_first_bytes(data):
 def test_a_right_beginning_followed_by_garbage_is_refused(start, capfd):
     with pytest.raises(UnreadableImageError, match="damaged"):
         decode(start + b"garbage" * 20, CAP)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_they_are_decoded():
+    """Each scan goes over the whole image: hundreds of nearly empty ones in few bytes would keep a decoder busy for long."""
+    file = file_of(picture(0, 64, 64), "JPEG", progressive=True)
+    assert file.count(SCAN) < MAX_SCANS / 3
+    decode(file, 2**20)
+    last = file.rindex(SCAN)
+    with pytest.raises(UnreadableImageError, match="scans, each of which takes time; at most 50"):
+        decode(file[:-2] + file[last:-2] * MAX_SCANS + file[-2:], 2**20)
