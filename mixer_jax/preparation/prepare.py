@@ -44,6 +44,7 @@ from mixer_jax.data.sources.manifest import (
     sha256,
     shard_name,
 )
+from mixer_jax.data.sources.receipts import stamp_of
 from mixer_jax.data.sources.shards import read_labels, write_shard
 from mixer_jax.errors import UserError
 from mixer_jax.lease import HeldError, Lease
@@ -67,6 +68,7 @@ class Work(NamedTuple):
     references: References
     target: Path  # DIR/SPLIT
     pieces: list[np.ndarray]  # the numbers of each shard's images, in the shard's order
+    stamps: dict[str, str]  # of the shards whose bytes were hashed, from before that; the threads add theirs
 
     @property
     def folder(self) -> Path:
@@ -88,10 +90,10 @@ def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
             "max_side": spec.max_side, "quality": spec.quality, "seed": spec.seed,
             "records_per_shard": spec.records_per_shard, **references.manifest_fields(),
         }  # fmt: skip
-        finished = _begin(target, made)
+        finished, stamps = _begin(target, made)
         order = shuffle(inputs, spec.seed)
         pieces = np.array_split(order, -(-len(order) // spec.records_per_shard))
-        work = Work(spec, inputs, references, target, pieces)
+        work = Work(spec, inputs, references, target, pieces, stamps)
         shards = _make_shards(work, finished, threads)
         if spec.drop_near_duplicates_of:
             write_list(target, shards)
@@ -99,7 +101,7 @@ def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
         shutil.rmtree(work.folder)
         manifest = Manifest(target)
         manifest.check("ends", show_progress=False)  # mostly for a shard too many
-        manifest.write_receipts()
+        manifest.write_receipts(work.stamps)
     return manifest
 
 
@@ -149,8 +151,8 @@ def shuffle(inputs: Inputs, seed: int) -> np.ndarray:
     return np.argsort(np.frombuffer(b"".join(hashes), "<u8"), kind="stable")
 
 
-def _begin(target: Path, made: dict) -> dict[int, Shard]:
-    """Return the finished shards by number. Raises UserError when the folder holds another split."""
+def _begin(target: Path, made: dict) -> tuple[dict[int, Shard], dict[str, str]]:
+    """Return the finished shards by number, and their stamps. Raises UserError when the folder holds another split."""
     folder = target / UNFINISHED
     _refuse_other(target, _made_before(target), made)
     if (target / MANIFEST).exists():
@@ -161,7 +163,7 @@ def _begin(target: Path, made: dict) -> dict[int, Shard]:
     folder.mkdir(exist_ok=True)
     write_json(folder / PLAN, made)
     sound = find_sound(target, list(rows.values()))
-    return {number: shard for number, shard in rows.items() if shard.name in sound}
+    return {number: shard for number, shard in rows.items() if shard.name in sound}, sound
 
 
 def _made_before(target: Path) -> dict:
@@ -228,7 +230,7 @@ def _make_shards(work: Work, finished: dict[int, Shard], threads: int) -> list[S
 
 def _make_shard(work: Work, number: int) -> Shard:
     """Write a shard and its row; with unreadable images and without --skip-unreadable neither."""
-    spec, inputs, references, target, pieces = work
+    spec, inputs, references, target, pieces, stamps = work
     records, left_out, duplicates, reencoded = {}, [], [], 0
     for image, data, labels in inputs.read(sorted(pieces[number].tolist())):
         name = inputs.name(image)
@@ -250,8 +252,12 @@ def _make_shard(work: Work, number: int) -> Shard:
         return Shard(name, 0, 0, "", "", 0, left_out)
     with write_whole(target / name, work.folder) as temporary:
         write_shard(temporary, [records[image] for image in pieces[number].tolist() if image in records])
+        written = temporary.stat().st_mtime_ns
         digests = sha256(temporary), ends_sha256(temporary)
         shard = Shard(name, temporary.stat().st_size, len(records), *digests, reencoded, sorted(left_out), sorted(duplicates))
+    stamp = stamp_of(target / name)
+    if (target / name).stat().st_mtime_ns == written:  # and not changed while it was hashed
+        stamps[name] = stamp
     write_json(work.folder / f"shard-{number:06d}.json", shard._asdict())
     return shard
 

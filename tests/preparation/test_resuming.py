@@ -15,10 +15,12 @@ from preparation.preparing import TRAIN, make, tar_of_tars, tree
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE, TO_MEND
 from mixer_jax.config import dataset
+from mixer_jax.data.sources import manifest
 from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.errors import UserError
 from mixer_jax.lease import Lease
+from mixer_jax.preparation import prepare as preparation
 from mixer_jax.preparation.spec import PreparationSpec
 
 KILLED = """
@@ -240,3 +242,23 @@ def test_the_command_prepares_verifies_and_mends(tmp_path, monkeypatch, capsys):
         TO_MEND,
         "error: --to DIR is missing: the folder to make, whose sub-folder SPLIT holds the shards.\n",
     )
+
+
+def test_a_shard_that_changes_after_it_was_hashed_has_no_receipt(tmp_path, monkeypatch):
+    def change(target, shards):
+        file = target / shards[0].name
+        content = bytearray(file.read_bytes())
+        content[content.index(b"\xff\xd8") + 300] ^= 1
+        file.write_bytes(content)
+
+    real = preparation.make_manifest
+
+    def make_manifest(spec, class_names, made, target, shards):
+        change(target, shards)
+        return real(spec, class_names, made, target, shards)
+
+    monkeypatch.setattr(preparation, "make_manifest", make_manifest)
+    monkeypatch.setattr(manifest, "END_BYTES", 16)  # beside which the change lies
+    preparation.prepare(PreparationSpec(tree(tmp_path), "train"), tmp_path / "to", threads=2)
+    with pytest.raises(UserError, match=r"is altered, or another shard under its name"):
+        Manifest(tmp_path / "to" / "train").check("full")

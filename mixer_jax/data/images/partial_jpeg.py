@@ -3,9 +3,10 @@
 A training crop ends at four fifths of the height on average, so that this saves a sixth of the decoding. How: the frame header is
 made to tell a smaller height, where libjpeg stops; it passes over the rest of the scan.
 
-Damage in that rest goes unseen, and the warning that libjpeg gives for passing over hides those of damage before. So this is for
-files that are known to be sound: `prepare` decodes each whole and keeps what `supports_partial_decoding` says beside it in the
-shard, whose checksums tell that it still is what it was. What comes out is to the bit what decode.py gives.
+That the file has an end is seen, other damage in that rest is not, and the warning that libjpeg gives for passing over hides
+damage before. So this is for files that are known to be sound: `prepare` decodes each whole and keeps what
+`supports_partial_decoding` says beside it in the shard, whose checksums tell that it still is what it was. What comes out is to
+the bit what decode.py gives.
 """
 
 import struct
@@ -13,10 +14,11 @@ import struct
 import numpy as np
 import simplejpeg
 
-from mixer_jax.data.images.decode import JPEG, jpeg_frame, jpeg_segments
+from mixer_jax.data.images.decode import JPEG, UnreadableImageError, jpeg_frame, jpeg_segments
+from mixer_jax.data.images.headers import ENDS_TOO_SOON
 
 SEQUENTIAL = (0xC0, 0xC1)  # frames whose scan has the rows in their order
-SCAN = 0xDA
+SCAN, END = 0xDA, b"\xff\xd9"
 CONTEXT = 2  # rows below the last one, whose colour libjpeg mixes into its own
 
 
@@ -26,6 +28,8 @@ class PartialJpeg:
     def __init__(self, data: bytes, max_pixels: int):
         """Take a file for which `supports_partial_decoding` holds; UnreadableImageError if it has more than `max_pixels`."""
         height, width, self._frame = jpeg_frame(data, max_pixels)
+        if data.rfind(END, self._frame) < 0:
+            raise UnreadableImageError(f"a damaged JPEG ({ENDS_TOO_SOON})")
         self._data, self.shape = data, (height, width, 3)
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:

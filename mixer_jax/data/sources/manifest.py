@@ -122,11 +122,12 @@ class Manifest:
             parts.append(f"{exact} exact and {near} near duplicates of {', '.join(sources)} dropped")
         return ", ".join(parts) + (f" (see {self.directory / DUPLICATES})" if sources else "")
 
-    def write_receipts(self) -> None:
-        """Write receipts for shards that have just been hashed by whoever made them."""
+    def write_receipts(self, stamps: dict[str, str]) -> None:
+        """Write receipts for shards that have just been hashed: `stamps` has those from before their bytes were read."""
         receipts = Receipts(self.directory)
         for shard in self.shards:
-            receipts.add(shard.name, shard.sha256, stamp_of(self.directory / shard.name))
+            if shard.name in stamps:
+                receipts.add(shard.name, shard.sha256, stamps[shard.name])
         receipts.save()
 
     def _find_digest_faults(self, how: str, show_progress: bool) -> list[str]:
@@ -191,11 +192,13 @@ def command_of(made: Any, directory: Path) -> str:
     return shlex.join([*words, "--to", str(directory.parent)])
 
 
-def find_sound(directory: Path, shards: list[Shard]) -> set[str]:
-    """Return the names of the shards that are whole, by their SHA-256."""
+def find_sound(directory: Path, shards: list[Shard]) -> dict[str, str]:
+    """Return {name: stamp from before it was read} of the shards that are whole, by their SHA-256."""
     right_size = [shard for shard in shards if not _find_size_fault(directory, shard)]
+    stamps = {shard.name: stamp_of(directory / shard.name) for shard in right_size}
     digests = _map_in_threads(lambda shard: sha256(directory / shard.name), right_size)
-    return {shard.name for shard, digest in zip(right_size, digests, strict=True) if digest == shard.sha256}
+    pairs = zip(right_size, digests, strict=True)
+    return {shard.name: stamps[shard.name] for shard, digest in pairs if digest == shard.sha256}
 
 
 def split_folders(directory: Path) -> list[Path]:

@@ -77,3 +77,11 @@ def test_a_file_that_is_damaged_progressive_or_no_jpeg_is_decoded_whole():
 def test_a_header_with_too_many_pixels_is_refused_before_anything_is_decoded():
     with pytest.raises(UnreadableImageError, match=r"64 x 64 pixels, and config.loader.max_pixels is 4095"):
         PartialJpeg(encoded(64, 64), 4095)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_is_not_taken_whatever_a_shard_says_of_it(kept):
+    data = encoded(131, 99)
+    with pytest.raises(UnreadableImageError, match="it ends too soon"):
+        PartialJpeg(data[: int(len(data) * kept)], 2**20)
+    np.testing.assert_array_equal(PartialJpeg(data + b"stray bytes", 2**20)[:, :], decode(data, 2**20))
