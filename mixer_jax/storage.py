@@ -95,9 +95,15 @@ def refuse_links(*folders: Path) -> None:
 def cache_folder(name: str) -> Path:
     """Return this user's folder NAME for what can be made again, under XDG_CACHE_HOME or ~/.cache.
 
-    It is made, for this user alone, if that is possible. Where it is not, writing there fails.
+    It is made, for this user alone, if that is possible. Where it is not, writing there fails. Raises UserError for a folder that
+    others may write in: what lies there is believed, and compiled programs are run.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mixer_jax" / name
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_dir() and (folder.stat().st_uid != os.geteuid() or folder.stat().st_mode & 0o022):
+        raise UserError(
+            f"Others may write in {folder}, and what lies in a cache is believed and run. Make it yours (chown, chmod go-w), or "
+            "set XDG_CACHE_HOME to a folder of your own."
+        )
     return folder

@@ -71,6 +71,10 @@ def test_the_cache_is_the_users_own_and_may_be_impossible(tmp_path, monkeypatch)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder("verified") == tmp_path / ".cache/mixer_jax/verified"
+    folder.chmod(0o770)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"Others may write in .*compiled/host"):
+        cache_folder("compiled/host")
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cache_folder("verified") == Path(tmp_path / "file/mixer_jax/verified")
