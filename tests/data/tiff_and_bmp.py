@@ -43,6 +43,15 @@ def with_directory(order: str, strips: list[bytes], entries: dict[int, list[int]
     return head + body + struct.pack(order + "H", len(entries)) + directory + bytes(4) + values
 
 
+def bmp_with_runs(grey: np.ndarray) -> bytes:
+    """Write uint8 [h, w] with run-length encoding (RLE8)."""
+    height, width = grey.shape
+    rows = b"".join(b"".join(bytes((1, value)) for value in row.tolist()) + b"\0\0" for row in grey[::-1]) + b"\0\1"
+    colors = b"".join(bytes((value, value, value, 0)) for value in range(256))
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rows), 0, 0, 256, 0)
+    return struct.pack("<2sIHHI", b"BM", 14 + 40 + 1024 + len(rows), 0, 0, 14 + 40 + 1024) + head + colors + rows
+
+
 def bmp(image: np.ndarray, bits: int, masks: tuple[int, ...] = (), *, top_down: bool = False, header: int = 40) -> bytes:
     """Write uint8 RGB [h, w, 3] with 16, 24 or 32 bits a pixel; the colors where the masks say, or as usual."""
     height, width = image.shape[:2]

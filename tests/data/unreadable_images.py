@@ -8,7 +8,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
-from data.tiff_and_bmp import BITS, COMPRESSION, EXTRA, FORMAT, HEIGHT, PHOTOMETRIC, SAMPLES, WIDTH, bmp, tiff, with_directory
+from data.tiff_and_bmp import (
+    BITS,
+    COMPRESSION,
+    EXTRA,
+    FORMAT,
+    HEIGHT,
+    PHOTOMETRIC,
+    SAMPLES,
+    WIDTH,
+    bmp,
+    bmp_with_runs,
+    tiff,
+    with_directory,
+)
 from PIL import Image
 
 from mixer_jax.data.images.decode import HARMLESS
@@ -99,11 +112,13 @@ READ = {
     "lossy WebP": lambda image: file_of(image, "WEBP", quality=95),
     "lossless WebP": lambda image: file_of(image, "WEBP", lossless=True),
     "WebP with alpha": lambda image: file_of(opacity(image), "WEBP", "RGBA", lossless=True, exact=True),
+    "lossy WebP with alpha": lambda image: file_of(opacity(image), "WEBP", "RGBA", exact=True, quality=95),
     "rotated WebP": lambda image: rotated(image, "WEBP"),
     "BMP": lambda image: file_of(image, "BMP"),
     "grey BMP": lambda image: file_of(image, "BMP", "L"),
     "palette BMP": lambda image: file_of(image, "BMP", "P"),
     "black and white BMP": lambda image: file_of(image, "BMP", "1"),
+    "grey BMP with runs": lambda image: bmp_with_runs(np.asarray(Image.fromarray(image).convert("L"))),
     "BMP from the top down": lambda image: bmp(image, 24, top_down=True),
     "BMP of 32 bits": lambda image: bmp(image, 32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), header=108),
     "BMP of OS/2": lambda image: bmp(image, 24, header=12),

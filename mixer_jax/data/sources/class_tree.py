@@ -132,7 +132,7 @@ def find_classes(tree: ImageTree, where: str, split: str | None, advise: Advise,
         inner = rest.rpartition("/")[0]
         if not rest or inner_of.setdefault(name, inner if tars else "") != inner:
             raise UserError(_describe_ambiguity(tree.images, where, folders, holding, advise))
-        of_images.append(name)
+        of_images.append(sys.intern(name))  # one string for all images of a class
     return Classes(sort_classes(names), of_images)
 
 
