@@ -134,9 +134,8 @@ def test_a_clear_layout_means_the_same_in_every_source(tmp_path, layout, source)
 
 
 # Files beside tars are no images, and a tar is a class.
-CLEAR_IN_TARS = [
-    (layout, source) for layout in ("images beside the classes", "one name in two folders") for source in SOURCES[4:]
-]
+CLEAR = ("images beside the classes", "one name in two folders")
+CLEAR_IN_TARS = list(itertools.product(CLEAR, SOURCES[4:]))
 
 
 @pytest.mark.parametrize(
