@@ -1,9 +1,9 @@
 """Which classes the images of a folder or archive have: from sub-folders, or from a file of labels.
 
 Sub-folders: the rule of data/sources/class_tree.py. A file of labels (`prepare --labels`) is one that a public data set comes
-with (label_files.py), or a table of images and classes (label_tables.py), in any order. A class is one of --classes, or its
-number from 0; several classes make a set. The text of a .cls file (webdataset:) is a number, several numbers, or names separated
-by commas or new lines.
+with (label_files.py), or a table of images and classes (label_tables.py), in any order. A class is one of --classes or, if none
+of these is named by a number, its number from 0; several classes make a set. The text of a .cls file (webdataset:) is a number,
+several numbers, or names separated by commas or new lines.
 
 Classes are numbered in the order of `--classes` (a text file with a name a line, or another split's manifest.json), otherwise
 in the data set's own order, if its file of labels has one, or in the order of class_order.py: with WordNet ids that is the order
@@ -82,12 +82,13 @@ def label_by_file(
 
 def label_by_text(texts: list[str], where: str, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Labels]:
     """Take the classes of images from the texts of their .cls files."""
+    known = set(classes)
     parts: dict[str, list[str]] = {}  # of each different text
     for text in texts:
         if text not in parts:
             whole = text.strip()
             by_name = [part for line in re.split(r"[,\n]", whole) if (part := line.strip())]
-            parts[text] = [whole] if whole in classes else split_numbers(whole) or by_name
+            parts[text] = [whole] if whole in known else split_numbers(whole) or by_name
     class_names, labels = resolve_labels([parts[text] for text in texts], classes, where)
     print(_describe(where, ".cls files", class_names, labels), file=sys.stderr)
     return class_names, labels
@@ -109,10 +110,20 @@ def resolve_labels(cells: list[list[str]], classes: tuple[str, ...], where: str)
     for row in cells:
         if (key := tuple(row)) not in words_of:
             words_of[key] = [word for cell in row for word in ([cell] if cell in known else split_numbers(cell) or [cell])]
-    if not classes:
-        classes = _classes_of_words({word for words in words_of.values() for word in words}, where)
+    words = {word for row in words_of.values() for word in row}
+    classes = classes or _classes_of_words(words, where)
     number_of = {name: label for label, name in enumerate(classes)}
-    labels_of = {key: tuple(sorted({_label(word, number_of, where) for word in words})) for key, words in words_of.items()}
+    # Where classes are named by numbers, a number is a name: of 1 to 102, 0 is none, and 1 is the first.
+    of_value = {int(name): label for name, label in number_of.items() if is_number(name)} or dict(enumerate(range(len(classes))))
+    for word in sorted(words - number_of.keys()):
+        if not is_number(word) or int(word) not in of_value:
+            some = ", ".join(classes[:3])
+            raise UserError(
+                f"{where} has the label {word!r}: it must be one of the {len(classes)} classes ({some}, ...), or a number below "
+                "if none is named by a number. Mend one."
+            )
+        number_of[word] = of_value[int(word)]
+    labels_of = {key: tuple(sorted({number_of[word] for word in row})) for key, row in words_of.items()}
     return classes, [labels_of[tuple(row)] for row in cells]
 
 
@@ -124,13 +135,3 @@ def _classes_of_words(words: set[str], where: str) -> tuple[str, ...]:
     if most >= MAX_CLASSES:
         raise UserError(f"{where} has the label {most}: without --classes numbers must be below {MAX_CLASSES}.")
     return tuple(str(label) for label in range(most + 1))
-
-
-def _label(word: str, number_of: dict[str, int], where: str) -> int:
-    if word in number_of:
-        return number_of[word]
-    if is_number(word) and int(word) < len(number_of):
-        return int(word)
-    raise UserError(
-        f"{where} has the label {word!r}: it must be one of the {len(number_of)} classes or a number below. Mend one."
-    )

@@ -63,6 +63,7 @@ READ = {
         "x.csv", "image,labels\na.jpg,dog,cat\nb.png,cat\nc d.jpg,dog\n", SETS, "header 'image', 'labels', images in column 1",
     ),
     "CSV of numbers": ("x.csv", "a.jpg,2\nb.png,0\nc d.jpg,1\n", BY_NUMBER, "3 classes, single"),
+    "CSV of numbers with leading zeros": ("x.csv", "a.jpg,002\nb.png,000\nc d.jpg,01\n", BY_NUMBER, "3 classes, single"),
     "CSV of sets": ("x.csv", "a.jpg,dog,cat\nb.png,cat,\nc d.jpg,dog,\n", SETS, "2 classes, multi: sets of up to 2"),
     "CSV of sets of any length": ("x.csv", "a.jpg,dog,cat\nb.png,cat\nc d.jpg,dog\n", SETS, "classes after it; 2 classes, multi"),
     "CSV of numbers in a cell": (

@@ -95,8 +95,20 @@ def test_what_cannot_be_prepared_is_refused_in_words(tmp_path, source, options, 
 def test_a_label_out_of_range_is_named(tmp_path):
     labels = file_of(tmp_path, "".join(f"{name} {3 if name == 'n02084071/n02084071_2.JPEG' else 0}\n" for name in TRAIN))
     (tmp_path / "classes.txt").write_text("a\nb\nc")
-    with pytest.raises(UserError, match="has the label '3': it must be one of the 3 classes or a number below"):
+    with pytest.raises(UserError, match=r"has the label '3': it must be one of the 3 classes \(a, b, c, .*a number below"):
         make(tree(tmp_path), tmp_path / "to", labels=labels, classes=str(tmp_path / "classes.txt"))
+
+
+@pytest.mark.parametrize("kind", ["labels", "webdataset"])
+def test_among_classes_named_by_numbers_a_number_is_a_name(tmp_path, kind):
+    (tmp_path / "classes.txt").write_text("1\n2\n3")
+    options = {"classes": str(tmp_path / "classes.txt")}
+    source = f"webdataset:{miniature.make_tar(tmp_path / 'x.tar', {'0.jpg': b'x', '0.cls': b'0'})}"
+    if kind == "labels":
+        source = tree(tmp_path)
+        options["labels"] = file_of(tmp_path, "".join(f"{name} {number % 4}\n" for number, name in enumerate(TRAIN)))
+    with pytest.raises(UserError, match=r"has the label '0': it must be one of the 3 classes \(1, 2, 3, \.\.\.\), or a number"):
+        make(source, tmp_path / "to", **options)
 
 
 def test_a_huge_number_of_a_class_makes_no_huge_list(tmp_path):

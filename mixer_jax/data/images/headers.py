@@ -84,6 +84,11 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, OFFSETS, ORIENTATION,
     256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284
 )  # fmt: skip
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING = 322, 323, 324, 325, 338, 339, 530
+TIFF_TAGS = {
+    WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, OFFSETS, ORIENTATION, SAMPLES, ROWS, COUNTS, PLANAR,
+    TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING,
+}  # fmt: skip
+MAX_TIFF_PARTS = 2**20  # strips or tiles
 TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes a value
 TIFF_COLORS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}  # photometric interpretations that are read
 TIFF_BITS = {"grey": (1, 8, 16), "RGB": (8, 16), "palette": (4, 8), "CMYK": (8,), "YCbCr": (8,)}
@@ -160,13 +165,17 @@ def tiff_as_stored(data: bytes) -> bytes:
 
 
 def _tiff_tags(data: bytes) -> Tags:
+    """Read those of TIFF_TAGS that are there."""
     order, tags = ("<" if data[:1] == b"I" else ">"), {}
     for tag, kind, count, at in _tiff_entries(data, order):
-        letter = {1: "B", 3: "H", 4: "I"}.get(kind)
-        if tag in tags or (tag in (ORIENTATION, EXTRA_SAMPLES) and kind != 3):
+        if tag not in TIFF_TAGS:
+            continue
+        letter = {3: "H", 4: "I"}.get(kind)
+        if tag in tags or not letter or (tag in (ORIENTATION, EXTRA_SAMPLES) and kind != 3):
             raise ValueError(f"tag {tag} twice, or of another type")
-        if letter:
-            tags[tag] = at, struct.unpack_from(f"{order}{count}{letter}", data, at)
+        if count > MAX_TIFF_PARTS:
+            raise NotImplementedError(f"{count} strips or tiles")
+        tags[tag] = at, struct.unpack_from(f"{order}{count}{letter}", data, at)
     return tags
 
 
