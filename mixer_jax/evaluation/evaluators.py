@@ -92,11 +92,8 @@ def open_examples(
 
 def _open(data: ConfigDict, of: str) -> Source:
     """Open a source, and look whether its first record has labels: a test split is often published without them."""
-    try:
-        source = open_source(data)
-        check_labels(source, 0, source.labels(0))
-    except UserError as error:
-        raise UserError(f"{of}: {error}") from error
+    source = open_source(data, of)
+    check_labels(source, 0, source.labels(0))
     return source
 
 

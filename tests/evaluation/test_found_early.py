@@ -73,7 +73,7 @@ def test_a_name_that_metrics_would_mix_up_is_refused(program, tiny_run, tmp_path
 def test_a_split_without_labels_is_refused(program, tiny_run, tmp_path, tiny_config, monkeypatch):
     labels = DigitsSource.labels
     monkeypatch.setattr(DigitsSource, "labels", lambda self, i: (-1,) if self._split == "test" else labels(self, i))
-    message = r"config.evals.fewshot.test: digits test record 0 has the labels \(-1,\)"
+    message = r"digits test record 0 has the labels \(-1,\)"
     refuse(program, message, tiny_config, tiny_run, tmp_path / "out")
 
 

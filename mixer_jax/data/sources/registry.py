@@ -45,11 +45,21 @@ def has_labels_apart(config: ConfigDict) -> bool:
     return config.source.partition(":")[0] not in LABELS_WITHIN_RECORDS or config.examples_per_class > 0
 
 
-def open_source(config: ConfigDict) -> Source:
-    """Open what a `config.dataset(...)` or `mixture(...)` names. Raises UserError saying what is missing and what mends it."""
+def open_source(config: ConfigDict, path: str = "config.data") -> Source:
+    """Open what a `config.dataset(...)` or `mixture(...)` names. `path` is where that stands in the config.
+
+    Raises UserError saying what is missing and what mends it.
+    """
     if config.parts:
-        parts = {name: open_source(part) for name, part in config.parts.items()}
+        parts = {name: open_source(part, f"{path}.parts.{name}") for name, part in config.parts.items()}
         return Mixture(parts, [part.weight for part in config.parts.values()])
+    try:
+        return _open_one(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _open_one(config: ConfigDict) -> Source:
     kind, _, rest = config.source.partition(":")
     if kind not in SOURCES:
         known = "digits, glyphs, folder:DIR, tfds:NAME, vtab:TASK or records:DIR"
