@@ -22,6 +22,7 @@ from mixer_jax.bench.fresh_process import run_in_fresh_process
 from mixer_jax.config import dataset, default_config
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.manifest import FORMAT, MANIFEST, Manifest, Shard, ends_sha256, sha256, shard_name
+from mixer_jax.data.sources.receipts import stamp_of
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.shards import write_shard
 from mixer_jax.data.stream.loader import train_batches
@@ -82,7 +83,8 @@ def make_split(folder: Path, records: int, records_per_shard: int) -> int:
     counts = {"records": records, "left_out": 0, "reencoded": 0, "max_labels": 1, "classes": 10}
     names = {"class_names": [str(i) for i in range(10)], "images_of_class": [0] * 10, "made": {"command": "benchmarks.memory"}}
     write_json(folder / "train" / MANIFEST, {"format": FORMAT, "split": "train", "shards": shards} | counts | names)
-    Manifest(folder / "train").write_receipts()
+    manifest = Manifest(folder / "train")
+    manifest.write_receipts({shard.name: stamp_of(folder / "train" / shard.name) for shard in manifest.shards})
     return count
 
 
