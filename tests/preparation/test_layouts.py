@@ -121,6 +121,7 @@ REFUSED = {
     "other splits": (["val/cat/1.jpg", "test/cat/2.jpg"], r"folders of splits \(test, val\)"),
     "one other split": (["test/cat/1.jpg", "test/dog/2.jpg"], r"folders of splits \(test\)"),
     "an empty folder": (["cat/1.jpg", "dog/"], "dog.*no image|no image.*dog"),
+    "an empty folder below one of all": (["all/cat/1.jpg", "all/dog/"], "all/dog holds no image|no image.*dog"),
     "a class of other files": (["cat/1.jpg", "dog/2.gif"], "dog.*no image|no image.*dog"),
 }
 

@@ -97,6 +97,7 @@ def list_folder(root: Path) -> ImageTree:
 class Classes(NamedTuple):
     """The classes of the images of a tree."""
 
+    root: str  # the folder that holds those of the classes
     names: tuple[str, ...]
     of_images: list[str | None]  # one for each image of the tree; None for an image of another split
 
@@ -133,7 +134,7 @@ def find_classes(tree: ImageTree, where: str, split: str | None, advise: Advise,
         if not rest or inner_of.setdefault(name, inner if tars else "") != inner:
             raise UserError(_describe_ambiguity(tree.images, where, folders, holding, advise))
         of_images.append(sys.intern(name))  # one string for all images of a class
-    return Classes(sort_classes(names), of_images)
+    return Classes(root, sort_classes(names), of_images)
 
 
 def _join(folder: str, name: str) -> str:

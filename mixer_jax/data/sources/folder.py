@@ -33,16 +33,19 @@ class FolderSource:
         if not root.is_dir():
             raise UserError(_explain_missing(root, Path(directory).expanduser()))
         tree = list_folder(root)
-        self.class_names, classes = find_classes(tree, str(root), None if split else "", _advise(root))
+        classes = find_classes(tree, str(root), None if split else "", _advise(root))
+        self.class_names = classes.names
         if not self.class_names:
             raise UserError(f"{root} has no sub-folders: every class is a sub-folder that holds its images.")
-        counts = Counter(classes)
+        counts = Counter(classes.of_images)
         for name in self.class_names:
             if not counts[name]:
-                raise UserError(f"{root / name} holds no image ({', '.join(SUFFIXES)}): remove the folder or fill it.")
+                raise UserError(
+                    f"{root / classes.root / name} holds no image ({', '.join(SUFFIXES)}): remove the folder or fill it."
+                )
         self._root, self.num_classes = root, len(self.class_names)
         label_of = {name: label for label, name in enumerate(self.class_names)}
-        labels = np.array([label_of[name] for name in classes], np.int32)
+        labels = np.array([label_of[name] for name in classes.of_images], np.int32)
         order = np.argsort(labels, kind="stable")
         self._files, self._labels = [tree.images[number] for number in order], labels[order]
         report_left_out(str(root), tree.left_out)

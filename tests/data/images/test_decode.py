@@ -136,7 +136,7 @@ def test_an_evaluation_takes_nothing_of_that_but_a_damaged_scan_that_libjpeg_onl
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_file_that_ends_too_soon_is_refused_wherever_it_ends(kind, strict, capfd):
     data = READ[kind](picture(0))
-    for end in range(len(data)):
+    for end in [*range(0, len(data) - 20, 11 if kind in WHOLE else 1), *range(len(data) - 20, len(data))]:
         with pytest.raises(UnreadableImageError):
             decode(data[:end], CAP, strict=strict)
 
@@ -156,7 +156,7 @@ def test_no_flipped_bit_of_a_png_changes_a_pixel(capfd):
 @pytest.mark.parametrize("kind", ["JPEG", "progressive JPEG", "CMYK JPEG", "animated PNG", *WHOLE])
 def test_whatever_is_flipped_or_cut_it_is_an_image_within_the_cap_or_refused(kind, capfd):
     rng, data = np.random.default_rng(0), READ[kind](picture(0))
-    for trial in range(200 if kind in WHOLE else 2000):
+    for trial in range(100 if kind in WHOLE else 2000):
         mutated = bytearray(data[: rng.integers(len(data))] if trial % 5 == 0 else data)
         for bit in rng.integers(8 * len(mutated), size=trial % 3 + 1) if mutated else ():
             mutated[bit // 8] ^= 1 << bit % 8
