@@ -26,6 +26,7 @@ from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.errors import UserError
 from mixer_jax.storage import json_text, read_json, refuse_links
 
+MAX_LINES = 100  # in a message; H/14 has 390 arrays
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 
 
@@ -105,7 +106,10 @@ def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def differences(expected: dict[str, tuple], found: dict[str, tuple]) -> list[str]:
-    """Every array that is missing, extra, or of another shape or dtype, a line each. Values are (dtype, shape)."""
+    """Return a line for each array that is missing, extra, or of another shape or dtype; of very many, the first ones.
+
+    Values are (dtype, shape).
+    """
     lines = [f"missing   {name} {expected[name]}" for name in expected if name not in found]
     lines += [f"extra     {name} {found[name]}" for name in found if name not in expected]
     lines += [
@@ -113,7 +117,7 @@ def differences(expected: dict[str, tuple], found: dict[str, tuple]) -> list[str
         for name in expected
         if name in found and expected[name] != found[name]
     ]
-    return lines
+    return lines if len(lines) <= MAX_LINES else [*lines[:MAX_LINES], f"... and {len(lines) - MAX_LINES} more"]
 
 
 def signatures(tree) -> dict[str, tuple]:

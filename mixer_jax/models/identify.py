@@ -11,6 +11,7 @@ from mixer_jax.config import default_config
 from mixer_jax.models import mixer, resnet, vit
 
 Signatures = Mapping[str, tuple[str, tuple[int, ...]]]  # {path: (dtype, shape)}
+MAX_BLOCKS = 1000  # H/14 has 32
 DISPLAY_NAMES = {"mixer": "Mixer", "vit": "ViT", "resnet": "BiT"}
 
 
@@ -121,7 +122,11 @@ def _nearest(sizes: Mapping, size: mixer.Size | vit.Size, patch: int) -> dict[st
 
 
 def _count(pattern: str, names: Iterable[str]) -> int:
-    return len({match[1] for name in names if (match := re.match(pattern, name))})
+    """Return how many blocks there are. Raises ValueError for more than any model has: making one would take minutes."""
+    count = len({match[1] for name in names if (match := re.match(pattern, name))})
+    if count > MAX_BLOCKS:
+        raise ValueError(f"{count} blocks")
+    return count
 
 
 def _last(shapes: Mapping[str, tuple[int, ...]], name: str) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.checkpoints.manager import Checkpoints, _seal, _unseal, load_run
+from mixer_jax.checkpoints.manager import Checkpoints, _seal, _unseal, differences, load_run
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh, state_sharding
 
@@ -222,3 +222,9 @@ def test_a_place_without_a_checkpoint_is_refused(tmp_path: Path, place: str):
     save(tmp_path, 1)
     with pytest.raises(UserError, match="neither a run's folder"):
         load_run(str(tmp_path / place))
+
+
+def test_a_message_lists_the_first_of_very_many_differences():
+    found = {f"extra{i}": ("float32", (1,)) for i in range(30_000)}
+    lines = differences({}, found)
+    assert len(lines) == 101 and lines[-1] == "... and 29900 more"

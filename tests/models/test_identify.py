@@ -1,5 +1,7 @@
 """Recognising a model is the inverse of making it."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -55,3 +57,12 @@ def test_what_lacks_an_array_that_says_what_it_is_is_not_recognised(without):
     del some[without]
     assert identify(some) is None
     assert identify({}) is None
+
+
+def test_a_file_of_very_many_blocks_is_no_model_and_found_to_be_none_at_once():
+    names = [f"MixerBlock_{i}/token_mixing/Dense_0/kernel" for i in range(20_000)]
+    shapes = dict.fromkeys(names, ("float32", (4, 2))) | {"stem/kernel": ("float32", (2, 2, 3, 4))}
+    shapes["MixerBlock_0/channel_mixing/Dense_0/kernel"] = ("float32", (4, 2))
+    assert identify(shapes) is None
+    few = {name: signature for name, signature in shapes.items() if re.match(r"stem|MixerBlock_[0-9]/", name)}
+    assert identify(few).fields["num_blocks"] == 10
