@@ -10,9 +10,13 @@ from ml_collections import ConfigDict
 from mixer_jax import app, parallel, records
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
+from mixer_jax.data.sources.source import source_facts
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators
+from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators, sources_of
 from mixer_jax.evaluation.predict import make_predict
+from mixer_jax.hosts.agreement import agree
+from mixer_jax.hosts.joining import join
+from mixer_jax.hosts.software import program_facts
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.state import init_params
@@ -20,7 +24,7 @@ from mixer_jax.validation import validate
 
 
 def main(flags: FlagValues) -> int:
-    parallel.initialize(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
+    parallel.keep_compiled_programs()
     return evaluate(flags.config, flags.checkpoint, flags.workdir)
 
 
@@ -28,6 +32,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     """Evaluates `checkpoint` with every evaluator of `config`; returns an exit code of app.py. Raises UserError."""
     stopwatch = records.Stopwatch()
     validate(config)
+    agree("config, code and packages", lambda: program_facts(config))
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")
     model = make_model(config.model, config.num_classes)
@@ -36,6 +41,8 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     arrays = fit(weights, shapes)
     examples = open_examples(config, weights.class_names, checkpoint, host_transform(config.model))
 
+    # The machines, and the folder. All hosts must have the same.
+    agree("data and devices", lambda: source_facts(sources_of(examples)) | parallel.local_device_facts())
     mesh = parallel.make_mesh(config.parallel.fsdp)
     check_batches(examples, mesh)
     run = records.Workdir(workdir, writer=parallel.is_writer())
@@ -52,6 +59,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
 if __name__ == "__main__":
     app.run(
         main,
+        join,
         checkpoint="A run's folder (its newest sound step), its checkpoints/STEP, or a .npz or .safetensors file.",
         workdir="Folder for results.json.",
     )

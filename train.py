@@ -22,11 +22,15 @@ from mixer_jax.classes import Names, from_json, to_json
 from mixer_jax.config import steps_of
 from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.sources.source import source_facts
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators
+from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators, sources_of
 from mixer_jax.evaluation.predict import make_predict
+from mixer_jax.hosts.agreement import agree
+from mixer_jax.hosts.joining import join
+from mixer_jax.hosts.software import program_facts
 from mixer_jax.models.registry import host_transform
 from mixer_jax.training import loop
 from mixer_jax.training.losses import make_eval_loss
@@ -38,7 +42,7 @@ from mixer_jax.validation import validate
 
 
 def main(flags: FlagValues) -> int:
-    parallel.initialize(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
+    parallel.keep_compiled_programs()
     return train(flags.config, flags.workdir)
 
 
@@ -48,6 +52,7 @@ def train(config: ConfigDict, workdir: str) -> int:
 
     # What needs no device comes first: a mistake costs seconds, and nothing is touched.
     validate(config)
+    agree("config, code and packages", lambda: program_facts(config))
     source = open_source(config.data)
     if source.num_classes != config.num_classes:
         raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
@@ -63,7 +68,8 @@ def train(config: ConfigDict, workdir: str) -> int:
     )
     program = make_program(config, milestones.total, steps(config.schedule.warmup))
 
-    # The machines, and the run's folder.
+    # The machines, and the run's folder. All hosts must have the same.
+    agree("data and devices", lambda: source_facts({"data": source} | sources_of(examples)) | parallel.local_device_facts())
     mesh = parallel.make_mesh(config.parallel.fsdp)
     batch_indices = parallel.local_batch_indices(mesh, config.batch_size)
     check_batches(examples, mesh)
@@ -170,4 +176,4 @@ def print_listing(path: str, listing: dict[str, list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, workdir="The run's folder: made when missing, taken up again when it holds this config's run.")
+    app.run(main, join, workdir="The run's folder: made when missing, taken up again when it holds this config's run.")

@@ -1,64 +1,134 @@
-"""How the programs start, one another too, and end: flags, errors as one message, exit codes.
+"""How the programs start, one another too, and end: flags, errors as one message, and the table of exit codes.
 
-0   done (also when the run was done before)
-1   failed
-2   something to mend: flags, config, data, a checkpoint that does not fit
-75  stopped by SIGTERM or Ctrl-C, and saved: the same command goes on
+0    done (also when the run was done before)
+1    the environment failed (another host, a disk, a folder in use, a device), or the program did: a supervisor may try again
+2    a person must change something: flags, config, data, a checkpoint that does not fit. Trying again is of no use
+75   stopped by SIGTERM or Ctrl-C, and saved: the same command goes on
+130  Ctrl-C when there was nothing to save
 """
 
 import argparse
+import errno
 import os
 import re
-import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, Protocol, TextIO
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
 
-DONE, TO_MEND, STOPPED = 0, 2, 75
+DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ROOT = Path(__file__).parents[1]
 IS_CLONE = (ROOT / "train.py").is_file()  # and not an installation, which is the package alone
 _UNKNOWN = "Unknown arguments {}: options are written --name=value."
 
 
-def run(main: Callable[[flags.FlagValues], int], **required: str) -> None:
-    """Defines --config, the `required` flags (name=help) and those of a pod; parses; exits with the code of main(flags).
+class Ending(NamedTuple):
+    """How a program ends that was stopped by an exception."""
 
-    UserErrors and wrong flags are printed as one message, without a traceback.
+    code: int
+    message: str
+    expected: bool = True  # no fault of the program: its traceback would tell nobody anything
+
+
+def ending(error: BaseException) -> Ending:
+    """Return the exit code and the message for what a program raised: the table at the top of this file."""
+    if isinstance(error, UserError):
+        return Ending(TO_MEND, f"error: {error}")
+    if isinstance(error, EnvironmentFault):
+        return Ending(TRY_AGAIN, f"error: {error}")
+    if isinstance(error, OSError):
+        reason = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
+        if is_mistake(error):
+            return Ending(TO_MEND, f"error: {reason}")
+        hint = "Make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "See to it"
+        return Ending(TRY_AGAIN, f"error: {reason}. {hint} and start the same command again; what was saved is kept.")
+    if isinstance(error, KeyboardInterrupt):
+        return Ending(INTERRUPTED, "Interrupted, with nothing to save. What was saved before is kept.")
+    if _is_device_fault(error):
+        asked = os.environ.get("JAX_PLATFORMS")
+        return Ending(
+            TRY_AGAIN,
+            f"error: JAX finds no device{f' for JAX_PLATFORMS={asked}' if asked else ''} ({str(error) or 'no plugin for it'}). "
+            "Is the device there, used by no other process, and is its library installed (the extra tpu or gpu)? "
+            "JAX_PLATFORMS=cpu computes without one.",
+        )
+    return Ending(TRY_AGAIN, f"{type(error).__name__}: {error}", expected=False)
+
+
+def _is_device_fault(error: BaseException | None) -> bool:
+    """Whether JAX raised this, or what this came from, while it looked for devices. It has no type of its own for that."""
+    while error:
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, RuntimeError | AssertionError) and files and files[-1].endswith("jax/_src/xla_bridge.py"):
+            return True
+        error = error.__cause__
+    return False
+
+
+class Membership(Protocol):
+    """This process as one of the hosts of a run (hosts/joining.py)."""
+
+    def leave(self) -> None:
+        """Wait until all hosts have come to their end."""
+
+    def fail(self, code: int, message: str) -> None:
+        """Tell the other hosts, which then end too; end this process if there are others."""
+
+
+def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValues], Membership], **required: str) -> None:
+    """Define --config, the `required` flags (name=help) and those of a pod; parse; join the other hosts; exit with main(flags).
+
+    What `ending` expects is printed as one message, without a traceback.
     """
     config_flags.DEFINE_config_file("config", None, "configs/FILE.py or configs/FILE.py:ARG", lock_config=True)
     for name, text in required.items():
         flags.DEFINE_string(name, None, text)
     flags.mark_flags_as_required(["config", *required])
-    _define_distributed_flags()
 
     def parse(argv: list[str]) -> list[str]:
         try:
+            _define_distributed_flags()
             arguments = _parse(flags.FLAGS, argv)
         except UserError as error:
-            _exit_to_mend(error)
+            sys.exit(_report(ending(error)))
+        except SystemExit:  # --help, for which absl exits with 1
+            sys.exit(DONE)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)  # --verbosity=0 shows what the libraries do
         return arguments
 
     def guarded(argv: list[str]) -> int:
+        hosts = None
         try:
             if len(argv) > 1:
                 raise UserError(_UNKNOWN.format(argv[1:]))
-            return main(flags.FLAGS)
-        except UserError as error:
-            _exit_to_mend(error)
-        except KeyboardInterrupt:
-            print("Stopped before the first step; nothing to save.", file=sys.stderr)
-            return 128 + signal.SIGINT
+            hosts = join(flags.FLAGS)
+            code = main(flags.FLAGS)
+            hosts.leave()
+            return code
+        except (Exception, KeyboardInterrupt) as error:
+            end = ending(error)
+            _report(end)
+            if hosts:
+                hosts.fail(end.code, end.message.removeprefix("error: "))
+            return end.code
 
     app.run(guarded, flags_parser=parse)
+
+
+def _report(end: Ending) -> int:
+    """Print the message, after the traceback of what was not expected; return the exit code."""
+    if not end.expected:
+        traceback.print_exc()
+    print(end.message, file=sys.stderr, flush=True)
+    return end.code
 
 
 def parse_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,14 +141,13 @@ def parse_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -
 
 
 def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
-    """Parse the arguments, call the `tool` that they name, and return the exit code. A UserError is printed as one message."""
+    """Parse the arguments, call the `tool` that they name, and return the exit code: 0, or what `ending` says."""
     logging.set_verbosity(logging.ERROR)
     try:
         arguments = parse_tool(parser, argv)
         arguments.tool(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return TO_MEND
+    except (Exception, KeyboardInterrupt) as error:
+        return _report(ending(error))
     return DONE
 
 
@@ -133,27 +202,34 @@ class MovedOption(argparse.Action):
 def stage(program: str, config: str, workdir: Path, *flags: str, output: TextIO | None = None) -> None:
     """Starts train.py or evaluate.py as a user would, and prints the command and its output (to `output` when that is given).
 
-    Raises UserError when it does not end well.
+    Raises UserError when a person must change something before it can end well, and EnvironmentFault when not.
     """
     command = [program, f"--config={config}", f"--workdir={workdir}", *flags]
     print(f"\n$ python {' '.join(command)}", flush=True, file=output)
     code = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=output, check=False).returncode
     if code != DONE:
-        raise UserError(f"The stage in {workdir} ended with exit code {code}. The same command goes on from there.")
+        kind = UserError if code == TO_MEND else EnvironmentFault
+        raise kind(f"The stage in {workdir} ended with exit code {code}. The same command goes on from there.")
 
 
 def _define_distributed_flags() -> None:
-    """Flags that join the processes of a run; each may stand in the environment instead, under JAX's own names."""
-    environment = os.environ.get
+    """Define the flags that join the processes of a run. Most may stand in the environment instead, under JAX's own names."""
+    address, count = os.environ.get("JAX_COORDINATOR_ADDRESS", ""), _environment_integer("JAX_NUM_PROCESSES", 0)
+    process_id = _environment_integer("JAX_PROCESS_ID", -1)
     flags.DEFINE_bool("distributed", False, "One process of several; ask the cluster (Cloud TPU, SLURM, ...) for the others.")
-    flags.DEFINE_string("coordinator", environment("JAX_COORDINATOR_ADDRESS", ""), "HOST:PORT of process 0.")
-    flags.DEFINE_integer("num_processes", int(environment("JAX_NUM_PROCESSES", 0)), "With --coordinator: how many.")
-    flags.DEFINE_integer("process_id", int(environment("JAX_PROCESS_ID", -1)), "With --coordinator: which one this is, from 0.")
+    flags.DEFINE_string("coordinator", address, "HOST:PORT of process 0.")
+    flags.DEFINE_integer("num_processes", count, "With --coordinator: how many.")
+    flags.DEFINE_integer("process_id", process_id, "With --coordinator: which one this is, from 0.")
+    flags.DEFINE_integer("join_timeout", 300, "Seconds to wait for the other processes to start.", lower_bound=1)
 
 
-def _exit_to_mend(error: Exception) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(TO_MEND)
+def _environment_integer(name: str, default: int) -> int:
+    """Return an environment variable as a whole number. Raises UserError when it is none."""
+    text = os.environ.get(name, "")
+    try:
+        return int(text) if text else default
+    except ValueError:
+        raise UserError(f"The environment has {name}={text}: it must be a whole number.") from None
 
 
 def _innermost_user_error(error: BaseException | None) -> UserError | None:

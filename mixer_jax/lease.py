@@ -1,5 +1,6 @@
 """Who owns a folder: one process at a time, by a lock of the operating system that ends with the process, however it dies."""
 
+import datetime
 import errno
 import fcntl
 import os
@@ -23,6 +24,7 @@ class Lease:
 
     def __init__(self, path: Path):
         in_file = not path.is_dir()
+        self.owner = f"process {os.getpid()} on {platform.node()} since {datetime.datetime.now().isoformat(sep=' ')}"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if in_file else os.O_RDONLY, 0o666)
         except OSError as error:
@@ -41,4 +43,5 @@ class Lease:
             raise UserError(f"{path} cannot be locked ({error}): choose a folder on a disk with file locks.") from error
         if in_file:
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+            os.write(descriptor, self.owner.encode())
+            os.fsync(descriptor)  # other hosts read it

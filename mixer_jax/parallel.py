@@ -1,4 +1,4 @@
-"""The machines: starting a pod, the mesh, which device holds what, and host arrays becoming global ones.
+"""The mesh, which device holds what, and host arrays becoming global ones.
 
 The mesh has three axes, and the batch is split over all. The state (parameters, their average, the optimizer's moments) is copied
 along `slice` (pods that a slower network joins) and, where a rule says so, split along the others: each device updates the part
@@ -21,6 +21,7 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mixer_jax.errors import UserError
+from mixer_jax.hosts.cluster import is_one_of_several_tpu_hosts
 from mixer_jax.storage import cache_folder
 
 Params = dict[str, Any]  # a tree of arrays (or of their shapes): {"stem": {"kernel": ...}, ...}
@@ -35,28 +36,8 @@ SPLIT = r".*/kernel"
 STATE_AXES, GATHERED_AXES = ("fsdp", "data"), ("fsdp",)
 
 
-def initialize(distributed: bool, coordinator: str, num_processes: int, process_id: int) -> None:
-    """Joins this process to the others of the run. Call before anything touches a device.
-
-    With a coordinator (HOST:PORT, from the flag or JAX_COORDINATOR_ADDRESS), the three values are used as given; with only
-    `distributed`, JAX reads them from the cluster (Cloud TPU, SLURM, ...). Without either it is a run of one process.
-
-    Raises UserError for values that cannot be. `make_mesh` refuses hosts that were started together but not joined.
-    """
-    if coordinator:
-        if num_processes < 1 or not 0 <= process_id < num_processes:
-            raise UserError(
-                f"--coordinator={coordinator} needs --num_processes of at least 1 and --process_id below it; "
-                f"they are {num_processes} and {process_id}."
-            )
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    elif distributed:
-        jax.distributed.initialize()
-    _keep_compiled_programs()
-
-
-def _keep_compiled_programs() -> None:
-    """Lets a restart read what an earlier start compiled, from a folder of this user and machine, or JAX's own variable's.
+def keep_compiled_programs() -> None:
+    """Let a restart read what an earlier start compiled, from a folder of this user and machine, or JAX's own variable's.
 
     By machine, because a program compiled for one CPU may use instructions that another lacks.
     """
@@ -71,8 +52,7 @@ def make_mesh(fsdp: int, devices: list[Any] | None = None) -> Mesh:
     Raises UserError when fsdp does not divide their number in a slice, or when this is one host of a pod slice that was not
     joined to the others: each would silently train alone.
     """
-    several_hosts = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") or jax.process_count() > 1
-    if several_hosts and not jax.distributed.is_initialized():
+    if not jax.distributed.is_initialized() and is_one_of_several_tpu_hosts():
         raise UserError("This machine is one host of several (a TPU pod slice). Add --distributed, on every host.")
     devices = devices or jax.devices()
     num_slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}) or 1
@@ -181,6 +161,12 @@ def to_host(tree: Tree) -> Tree:
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def local_device_facts() -> dict[str, Any]:
+    """Return what every host of a run must have alike."""
+    devices = jax.local_devices()
+    return {"kind of device": devices[0].device_kind, "devices of a host": len(devices)}
 
 
 def device_facts(mesh: Mesh) -> dict[str, Any]:

@@ -8,11 +8,9 @@ WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seco
 WORKDIR/checkpoints/       see checkpoints/manager.py
 """
 
-import importlib.metadata
 import json
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -25,18 +23,21 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from mixer_jax.config import differences, recorded_config
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.hosts.agreement import agree_on_folder
+from mixer_jax.hosts.software import git_commit, versions
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.storage import json_text, read_bytes, read_json, refuse_links, write_json, write_whole
 
 MAX_METRICS_BYTES = 2**30  # ten million lines
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
+LOCK = ".lock"
 
 
 class Workdir:
     """A run's folder, held by this process until it ends: a second run in it is refused.
 
     All hosts of a pod name the same folder, on a disk they share; the one that is not the `writer` neither locks nor writes.
+    Raises UserError where it is another folder, and EnvironmentFault while another process has it.
     """
 
     def __init__(self, path: str, writer: bool = True):
@@ -44,15 +45,17 @@ class Workdir:
             raise UserError(f"--workdir={path}: a bucket must be mounted as a folder, or use a disk that all hosts share.")
         self.path = Path(path).expanduser().absolute()
         self._writer = writer
-        if writer:
-            self._take()
+        self._lease = self._take() if writer else None
+        agree_on_folder(self.path, self.path / LOCK, self._lease and self._lease.owner)
 
-    def _take(self) -> None:
+    def _take(self) -> Lease:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            self._lease = Lease(self.path / ".lock")
+            return Lease(self.path / LOCK)
         except HeldError as error:
-            raise UserError(f"{self.path} is in use by {error}. Wait for it, stop it, or choose another --workdir.") from error
+            raise EnvironmentFault(
+                f"{self.path} is in use by {error}. Wait for it, stop it, or choose another --workdir."
+            ) from error
 
     def refuse_other_run(self, config: ConfigDict) -> None:
         """Raises UserError if the folder's run has another config, naming the options that change what a run computes."""
@@ -76,9 +79,9 @@ class Workdir:
         start = {
             "time": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
             "command": " ".join([Path(sys.executable).name, *sys.argv]),
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
             "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "versions": versions(),
             "host": platform.node(),
         }
         write_json(file, {"starts": [*starts, start | facts]})
@@ -205,15 +208,3 @@ def read_results(workdir: Path) -> dict:
 def _flag(name: str, value: Any) -> str:
     """Return what to type for an option to have this value; nothing for a value that a flag cannot give."""
     return f": {shlex.quote(f'--config.{name}={value}')}" if isinstance(value, str | int | float) else ""
-
-
-def _git_commit() -> str:
-    """The commit of this code, with + when files have changed since; "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        git = ["git", "-C", str(here)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+" if changed else "")

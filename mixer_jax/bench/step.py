@@ -93,7 +93,7 @@ def measure_starts(kind: str, name: str, config: ConfigDict) -> dict[str, float]
 
 def start(kind: str, name: str, config: ConfigDict, start_time: float) -> dict[str, float]:
     """Return the seconds and MiB that this new process, started at `start_time` (time.time()), took until its first steps."""
-    parallel.initialize(distributed=False, coordinator="", num_processes=0, process_id=-1)
+    parallel.keep_compiled_programs()
     mesh = parallel.make_mesh(config.parallel.fsdp)
     contestant = make_contestant(kind, name, config, mesh)
     contestant.run(1)

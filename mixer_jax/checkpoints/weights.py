@@ -22,6 +22,7 @@ from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
 from mixer_jax.classes import Names, from_json, has_names, imagenet_names, to_json, unnamed
 from mixer_jax.errors import UserError
+from mixer_jax.hosts.agreement import agree
 from mixer_jax.models.identify import ModelSpec, identify
 from mixer_jax.models.registry import make_model, param_shapes
 
@@ -55,8 +56,15 @@ def load_weights(path: str) -> Weights:
     """Load parameters from a run, one of its checkpoints/STEP, a .npz or .safetensors file, or SCHEME://BUCKET/FILE.
 
     Of a run's folder: its newest sound step, and the averaged parameters where it has them. A scheme needs its library.
-    Raises UserError when there is nothing, when it is damaged, hostile, or in no format that we know.
+    Raises UserError when there is nothing, when it is damaged, hostile, or in no format that we know; and on all hosts of a run when
+    they have not read the same.
     """
+    weights = _load(path)
+    agree("weights", lambda: {"parameters (SHA-256)": params_sha256(weights.arrays)})
+    return weights
+
+
+def _load(path: str) -> Weights:
     if Path(path).suffix in SUFFIXES or "://" in path or Path(path).is_file():
         return _load_file(path)
     arrays, meta = load_run(path)

@@ -123,6 +123,11 @@ def check_batches(examples: dict[str, dict[str, Examples]], mesh: Mesh) -> None:
             )
 
 
+def sources_of(examples: dict[str, dict[str, Examples]]) -> dict[str, Source]:
+    """Return the sources that `open_examples` opened, by their paths in the config."""
+    return {f"evals.{name}.{field}": part.source for name, parts in examples.items() for field, part in parts.items()}
+
+
 def make_evaluators(
     evals: ConfigDict, examples: dict[str, dict[str, Examples]], predict: Predict, loss: EvalLoss, mesh: Mesh
 ) -> dict[str, Evaluator]:

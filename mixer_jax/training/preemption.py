@@ -7,12 +7,14 @@ from types import FrameType
 import jax
 from jax.experimental import multihost_utils
 
+from mixer_jax.hosts.joining import start_preemption_service
+
 
 class StopRequest:
     """While entered, the first SIGTERM or Ctrl-C sets a flag that the loop reads; the second kills as usual.
 
-    With several processes JAX's own service spreads SIGTERM, so that all hosts agree on the step at which to stop; a handler of
-    ours would silence it. Ctrl-C is handed to that service.
+    With several processes JAX's own service takes SIGTERM and spreads it, so that all hosts agree on the step at which to stop; a
+    handler of ours would silence it. Ctrl-C is handed to that service. It starts here, and afterwards SIGTERM kills as usual.
     """
 
     def __init__(self) -> None:
@@ -20,12 +22,16 @@ class StopRequest:
         self._distributed = jax.distributed.is_initialized()
 
     def __enter__(self) -> "StopRequest":
+        if self._distributed:
+            start_preemption_service()
         signals = [signal.SIGINT] if self._distributed else [signal.SIGINT, signal.SIGTERM]
         self._previous = {number: signal.signal(number, self._on_signal) for number in signals}
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restore()
+        if self._distributed:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -1,6 +1,8 @@
 """What every source gives, and what a source is. Which sources there are: registry.py."""
 
-from typing import NamedTuple, Protocol
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -48,3 +50,12 @@ class Source(Protocol):
 
         A run resumes only if it is unchanged.
         """
+
+
+def source_facts(sources: Mapping[str, Source]) -> dict[str, Any]:
+    """Return what every host of a run must have alike, of each source by its name."""
+    facts = {}
+    for name, source in sources.items():
+        classes = hashlib.sha256("\n".join(source.class_names).encode()).hexdigest()[:12]
+        facts[name] = f"{len(source)} records ({source.identity()}) of {source.num_classes} classes ({classes})"
+    return facts

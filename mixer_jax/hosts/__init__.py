@@ -1,0 +1,1 @@
+"""How the processes of one run find each other, agree on what they do, and end together."""

@@ -1,0 +1,93 @@
+"""Which processes a run has, and which of them this one is: from flags, or from the cluster as JAX reads it."""
+
+import os
+import socket
+from typing import Any, NamedTuple
+
+from jax._src import clusters  # private: no public function tells what `jax.distributed.initialize` would find
+from jax._src.clusters import cloud_tpu_cluster
+
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.hosts.rendezvous import split_address
+
+METADATA_SECONDS = 3  # within which a metadata server accepts a connection; JAX would try for minutes
+
+
+class Place(NamedTuple):
+    """The place of this process in its run."""
+
+    coordinator: str  # HOST:PORT of process 0
+    num_processes: int
+    process_id: int
+
+
+def find_place(distributed: bool, coordinator: str, num_processes: int, process_id: int) -> Place | None:
+    """Return what the flags, or with only `distributed` the cluster, say. None: a run of one process.
+
+    Raises UserError for values that cannot be, and for `distributed` where there is no cluster.
+    """
+    if coordinator:
+        split_address(coordinator)
+        if num_processes < 1 or not 0 <= process_id < num_processes:
+            raise UserError(
+                f"--coordinator={coordinator} needs --num_processes of at least 1 and --process_id below it; "
+                f"they are {num_processes} and {process_id}."
+            )
+        return Place(coordinator, num_processes, process_id)
+    if num_processes > 1 and not distributed:
+        raise UserError(
+            f"--num_processes={num_processes} (or JAX_NUM_PROCESSES) needs --coordinator=HOST:PORT of process 0: without it "
+            "each process would train alone. --distributed asks the cluster for all three."
+        )
+    return _ask_cluster() if distributed else None
+
+
+def is_one_of_several_tpu_hosts() -> bool:
+    """Whether this machine is one host of several of a TPU slice, or of one of several slices.
+
+    GKE says so in the environment, and Compute Engine by its metadata server. That is asked only on a TPU VM.
+    """
+    cluster = _find_cluster()
+    try:
+        return cluster is not None and cluster.name in ("gcetpu", "gketpu") and cluster.get_process_count() > 1
+    except Exception as error:  # a description of the cluster that JAX cannot read
+        raise _unreadable(error) from error
+
+
+def _ask_cluster() -> Place:
+    cluster = _find_cluster()
+    if cluster is None:
+        raise UserError(
+            "--distributed: this machine belongs to no cluster that JAX knows (Cloud TPU, SLURM, Open MPI, Kubernetes). Leave it "
+            "out for a run on this machine alone, or give --coordinator=HOST:PORT --num_processes=N --process_id=I."
+        )
+    try:
+        port = os.environ.get("JAX_COORDINATOR_PORT")
+        address = cluster.get_coordinator_address(timeout_secs=60, override_coordinator_port=port)
+        return Place(address, cluster.get_process_count(), cluster.get_process_id())
+    except Exception as error:
+        raise _unreadable(error) from error
+
+
+def _find_cluster() -> Any:
+    """Return JAX's class for the cluster that this process is in, or None."""
+    if cloud_tpu_cluster.running_in_cloud_tpu_vm and "TPU_SKIP_MDS_QUERY" not in os.environ and not _metadata_server_answers():
+        os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # in a container of GKE, for example
+    kinds = [kind for kind in clusters.ClusterEnv._cluster_types if not kind.opt_in_only_method]
+    return next((kind for kind in kinds if kind.is_env_present()), None)
+
+
+def _metadata_server_answers() -> bool:
+    host, _, port = os.environ.get("GCE_METADATA_IP", "metadata.google.internal").partition(":")
+    try:
+        socket.create_connection((host, int(port or 80)), timeout=METADATA_SECONDS).close()
+        return True
+    except OSError:
+        return False
+
+
+def _unreadable(error: Exception) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"The cluster's description of its hosts cannot be read ({type(error).__name__}: {error}). --coordinator=HOST:PORT "
+        "--num_processes=N --process_id=I, on every host, does without it."
+    )
