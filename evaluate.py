@@ -42,7 +42,8 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     examples = open_examples(config, weights.class_names, checkpoint, host_transform(config.model))
 
     # The machines, and the folder. All hosts must have the same.
-    agree("data and devices", lambda: source_facts(sources_of(examples)) | parallel.local_device_facts())
+    agree("data", lambda: source_facts(sources_of(examples)))
+    agree("devices", parallel.local_device_facts)
     mesh = parallel.make_mesh(config.parallel.fsdp)
     check_batches(examples, mesh)
     run = records.Workdir(workdir, writer=parallel.is_writer())

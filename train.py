@@ -69,7 +69,8 @@ def train(config: ConfigDict, workdir: str) -> int:
     program = make_program(config, milestones.total, steps(config.schedule.warmup))
 
     # The machines, and the run's folder. All hosts must have the same.
-    agree("data and devices", lambda: source_facts({"data": source} | sources_of(examples)) | parallel.local_device_facts())
+    agree("data", lambda: source_facts({"data": source} | sources_of(examples)))
+    agree("devices", parallel.local_device_facts)
     mesh = parallel.make_mesh(config.parallel.fsdp)
     batch_indices = parallel.local_batch_indices(mesh, config.batch_size)
     check_batches(examples, mesh)

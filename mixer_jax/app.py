@@ -53,8 +53,9 @@ def ending(error: BaseException) -> Ending:
         return Ending(INTERRUPTED, "Interrupted, with nothing to save. What was saved before is kept.")
     if _is_device_fault(error):
         asked = os.environ.get("JAX_PLATFORMS")
+        unknown = "list of known backends" in str(error) or isinstance(error, AssertionError)
         return Ending(
-            TRY_AGAIN,
+            TO_MEND if unknown else TRY_AGAIN,
             f"error: JAX finds no device{f' for JAX_PLATFORMS={asked}' if asked else ''} ({str(error) or 'no plugin for it'}). "
             "Is the device there, used by no other process, and is its library installed (the extra tpu or gpu)? "
             "JAX_PLATFORMS=cpu computes without one.",
@@ -62,14 +63,11 @@ def ending(error: BaseException) -> Ending:
     return Ending(TRY_AGAIN, f"{type(error).__name__}: {error}", expected=False)
 
 
-def _is_device_fault(error: BaseException | None) -> bool:
-    """Whether JAX raised this, or what this came from, while it looked for devices. It has no type of its own for that."""
-    while error:
-        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        if isinstance(error, RuntimeError | AssertionError) and files and files[-1].endswith("jax/_src/xla_bridge.py"):
-            return True
-        error = error.__cause__
-    return False
+def _is_device_fault(error: BaseException) -> bool:
+    """Whether JAX raised this while it looked for devices. It has no type for that, and for a missing plugin no text either."""
+    if "Unable to initialize backend" in str(error):
+        return True
+    return isinstance(error, AssertionError) and "jax/_src/xla_bridge.py" in "".join(traceback.format_exception(error))
 
 
 class Membership(Protocol):

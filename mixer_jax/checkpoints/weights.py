@@ -56,8 +56,8 @@ def load_weights(path: str) -> Weights:
     """Load parameters from a run, one of its checkpoints/STEP, a .npz or .safetensors file, or SCHEME://BUCKET/FILE.
 
     Of a run's folder: its newest sound step, and the averaged parameters where it has them. A scheme needs its library.
-    Raises UserError when there is nothing, when it is damaged, hostile, or in no format that we know; and on all hosts of a run when
-    they have not read the same.
+    Raises UserError when there is nothing, when it is damaged, hostile, or in no format that we know; and on all hosts of a run
+    when they have not read the same.
     """
     weights = _load(path)
     agree("weights", lambda: {"parameters (SHA-256)": params_sha256(weights.arrays)})

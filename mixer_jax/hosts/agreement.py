@@ -25,7 +25,7 @@ _numbers = itertools.count()  # of the agreements of this process: the same on e
 
 
 def agree(topic: str, facts: Callable[[], Facts], timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-    """Compare the facts of all hosts. Each calls this with the same topics in the same order; one that is alone has no facts to make.
+    """Compare the facts of all hosts. Each calls this with the same topics in the same order; for a host alone it does nothing.
 
     Raises UserError, the same on every host, when they differ; on host 0 EnvironmentFault when a host is not heard from in time.
     """

@@ -1,11 +1,17 @@
 """From separate processes to the hosts of one run, and to one common end, however one of them comes to it."""
 
+import contextlib
 import json
 import os
 import platform
+import select
+import signal
+import socket
 import sys
 import threading
 import time
+from types import FrameType
+from typing import NoReturn
 
 import jax
 from absl.flags import FlagValues
@@ -46,17 +52,22 @@ def start_preemption_service() -> None:
 
 
 class Membership:
-    """This process as one of the hosts of a run. A thread watches whether another one has stopped.
+    """This process as one of the hosts of a run. A thread tells the others when this one stops, and notices when another does.
 
-    A host that waits for another, in a collective for example, cannot notice that this has failed: JAX tells it after 100 seconds
-    of silence, and of one that waits somewhere else never.
+    A host that waits for another, in a collective for example, cannot notice itself that the other has failed: JAX tells it after
+    100 seconds if the other has ended, and never if that waits somewhere else. Nor can a Python handler of SIGTERM run meanwhile;
+    but Python writes the numbers of signals to a socket, which the thread reads.
     """
 
     def __init__(self, board: Board | None):
         """Without a board, this process is alone."""
         self._board = board
-        self._left = threading.Event()
         if board:
+            self._wake, signals = socket.socketpair()
+            signals.setblocking(False)
+            self._signals = signals
+            signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
+            signal.signal(signal.SIGTERM, _leave_to_watcher)
             self._watcher = threading.Thread(target=self._watch, args=(board,), daemon=True)
             self._watcher.start()
 
@@ -66,7 +77,9 @@ class Membership:
             try:
                 self._board.meet_at_end(END_SECONDS)
             finally:
-                self._left.set()
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.set_wakeup_fd(-1)
+                self._signals.close()
                 self._watcher.join()  # a thread in C++ code would crash the interpreter's end
 
     def fail(self, code: int, message: str) -> None:
@@ -75,42 +88,53 @@ class Membership:
         Returns at once where there are no others.
         """
         if self._board:
-            word = {"host": self._board.host, "name": platform.node(), "code": code, "message": message}
-            try:
-                self._board.post("stopped", json.dumps(word))
-                self._board.post(f"seen/{self._board.host}", "")
-                _wait_for_others(self._board)
-            finally:
-                _exit(code)
+            _stop(self._board, code, message)
 
     def _watch(self, board: Board) -> None:
-        while not self._left.wait(POLL_SECONDS):
+        while True:
+            if select.select([self._wake], [], [], POLL_SECONDS)[0]:
+                numbers = self._wake.recv(100)
+                if not numbers:  # closed by `leave`
+                    return
+                if signal.SIGTERM in numbers:
+                    _stop(board, 128 + signal.SIGTERM, "SIGTERM, while there was nothing to save")
             try:
                 text = board.read("stopped")
             except JaxRuntimeError:  # the coordinator is gone, and JAX itself ends this process
                 return
-            word = json.loads(text) if text else {"host": board.host}
-            if word["host"] != board.host:
+            stop = json.loads(text) if text else {"host": board.host}
+            if stop["host"] != board.host:
                 time.sleep(GRACE_SECONDS)
-                print(f"error: host {word['host']} ({word['name']}) stopped: {word['message']}", file=sys.stderr, flush=True)
-                try:
-                    board.post(f"seen/{board.host}", "")
-                    if board.host == 0:
-                        _wait_for_others(board)
-                finally:
-                    _exit(MISTAKE if word["code"] == MISTAKE else FAILED)
+                print(f"error: host {stop['host']} ({stop['name']}) stopped: {stop['message']}", file=sys.stderr)
+                _end(board, MISTAKE if stop["code"] == MISTAKE else FAILED, last=board.host == 0)
 
 
-def _wait_for_others(board: Board) -> None:
-    """Wait until all hosts know that the run stops. Host 0 runs the coordinator, without which JAX kills the others."""
-    deadline = time.monotonic() + GRACE_SECONDS + SEEN_SECONDS
-    waiting = set(range(board.num_hosts))
-    while waiting and time.monotonic() < deadline:
-        waiting = {host for host in waiting if board.read(f"seen/{host}") is None}
-        time.sleep(0.2 if board.host else 0.5)
+def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the thread of `Membership` ends the process."""
 
 
-def _exit(code: int) -> None:
+def _stop(board: Board, code: int, message: str) -> NoReturn:
+    """Tell the others why this host stops, and end it when they have noticed."""
+    text = json.dumps({"host": board.host, "name": platform.node(), "code": code, "message": message})
+    with contextlib.suppress(JaxRuntimeError):
+        board.post("stopped", text)
+    _end(board, code, last=True)
+
+
+def _end(board: Board, code: int, last: bool) -> NoReturn:
+    """End this process; if it is to be `last`, when the others know that the run stops.
+
+    Host 0 is: it runs the coordinator, without which JAX kills the others. So is the one that stops first: its end would be an
+    error of the collective in which the others wait. What libraries say about that from now on is of no use.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    with contextlib.suppress(JaxRuntimeError):
+        board.post(f"seen/{board.host}", "")
+        deadline = time.monotonic() + GRACE_SECONDS + SEEN_SECONDS
+        waiting = set(range(board.num_hosts)) if last else set()
+        while waiting and time.monotonic() < deadline:
+            waiting = {host for host in waiting if board.read(f"seen/{host}") is None}
+            time.sleep(0.2 if board.host else 0.5)
     os._exit(code)

@@ -46,7 +46,7 @@ from mixer_jax.data.sources.manifest import (
 )
 from mixer_jax.data.sources.receipts import stamp_of
 from mixer_jax.data.sources.shards import read_labels, write_shard
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, ListedInputs, open_inputs
 from mixer_jax.preparation.near_duplicates.references import References, write_list
@@ -111,7 +111,7 @@ def _take(target: Path) -> Lease:
     try:
         return Lease(target)
     except HeldError as error:
-        raise UserError(f"Another process is preparing {target}. Wait for it, or stop it.") from error
+        raise EnvironmentFault(f"Another process is preparing {target}. Wait for it, or stop it.") from error
 
 
 def check_spec(spec: PreparationSpec, threads: int) -> None:
@@ -212,9 +212,6 @@ def _make_shards(work: Work, finished: dict[int, Shard], threads: int) -> list[S
                 unreadable += shard.left_out
                 done += len(work.pieces[number])
                 progress.update(done)
-        except OSError as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise UserError(f"{error}. Mend it and run the command again, it goes on.") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

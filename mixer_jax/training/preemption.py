@@ -13,8 +13,8 @@ from mixer_jax.hosts.joining import start_preemption_service
 class StopRequest:
     """While entered, the first SIGTERM or Ctrl-C sets a flag that the loop reads; the second kills as usual.
 
-    With several processes JAX's own service takes SIGTERM and spreads it, so that all hosts agree on the step at which to stop; a
-    handler of ours would silence it. Ctrl-C is handed to that service. It starts here, and afterwards SIGTERM kills as usual.
+    With several processes JAX's own service takes SIGTERM and spreads it, so that all hosts agree on the step at which to stop.
+    It starts here, and Ctrl-C is handed to it. A handler of ours would silence it.
     """
 
     def __init__(self) -> None:
@@ -22,6 +22,7 @@ class StopRequest:
         self._distributed = jax.distributed.is_initialized()
 
     def __enter__(self) -> "StopRequest":
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
         if self._distributed:
             start_preemption_service()
         signals = [signal.SIGINT] if self._distributed else [signal.SIGINT, signal.SIGTERM]
@@ -31,7 +32,7 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         self._restore()
         if self._distributed:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

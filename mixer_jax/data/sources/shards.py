@@ -28,7 +28,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.images.partial_jpeg import supports_partial_decoding
 from mixer_jax.data.sources.manifest import MANIFEST, Manifest, shard_name
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 
 INDEXED_IMAGES = 2**24  # of a split's open shards: about 160 MB, and enough for all of ImageNet-21k
 SHARD_OVERHEAD = 256  # an open shard takes as much memory as the places of so many images, beside those of its own
@@ -74,7 +74,7 @@ def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -
         writer.write(np.asarray(counts + labels, "<i4").tobytes())
         writer.close()
     except RuntimeError as error:
-        raise UserError(f"{file} cannot be written: {error}. Make room and run the command again, it goes on.") from error
+        raise EnvironmentFault(f"{file} cannot be written: {error}. Make room and run the command again, it goes on.") from error
     descriptor = os.open(file, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)

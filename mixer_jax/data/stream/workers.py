@@ -21,14 +21,14 @@ from pathlib import Path
 import cloudpickle
 
 from mixer_jax.data.sources import shards
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault
 
 
 @contextmanager
 def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[Callable]:
     """Yield submit(*arguments), which returns the future of function(*arguments). Work that has not begun is cancelled on exit.
 
-    Raises UserError when a process dies.
+    Raises EnvironmentFault when a process dies.
     """
     if processes:
         start_server()
@@ -43,7 +43,7 @@ def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[C
     except BrokenProcessPool as error:
         for process in multiprocessing.active_children():  # or the executor would wait for them: they do not heed its SIGTERM
             process.kill()
-        raise UserError(
+        raise EnvironmentFault(
             "A process that decodes images has died; where memory is short the system kills them, and says so in its log. "
             "With fewer --config.loader.workers less is needed. The same command goes on from the last checkpoint."
         ) from error

@@ -81,8 +81,6 @@ class References:
                 for part in pool.map(self._hash_chunk, chunks):
                     hashed += part
                     progress.update(len(hashed))
-        except OSError as error:
-            raise UserError(f"{error}. Mend it and run the command again, it goes on.") from error
         finally:
             progress.close()
         self._index = Index([digest for digest, _ in hashed], [fingerprint for _, fingerprint in hashed])
