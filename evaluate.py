@@ -32,7 +32,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     """Evaluates `checkpoint` with every evaluator of `config`; returns an exit code of app.py. Raises UserError."""
     stopwatch = records.Stopwatch()
     validate(config)
-    agree("config, code and packages", lambda: program_facts(config))
+    agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")
     model = make_model(config.model, config.num_classes)

@@ -52,7 +52,7 @@ def train(config: ConfigDict, workdir: str) -> int:
 
     # What needs no device comes first: a mistake costs seconds, and nothing is touched.
     validate(config)
-    agree("config, code and packages", lambda: program_facts(config))
+    agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     source = open_source(config.data)
     if source.num_classes != config.num_classes:
         raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")

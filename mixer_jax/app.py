@@ -5,6 +5,7 @@
 2    a person must change something: flags, config, data, a checkpoint that does not fit. Trying again is of no use
 75   stopped by SIGTERM or Ctrl-C, and saved: the same command goes on
 130  Ctrl-C when there was nothing to save
+143  SIGTERM when there was nothing to save, on one host of several; a process alone ends as SIGTERM ends any other
 """
 
 import argparse
@@ -99,7 +100,7 @@ def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValue
         except SystemExit:  # --help, for which absl exits with 1
             sys.exit(DONE)
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)  # --verbosity=0 shows what the libraries do
+            _quiet_libraries()  # --verbosity=0 shows what they do
         return arguments
 
     def guarded(argv: list[str]) -> int:
@@ -114,6 +115,8 @@ def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValue
         except (Exception, KeyboardInterrupt) as error:
             end = ending(error)
             _report(end)
+            if end.expected:
+                _mute_stderr()
             if hosts:
                 hosts.fail(end.code, end.message.removeprefix("error: "))
             return end.code
@@ -121,11 +124,23 @@ def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValue
     app.run(guarded, flags_parser=parse)
 
 
+def _quiet_libraries() -> None:
+    """Hide what libraries log below errors, and all that Orbax logs: it logs with pages of tracebacks what it also raises."""
+    logging.set_verbosity(logging.ERROR)
+    logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+
+
+def _mute_stderr() -> None:
+    """Let a message be the last: what libraries say at the end of the process about the same fault tells nobody more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def _report(end: Ending) -> int:
-    """Print the message, after the traceback of what was not expected; return the exit code."""
-    if not end.expected:
+    """Print the message, or the traceback of what was not expected; return the exit code."""
+    if end.expected:
+        print(end.message, file=sys.stderr, flush=True)
+    else:
         traceback.print_exc()
-    print(end.message, file=sys.stderr, flush=True)
     return end.code
 
 
@@ -140,7 +155,7 @@ def parse_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -
 
 def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
     """Parse the arguments, call the `tool` that they name, and return the exit code: 0, or what `ending` says."""
-    logging.set_verbosity(logging.ERROR)
+    _quiet_libraries()
     try:
         arguments = parse_tool(parser, argv)
         arguments.tool(arguments)

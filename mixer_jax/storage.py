@@ -26,12 +26,23 @@ def write_whole(file: Path, folder: Path | None = None) -> Iterator[Path]:
     temporary = (folder or file.parent) / f".{file.name}.{secrets.token_hex(8)}.tmp"
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
     try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, file)
+        with naming(file):
+            yield temporary
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, file)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Give an OSError that names no file the name of this one. A full disk is met while writing, when Python knows no name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(file)
         raise
 
 

@@ -10,7 +10,7 @@ from conftest import ROOT
 LAYERS = [
     {"errors"},
     {"config", "storage", "classes"},
-    {"lease", "validation"},
+    {"lease", "hosts", "validation"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},
     {"training", "evaluation"},  # the loop receives evaluators as functions

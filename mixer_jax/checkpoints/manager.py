@@ -6,11 +6,14 @@ or not at all, also when killed. Added here: checksums, falling back past a dama
 fit, with everything that differs.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import re
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -23,7 +26,7 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.checkpoints import npz
 from mixer_jax.checkpoints.digest import checksums, named_arrays
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.storage import json_text, read_json, refuse_links
 
 MAX_LINES = 100  # in a message; H/14 has 390 arrays
@@ -42,17 +45,31 @@ class Checkpoints:
         self._manager = _open(self._workdir, keep)
 
     def save(self, step: int, items: dict, meta: dict) -> None:
-        """Starts saving; returns once the arrays may be changed. A failure surfaces at the next `save` or at `finish`."""
+        """Starts saving; returns once the arrays may be changed. Raises EnvironmentFault, also for what it started before."""
         if self._manager.latest_step() == step:
             return
         meta = meta | {"arrays": _array_metadata(items)}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        if not self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(_seal(meta)), **args)):
+        with self._saving():
+            started = self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(_seal(meta)), **args))
+        if not started:
             raise RuntimeError(f"Orbax declined to save step {step}: its latest step is {self._manager.latest_step()}.")
 
     def finish(self) -> None:
-        """Waits until what `save` started is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until what `save` started is on disk. Raises EnvironmentFault when that fails."""
+        with self._saving():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds for a disk that is full or fails
+            free = shutil.disk_usage(self._workdir).free >> 20
+            raise EnvironmentFault(
+                f"A checkpoint could not be saved in {self._workdir}, where {free} MiB are free ({_first_line(error)}). Those "
+                "saved before are whole: when the disk is mended, the same command goes on from the last."
+            ) from error
 
     def restore_latest(self, items: dict) -> tuple[dict, dict] | None:
         """(items, meta) of the newest sound step, as sharded in `items` (ShapeDtypeStructs); None if no step was ever saved.

@@ -4,7 +4,6 @@ Each host posts its facts by name. Host 0 compares them with its own and posts t
 may differ but what is not posted: names of machines, process numbers, and how --workdir is spelled (records.Workdir).
 """
 
-import itertools
 import json
 import platform
 import time
@@ -21,58 +20,54 @@ TIMEOUT_SECONDS = 3600.0  # for hosts that still open their data: to compare the
 MAX_FIELDS, MAX_VALUES, MAX_HOSTS, MAX_TEXT = 8, 3, 4, 200  # in a message
 
 Facts = dict[str, Any]  # what JSON holds, by name
-_numbers = itertools.count()  # of the agreements of this process: the same on every host, which has them in the same order
 
 
-def agree(topic: str, facts: Callable[[], Facts], timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+def agree(topic: str, facts: Callable[[], Facts], timeout_seconds: float = TIMEOUT_SECONDS, board: Board | None = None) -> None:
     """Compare the facts of all hosts. Each calls this with the same topics in the same order; for a host alone it does nothing.
 
     Raises UserError, the same on every host, when they differ; on host 0 EnvironmentFault when a host is not heard from in time.
     """
-    if board := find_board():
-        agree_on(board, f"{next(_numbers)} {topic}", facts(), timeout_seconds)
-
-
-def agree_on_folder(path: Path, file: Path, token: str | None) -> None:
-    """Check that `path` is one folder for all hosts: in `file`, which is in it, all read the token that host 0 has written there.
-
-    Raises UserError, the same on every host.
-    """
-    if board := find_board():
-        number = next(_numbers)
-        if token is not None:
-            board.post(f"{number} token", json.dumps([str(path), token]))
-        text = board.wait(f"{number} token", TIMEOUT_SECONDS)
-        if text is None:
-            raise EnvironmentFault(f"Host 0 did not open its --workdir within {TIMEOUT_SECONDS:g} s. See what it says.")
-        there, expected = json.loads(text)
-        shared = _comes_to_hold(file, expected)
-        where = there if shared else f"{path}, which is another folder or not on a disk that both share,"
-        agree_on(board, f"{number} folder", {"--workdir": where}, TIMEOUT_SECONDS)
-
-
-def agree_on(board: Board, topic: str, facts: Facts, timeout_seconds: float) -> None:
-    """Do what `agree` does, on this board."""
-    board.post(f"{topic}/{board.host}", json.dumps({"name": platform.node(), "facts": facts}))
+    board = board or find_board()
+    if board is None:
+        return
+    name = f"agreement {next(board.agreements)}"
+    board.post(f"{name}/{board.host}", json.dumps({"machine": platform.node(), "facts": facts()}))
     if board.host == 0:
-        board.post(f"{topic}/verdict", _compare_all(board, topic, timeout_seconds))
-    verdict = board.wait(f"{topic}/verdict", timeout_seconds + 60)
+        board.post(f"{name}/verdict", _compare_all(board, name, topic, timeout_seconds))
+    verdict = board.wait(f"{name}/verdict", timeout_seconds + 60)
     if verdict is None:
-        raise EnvironmentFault(f"Host 0 has not compared all hosts' {topic} within {timeout_seconds:g} s. See what it says.")
+        raise EnvironmentFault(f"Host 0 has not compared the {topic} of all hosts in {timeout_seconds:g} s. See what it says.")
     if verdict:
         raise UserError(verdict)
 
 
-def _compare_all(board: Board, topic: str, timeout_seconds: float) -> str:
+def agree_on_folder(path: Path, file: Path, token: str | None, board: Board | None = None) -> None:
+    """Check that `path` is one folder for all hosts: in `file`, which is in it, all read the token that host 0 has written there.
+
+    Raises UserError, the same on every host.
+    """
+    board = board or find_board()
+    if board is None:
+        return
+    name = f"agreement {next(board.agreements)}/token"
+    if token is not None:
+        board.post(name, json.dumps([str(path), token]))
+    text = board.wait(name, TIMEOUT_SECONDS)
+    if text is None:
+        raise EnvironmentFault(f"Host 0 has not opened its --workdir in {TIMEOUT_SECONDS:g} s. See what it says.")
+    there, expected = json.loads(text)
+    where = there if _comes_to_hold(file, expected) else f"{path}, which is another folder or not on a disk that both share,"
+    agree("folder", lambda: {"--workdir": where}, board=board)
+
+
+def _compare_all(board: Board, name: str, topic: str, timeout_seconds: float) -> str:
     deadline = time.monotonic() + timeout_seconds
-    texts = [board.wait(f"{topic}/{host}", deadline - time.monotonic()) for host in range(board.num_hosts)]
+    texts = [board.wait(f"{name}/{host}", deadline - time.monotonic()) for host in range(board.num_hosts)]
     missing = [host for host, text in enumerate(texts) if text is None]
     if missing:
-        raise EnvironmentFault(
-            f"Nothing was heard from {_hosts(missing)} for {timeout_seconds:g} s ({topic}). See what is said there."
-        )
+        raise EnvironmentFault(f"Nothing came from {_hosts(missing)} in {timeout_seconds:g} s ({topic}). See what is said there.")
     words = [json.loads(text) for text in texts if text is not None]
-    return compare([word["facts"] for word in words], [word["name"] for word in words])
+    return compare([word["facts"] for word in words], [word["machine"] for word in words])
 
 
 def _comes_to_hold(file: Path, token: str) -> bool:
@@ -85,8 +80,8 @@ def _comes_to_hold(file: Path, token: str) -> bool:
     return True
 
 
-def compare(facts: list[Facts], names: list[str]) -> str:
-    """Return what differs between the facts of the hosts, a line for each name, or "". `names` are those of their machines."""
+def compare(facts: list[Facts], machines: list[str]) -> str:
+    """Return what differs between the facts of the hosts, a line for each name, or ""."""
     fields = [field for field in dict.fromkeys(field for each in facts for field in each) if _values_differ(facts, field)]
     if not fields:
         return ""
@@ -101,8 +96,8 @@ def compare(facts: list[Facts], names: list[str]) -> str:
         lines.append(f"\n  {field}: " + ", ".join(f"{_brief(value)} on {_hosts(hosts)}" for value, hosts in shown) + more)
     if len(fields) > MAX_FIELDS:
         lines.append(f"\n  and {len(fields) - MAX_FIELDS} more, such as {fields[MAX_FIELDS]}")
-    machines = ", ".join(f"host {host} is {names[host]}" for host in sorted(mentioned)[:MAX_HOSTS])
-    return f"The hosts of this run differ ({machines}). Start the same command, code and packages on all:{''.join(lines)}"
+    named = ", ".join(f"host {host} is {machines[host]}" for host in sorted(mentioned)[:MAX_HOSTS])
+    return f"The hosts of this run differ ({named}). Start the same command, code and packages on all:{''.join(lines)}"
 
 
 def _values_differ(facts: list[Facts], field: str) -> bool:

@@ -1,5 +1,7 @@
 """What the hosts of a run write for each other: texts by name, each written once, at the coordinator."""
 
+import functools
+import itertools
 from typing import Any
 
 from jax._src import distributed  # private: JAX has no public way to its coordination service's store of keys and values
@@ -16,6 +18,7 @@ class Board:
 
     def __init__(self, client: Any, host: int, num_hosts: int):
         self._client, self.host, self.num_hosts = client, host, num_hosts
+        self.agreements = itertools.count()  # their numbers, alike on all hosts, which have them in the same order
 
     def post(self, name: str, text: str) -> bool:
         """Write a text. Return False, and change nothing, where there is one of that name."""
@@ -56,4 +59,7 @@ class Board:
 def find_board() -> Board | None:
     """Return the board of the hosts that this process was joined to, or None when it is alone."""
     state = distributed.global_state
-    return Board(state.client, state.process_id, state.num_processes) if state.client is not None else None
+    return _board_of(state.client, state.process_id, state.num_processes) if state.client is not None else None
+
+
+_board_of = functools.cache(Board)

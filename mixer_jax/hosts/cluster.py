@@ -45,11 +45,14 @@ def find_place(distributed: bool, coordinator: str, num_processes: int, process_
 def is_one_of_several_tpu_hosts() -> bool:
     """Whether this machine is one host of several of a TPU slice, or of one of several slices.
 
-    GKE says so in the environment, and Compute Engine by its metadata server. That is asked only on a TPU VM.
+    GKE says so in the environment, and Compute Engine by its metadata server, which is asked only on a TPU VM.
     """
+    names = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    if "," in names or os.environ.get("MEGASCALE_NUM_SLICES", "1") != "1":
+        return True
     cluster = _find_cluster()
     try:
-        return cluster is not None and cluster.name in ("gcetpu", "gketpu") and cluster.get_process_count() > 1
+        return cluster is cloud_tpu_cluster.GceTpuCluster and cluster.get_process_count() > 1
     except Exception as error:  # a description of the cluster that JAX cannot read
         raise _unreadable(error) from error
 
@@ -71,9 +74,10 @@ def _ask_cluster() -> Place:
 
 def _find_cluster() -> Any:
     """Return JAX's class for the cluster that this process is in, or None."""
-    if cloud_tpu_cluster.running_in_cloud_tpu_vm and "TPU_SKIP_MDS_QUERY" not in os.environ and not _metadata_server_answers():
-        os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # in a container of GKE, for example
     kinds = [kind for kind in clusters.ClusterEnv._cluster_types if not kind.opt_in_only_method]
+    asks_metadata = cloud_tpu_cluster.running_in_cloud_tpu_vm and "TPU_SKIP_MDS_QUERY" not in os.environ
+    if asks_metadata and not _metadata_server_answers():
+        kinds.remove(cloud_tpu_cluster.GceTpuCluster)  # in a container of GKE, for example
     return next((kind for kind in kinds if kind.is_env_present()), None)
 
 

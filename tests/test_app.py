@@ -1,0 +1,120 @@
+"""How programs end: one table says which exception gives which exit code, for train.py, evaluate.py and every tool."""
+
+import argparse
+import errno
+
+import pytest
+
+from mixer_jax import app
+from mixer_jax.app import DONE, INTERRUPTED, STOPPED, TO_MEND, TRY_AGAIN, ending, run_tool
+from mixer_jax.data.images.decode import UnreadableImageError
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.training.loop import DivergedError
+from mixer_jax.training.unreadable_share import TooManyUnreadableError
+
+BACKEND = "Unable to initialize backend"
+CODES = [  # what is raised, the exit code, a part of the message
+    (UserError("set --x"), TO_MEND, "error: set --x"),
+    (DivergedError("not finite"), TO_MEND, "error: not finite"),
+    (TooManyUnreadableError("mend them"), TO_MEND, "error: mend them"),
+    (UnreadableImageError("a damaged JPEG"), TO_MEND, "error: a damaged JPEG"),
+    (FileNotFoundError(errno.ENOENT, "No such file", "/x"), TO_MEND, "error: No such file: /x"),
+    (PermissionError(errno.EACCES, "Permission denied", "/x"), TO_MEND, "error: Permission denied: /x"),
+    (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x"), TO_MEND, "error: Not a directory: /x"),
+    (OSError(errno.ENAMETOOLONG, "File name too long", "/x"), TO_MEND, "error: File name too long: /x"),
+    (EnvironmentFault("in use by process 7"), TRY_AGAIN, "error: in use by process 7"),
+    (OSError(errno.ENOSPC, "No space left on device", "/x"), TRY_AGAIN, "No space left on device: /x. Make room there"),
+    (OSError(errno.EDQUOT, "Disk quota exceeded", "/x"), TRY_AGAIN, "Disk quota exceeded: /x. Make room there"),
+    (OSError(errno.EIO, "Input/output error", "/x"), TRY_AGAIN, "Input/output error: /x. See to it"),
+    (OSError(errno.ESTALE, "Stale file handle"), TRY_AGAIN, "Stale file handle"),
+    (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), TRY_AGAIN, "Connection reset by peer"),
+    (TimeoutError("timed out"), TRY_AGAIN, "error: timed out"),
+    (RuntimeError(f"{BACKEND} 'tpu': The TPU is already in use by process 7"), TRY_AGAIN, "JAX finds no device"),
+    (RuntimeError(f"{BACKEND} 'x': Backend 'x' is not in the list of known backends"), TO_MEND, "JAX finds no device"),
+    (RuntimeError("a fault of ours"), TRY_AGAIN, "Traceback (most recent call last)"),
+    (MemoryError(), TRY_AGAIN, "MemoryError"),
+    (KeyboardInterrupt(), INTERRUPTED, "Interrupted"),
+]
+
+
+def raised(error: BaseException):
+    def tool(*_):
+        raise error
+
+    return tool
+
+
+@pytest.mark.parametrize(("error", "code", "message"), CODES, ids=lambda value: type(value).__name__)
+def test_a_tool_ends_as_the_table_says(error, code, message, capsys):
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(tool=raised(error))
+    assert run_tool(parser, []) == code
+    said = capsys.readouterr().err
+    assert message in said and ("Traceback" in said) == (not ending(error).expected)
+
+
+class Hosts:
+    """Stands for the others of the run."""
+
+    def __init__(self):
+        self.calls = []
+
+    def leave(self):
+        self.calls.append("leave")
+
+    def fail(self, code, message):
+        self.calls.append((code, message))
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Run `main` as train.py does, up to its exit code."""
+    monkeypatch.setattr(app.os, "dup2", lambda *_: None)  # stderr is left as it is
+    for name in ("config_flags.DEFINE_config_file", "flags.DEFINE_string", "flags.mark_flags_as_required"):
+        monkeypatch.setattr(f"mixer_jax.app.{name}", lambda *_, **__: None)
+    ended = []
+    monkeypatch.setattr(app.app, "run", lambda guarded, flags_parser: ended.append(guarded(["train.py"])))
+
+    def start(main, hosts: Hosts) -> int:
+        app.run(main, lambda _: hosts)
+        return ended[-1]
+
+    return start
+
+
+@pytest.mark.parametrize(("error", "code", "message"), CODES, ids=lambda value: type(value).__name__)
+def test_a_program_ends_as_the_table_says_and_tells_its_hosts(error, code, message, start, capsys):
+    hosts = Hosts()
+    assert start(raised(error), hosts) == code
+    assert message in capsys.readouterr().err
+    (told,) = hosts.calls
+    assert told[0] == code and told[1] and not told[1].startswith("error: ")
+
+
+@pytest.mark.parametrize("code", [DONE, STOPPED])
+def test_a_program_that_comes_to_its_end_waits_for_its_hosts(code, start):
+    hosts = Hosts()
+    assert start(lambda _: code, hosts) == code and hosts.calls == ["leave"]
+
+
+def test_the_codes_of_the_table_are_those_of_the_program():
+    documented = {int(line.split()[0]) for line in app.__doc__.splitlines() if line[:1].isdecimal()}
+    assert documented == {DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED, 143}
+
+
+@pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
+@pytest.mark.parametrize("text", ["two", "1.5", "0x1"])
+def test_a_number_in_the_environment_that_is_none_is_refused_by_name(name, text, monkeypatch):
+    monkeypatch.setenv(name, text)
+    with pytest.raises(UserError, match=f"{name}={text}: it must be a whole number"):
+        app._define_distributed_flags()
+
+
+def test_a_stage_ends_with_the_kind_of_its_code(monkeypatch, tmp_path):
+    for code, kind in ((TO_MEND, UserError), (TRY_AGAIN, EnvironmentFault), (STOPPED, EnvironmentFault), (-9, EnvironmentFault)):
+        monkeypatch.setattr(app, "ROOT", tmp_path)
+        (tmp_path / "train.py").write_text(
+            f"import os, signal\nos._exit({code}) if {code} >= 0 else os.kill(os.getpid(), {-code})"
+        )
+        with pytest.raises(kind, match=rf"ended with exit code {code}\."):
+            app.stage("train.py", "configs/x.py", tmp_path)
