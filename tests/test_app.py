@@ -69,7 +69,7 @@ class Hosts:
 @pytest.fixture
 def start(monkeypatch):
     """Run `main` as train.py does, up to its exit code."""
-    monkeypatch.setattr(app.os, "dup2", lambda *_: None)  # stderr is left as it is
+    monkeypatch.setattr(app, "_mute_stderr", lambda: None)
     for name in ("config_flags.DEFINE_config_file", "flags.DEFINE_string", "flags.mark_flags_as_required"):
         monkeypatch.setattr(f"mixer_jax.app.{name}", lambda *_, **__: None)
     ended = []
@@ -111,10 +111,8 @@ def test_a_number_in_the_environment_that_is_none_is_refused_by_name(name, text,
 
 
 def test_a_stage_ends_with_the_kind_of_its_code(monkeypatch, tmp_path):
+    monkeypatch.setattr(app, "ROOT", tmp_path)
     for code, kind in ((TO_MEND, UserError), (TRY_AGAIN, EnvironmentFault), (STOPPED, EnvironmentFault), (-9, EnvironmentFault)):
-        monkeypatch.setattr(app, "ROOT", tmp_path)
-        (tmp_path / "train.py").write_text(
-            f"import os, signal\nos._exit({code}) if {code} >= 0 else os.kill(os.getpid(), {-code})"
-        )
+        (tmp_path / "train.py").write_text(f"import os\nos._exit({code}) if {code} > 0 else os.kill(os.getpid(), {-code})")
         with pytest.raises(kind, match=rf"ended with exit code {code}\."):
             app.stage("train.py", "configs/x.py", tmp_path)
