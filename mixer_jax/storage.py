@@ -42,7 +42,8 @@ def naming(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(file)
+        if error.errno and not error.filename:
+            error.filename = str(file)
         raise
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from tiny_config import get_config
 
 from mixer_jax.config import OPTIONS, RENAMED, current_name, dataset, fewshot
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results
 
 
@@ -30,7 +30,7 @@ def changed(**changes) -> ConfigDict:
 
 
 def test_a_second_run_in_a_folder_is_refused_with_the_name_of_the_first(workdir):
-    with pytest.raises(UserError, match=rf"{workdir.path} is in use by process {os.getpid()} on .*another --workdir"):
+    with pytest.raises(EnvironmentFault, match=rf"{workdir.path} is in use by process {os.getpid()} on .*another --workdir"):
         Workdir(str(workdir.path))
     Workdir(str(workdir.path), writer=False)  # another host of the same run
 

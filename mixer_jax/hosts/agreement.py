@@ -14,8 +14,9 @@ from typing import Any
 
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.hosts.board import Board, find_board
+from mixer_jax.storage import read_bytes
 
-DISK_SECONDS = 5.0
+DISK_SECONDS, MAX_TOKEN_BYTES = 5.0, 10_000
 TIMEOUT_SECONDS = 3600.0  # for hosts that still open their data: to compare the digests of all shards takes its time
 MAX_FIELDS, MAX_VALUES, MAX_HOSTS, MAX_TEXT = 8, 3, 4, 200  # in a message
 
@@ -73,7 +74,7 @@ def _compare_all(board: Board, name: str, topic: str, timeout_seconds: float) ->
 def _comes_to_hold(file: Path, token: str) -> bool:
     """Whether a file holds the token, or does so soon: a network disk may show what was written a moment later."""
     deadline = time.monotonic() + DISK_SECONDS
-    while not (file.is_file() and file.read_text(errors="replace") == token):
+    while not (file.is_file() and read_bytes(file, MAX_TOKEN_BYTES) == token.encode()):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.2)

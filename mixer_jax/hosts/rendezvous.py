@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from typing import NoReturn
 
 from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
 
@@ -18,6 +19,7 @@ GREETING = "mixer_jax"
 LINE_BYTES = 2000
 RETRY_SECONDS = 0.2
 LINE_SECONDS = 5.0  # one who has connected says its line in this time
+LINGER_SECONDS = 3.0
 ANSWER_SECONDS = 30.0  # process 0 answers in this time, also when it first waits for some that say nothing
 MAX_SHOWN = 8  # numbers of processes in a message
 ERRORS = {"no": UserError, "late": EnvironmentFault}
@@ -54,8 +56,7 @@ def _gather(port: int, num_processes: int, timeout_seconds: float) -> None:
             for connection in _connections(server, deadline):
                 connections.enter_context(connection)
                 if refusal := _admit(connection, num_processes, came):
-                    _answer([*came.values(), connection], f"no {refusal}")
-                    raise UserError(refusal)
+                    _refuse(server, [*came.values(), connection], refusal)
                 if len(came) == num_processes - 1 and not any(map(_is_gone, came.values())):
                     break
             else:
@@ -105,6 +106,17 @@ def _admit(connection: socket.socket, num_processes: int, came: dict[int, socket
         _answer([connection], "wait")
         return ""
     return f"The processes of this run cannot be joined: {reason}. Each needs a number of its own, and all the same count."
+
+
+def _refuse(server: socket.socket, connections: Iterable[socket.socket], refusal: str) -> NoReturn:
+    """Raise the refusal, after all who are there, and those who come a moment later, have been told."""
+    _answer(connections, f"no {refusal}")
+    for connection in _connections(server, time.monotonic() + LINGER_SECONDS):
+        with connection:
+            connection.settimeout(LINE_SECONDS)
+            _read_line(connection)
+            _answer([connection], f"no {refusal}")
+    raise UserError(refusal)
 
 
 def _report(host: str, port: int, greeting: str, timeout_seconds: float) -> None:

@@ -46,7 +46,8 @@ def test_processes_that_are_all_there_meet(num_processes):
         ([(0, 4), (2, 4)], EnvironmentFault, r"2 of 4 processes did not come .*--process_id 1, 3\."),
     ],
 )
-def test_processes_that_cannot_be_joined_are_told_why_all_of_them(processes, kind, reason):
+def test_processes_that_cannot_be_joined_are_told_why_all_of_them(processes, kind, reason, monkeypatch):
+    monkeypatch.setattr(rendezvous, "LINGER_SECONDS", 0.3)
     ended = meet_all(*processes, seconds=1)
     assert {type(error) for error in ended} == {kind} and len({str(error) for error in ended}) == 1
     with pytest.raises(kind, match=reason):
@@ -106,13 +107,13 @@ def test_who_does_not_greet_is_left_alone_and_who_comes_again_is_taken(monkeypat
     monkeypatch.setattr(rendezvous, "LINE_SECONDS", 0.2)
     port = free_port()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(meet_all, (0, 2), port=port)
-        for words in (b"GET / HTTP/1.1\r\n", b"", b"mixer_jax one 2\n", b"\xff" * 3000, b"mixer_jax 1 2\n"):
+        waiting = pool.submit(meet_all, (0, 3), port=port)
+        for words in (b"GET / HTTP/1.1\r\n", b"", b"mixer_jax one 3\n", b"\xff" * 3000, b"mixer_jax 1 3\n"):
             with rendezvous._connect("localhost", port, 5) as connection:
                 connection.sendall(words)
                 assert rendezvous._read_line(connection) == ("wait" if words.startswith(b"mixer_jax 1") else "")
-        assert not waiting.done()  # the last one has greeted, and has gone
-        assert meet_all((1, 2), port=port) == [None]
+        assert not waiting.done()
+        assert meet_all((2, 3), (1, 3), port=port) == [None, None]
         assert waiting.result() == [None]
 
 
