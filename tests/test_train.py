@@ -7,9 +7,6 @@ import random
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,13 +14,13 @@ import jax
 import numpy as np
 import pytest
 from checkpoints.models import random_weights
-from conftest import ROOT, XLA_FLAGS
 from data.unreadable_images import write_corpus
+from programs import finish, start, start_two, wait_for
 from tensorboard_events import read_scalars
 
 import evaluate
 import train
-from mixer_jax.app import DONE, STOPPED, TO_MEND
+from mixer_jax.app import DONE, STOPPED, TO_MEND, TRY_AGAIN
 from mixer_jax.checkpoints.weights import save_weights
 from mixer_jax.config import classification, dataset
 from mixer_jax.data.stream.order import EpochOrder
@@ -33,7 +30,6 @@ from mixer_jax.preparation.prepare import prepare
 from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import read_metrics
 
-CONFIG = "--config=tests/tiny_config.py"
 PROCESSES = "--config.loader.processes=true"
 
 
@@ -46,33 +42,12 @@ def compiled_once(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def start(*flags: str, config: str = CONFIG, devices: int = 2, **variables: str) -> subprocess.Popen:
-    environment = os.environ | variables | {"XLA_FLAGS": f"{XLA_FLAGS}{devices}"}
-    command = [sys.executable, "train.py", config, *flags]
-    output = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **output)
-
-
-def finish(process: subprocess.Popen, code: int = DONE) -> str:
-    output = process.communicate(timeout=200)[0]
-    assert process.returncode == code, output
-    return output
-
-
 def results(workdir: Path) -> dict:
     return json.loads((workdir / "results.json").read_text())
 
 
 def steps_on_disk(workdir: Path) -> list[int]:
     return sorted(int(folder.name) for folder in (workdir / "checkpoints").glob("*") if folder.name.isdecimal())
-
-
-def wait_for(condition, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def reproducible_rows(workdir: Path) -> list[dict]:
@@ -164,22 +139,8 @@ def test_a_run_killed_before_its_last_evaluation_evaluates_when_started_again(re
     assert reproducible_rows(cut_off) == reproducible_rows(reference)
 
 
-def start_two(workdir: Path, *flags: str) -> list[subprocess.Popen]:
-    """The two processes of one run, with a device each; one is told of the other by flags, one by its environment."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    place = f"localhost:{port}"
-    told = (f"--coordinator={place}", "--num_processes=2", "--process_id=0")
-    variables = {"JAX_COORDINATOR_ADDRESS": place, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
-    return [
-        start(f"--workdir={workdir}", *told, *flags, devices=1),
-        start(f"--workdir={workdir}", *flags, devices=1, **variables),
-    ]
-
-
 def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path: Path):
-    processes = start_two(tmp_path, "--config.total.steps=5000")
+    processes = start_two(f"--workdir={tmp_path}", "--config.total.steps=5000")
     wait_for(lambda: bool(read_metrics(tmp_path)), processes[0])
     processes[1].send_signal(signal.SIGTERM)
     outputs = [finish(process, STOPPED) for process in processes]
@@ -189,7 +150,7 @@ def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path: Path)
 
 
 def test_two_processes_end_with_the_parameters_of_one(reference: Path, tmp_path: Path):
-    for process in start_two(tmp_path):
+    for process in start_two(f"--workdir={tmp_path}"):
         finish(process)
     for name in ("loss", "grad_norm", "param_norm", "test/top1", "test/loss", "fewshot/top1_5shot"):
         one, two = ([row[name] for row in read_metrics(d) if name in row] for d in (reference, tmp_path))
@@ -318,7 +279,7 @@ def test_too_many_bad_images_stop_the_run_and_with_a_higher_share_it_goes_on_and
 
 def test_two_processes_stop_at_the_same_step_when_too_many_images_are_bad(corpus, tmp_path):
     flags = (f"--config.data.source={corpus[0]}", "--config.loader.max_unreadable_share=0.002")
-    outputs = [finish(process, TO_MEND) for process in start_two(tmp_path, *flags)]
+    outputs = [finish(process, TO_MEND) for process in start_two(f"--workdir={tmp_path}", *flags)]
     said = [re.findall(r"error: (By step \d+, \d+ of \d+ training images could not be read)", output) for output in outputs]
     assert said[0] and said[0] == said[1], outputs
     assert all("Traceback" not in output for output in outputs)
@@ -384,7 +345,7 @@ def test_a_second_run_in_a_folder_that_is_in_use_is_refused(tmp_path: Path):
     first = start(f"--workdir={tmp_path}", "--config.total.steps=100000")
     try:
         wait_for(lambda: bool(read_metrics(tmp_path)), first)
-        assert f"is in use by process {first.pid} on" in finish(start(f"--workdir={tmp_path}"), TO_MEND)
+        assert f"is in use by process {first.pid} on" in finish(start(f"--workdir={tmp_path}"), TRY_AGAIN)
     finally:
         first.kill()
         first.communicate()

@@ -1,0 +1,58 @@
+"""train.py and evaluate.py in processes of their own, as users start them: one, or several that are the hosts of one run."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from conftest import ROOT, XLA_FLAGS
+
+from mixer_jax.app import DONE
+
+CONFIG = "--config=tests/tiny_config.py"
+
+
+def start(*flags: str, config: str = CONFIG, devices: int = 2, program: str = "train.py", **variables: str) -> subprocess.Popen:
+    """Start a program. One that is no file's name is Python code."""
+    environment = os.environ | variables | {"XLA_FLAGS": f"{XLA_FLAGS}{devices}"}
+    command = [sys.executable, *([program] if program.endswith(".py") else ["-c", program]), config, *flags]
+    output = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **output)
+
+
+def finish(process: subprocess.Popen, code: int = DONE) -> str:
+    """Wait for the end; return what was said."""
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == code, output
+    return output
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def start_two(
+    *flags: str, second: tuple[str, ...] = (), programs: tuple[str, str] = ("train.py", "train.py"), **variables: str
+) -> list[subprocess.Popen]:
+    """The two processes of one run, with a device each; one is told of the other by flags, one by its environment.
+
+    The second has the flags `second` too, and these `variables`.
+    """
+    address = f"localhost:{free_port()}"
+    told = (f"--coordinator={address}", "--num_processes=2", "--process_id=0")
+    environment = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
+    return [
+        start(*told, *flags, devices=1, program=programs[0]),
+        start(*flags, *second, devices=1, program=programs[1], **environment | variables),
+    ]
