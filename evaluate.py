@@ -14,7 +14,7 @@ from mixer_jax.data.sources.source import source_facts
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators, sources_of
 from mixer_jax.evaluation.predict import make_predict
-from mixer_jax.hosts.agreement import agree
+from mixer_jax.hosts.agreement import agree, agree_on_folder
 from mixer_jax.hosts.joining import join
 from mixer_jax.hosts.software import program_facts
 from mixer_jax.models.registry import host_transform, make_model
@@ -47,6 +47,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
     mesh = parallel.make_mesh(config.parallel.fsdp)
     check_batches(examples, mesh)
     run = records.Workdir(workdir, writer=parallel.is_writer())
+    agree_on_folder(run.path, run.lock, run.owner)
     shardings = parallel.state_sharding(shapes, mesh, parallel.GATHERED_AXES)
     params = jax.tree.map(parallel.from_host, tree_of(arrays), shardings)
     loss = make_eval_loss(config.loss.kind, config.num_classes)

@@ -28,7 +28,7 @@ from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators, sources_of
 from mixer_jax.evaluation.predict import make_predict
-from mixer_jax.hosts.agreement import agree
+from mixer_jax.hosts.agreement import agree, agree_on_folder
 from mixer_jax.hosts.joining import join
 from mixer_jax.hosts.software import program_facts
 from mixer_jax.models.registry import host_transform
@@ -76,6 +76,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     check_batches(examples, mesh)
     memory = check_host_memory(config, mesh, batch_indices, program.state_shapes(mesh), source, examples)
     run = records.Workdir(workdir, writer=parallel.is_writer())
+    agree_on_folder(run.path, run.lock, run.owner)
     run.refuse_other_run(config)
 
     # The state, from the first source in the list above.

@@ -28,6 +28,7 @@ Params = dict[str, Any]  # a tree of arrays (or of their shapes): {"stem": {"ker
 Batch = dict[str, jax.Array]  # a global batch, split over the mesh by example; to_global makes it of each host's part
 Tree = TypeVar("Tree")
 
+JAX_OPTIONS = ("jax_default_matmul_precision", "jax_default_prng_impl", "jax_enable_x64", "jax_threefry_partitionable")
 AXES = ("slice", "data", "fsdp")
 
 # Paths of the parameters that are split, in any tree that mirrors them (Adam's moments, averaged weights). Kernels hold over 99 %
@@ -166,7 +167,8 @@ def to_host(tree: Tree) -> Tree:
 def local_device_facts() -> dict[str, Any]:
     """Return what every host of a run must have alike."""
     devices = jax.local_devices()
-    return {"kind of device": devices[0].device_kind, "devices of a host": len(devices)}
+    facts = {"kind of device": devices[0].device_kind, "devices of a host": len(devices)}
+    return facts | {name: getattr(jax.config, name) for name in JAX_OPTIONS}
 
 
 def device_facts(mesh: Mesh) -> dict[str, Any]:

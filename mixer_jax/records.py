@@ -26,20 +26,19 @@ from tqdm import tqdm
 
 from mixer_jax.config import differences, recorded_config
 from mixer_jax.errors import EnvironmentFault, UserError
-from mixer_jax.hosts.agreement import agree_on_folder
 from mixer_jax.hosts.software import git_commit, versions
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_json, write_whole
 
 MAX_METRICS_BYTES = 2**30  # ten million lines
-LOCK = ".lock"
 
 
 class Workdir:
     """A run's folder, held by this process until it ends: a second run in it is refused.
 
     All hosts of a pod name the same folder, on a disk they share; the one that is not the `writer` neither locks nor writes.
-    Raises UserError where it is another folder, and EnvironmentFault while another process has it.
+    `lock` is a file in it that names the `owner`; this is None where the process is not the writer. Raises EnvironmentFault while
+    another process has the folder.
     """
 
     def __init__(self, path: str, writer: bool = True):
@@ -47,13 +46,14 @@ class Workdir:
             raise UserError(f"--workdir={path}: a bucket must be mounted as a folder, or use a disk that all hosts share.")
         self.path = Path(path).expanduser().absolute()
         self._writer = writer
+        self.lock = self.path / ".lock"
         self._lease = self._take() if writer else None
-        agree_on_folder(self.path, self.path / LOCK, self._lease and self._lease.owner)
+        self.owner = self._lease.owner if self._lease else None
 
     def _take(self) -> Lease:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            return Lease(self.path / LOCK)
+            return Lease(self.lock)
         except HeldError as error:
             raise EnvironmentFault(
                 f"{self.path} is in use by {error}. Wait for it, stop it, or choose another --workdir."

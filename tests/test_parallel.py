@@ -12,12 +12,14 @@ from mixer_jax.errors import UserError
 from mixer_jax.models.registry import make_model
 from mixer_jax.parallel import (
     GATHERED_AXES,
+    JAX_OPTIONS,
     STATE_AXES,
     batch_sharding,
     broadcast_from_writer,
     gather_for_evaluation,
     gather_params,
     local_batch_indices,
+    local_device_facts,
     make_mesh,
     path_name,
     replicated,
@@ -164,3 +166,10 @@ def test_a_replicated_array_is_whole_on_every_device():
 @pytest.mark.parametrize("value", [True, False])
 def test_alone_the_writers_word_is_ones_own(value):
     assert broadcast_from_writer(value) is value
+
+
+@pytest.mark.parametrize("name", ["kind of device", "devices of a host", *JAX_OPTIONS])
+def test_what_hosts_must_have_alike_of_devices_and_jax_is_a_fact(name):
+    assert local_device_facts()[name] == {"kind of device": "cpu", "devices of a host": 8}.get(
+        name, getattr(jax.config, name, None)
+    )

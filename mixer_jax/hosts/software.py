@@ -8,16 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from mixer_jax.config import flatten
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 ROOT = Path(__file__).parents[2]
-# What changes the programs that XLA makes, beside the config.
-JAX_OPTIONS = ("jax_default_matmul_precision", "jax_default_prng_impl", "jax_enable_x64", "jax_threefry_partitionable")
-VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # options of compilers
 PROGRAMS = ("train.py", "evaluate.py")  # beside the package, in a clone
 
 
@@ -28,7 +25,6 @@ def program_facts(config: ConfigDict) -> dict[str, Any]:
         | {f"code of {file}": digest for file, digest in code_digests().items()}
         | {f"version of {package}": version for package, version in versions().items()}
         | {"version of Python": platform.python_version()}
-        | {name: getattr(jax.config, name) for name in JAX_OPTIONS}
         | {name: os.environ.get(name, "") for name in VARIABLES}
     )
 

@@ -18,7 +18,7 @@ from benchmarks.memory import make_split
 from mixer_jax.config import dataset
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.workers import worker_pool
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 
 
 def of_sign(x: int) -> int:
@@ -39,7 +39,7 @@ def test_what_a_worker_returns_or_raises_reaches_the_run(processes):
 
 def test_a_worker_that_dies_ends_the_run_with_a_message_and_the_others():
     with (
-        pytest.raises(UserError, match=r"has died.*fewer --config\.loader\.workers.*goes on"),
+        pytest.raises(EnvironmentFault, match=r"has died.*fewer --config\.loader\.workers.*goes on"),
         worker_pool(of_sign, 3, True) as submit,
     ):
         assert [each.result() for each in [submit(x) for x in (1, 2, 3)]] == [2, 4, 6]
