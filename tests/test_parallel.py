@@ -170,6 +170,5 @@ def test_alone_the_writers_word_is_ones_own(value):
 
 @pytest.mark.parametrize("name", ["kind of device", "devices of a host", *JAX_OPTIONS])
 def test_what_hosts_must_have_alike_of_devices_and_jax_is_a_fact(name):
-    assert local_device_facts()[name] == {"kind of device": "cpu", "devices of a host": 8}.get(
-        name, getattr(jax.config, name, None)
-    )
+    expected = {"kind of device": "cpu", "devices of a host": 8}
+    assert local_device_facts()[name] == expected.get(name, getattr(jax.config, name, None))
