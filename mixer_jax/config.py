@@ -295,13 +295,19 @@ def has_effect(option: Option, values: Mapping[str, Any]) -> bool:
 
 def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
     """Return the config of a run from its config.json. Options that came later have what the run did before them."""
-    config = ConfigDict(content)
+    config = ConfigDict(_with_current_names(content))
     for option in OPTIONS:
         *parents, name = option.name.split(".")
         part = functools.reduce(lambda part, parent: part.get(parent) if isinstance(part, ConfigDict) else None, parents, config)
         if option.before is not None and isinstance(part, ConfigDict) and name not in part:
             part[name] = option.before
     return config
+
+
+def _with_current_names(content: Any) -> Any:
+    if not isinstance(content, dict):
+        return content
+    return {current_name(name): _with_current_names(value) for name, value in content.items()}
 
 
 def differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
