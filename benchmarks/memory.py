@@ -32,6 +32,7 @@ from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.storage import write_json
 from mixer_jax.text_table import print_figures
 from mixer_jax.training.memory import input_bytes, resident_bytes
+from mixer_jax.validation import bounded
 
 IMAGE_SIZE = 16  # pixels, so that what is seen to grow is not the batches
 BATCH_SIZE = 256
@@ -39,9 +40,10 @@ BATCH_SIZE = 256
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    numbers = {"type": int, "nargs": "+", "metavar": "N", "default": [14_197_122, 300_000_000]}  # ImageNet-21k, JFT-300M
+    number, seconds = bounded("in [1, 2^32)"), bounded("in (0, 10^6]", float)
+    numbers = {"type": number, "nargs": "+", "metavar": "N", "default": [14_197_122, 300_000_000]}  # ImageNet-21k, JFT-300M
     parser.add_argument("--records", **numbers, help="how many images each data set has")
-    parser.add_argument("--seconds", type=float, default=15, help="to read from each")
+    parser.add_argument("--seconds", type=seconds, default=15, help="to read from each")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each, for programs")
     parser.set_defaults(tool=measure_all)
     return parser

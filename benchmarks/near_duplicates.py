@@ -29,6 +29,7 @@ from mixer_jax.preparation.listing import list_files
 from mixer_jax.preparation.near_duplicates.fingerprint import CROPS, Fingerprint, fingerprint_image, fingerprint_reference
 from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE, Index
 from mixer_jax.text_table import print_figures
+from mixer_jax.validation import bounded
 
 PART_SIDE, LONGER_SIDE = 96, 384  # pixels of a part of a photograph, before and after it is enlarged
 CROPPED_AT_RANDOM = (0.03, 0.05, 0.08, 0.1)  # at most, each side by itself
@@ -94,8 +95,8 @@ COPIES: dict[str, Callable[[Image], Image]] = {
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.near_duplicates", description=__doc__)
     parser.add_argument("--source", default="", metavar="KIND:PATH", help="photographs to try, in place of those that ship")
-    parser.add_argument("--images", type=int, default=100_000, help="to match, in the measurement of speed")
-    parser.add_argument("--references", type=int, default=50_000, help="to match them with")
+    parser.add_argument("--images", type=bounded("in [1, 2^30]"), default=100_000, help="to match, in the measurement of speed")
+    parser.add_argument("--references", type=bounded("in [1, 2^30]"), default=50_000, help="to match them with")
     parser.add_argument("--json", action="store_true", help="one line of JSON, for programs")
     parser.set_defaults(tool=print_benchmark)
     return parser

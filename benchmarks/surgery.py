@@ -19,6 +19,7 @@ from mixer_jax.models.identify import ModelSpec
 from mixer_jax.models.registry import make_model
 from mixer_jax.records import read_results
 from mixer_jax.text_table import print_figures
+from mixer_jax.validation import bounded
 
 CONFIG = "configs/demo/finetune.py:full"
 
@@ -27,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.surgery", description=__doc__)
     parser.add_argument("--run", type=Path, default="runs/demo/full", help="a run of the demo's fine-tuning")
     parser.add_argument("--workdir", type=Path, default="runs/surgery", help="folder of its files and runs")
-    parser.add_argument("--steps", type=int, default=100, help="of fine-tuning")
+    parser.add_argument("--steps", type=bounded("in [1, 2^20]"), default=100, help="of fine-tuning")
     parser.add_argument("--json", action="store_true", help="one line of JSON, for programs")
     parser.set_defaults(tool=print_benchmark)
     return parser

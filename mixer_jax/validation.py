@@ -1,8 +1,9 @@
 """The checks of a config: what the rows of the table say, and what several options must agree on."""
 
+import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -54,6 +55,18 @@ def allows(allowed: str, value: Any) -> bool:
         pairs = [pair for pair in value if isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)]
         return len(pairs) == len(value) and all(is_inside(factor) for _, factor in pairs)
     return is_inside(value)
+
+
+def bounded(allowed: str, kind: type = int) -> Callable[[str], Any]:
+    """Return the `type` of a tool's flag (argparse): a number that `allows`."""
+
+    def number(text: str) -> Any:
+        value = kind(text)
+        if not allows(allowed, value):
+            raise argparse.ArgumentTypeError(f"{text} must be {allowed}")
+        return value
+
+    return number
 
 
 def _check_rows(options: Sequence[Option], config: ConfigDict, prefix: str = "") -> None:

@@ -1,5 +1,6 @@
 """The tools beside training, and every command of the README."""
 
+import argparse
 import functools
 import importlib
 import inspect
@@ -69,6 +70,27 @@ def test_a_tool_imports_its_room_and_what_is_below(tiny_run: Path):
 def test_a_command_is_found_in_its_room_without_what_runs(command: str):
     assert "jax" not in imported_by(f"from mixer_jax.__main__ import make_parser; make_parser([{command!r}])")
     assert command in re.findall(r"\w+", make_parser([command]).format_usage())
+
+
+def numeric_flags(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], str]]:
+    """(the words before, a flag) of every command that takes a number. Those of `prepare`: tests/preparation/test_refusals.py."""
+    found = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                found += numeric_flags(inner, (*words, name)) if name != "prepare" else []
+        elif action.type not in (None, Path):
+            found.append((words, action.option_strings[0]))
+    return found
+
+
+@pytest.mark.parametrize(("words", "flag"), numeric_flags(make_parser([])))
+@pytest.mark.parametrize("value", ["-1", "1" + "0" * 30, "nan", "many"])
+def test_a_number_that_cannot_be_is_refused_with_the_flags_name(words: tuple[str, ...], flag: str, value: str, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_tool(make_parser([]), [*words, f"{flag}={value}"])
+    assert end.value.code == TO_MEND
+    assert re.search(rf"error: argument {flag}: .*{value}", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("command", NEED_CLONE)

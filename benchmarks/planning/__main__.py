@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.planning import pictures, tables
 from mixer_jax import app
 from mixer_jax.planning.compiler import TIMEOUT_SECONDS, Compiler
+from mixer_jax.validation import bounded
 
 WHAT = {
     "fit": "every pre-training config on several pods (hours, when nothing is cached)",
@@ -22,8 +23,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     for name, what in WHAT.items():
         command = commands.add_parser(name, help=what)
+        seconds = bounded("in (0, 10^6]", float)
         command.add_argument(
-            "--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS", help="that one program may take"
+            "--timeout", type=seconds, default=TIMEOUT_SECONDS, metavar="SECONDS", help="that one program may take"
         )
         command.set_defaults(tool=check if name == "check" else record, name=name)
         if name != "check":

@@ -7,6 +7,7 @@ from pathlib import Path
 from mixer_jax import app
 from mixer_jax.errors import UserError
 from mixer_jax.text_table import print_figures
+from mixer_jax.validation import bounded
 
 CONFIG = "FILE.py or FILE.py:ARG; --config.NAME=VALUE replaces an option, as in train.py"
 MEASURED = {"step": "the training step", "predict": "prediction, as evaluators call it"}
@@ -35,7 +36,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def add_step_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `bench step` and `bench predict`, which programs beside them share."""
     command.add_argument("--config", default="configs/demo/pretrain.py", help=CONFIG)
-    command.add_argument("--steps", type=int, default=10, help="steps, or batches, in each turn")
+    command.add_argument("--steps", type=bounded("in [1, 2^20]"), default=10, help="steps, or batches, in each turn")
     command.add_argument("--json", action="store_true", help="one line of JSON, for programs")
 
 
@@ -43,9 +44,10 @@ def add_input_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `bench input`, which programs beside it share."""
     command.add_argument("--config", default="configs/demo/pretrain.py", help=CONFIG)
     command.add_argument("--source", default="", help="in place of the config's; photographs: 500 x 375 JPEGs")
-    command.add_argument("--images", type=int, default=512, help="images to time")
+    command.add_argument("--images", type=bounded("in [1, 2^20]"), default=512, help="images to time")
     command.add_argument("--device", default="TPU v3", help="that the host is to feed")
-    command.add_argument("--devices", type=int, default=8, help="how many hang on this host (of a TPU v3: cores)")
+    devices = bounded("in [1, 2^10]")
+    command.add_argument("--devices", type=devices, default=8, help="how many hang on this host (of a TPU v3: cores)")
     command.add_argument("--json", action="store_true", help="one line of JSON, for programs")
 
 

@@ -5,6 +5,7 @@ import argparse
 from mixer_jax import app
 from mixer_jax.errors import UserError
 from mixer_jax.storage import json_text
+from mixer_jax.validation import bounded
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -12,13 +13,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("plan", help="a config compiled for a TPU pod that is not there: does it fit, how fast is it")
     command.add_argument("--config", metavar="FILE", help="FILE.py or FILE.py:ARG; --config.NAME=VALUE replaces an option")
     command.add_argument("--topology", metavar="NAME", help="such as v3:8x8 (chips); an unknown one lists those that there are")
-    command.add_argument("--slices", type=int, default=1, help="how many of these; between them data parallel")
+    slices, images = bounded("in [1, 2^10]"), bounded("in [0, 2^50]")
+    seconds = bounded("in [0, 10^6]", float)
+    command.add_argument("--slices", type=slices, default=1, help="how many of these; between them data parallel")
     command.add_argument(
-        "--batch-per-core", type=int, default=0, metavar="N", help="images; 0: the config's batch over the devices"
+        "--batch-per-core", type=images, default=0, metavar="N", help="images; 0: the config's batch over the devices"
     )
     command.add_argument("--stage", choices=("train", "eval"), default="train", help="the training step, or inference")
-    command.add_argument("--examples", type=int, default=0, metavar="N", help="training images, where the source's are not known")
-    command.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="that one program may take; 0: 20 minutes")
+    command.add_argument(
+        "--examples", type=images, default=0, metavar="N", help="training images, where the source's are not known"
+    )
+    command.add_argument("--timeout", type=seconds, default=0, metavar="SECONDS", help="that one program may take; 0: 20 minutes")
     command.add_argument("--json", action="store_true", help="the figures as one object, on the last line")
     command.add_argument(
         "--search", action="store_true", help="the largest batch and the cheapest flags with which the config fits"
@@ -40,8 +45,6 @@ def run_plan(arguments: argparse.Namespace) -> None:
 
     if arguments.search and arguments.batch_per_core:
         raise UserError("--search looks for the batch itself, from config.batch_size on: leave --batch-per-core out.")
-    if arguments.slices < 1 or arguments.batch_per_core < 0:
-        raise UserError(f"--slices={arguments.slices} --batch-per-core={arguments.batch_per_core}: at least 1, and at least 0.")
     for option in ("config", "topology"):
         if not getattr(arguments, option):
             raise UserError(f"--{option} is missing, for example --config=configs/pretrain_jft300m.py:L/16 --topology=v3:8x8.")

@@ -127,7 +127,6 @@ def test_without_the_compiler_the_command_says_what_to_install(monkeypatch, tmp_
     ("flags", "message"),
     [
         (["--search", "--batch-per-core=8"], "looks for the batch itself"),
-        (["--slices=0"], "--slices=0"),
         (["--topology=v3:8x8"], "--config is missing"),
         ([f"--config={CONFIG}"], "--topology is missing"),
         (["--fit", "--config.model.remat=True"], "python -m benchmarks.planning fit"),
