@@ -27,8 +27,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mixer_jax.checkpoints import npz
-from mixer_jax.checkpoints.refusal import AGAIN, LIST_LIMIT, PYTORCH, Opened, Refused, Signatures, check_shape, check_unique
-from mixer_jax.errors import UserError
+from mixer_jax.checkpoints.refusal import (
+    AGAIN,
+    LIST_LIMIT,
+    PYTORCH,
+    Opened,
+    Refused,
+    Signatures,
+    Unavailable,
+    check_shape,
+    check_unique,
+)
+from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
 from mixer_jax.storage import write_whole
 
 SAFETENSORS_DTYPES = {
@@ -79,7 +89,7 @@ def write_arrays(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, s
                 if not _holds(str(temporary), arrays, metadata):
                     raise Refused(f"was not written: {suffix} cannot hold one of the names or texts")
         except (OSError, SafetensorError) as error:
-            raise Refused(f"cannot be written ({_brief(error)})") from error
+            raise _kind_of(error)(f"cannot be written ({_brief(error)})") from error
 
 
 @contextmanager
@@ -109,19 +119,20 @@ def _download(url: str, local: str) -> None:
         package = getattr(error.__cause__, "name", None) or error.name
         raise Refused(f"needs a library that is not installed: `pip install {package}`") from error
     except Exception as error:  # each file system has its own for refused access and lost connections
-        raise Refused(f"cannot be downloaded ({_brief(error)})") from error
+        raise _kind_of(error)(f"cannot be downloaded ({_brief(error)})") from error
     if not os.path.isfile(local):
         raise Refused("is a folder, not a file")
 
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Turns a refusal into a UserError of one line, which nothing that the file has put into it can break."""
+    """Turn a refusal into an error of one line, which nothing that the file has put into it can break."""
     try:
         yield
     except (Refused, FileNotFoundError) as error:
         reason = str(error) if isinstance(error, Refused) else "does not exist"
-        raise UserError("".join(c if c.isprintable() else "?" for c in f"{path} {reason}.")) from error
+        kind = EnvironmentFault if isinstance(error, Unavailable) else UserError
+        raise kind("".join(c if c.isprintable() else "?" for c in f"{path} {reason}.")) from error
 
 
 @contextmanager
@@ -135,6 +146,13 @@ def _reading(path: str) -> Iterator[None]:
             raise Refused(f"cannot be read ({_brief(error)})") from error
         except Exception as error:  # zipfile, zlib and safetensors raise a dozen kinds for what is damaged or cut short
             raise Refused(f"is damaged or cut short ({_brief(error)}). {AGAIN}") from error
+
+
+def _kind_of(error: Exception) -> type[Refused]:
+    """Return the kind of refusal for an error of the disk or the network."""
+    number = re.search(r"\(os error (\d+)\)", str(error))  # safetensors has no other form
+    cause = OSError(int(number[1]), "") if number else error
+    return Unavailable if isinstance(cause, OSError) and not is_mistake(cause) else Refused
 
 
 def _brief(error: Exception) -> str:

@@ -23,6 +23,10 @@ class Refused(Exception):
     """Why a file is refused: what follows its name in the message."""
 
 
+class Unavailable(Refused):
+    """The same, where the file may be taken another time: the disk is full, or the network is down."""
+
+
 def check_unique(names: list[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

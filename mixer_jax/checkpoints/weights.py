@@ -60,7 +60,7 @@ def load_weights(path: str) -> Weights:
     when they have not read the same.
     """
     weights = _load(path)
-    agree("weights", lambda: {"parameters (SHA-256)": params_sha256(weights.arrays)})
+    agree("weights", lambda: {"parameters (SHA-256)": params_sha256(weights.arrays), "their classes": weights.class_names})
     return weights
 
 

@@ -100,8 +100,8 @@ class Membership:
                     _stop(board, 128 + signal.SIGTERM, "SIGTERM, while there was nothing to save")
             try:
                 text = board.read("stopped")
-            except JaxRuntimeError:  # the coordinator is gone, and JAX itself ends this process
-                return
+            except JaxRuntimeError:  # if the coordinator is gone, JAX itself ends this process
+                continue
             stop = json.loads(text) if text else {"host": board.host}
             if stop["host"] != board.host:
                 time.sleep(GRACE_SECONDS)

@@ -32,7 +32,8 @@ def meet(address: str, num_processes: int, process_id: int, timeout_seconds: flo
     """
     host, port = split_address(address)
     if process_id == 0:
-        _gather(port, num_processes, timeout_seconds)
+        bound_to = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", address)  # where JAX will listen
+        _gather(split_address(bound_to)[1], num_processes, timeout_seconds)
     else:
         _report(host, port, f"{GREETING} {process_id} {num_processes}", timeout_seconds)
 

@@ -1,5 +1,6 @@
 """Weight files: every bit comes back, other programs read ours and we read theirs, and a hostile file costs one line."""
 
+import errno
 import json
 import os
 import sys
@@ -14,8 +15,9 @@ import pytest
 import safetensors.numpy
 from checkpoints.lying_files import SOUND_NPZ, tensor, tensors
 
+from mixer_jax.checkpoints import files, npz
 from mixer_jax.checkpoints.files import local_copy, read_arrays, read_signatures, write_arrays
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 
 RNG = np.random.default_rng(0)
 FLOATS = RNG.normal(size=(5, 7)).astype(np.float32)
@@ -179,3 +181,26 @@ def test_what_cannot_be_fetched_is_refused_with_what_to_install(monkeypatch, url
     monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
     with pytest.raises(UserError, match=UNREACHABLE[url]), local_copy(url):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), EnvironmentFault),
+        (safetensors.SafetensorError("I/O error: No space left on device (os error 28)"), EnvironmentFault),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), EnvironmentFault),
+        (PermissionError(errno.EACCES, "Permission denied"), UserError),
+        (safetensors.SafetensorError("I/O error: Permission denied (os error 13)"), UserError),
+    ],
+)
+def test_a_full_disk_or_a_lost_connection_is_no_mistake(tmp_path, monkeypatch, error, kind):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(npz, "write_npz", fail)
+    monkeypatch.setattr(files.fsspec.core, "url_to_fs", fail)
+    with pytest.raises(kind, match=r"weights\.npz cannot be written"):
+        write_arrays(str(tmp_path / "weights.npz"), ARRAYS, METADATA)
+    with pytest.raises(kind, match=r"memory://weights\.npz cannot be downloaded"), local_copy("memory://weights.npz"):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """Checkpoints on disk: read back exactly, damaged ones passed over, unfit ones refused, never a silent start from nothing."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.checkpoints.manager import Checkpoints, _seal, _unseal, differences, load_run
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.parallel import make_mesh, state_sharding
 
 
@@ -47,6 +48,22 @@ def assert_same(left, right) -> None:
 def data_files(step_folder: Path) -> list[Path]:
     """The files that hold array bytes (Orbax writes some of them twice)."""
     return [file for file in (step_folder / "params").rglob("d/*") if file.stat().st_size > 4096]
+
+
+def test_a_save_that_fails_in_the_background_is_the_environments_fault_and_leaves_the_step_before(tmp_path: Path):
+    save(tmp_path, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # a limit on the size of files stands for the end of the disk
+    try:
+        with pytest.raises(EnvironmentFault, match=rf"could not be saved in {tmp_path}, where \d+ MiB are free \(.*the last"):
+            checkpoints.save(2, items(2), {"step": 2})
+            checkpoints.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    tree, meta = restore(tmp_path)
+    assert meta["step"] == 1
+    assert_same(tree, items(1))
 
 
 def test_an_empty_folder_has_nothing_to_restore(tmp_path: Path):

@@ -12,6 +12,7 @@ class FakeService:
 
     def __init__(self):
         self.texts: dict[str, str] = {}
+        self._at_end = threading.Barrier(2)
         self._changed = threading.Condition()
 
     def key_value_set(self, key: str, text: str) -> None:
@@ -32,6 +33,9 @@ class FakeService:
             if not self._changed.wait_for(lambda: key in self.texts, milliseconds / 1000):
                 raise JaxRuntimeError(f"DEADLINE_EXCEEDED: GetKeyValue() timed out with key: {key}")
             return self.texts[key]
+
+    def wait_at_barrier(self, name: str, milliseconds: int) -> None:
+        self._at_end.wait(milliseconds / 1000)
 
     def board(self, host: int, num_hosts: int) -> Board:
         return Board(self, host, num_hosts)

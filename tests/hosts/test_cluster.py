@@ -1,9 +1,9 @@
 """The place of a process in its run: from flags, from a cluster, and when a host of a TPU slice was started alone."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import contextlib
 
 import pytest
+from hosts.metadata import metadata_server
 from jax._src.clusters import cloud_tpu_cluster
 
 from mixer_jax.errors import EnvironmentFault, UserError
@@ -19,36 +19,11 @@ def no_cluster(monkeypatch):
 
 @pytest.fixture
 def tpu_vm(monkeypatch):
-    """Returns a function that makes this machine a worker of a TPU slice of Compute Engine, by a metadata server on loopback."""
-    servers = []
-
-    def become(worker: int, endpoints: str, slices: int = 1) -> None:
-        attributes = {"agent-worker-number": str(worker), "worker-network-endpoints": endpoints, "tpu-env": "WORKER_ID: '0'\n"}
-        if slices > 1:
-            attributes["tpu-env"] += f"MEGASCALE_NUM_SLICES: '{slices}'\nMEGASCALE_SLICE_ID: '1'\n"
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                body = attributes.get(self.path.rpartition("/")[2], "").encode()
-                self.send_response(200 if body else 404)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        servers.append(server)
-        monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{server.server_address[1]}")
-
+    """Returns a function that makes this machine a worker of a TPU slice of Compute Engine."""
     monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
     monkeypatch.delenv("TPU_SKIP_MDS_QUERY", raising=False)
-    yield become
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as servers:
+        yield lambda *worker: monkeypatch.setenv("GCE_METADATA_IP", servers.enter_context(metadata_server(*worker)))
 
 
 def test_flags_are_used_as_given():

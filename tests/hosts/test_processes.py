@@ -1,15 +1,18 @@
 """The hosts of a run as processes: those that differ, or of which one fails, all end within seconds, each with one message."""
 
+import contextlib
 import json
 import re
 import resource
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hosts.metadata import metadata_server
 from programs import finish, free_port, start, start_two, wait_for
 
 from mixer_jax.app import DONE, TO_MEND, TRY_AGAIN
@@ -24,6 +27,9 @@ app.run(train.main, train.join, workdir="")
 """
 SLOW_DATA = PATCHED.format("train.open_source = lambda _: print('opening', flush=True) or time.sleep(100)")
 BROKEN_STEP = PATCHED.format("train.loop.to_global = lambda *_: 1 / 0")
+
+
+ON_TPU_VM = PATCHED.format("import os; os.environ.pop('TPU_SKIP_MDS_QUERY')")  # which JAX sets where there is no chip
 
 
 def ends_alike(processes, code: int) -> str:
@@ -110,6 +116,22 @@ def test_hosts_that_evaluate_other_weights_are_refused(tmp_path: Path, tiny_run:
     said = ends_alike(start_two(*flags, second=other, programs=("evaluate.py", "evaluate.py")), TO_MEND)
     assert re.search(r'parameters \(SHA-256\): "\w+" on host 0, "\w+" on host 1', said)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_workers_of_a_tpu_slice_find_each_other_and_one_alone_is_refused(tmp_path: Path):
+    with contextlib.ExitStack() as servers:
+        addresses = [servers.enter_context(metadata_server(worker, "127.0.0.1,127.0.0.2")) for worker in range(2)]
+        port = str(free_port())
+
+        def start_worker(worker: int, *flags: str) -> subprocess.Popen:
+            place = {"GCE_METADATA_IP": addresses[worker], "JAX_FORCE_TPU_INIT": "1", "JAX_COORDINATOR_PORT": port}
+            return start(f"--workdir={tmp_path / 'run'}", *flags, devices=1, program=ON_TPU_VM, **place)
+
+        alone = start_worker(1)
+        assert "one host of several (a TPU pod slice). Add --distributed" in finish(alone, TO_MEND)
+        said = ends_alike([start_worker(0, "--distributed"), start_worker(1, "--distributed", "--config.seed=1")], TO_MEND)
+        assert "config.seed: 0 on host 0, 1 on host 1" in said
+    assert not (tmp_path / "run").exists()
 
 
 LAPTOP = [  # flags and variables, the exit code, what is said
