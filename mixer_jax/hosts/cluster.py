@@ -1,11 +1,14 @@
 """Which processes a run has, and which of them this one is: from flags, or from the cluster as JAX reads it."""
 
+import contextlib
 import os
 import socket
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from jax._src import clusters  # private: no public function tells what `jax.distributed.initialize` would find
 from jax._src.clusters import cloud_tpu_cluster
+from jax._src.clusters.cloud_tpu_cluster import GceTpuCluster
 
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.hosts.rendezvous import split_address
@@ -48,40 +51,32 @@ def is_one_of_several_tpu_hosts() -> bool:
     GKE says so in the environment, and Compute Engine by its metadata server, which is asked only on a TPU VM.
     """
     names = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    if "," in names or os.environ.get("MEGASCALE_NUM_SLICES", "1") != "1":
+    if "," in names or os.environ.get("MEGASCALE_NUM_SLICES", "1") not in ("", "1"):
         return True
-    cluster = _find_cluster()
-    try:
-        return cluster is cloud_tpu_cluster.GceTpuCluster and cluster.get_process_count() > 1
-    except Exception as error:  # a description of the cluster that JAX cannot read
-        raise _unreadable(error) from error
+    with _reading_description():
+        return _has_metadata_server() and GceTpuCluster.is_env_present() and GceTpuCluster.get_process_count() > 1
 
 
 def _ask_cluster() -> Place:
-    cluster = _find_cluster()
-    if cluster is None:
-        raise UserError(
-            "--distributed: this machine belongs to no cluster that JAX knows (Cloud TPU, SLURM, Open MPI, Kubernetes). Leave it "
-            "out for a run on this machine alone, or give --coordinator=HOST:PORT --num_processes=N --process_id=I."
-        )
-    try:
+    with _reading_description():
+        kinds = [kind for kind in clusters.ClusterEnv._cluster_types if not kind.opt_in_only_method]
+        if not _has_metadata_server():
+            kinds.remove(GceTpuCluster)
+        cluster = next((kind for kind in kinds if kind.is_env_present()), None)
+        if cluster is None:
+            raise UserError(
+                "--distributed: this machine belongs to no cluster that JAX knows (Cloud TPU, SLURM, Open MPI, Kubernetes). "
+                "Leave it out for a run on this machine alone, or give --coordinator=HOST:PORT --num_processes=N --process_id=I."
+            )
         port = os.environ.get("JAX_COORDINATOR_PORT")
         address = cluster.get_coordinator_address(timeout_secs=60, override_coordinator_port=port)
         return Place(address, cluster.get_process_count(), cluster.get_process_id())
-    except Exception as error:
-        raise _unreadable(error) from error
 
 
-def _find_cluster() -> Any:
-    """Return JAX's class for the cluster that this process is in, or None."""
-    kinds = [kind for kind in clusters.ClusterEnv._cluster_types if not kind.opt_in_only_method]
-    asks_metadata = cloud_tpu_cluster.running_in_cloud_tpu_vm and "TPU_SKIP_MDS_QUERY" not in os.environ
-    if asks_metadata and not _metadata_server_answers():
-        kinds.remove(cloud_tpu_cluster.GceTpuCluster)  # in a container of GKE, for example
-    return next((kind for kind in kinds if kind.is_env_present()), None)
-
-
-def _metadata_server_answers() -> bool:
+def _has_metadata_server() -> bool:
+    """Whether this is a TPU VM with a metadata server of Compute Engine. A container of GKE may have none."""
+    if not cloud_tpu_cluster.running_in_cloud_tpu_vm or "TPU_SKIP_MDS_QUERY" in os.environ:
+        return False
     host, _, port = os.environ.get("GCE_METADATA_IP", "metadata.google.internal").partition(":")
     try:
         socket.create_connection((host, int(port or 80)), timeout=METADATA_SECONDS).close()
@@ -90,8 +85,14 @@ def _metadata_server_answers() -> bool:
         return False
 
 
-def _unreadable(error: Exception) -> EnvironmentFault:
-    return EnvironmentFault(
-        f"The cluster's description of its hosts cannot be read ({type(error).__name__}: {error}). --coordinator=HOST:PORT "
-        "--num_processes=N --process_id=I, on every host, does without it."
-    )
+@contextlib.contextmanager
+def _reading_description() -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # JAX raises many kinds for a description that it cannot read
+        raise EnvironmentFault(
+            f"The cluster's description of its hosts cannot be read ({type(error).__name__}: {error}). --coordinator=HOST:PORT "
+            "--num_processes=N --process_id=I, on every host, does without it."
+        ) from error

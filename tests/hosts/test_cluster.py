@@ -82,7 +82,7 @@ def test_a_metadata_server_is_asked_only_on_a_tpu_vm_and_not_waited_for(tpu_vm, 
     monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:1")
     assert not is_one_of_several_tpu_hosts()
     monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", False)
-    monkeypatch.setattr(cluster, "_metadata_server_answers", lambda: pytest.fail("this is no TPU VM"))
+    monkeypatch.setattr(cluster.socket, "create_connection", lambda *_: pytest.fail("this is no TPU VM"))
     assert not is_one_of_several_tpu_hosts()
 
 
