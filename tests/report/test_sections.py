@@ -43,7 +43,7 @@ def test_without_a_checkpoint_pictures_that_need_one_say_so(run_folder):
 def test_data_that_have_moved_are_named(tmp_path, write_run):
     write_run(tmp_path / "run", data__source="folder:/gone/<b>")
     html = sections.training_images_section(read_run(tmp_path / "run"))
-    assert "Not shown: There is no folder /gone/&lt;b&gt;" in html
+    assert "Not shown: config.data: There is no folder /gone/&lt;b&gt;" in html
 
 
 def test_predictions_count_the_wrong_ones_they_mark(whole_run):
