@@ -22,6 +22,10 @@ class WorkerError(Exception):
     """A worker gave no answer. The text is a predicate, for a sentence that begins with the worker's name."""
 
 
+class WorkerLostError(WorkerError):
+    """It has ended, or was too late. Where memory is short, for example, the system kills processes."""
+
+
 class WorkerProcess:
     """A process that answers one question after the other, each within `timeout_seconds`."""
 
@@ -58,8 +62,8 @@ class WorkerProcess:
             kind, answer = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             if is_late.is_set():
-                raise WorkerError(f"took more than {self._timeout_seconds:g} s") from None
-            raise WorkerError(f"ended with {self._process.wait()}{self._last_words()}") from None
+                raise WorkerLostError(f"took more than {self._timeout_seconds:g} s") from None
+            raise WorkerLostError(f"ended with {self._process.wait()}{self._last_words()}") from None
         finally:
             timer.cancel()
         if kind == "refused":

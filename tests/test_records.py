@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import time
 
 import pytest
@@ -194,6 +195,19 @@ def test_metrics_after_the_restored_step_are_dropped_and_written_again(workdir):
     again.close()
     assert [(row["step"], row["loss"]) for row in read_metrics(workdir.path)] == [(2, 1 / 2), (4, 1 / 4), (6, 9.0)]
     assert list((workdir.path / "tensorboard").iterdir())
+
+
+def test_a_full_disk_is_met_in_the_writing_of_events_not_in_a_thread_that_the_run_would_wait_for(workdir):
+    metrics = MetricWriter(workdir.path, 0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))  # a limit on the size of files stands for the end of the disk
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            for step in range(100):
+                metrics.write(step, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.value.filename in (str(workdir.path / "metrics.jsonl"), str(workdir.path / "tensorboard"))
 
 
 def test_the_last_line_cut_short_by_a_kill_is_left_out_and_gone_after_resuming(workdir):

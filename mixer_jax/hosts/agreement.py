@@ -17,6 +17,7 @@ from mixer_jax.hosts.board import Board, find_board
 from mixer_jax.storage import read_bytes
 
 DISK_SECONDS, MAX_TOKEN_BYTES = 5.0, 10_000
+NOTICE_SECONDS = 60.0
 TIMEOUT_SECONDS = 3600.0  # for hosts that still open their data: to compare the digests of all shards takes its time
 MAX_FIELDS, MAX_VALUES, MAX_HOSTS, MAX_TEXT = 8, 3, 4, 200  # in a message
 
@@ -63,12 +64,21 @@ def agree_on_folder(path: Path, file: Path, token: str | None, board: Board | No
 
 def _compare_all(board: Board, name: str, topic: str, timeout_seconds: float) -> str:
     deadline = time.monotonic() + timeout_seconds
-    texts = [board.wait(f"{name}/{host}", deadline - time.monotonic()) for host in range(board.num_hosts)]
+    texts = [_wait_for(board, f"{name}/{host}", f"the {topic} of host {host}", deadline) for host in range(board.num_hosts)]
     missing = [host for host, text in enumerate(texts) if text is None]
     if missing:
         raise EnvironmentFault(f"Nothing came from {_hosts(missing)} in {timeout_seconds:g} s ({topic}). See what is said there.")
     words = [json.loads(text) for text in texts if text is not None]
     return compare([word["facts"] for word in words], [word["machine"] for word in words])
+
+
+def _wait_for(board: Board, name: str, what: str, deadline: float) -> str | None:
+    """Return a text, or None when it has not come by the deadline. Say now and then what is waited for."""
+    while (seconds := deadline - time.monotonic()) > 0:
+        if (text := board.wait(name, min(seconds, NOTICE_SECONDS))) is not None:
+            return text
+        print(f"Waiting for {what}.", flush=True)
+    return None
 
 
 def _comes_to_hold(file: Path, token: str) -> bool:

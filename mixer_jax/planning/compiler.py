@@ -10,10 +10,10 @@ from pathlib import Path
 
 import jax
 
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.planning.worker import Request
 from mixer_jax.storage import cache_folder
-from mixer_jax.worker_process import WorkerError, WorkerProcess
+from mixer_jax.worker_process import WorkerError, WorkerLostError, WorkerProcess
 
 FOLDER = Path(__file__).parents[2] / ".venv-plan"  # `make plan`
 TIMEOUT_SECONDS = 1200  # of one program; the slowest of ours, H/14 on v5e, takes some minutes
@@ -45,13 +45,14 @@ class Compiler:
         self._stop()
 
     def compile(self, request: Request) -> dict:
-        """Return what worker.compile_program returns. Raises UserError for what cannot be, a failure, or being too late."""
+        """Return what worker.compile_program returns. Raises UserError for what cannot be, EnvironmentFault for a lost worker."""
         self._worker = self._worker or self._start()
         try:
             answer = self._worker.ask(request)
         except WorkerError as error:
             self._stop()
-            raise UserError(f"The TPU compiler ({self.version}) {error}.") from None
+            kind = EnvironmentFault if isinstance(error, WorkerLostError) else UserError
+            raise kind(f"The TPU compiler ({self.version}) {error}.") from None
         if not answer["cached"]:
             self._stop()  # the compiler never gives back its memory, some gigabytes for a large program
         return answer

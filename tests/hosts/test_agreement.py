@@ -1,6 +1,7 @@
 """Hosts that differ in anything are refused, all with the same words, which name what differs and where."""
 
 import re
+import time
 
 import pytest
 from hosts.fake_board import FakeService, on_all_hosts
@@ -71,6 +72,17 @@ def test_a_host_that_is_not_heard_from_is_named():
     service = FakeService()
     with pytest.raises(EnvironmentFault, match=r"from hosts 1, 2 in 0\.05 s \(data\)"):
         agree("data", dict, 0.05, service.board(0, 3))
+
+
+def test_a_host_that_is_waited_for_long_is_named_meanwhile(monkeypatch, capsys):
+    monkeypatch.setattr(agreement, "NOTICE_SECONDS", 0.02)
+
+    def on_host(board):
+        time.sleep(0.1 * board.host)
+        agree("data", dict, 10, board)
+
+    assert on_all_hosts(2, on_host) == [None, None]
+    assert capsys.readouterr().out.startswith("Waiting for the data of host 1.\n")
 
 
 def test_a_host_alone_makes_no_facts(tmp_path):

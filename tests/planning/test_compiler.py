@@ -7,7 +7,7 @@ import pytest
 
 from mixer_jax import worker_process
 from mixer_jax.config import default_config
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.planning.compiler import Compiler
 from mixer_jax.planning.worker import Request
 
@@ -52,16 +52,16 @@ def test_answers_come_from_one_process_until_it_has_compiled(stand_in):
 
 
 @pytest.mark.parametrize(
-    ("program", "message"),
+    ("program", "kind", "message"),
     [
-        ("import time; time.sleep(60)", "took more than 0.5 s"),
-        ("import os; print('out of luck', file=__import__('sys').stderr); os._exit(7)", "ended with 7:\nout of luck"),
-        (ANSWERS.format(answer='("refused", "There is no topology")'), "^There is no topology"),
-        (ANSWERS.format(answer='("failed", "InternalError: 5")'), "failed. InternalError: 5"),
+        ("import time; time.sleep(60)", EnvironmentFault, "took more than 0.5 s"),
+        ("import os; os.write(2, b'out of luck'); os._exit(7)", EnvironmentFault, "ended with 7:\nout of luck"),
+        (ANSWERS.format(answer='("refused", "There is no topology")'), UserError, "^There is no topology"),
+        (ANSWERS.format(answer='("failed", "InternalError: 5")'), UserError, "failed. InternalError: 5"),
     ],
 )
-def test_being_late_ending_refusing_and_failing_are_told_with_the_version(stand_in, program, message):
-    with stand_in(program, timeout_seconds=0.5 if "sleep" in program else 60) as made, pytest.raises(UserError, match=message):
+def test_being_late_ending_refusing_and_failing_are_told_with_the_version(stand_in, program, kind, message):
+    with stand_in(program, timeout_seconds=0.5 if "sleep" in program else 60) as made, pytest.raises(kind, match=message):
         made.compile(REQUEST)
     assert made.version.startswith("libtpu 0.0.1, jax ")
 
