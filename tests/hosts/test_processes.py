@@ -75,7 +75,8 @@ def test_hosts_with_other_data_under_the_same_name_are_refused(tmp_path: Path, m
         assert re.search(r'data: "30 records \(\w+\) .*" on host 0, "29 records \(\w+\) .*" on host 1', said)
     else:
         first, second = (finish(process, TO_MEND) for process in processes)
-        message = second[second.index("There is no folder") :]
+        message = second.removeprefix("error: ")
+        assert "There is no folder" in message
         assert re.search(rf"error: host 1 \(.+\) stopped: {re.escape(message)}", first)
     assert not (tmp_path / "run").exists()
 
