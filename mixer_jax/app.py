@@ -9,6 +9,7 @@
 """
 
 import argparse
+import contextlib
 import errno
 import os
 import re
@@ -17,12 +18,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
+from mixer_jax.errors import EnvironmentFault, UserError, is_mistake, printable
 
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ROOT = Path(__file__).parents[1]
@@ -71,6 +72,19 @@ def _is_device_fault(error: BaseException) -> bool:
     return isinstance(error, AssertionError) and "jax/_src/xla_bridge.py" in "".join(traceback.format_exception(error))
 
 
+class PrintableOutput:
+    """Standard output to which only `printable` text is written, whoever prints it."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text if text.isascii() and text.isprintable() else printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class Membership(Protocol):
     """This process as one of the hosts of a run (hosts/joining.py)."""
 
@@ -109,7 +123,8 @@ def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValue
             if len(argv) > 1:
                 raise UserError(_UNKNOWN.format(argv[1:]))
             hosts = join(flags.FLAGS)
-            code = main(flags.FLAGS)
+            with contextlib.redirect_stdout(PrintableOutput(sys.stdout)):
+                code = main(flags.FLAGS)
             hosts.leave()
             return code
         except (Exception, KeyboardInterrupt) as error:
@@ -138,7 +153,7 @@ def _mute_stderr() -> None:
 def _report(end: Ending) -> int:
     """Print the message, or the traceback of what was not expected; return the exit code."""
     if end.expected:
-        print(end.message, file=sys.stderr, flush=True)
+        print(printable(end.message), file=sys.stderr, flush=True)
     else:
         traceback.print_exc()
     return end.code
@@ -158,7 +173,8 @@ def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> 
     _quiet_libraries()
     try:
         arguments = parse_tool(parser, argv)
-        arguments.tool(arguments)
+        with contextlib.redirect_stdout(PrintableOutput(sys.stdout)):
+            arguments.tool(arguments)
     except (Exception, KeyboardInterrupt) as error:
         return _report(ending(error))
     return DONE

@@ -2,6 +2,8 @@
 
 import errno
 
+MAX_CHARACTERS = 20_000  # of a message
+
 
 class UserError(ValueError):
     """Something that only a person can change: flags, a config, data, a file. The same command would fail again."""
@@ -9,6 +11,13 @@ class UserError(ValueError):
 
 class EnvironmentFault(Exception):
     """Something around the program: another host, a disk, a folder in use, a device. The same command may succeed later."""
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal, where names from somebody else's files must not move the cursor, nor fill the screen."""
+    if len(text) > MAX_CHARACTERS:
+        text = f"{text[:MAX_CHARACTERS]} ... and {len(text) - MAX_CHARACTERS} characters more"
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def is_mistake(error: OSError) -> bool:

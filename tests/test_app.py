@@ -116,3 +116,32 @@ def test_a_stage_ends_with_the_kind_of_its_code(monkeypatch, tmp_path):
         (tmp_path / "train.py").write_text(f"import os\nos._exit({code}) if {code} > 0 else os.kill(os.getpid(), {-code})")
         with pytest.raises(kind, match=rf"ended with exit code {code}\."):
             app.stage("train.py", "configs/x.py", tmp_path)
+
+
+HOSTILE = {
+    "\x1b[2J\x1b]0;title\x07": "?[2J?]0;title?",
+    "a\rb": "a?b",
+    "\u202eabc": "?abc",
+    "tab\tline\n": "tab\tline\n",
+    "\u00e9": "\u00e9",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), HOSTILE.items(), ids=range(len(HOSTILE)))
+def test_nothing_that_a_file_says_moves_the_cursor(text, shown, capsys):
+    def tool(_):
+        print(text)
+        raise UserError(text)
+
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(tool=tool)
+    run_tool(parser, [])
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (f"{shown}\n", f"error: {shown}\n")
+
+
+def test_a_message_has_an_end(capsys):
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(tool=raised(UserError("x" * 10**6)))
+    run_tool(parser, [])
+    assert len(capsys.readouterr().err) < 21_000

@@ -25,8 +25,9 @@ def correct_in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 class Classification:
     """An evaluator: params -> {"top1", "top5", "loss", "examples"}. Means over examples, summed by example, not by batch.
 
-    Examples without any label (as some of ReaL's) do not count. Where the examples have only some of the model's classes (as
-    ImageNet-A has 200 of 1000), these are `present`: top1_among_present and top5_among_present take only them for answers.
+    Examples without any label (as some of ReaL's) do not count; where none has one, only "examples" is returned. Where the
+    examples have only some of the model's classes (as ImageNet-A has 200 of 1000), these are `present`: top1_among_present and
+    top5_among_present take only them for answers.
     """
 
     def __init__(
@@ -60,4 +61,4 @@ class Classification:
         sums = jax.device_get(sums)
         total = {name: float(np.sum([batch[name] for batch in sums], dtype=np.float64)) for name in sums[0]}
         examples = int(total.pop("examples"))
-        return {name: value / max(1, examples) for name, value in total.items()} | {"examples": examples}
+        return {name: value / examples for name, value in total.items() if examples} | {"examples": examples}
