@@ -13,9 +13,8 @@ else as in its other fine-tuning (configs/finetune.py). The learning rate is cho
 Not in the paper: 2500 steps (the ViT paper's, which it refers to); and from BiT, whose rules it refers to: 100 steps of
 warm-up, which tasks are small (below 96 x 96), and the augmentation: a random square out of the image resized to 8/7, flipped,
 but no crops where the place or distance of things is asked for, and no flips where it would change the label. Evaluation sees
-the whole image, resized to the square that the model takes (another --config.image_size needs the same
---config.evals.test.resize_size). From the authors' fine-tuning code, softmax loss and momentum 0.9 kept in bfloat16.
-Activations in bfloat16 are our choice; the authors' Mixer code has float32.
+the whole image, resized to the square that the model takes. From the authors' fine-tuning code, softmax loss and momentum 0.9
+kept in bfloat16. Activations in bfloat16 are our choice; the authors' Mixer code has float32.
 """
 
 from ml_collections import ConfigDict
@@ -71,5 +70,5 @@ def get_config(row: str = "pets") -> ConfigDict:
     config.schedule.warmup = duration(steps=100)
 
     config.checkpoint.every = duration(steps=500)
-    config.evals = {"test": classification(dataset(f"vtab:{row}", "test"), resize="square", resize_size=image_size)}
+    config.evals = {"test": classification(dataset(f"vtab:{row}", "test"), resize="whole")}
     return config

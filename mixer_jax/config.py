@@ -67,6 +67,7 @@ LENGTH = "steps, epochs or examples"  # the unit of an option that is a `duratio
 ABOVE_0 = "above 0"
 FLOATS = ("float32", "bfloat16")
 TOKENS = ("model.family", "mixer", "vit")  # the families that cut an image into tokens
+RESIZES = ("small", "square", "whole")  # of evaluators; the first two are crops (ii) and (i) of the paper, supplement C
 RANDAUGMENT = ("augment.randaugment_layers", ABOVE_0)
 ADAM = ("optimizer.name", "adam")
 
@@ -90,21 +91,21 @@ EVALUATOR = (
     Option("every", duration(), "How often to evaluate during training. All 0: only at the end.", LENGTH),
     Option("batch_size", 0, "Images in a batch, over all devices. 0: as in training.", "images", allowed="in [0, 2^20]"),
     Option("resize_size", 0, "Size before the central crop to image_size. 0: image_size x 256/224, rounded.", "pixels",
-           allowed="in [0, 2^14]"),
+           allowed="in [0, 2^14]", only=("resize", "small", "square")),
 )
 EVALUATORS = {
     "classification": (
         Option("kind", "classification", "Top-1, top-5 and loss over every example of a split."),
         Option("data", None, "The examples: `dataset(...)`."),
-        Option("resize", "small", "`small`: the shorter side to resize_size. `square`: both sides (paper, supplement C).",
-               choices=("small", "square")),
+        Option("resize", "small", "`small`: the shorter side to resize_size; `square`: both; `whole`: both to image_size, uncut.",
+               choices=RESIZES),
         *EVALUATOR,
     ),
     "fewshot": (
         Option("kind", "fewshot", "Accuracy of a linear classifier on frozen features."),
         Option("train", None, "The labeled examples: `dataset(...)`."),
         Option("test", None, "The examples to classify: `dataset(...)`."),
-        Option("resize", "square", "As for classification.", choices=("small", "square")),
+        Option("resize", "square", "As for classification.", choices=RESIZES),
         Option("shots", (1, 5, 10, 25), "Labeled images per class. A class with fewer is refused at the start (tfds, vtab: when "
                "first evaluated).",
                allowed="different numbers in [1, 2^20]"),

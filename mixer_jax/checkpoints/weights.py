@@ -134,6 +134,8 @@ def _metadata_of_run(meta: dict) -> dict[str, str]:
 
 def preprocessing(image_size: int, resize: str = "small", resize_size: int = 0) -> dict:
     """How images become the model's input; the defaults are those of the paper (supplement C) and of config.classification."""
+    if resize == "whole":
+        resize, resize_size = "square", image_size
     return {
         "resize": resize,  # small: shorter side to resize_size; square: both sides
         "resize_size": resize_size or round(image_size * 256 / 224),

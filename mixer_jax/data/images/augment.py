@@ -63,13 +63,17 @@ def eval_transform(resize_kind: str, resize_size: int, image_size: int, host_tra
 
 
 def _resizer(kind: str, resize_size: int, image_size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what makes the shorter side ("small") or both sides ("square") resize_size pixels, before a square is cut out."""
-    size = resize_size or round(image_size * 256 / 224)
+    """Return what makes the shorter side ("small") or both sides ("square") resize_size pixels, before a square is cut out.
+
+    With "whole" both sides become image_size, and nothing is left to cut off.
+    """
+    size = image_size if kind == "whole" else resize_size or round(image_size * 256 / 224)
     if size < image_size:
         raise UserError(f"resize_size is {size}: it must be at least image_size={image_size}, which is cut out of it.")
     return {
         "small": lambda image: resize_small(image, size),
         "square": lambda image: resize(image, size, size),
+        "whole": lambda image: resize(image, size, size),
     }[kind]
 
 

@@ -194,3 +194,10 @@ def test_an_image_smaller_than_what_is_seen_is_enlarged_for_evaluation():
 def test_cutting_out_more_than_was_resized_is_refused():
     with pytest.raises(UserError, match=r"resize_size is 223.*image_size=224"):
         eval_transform("small", 223, 224)
+
+
+@pytest.mark.parametrize("shape", [(40, 60, 3), (8, 8, 3), (100, 20, 3)])
+def test_a_whole_image_is_seen_to_its_edges_at_any_size(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    seen = eval_transform("whole", 0, 16)(image, np.random.default_rng(0))
+    np.testing.assert_array_equal(seen, resize(image, 16, 16))
