@@ -1,6 +1,7 @@
 """train.py and evaluate.py in processes of their own, as users start them: one, or several that are the hosts of one run."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,12 @@ def start(*flags: str, config: str = CONFIG, devices: int = 2, program: str = "t
     environment = os.environ | variables | {"XLA_FLAGS": f"{XLA_FLAGS}{devices}"}
     command = [sys.executable, *([program] if program.endswith(".py") else ["-c", program]), config, *flags]
     output = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **output)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=_hear_interrupts, **output)
+
+
+def _hear_interrupts() -> None:
+    """Undo that a shell makes what it starts in the background, such as these tests, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen, code: int = DONE) -> str:

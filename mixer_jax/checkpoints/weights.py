@@ -170,7 +170,8 @@ def save_weights(weights: Weights, path: str, format: str | None = None) -> None
     if Path(path).exists():
         raise UserError(f"{path} exists already: choose a new folder.")
     checkpoints = Checkpoints(path, keep=2)
-    meta = file_metadata(weights) | {"step": weights.step, "class_names": to_json(weights.class_names)}
+    names = {"class_names": to_json(weights.class_names)} if has_names(weights.class_names) else {}
+    meta = file_metadata(weights) | names | {"step": weights.step}
     checkpoints.save(weights.step, {"params": tree_of(weights.arrays)}, meta)
     checkpoints.finish()
 
