@@ -8,7 +8,8 @@ when its inode, size or times have changed. The first start reads all bytes once
 
 `ends` is for sets too large for that, and for mounts whose inodes or times do not last: 128 KiB of each shard. Every image's
 position stands at the end, so that a swapped, rebuilt or shifted shard differs there. A change of bytes in place does not;
-ArrayRecord's own checksums find it when that image is read.
+ArrayRecord's own checksums find it when that image is read. It is for one's own shards: that one would unpack to gigabytes is
+seen only in `full`.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mixer_jax.data.sources.receipts import Receipts, stamp_of
+from mixer_jax.data.sources.unpacked_size import unpacked_size
 from mixer_jax.errors import UserError
 from mixer_jax.records import Progress
 from mixer_jax.storage import read_json
@@ -139,11 +141,13 @@ class Manifest:
             file = self.directory / shard.name
             stamp = stamp_of(file)  # before reading: a change meanwhile does not slip through
             is_sound = ends_sha256(file) == shard.ends_sha256 if how == "ends" else sha256(file) == shard.sha256
-            if is_sound and receipts is not None:
+            if not is_sound:
+                return f"{file} is altered, or another shard under its name: its SHA-256 is not that in {MANIFEST}"
+            if how != "ends" and not _is_uncompressed(file):
+                return f"{file} would unpack to much more than its size: it is no shard that `prepare` wrote"
+            if receipts is not None:
                 receipts.add(shard.name, shard.sha256, stamp)
-            if is_sound:
-                return ""
-            return f"{file} is altered, or another shard under its name: its SHA-256 is not that in {MANIFEST}"
+            return ""
 
         faults = []
         for number, text in enumerate(_map_in_threads(find_fault, unchecked)):
@@ -155,6 +159,14 @@ class Manifest:
         if receipts is not None and unchecked:
             receipts.save()
         return faults
+
+
+def _is_uncompressed(file: Path) -> bool:
+    """Return whether a shard unpacks to about its own size, as all of ours: its records are compressed images already."""
+    try:
+        return unpacked_size(file) <= 2 * file.stat().st_size
+    except ValueError:
+        return False
 
 
 def _is_count(*values: Any) -> bool:
