@@ -106,7 +106,8 @@ class MetricWriter:
         kept = [row for row in rows if row["step"] <= from_step]
         if damaged:
             aside = workdir / f"metrics.damaged-{int(time.time())}.txt"
-            aside.write_bytes(b"\n".join(damaged) + b"\n")
+            with write_whole(aside) as temporary:
+                temporary.write_bytes(b"\n".join(damaged) + b"\n")
             print(f"{len(damaged)} lines of {self._file} cannot be read: they are kept in {aside.name}.")
         with write_whole(self._file) as temporary:
             temporary.write_text("".join(json_text(row) + "\n" for row in kept))

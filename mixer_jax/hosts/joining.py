@@ -18,6 +18,7 @@ from absl.flags import FlagValues
 from jax._src import distributed  # private: JAX has no public way to start its preemption service later than the rest
 from jax.errors import JaxRuntimeError
 
+from mixer_jax.errors import printable
 from mixer_jax.hosts.board import Board, find_board
 from mixer_jax.hosts.cluster import find_place
 from mixer_jax.hosts.rendezvous import meet
@@ -105,7 +106,8 @@ class Membership:
             stop = json.loads(text) if text else {"host": board.host}
             if stop["host"] != board.host:
                 time.sleep(GRACE_SECONDS)
-                print(f"error: host {stop['host']} ({stop['name']}) stopped: {stop['message']}", file=sys.stderr)
+                said = f"error: host {stop['host']} ({stop['name']}) stopped: {stop['message']}"
+                print(printable(said), file=sys.stderr)
                 _end(board, MISTAKE if stop["code"] == MISTAKE else FAILED, last=board.host == 0)
 
 

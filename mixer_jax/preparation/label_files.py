@@ -21,7 +21,9 @@ from mixer_jax.errors import UserError
 from mixer_jax.preparation.archives import small_tar_gz
 from mixer_jax.preparation.files import require_file
 from mixer_jax.preparation.label_tables import is_number, read_table
+from mixer_jax.storage import read_bytes
 
+MAX_TEXT_BYTES, MAX_MAT_BYTES = 2**34, 2**28  # the labels of 300 million images, and those of a data set
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 FLOWERS_SETS = {"train": ("trnid",), "validation": ("valid",), "trainval": ("trnid", "valid"), "test": ("tstid",)}
 
@@ -51,7 +53,11 @@ def read_label_file(file: str, names: list[str], synsets: str, split: str) -> Fi
     if rows and all(len(row) == 1 and is_number(row[0]) for row in rows):
         if not synsets:
             raise UserError(f"{file} has one number a line: give also --synsets meta.mat, of the same development kit.")
-        known = synsets_of_mat(require_file(synsets).read_bytes()) if synsets.endswith(".mat") else read_text(synsets).split()
+        known = (
+            synsets_of_mat(read_bytes(require_file(synsets), MAX_MAT_BYTES))
+            if synsets.endswith(".mat")
+            else read_text(synsets).split()
+        )
         return _ground_truth(names, rows, known, file)
     if rows and all(len(row) == 4 and not is_image(row[0]) and all(map(is_number, row[1:])) for row in rows):
         return _read_pets(rows)
@@ -116,7 +122,7 @@ def _read_pets(rows: list[list[str]]) -> FileLabels:
 def _read_flowers(file: str, split: str) -> FileLabels:
     if split not in FLOWERS_SETS:
         raise UserError(f"--split {split}: with {file} it must be one of {', '.join(FLOWERS_SETS)}.")
-    labels, sets = (_loadmat(require_file(path).read_bytes()) for path in (file, Path(file).with_name("setid.mat")))
+    labels, sets = (_loadmat(read_bytes(require_file(path), MAX_MAT_BYTES)) for path in (file, Path(file).with_name("setid.mat")))
     try:
         classes = list(map(_whole_number, labels["labels"].ravel().tolist()))
         if max(classes) > len(classes):
@@ -159,6 +165,6 @@ def _loadmat(content: bytes) -> dict:
 def read_text(file: str) -> str:
     """Read a text file, in UTF-8 with or without a byte order mark."""
     try:
-        return require_file(file).read_text("utf-8-sig")
+        return read_bytes(require_file(file), MAX_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not text in UTF-8 ({error}): save it as that.") from error

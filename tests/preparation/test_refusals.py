@@ -179,3 +179,12 @@ def test_a_file_that_never_ends_is_no_image(tmp_path, what):
     opened = open_source(dataset(source, ""))
     with pytest.raises(UnreadableImageError, match=r"no ordinary file|at most"):
         opened[0]
+
+
+def test_no_name_of_a_file_moves_the_cursor(tmp_path, capfd):
+    source = tree(tmp_path)
+    (Path(source.removeprefix("folder:")) / CLASSES[0] / "x.\x1b[2J").touch()
+    make(source, tmp_path / "to")
+    open_source(dataset(source, ""))
+    said = capfd.readouterr()
+    assert "left out: 1 .?[2j" in said.err and "\x1b" not in said.err + said.out

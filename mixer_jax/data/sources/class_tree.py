@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mixer_jax.data.sources.class_order import sort_classes
-from mixer_jax.errors import UserError
+from mixer_jax.errors import UserError, printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_IMAGE_BYTES = 64 * 2**20
@@ -191,4 +191,4 @@ def report_left_out(where: str, left_out: Counter[str]) -> None:
     text = f"{where}: left out: {kinds}"
     if kinds and text not in _reported:
         _reported.add(text)
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)

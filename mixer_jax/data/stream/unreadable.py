@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.source import Record, Source
-from mixer_jax.errors import UserError
+from mixer_jax.errors import UserError, printable
 
 SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others
 MAX_MESSAGES = 100  # that are kept; of later images only the record's number is, as there may be millions
@@ -43,7 +43,9 @@ class UnreadableImages:
                 self._records.add(record)
                 self._messages += [message] if len(self._messages) < MAX_MESSAGES else []
                 line = f"{message}; another takes its place\n"
-                tqdm.write(line, end="", file=sys.stderr)  # in one piece: libpng and libjpeg write there too, past Python
+                tqdm.write(
+                    printable(line), end="", file=sys.stderr
+                )  # in one piece: libpng and libjpeg write there too, past Python
 
     def first(self, count: int) -> list[str]:
         """Return the messages about the first `count` (at most MAX_MESSAGES): record, source and what is wrong."""
