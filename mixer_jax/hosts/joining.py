@@ -21,7 +21,7 @@ from jax.errors import JaxRuntimeError
 from mixer_jax.errors import printable
 from mixer_jax.hosts.board import Board, find_board
 from mixer_jax.hosts.cluster import find_place
-from mixer_jax.hosts.rendezvous import meet
+from mixer_jax.hosts.rendezvous import listening_address, meet
 
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 3.0  # which a host has to come to an error of its own, after another has stopped
@@ -41,7 +41,8 @@ def join(flags: FlagValues) -> "Membership":
     meet(*place, timeout_seconds=flags.join_timeout)
     # JAX's preemption service takes SIGTERM from everybody else. Only the training loop listens to it (training/preemption.py).
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(*place, initialization_timeout=flags.join_timeout)
+    bound_to = listening_address(place.coordinator)
+    jax.distributed.initialize(*place, initialization_timeout=flags.join_timeout, coordinator_bind_address=bound_to)
     return Membership(find_board())
 
 

@@ -7,6 +7,7 @@ REASON" when one has not come in time.
 """
 
 import contextlib
+import ipaddress
 import os
 import socket
 import time
@@ -30,12 +31,25 @@ def meet(address: str, num_processes: int, process_id: int, timeout_seconds: flo
 
     Raises UserError for numbers or an address that cannot be, and EnvironmentFault for a taken port and missing processes.
     """
-    host, port = split_address(address)
     if process_id == 0:
-        bound_to = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", address)  # where JAX will listen
-        _gather(split_address(bound_to)[1], num_processes, timeout_seconds)
+        _gather(*split_address(listening_address(address)), num_processes, timeout_seconds)
     else:
-        _report(host, port, f"{GREETING} {process_id} {num_processes}", timeout_seconds)
+        _report(*split_address(address), f"{GREETING} {process_id} {num_processes}", timeout_seconds)
+
+
+def listening_address(address: str) -> str:
+    """Return the HOST:PORT at which process 0 listens, and JAX after it: that of the coordinator, if HOST is a number of this
+    machine. A name may mean another address here than elsewhere; then it is every address of this machine, [::].
+    """
+    if bound_to := os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
+        return bound_to
+    host, port = split_address(address)
+    try:
+        with socket.socket(socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+        return address
+    except (ValueError, OSError):  # a name, or an address that is not here
+        return f"[::]:{port}"
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -46,12 +60,12 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _gather(port: int, num_processes: int, timeout_seconds: float) -> None:
+def _gather(host: str, port: int, num_processes: int, timeout_seconds: float) -> None:
     """Wait as process 0 for all others."""
     deadline = time.monotonic() + timeout_seconds
     came: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as connections:
-        with _listen(port) as server:
+        with _listen(host, port) as server:
             if num_processes == 1:
                 return
             for connection in _connections(server, deadline):
@@ -67,12 +81,13 @@ def _gather(port: int, num_processes: int, timeout_seconds: float) -> None:
         _answer(came.values(), "go")  # only now: the port is free again
 
 
-def _listen(port: int) -> socket.socket:
-    """Return a socket that listens where JAX will: at all addresses of this machine."""
-    both = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens where JAX will."""
+    everywhere = host == "::"
+    both = everywhere and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both or (":" in host and not everywhere) else socket.AF_INET
     try:
-        return socket.create_server(("", port), family=family, dualstack_ipv6=both, backlog=512)
+        return socket.create_server(("" if everywhere else host, port), family=family, dualstack_ipv6=both, backlog=512)
     except OSError as error:
         kind = UserError if is_mistake(error) else EnvironmentFault
         raise kind(

@@ -10,7 +10,7 @@ import pytest
 
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.hosts import rendezvous
-from mixer_jax.hosts.rendezvous import meet, split_address
+from mixer_jax.hosts.rendezvous import listening_address, meet, split_address
 
 
 def free_port() -> int:
@@ -19,9 +19,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def meet_all(*processes: tuple[int, int], seconds: float = 20, port: int | None = None) -> list:
+def meet_all(*processes: tuple[int, int], seconds: float = 20, port: int | None = None, host: str = "localhost") -> list:
     """What each of (process_id, num_processes) ends with: None, or what it raises."""
-    address = f"localhost:{port or free_port()}"
+    address = f"{host}:{port or free_port()}"
 
     def ended(process: tuple[int, int]):
         try:
@@ -33,9 +33,35 @@ def meet_all(*processes: tuple[int, int], seconds: float = 20, port: int | None 
         return list(pool.map(ended, processes))
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", *(["[::1]"] if socket.has_dualstack_ipv6() else [])])
 @pytest.mark.parametrize("num_processes", [1, 2, 16])
-def test_processes_that_are_all_there_meet(num_processes):
-    assert meet_all(*((i, num_processes) for i in range(num_processes))) == [None] * num_processes
+def test_processes_that_are_all_there_meet(num_processes, host):
+    assert meet_all(*((i, num_processes) for i in range(num_processes)), host=host) == [None] * num_processes
+
+
+@pytest.mark.parametrize(
+    ("address", "listens"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("localhost:80", "[::]:80"),  # elsewhere the name may be that of another address
+        ("192.0.2.1:80", "[::]:80"),  # an address that no machine has, as behind a service or a translation
+    ],
+)
+def test_a_number_of_this_machine_is_listened_at_alone(address, listens, monkeypatch):
+    monkeypatch.delenv("JAX_COORDINATOR_BIND_ADDRESS", raising=False)
+    assert listening_address(address) == listens
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", "127.0.0.3:80")
+    assert listening_address(address) == "127.0.0.3:80"
+
+
+def test_nobody_is_heard_at_another_address_than_the_given_one():
+    port = free_port()
+    with ThreadPoolExecutor(1) as pool:
+        alone = pool.submit(meet_all, (0, 2), seconds=2, port=port, host="127.0.0.1")
+        time.sleep(0.5)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port))
+        assert "did not come in time" in str(alone.result()[0])
 
 
 @pytest.mark.parametrize(
