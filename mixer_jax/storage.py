@@ -66,8 +66,9 @@ def read_bytes(file: Path, max_bytes: int) -> bytes:
 
 def read_json(file: Path) -> dict:
     """Return what `write_json` wrote, or {} where there is no file. Raises UserError for a damaged one."""
+    text = read_bytes(file, MAX_JSON_BYTES) if file.exists() else b"{}"
     try:
-        content = json.loads(read_bytes(file, MAX_JSON_BYTES)) if file.exists() else {}
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
         raise UserError(f"{file} is damaged ({error}). Restore it, or choose another --workdir.") from error
     if not isinstance(content, dict):
