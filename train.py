@@ -112,8 +112,8 @@ def train(config: ConfigDict, workdir: str) -> int:
         source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, batch_indices=batch_indices,
         steps=range(first_step, milestones.total), unreadable=unreadable,
     )  # fmt: skip
-    eval_loss = make_eval_loss(config.loss.kind, config.num_classes)
-    evaluators = make_evaluators(config.evals, examples, make_predict(program.model, mesh), eval_loss, mesh)
+    predict, eval_loss = make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes)
+    evaluators = make_evaluators(config.evals, examples, predict, eval_loss, mesh, read_labels=first_step == 0)
     metrics = records.MetricWriter(run.path, first_step, writer=parallel.is_writer())
     run.record_start(
         config,

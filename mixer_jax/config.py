@@ -106,8 +106,7 @@ EVALUATORS = {
         Option("train", None, "The labeled examples: `dataset(...)`."),
         Option("test", None, "The examples to classify: `dataset(...)`."),
         Option("resize", "square", "As for classification.", choices=RESIZES),
-        Option("shots", (1, 5, 10, 25), "Labeled images per class. A class with fewer is refused at the start (tfds, vtab: when "
-               "first evaluated).",
+        Option("shots", (1, 5, 10, 25), "Labeled images per class. A class with fewer is refused before the first step.",
                allowed="different numbers in [1, 2^20]"),
         Option("seeds", (0, 1, 2), "Each chooses its own labeled images. The figure is the mean; all are listed.",
                allowed="different numbers in [0, 2^32)"),

@@ -64,7 +64,7 @@ def open_examples(
     """Return, for each evaluator, its named sets of examples, their classes numbered as the model's or as the few-shot examples'.
 
     Touches no device. Raises UserError for data that are not there, or whose classes are not known to the model; and for a class
-    with fewer examples than few-shot evaluation takes, where labels are read without images (otherwise it finds out itself).
+    with fewer examples than few-shot evaluation takes, where labels are read without images (see `check_few_shots`).
 
     Args:
       config: the whole config.
@@ -84,10 +84,26 @@ def open_examples(
             field: _number_classes(Examples(source, transform, config.loader, batch_size), f"config.evals.{name}.{field}", *known)
             for field, source in sources.items()
         }
-        if evaluator.kind == "fewshot" and has_labels_apart(evaluator.train) and has_labels_apart(evaluator.test):
-            train, test = (opened[name][field].source for field in ("train", "test"))
-            _shots_check(name, evaluator, train)(first_labels(train), first_labels(test))
+    check_few_shots(config.evals, opened, within_records=False)
     return opened
+
+
+def check_few_shots(evals: ConfigDict, examples: dict[str, dict[str, Examples]], *, within_records: bool) -> None:
+    """Raise UserError where a class has fewer examples than a few-shot evaluator takes, by the labels of all its examples.
+
+    With `within_records` only those evaluators are looked at whose labels lie in one record with the image, so that all must be
+    read, as for an evaluation; otherwise only the others.
+    """
+    for name, evaluator in evals.items():
+        if evaluator.kind != "fewshot":
+            continue
+        apart = has_labels_apart(evaluator.train) and has_labels_apart(evaluator.test)
+        if apart == within_records:
+            continue
+        train, test = (examples[name][field].source for field in ("train", "test"))
+        if within_records and is_writer():
+            print(f"Reading the labels of config.evals.{name}, once in a run: {len(train) + len(test)} records.")
+        _shots_check(name, evaluator, train)(first_labels(train), first_labels(test))
 
 
 def _open(data: ConfigDict, of: str) -> Source:
@@ -129,12 +145,23 @@ def sources_of(examples: dict[str, dict[str, Examples]]) -> dict[str, Source]:
 
 
 def make_evaluators(
-    evals: ConfigDict, examples: dict[str, dict[str, Examples]], predict: Predict, loss: EvalLoss, mesh: Mesh
+    evals: ConfigDict,
+    examples: dict[str, dict[str, Examples]],
+    predict: Predict,
+    loss: EvalLoss,
+    mesh: Mesh,
+    *,
+    read_labels: bool = False,
 ) -> dict[str, Evaluator]:
-    """Return an evaluator for each entry of `evals`, which is config.evals, by name; print the notes on their classes."""
+    """Return an evaluator for each entry of `evals`, which is config.evals, by name; print the notes on their classes.
+
+    With `read_labels`, few-shot evaluators are checked by all labels, also where these lie within records with the images.
+    """
     if is_writer():
         for note in dict.fromkeys(part.note for parts in examples.values() for part in parts.values() if part.note):
             print(note)
+    if read_labels:
+        check_few_shots(evals, examples, within_records=True)
 
     def make(name: str) -> Evaluator:
         if evals[name].kind == "classification":

@@ -86,11 +86,16 @@ def refuse(program: str, message: str, config: ConfigDict, run: Path, out: Path)
     assert not out.exists()
 
 
-def test_too_few_examples_of_a_class_are_found_at_the_first_evaluation_where_labels_lie_with_images(
-    tmp_path, tiny_run, tiny_config, monkeypatch
+@pytest.mark.parametrize("program", ["train", "evaluate"])
+def test_too_few_examples_of_a_class_are_found_before_the_first_step_also_where_labels_lie_with_images(
+    tmp_path, tiny_run, tiny_config, monkeypatch, program
 ):
     monkeypatch.setattr(registry, "LABELS_WITHIN_RECORDS", ("digits",))
     tiny_config.evals.fewshot.shots = (1, 1000)
+    out = tmp_path / "out"
     with pytest.raises(UserError, match="shots asks for 1000 labeled"):
-        evaluate.evaluate(tiny_config, str(tiny_run), str(tmp_path / "out"))
-    assert not (tmp_path / "out/results.json").exists()
+        if program == "train":
+            train.train(tiny_config, str(out))
+        else:
+            evaluate.evaluate(tiny_config, str(tiny_run), str(out))
+    assert not (out / "results.json").exists() and not (out / "metrics.jsonl").exists()
