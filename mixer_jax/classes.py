@@ -85,8 +85,10 @@ def known_names(list_name: str) -> Names:
 
 def describe(name: str) -> str:
     """Return what a class is, in words: of a WordNet id its first word, of any other name the name itself."""
-    _, words = _wordnet().get(name, ("", name)) if name[:1] == "n" and name[1:].isdecimal() else ("", name)
-    return words.partition(",")[0] if words != name else name
+    if not (name[:1] == "n" and name[1:].isdecimal()):
+        return name
+    _, words = _wordnet().get(name, ("", name))
+    return words.partition(",")[0]
 
 
 def to_json(names: Names) -> str | list[str]:
