@@ -13,6 +13,7 @@ from tiny_config import get_config
 
 import train
 from mixer_jax import classes
+from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.checkpoints.files import write_arrays
 from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import init_from
@@ -150,14 +151,15 @@ def test_a_label_that_is_no_class_stays_none(sources):
 SEVEN = ("dog", *"abcdef")
 
 
-def named(names: tuple[str, ...] = SEVEN):
-    return dataclasses.replace(random_weights(SMALL["mixer"]), class_names=names)
+def named(names: tuple[str, ...] = SEVEN, family: str = "mixer"):
+    return dataclasses.replace(random_weights(SMALL[family]), class_names=names)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ""])
 @pytest.mark.parametrize("names", [SEVEN, classes.unnamed(7)], ids=["named", "unnamed"])
-def test_weights_keep_the_names_of_their_classes_in_every_form(tmp_path: Path, names, suffix: str):
-    save_weights(named(names), str(tmp_path / f"w{suffix}"))
+@pytest.mark.parametrize("family", ["mixer", "vit", "resnet"])
+def test_weights_keep_the_names_of_their_classes_in_every_form(tmp_path: Path, family: str, names, suffix: str):
+    save_weights(named(names, family), str(tmp_path / f"w{suffix}"))
     assert load_weights(str(tmp_path / f"w{suffix}")).class_names == names
 
 
@@ -197,10 +199,11 @@ OURS = {  # init_head, our classes, the file of classes -> the old head's column
 }
 
 
+@pytest.mark.parametrize("family", ["mixer", "resnet"])
 @pytest.mark.parametrize("case", OURS)
-def test_a_restored_heads_columns_are_those_of_our_classes(tmp_path: Path, case: str):
+def test_a_restored_heads_columns_are_those_of_our_classes(tmp_path: Path, case: str, family: str):
     head, names, chosen, columns = OURS[case]
-    weights = named()
+    weights = named(family=family)
     save_weights(weights, str(tmp_path / "w.npz"))
     file = tmp_path / "classes.txt" if chosen else None
     if file:
@@ -215,8 +218,9 @@ def test_a_restored_heads_columns_are_those_of_our_classes(tmp_path: Path, case:
             init_from(*arguments)
         return
     merged, _ = init_from(*arguments)
-    np.testing.assert_array_equal(merged["head"]["kernel"], weights.arrays["head/kernel"][:, columns])
-    np.testing.assert_array_equal(merged["head"]["bias"], weights.arrays["head/bias"][columns])
+    merged = named_arrays(merged)
+    for name, x in weights.arrays.items():
+        np.testing.assert_array_equal(merged[name], x[..., columns] if name.startswith("head/") else x)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -108,16 +108,20 @@ def zoom(arrays: Arrays, new_grid: int) -> Arrays:
     return arrays | {POSITIONS: changed.astype(positions.dtype)}
 
 
+def count_classes(arrays: Arrays) -> int:
+    """Return how many classes the head has, in whichever family; 0 without a head."""
+    return next((x.shape[-1] for name, x in arrays.items() if name.startswith("head/")), 0)
+
+
 def subset_head(arrays: Arrays, classes: list[int]) -> Arrays:
     """The head for these of its classes, in this order. Raises UserError when there is no head or no such class."""
-    head = {name: x for name, x in arrays.items() if name.startswith("head/")}
-    if not head:
+    num_classes = count_classes(arrays)
+    if not num_classes:
         raise UserError("A subset of classes needs weights that have a head: these have none.")
-    num_classes = next(iter(head.values())).shape[-1]
     outside = [number for number in classes if not 0 <= number < num_classes]
     if outside:
         raise UserError(f"The head has classes 0 to {num_classes - 1}; there is no class {outside[0]} to keep.")
-    return arrays | {name: x[..., classes] for name, x in head.items()}
+    return arrays | {name: x[..., classes] for name, x in arrays.items() if name.startswith("head/")}
 
 
 def _change_token_mixing(arrays: Arrays, change) -> Arrays:

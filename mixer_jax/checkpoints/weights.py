@@ -20,6 +20,7 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
+from mixer_jax.checkpoints.surgery import count_classes
 from mixer_jax.classes import Names, from_json, has_names, imagenet_names, to_json, unnamed
 from mixer_jax.errors import UserError
 from mixer_jax.hosts.agreement import agree
@@ -109,7 +110,7 @@ def _class_names(said: dict, arrays: Arrays, path: str) -> Names:
 
     Raises UserError for something else, or another number of classes.
     """
-    count = arrays["head/bias"].shape[-1] if "head/bias" in arrays else 0
+    count = count_classes(arrays)
     if "class_names" not in said:
         return unnamed(count)
     try:
