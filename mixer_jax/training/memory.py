@@ -116,7 +116,8 @@ def fewshot_bytes(evaluator: ConfigDict, examples: Mapping[str, Any], shapes: Tr
     if evaluator.kind != "fewshot":
         return 0
     train, test = (len(examples[field].source) for field in ("train", "test"))
-    classes, channels = examples["train"].source.num_classes, shapes.params["head"]["kernel"].shape[-2]
+    kernel = max(jax.tree.leaves(shapes.params["head"]), key=lambda x: x.ndim)  # [C, K] or, of a ResNet's head, [1, 1, C, K]
+    classes, channels = examples["train"].source.num_classes, kernel.shape[-2]
     labeled = min(train, classes * max(evaluator.shots))
     return 8 * channels * (train + test) + (16 * channels + 16 * classes) * labeled + (16 * channels + 8 * classes) * test
 

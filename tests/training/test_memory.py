@@ -103,6 +103,22 @@ def test_of_a_mixture_every_part_counts_that_has_images_to_decode(tiny_config):
     assert memory.input_bytes(tiny_config, 1.0, sources[:1])["places"] == 0
 
 
+FAMILIES = {
+    "mixer": {},
+    "vit": {"family": "vit", "tokens_mlp_dim": 0, "num_heads": 2},
+    "resnet": {"family": "resnet", "variant": "R50x1", "hidden_dim": 32, "dropout": 0.0, "stoch_depth": 0.0}
+    | dict.fromkeys(("num_blocks", "tokens_mlp_dim", "channels_mlp_dim"), 0),
+}
+
+
+@pytest.mark.parametrize(("family", "channels"), [("mixer", 16), ("vit", 16), ("resnet", 32 * 4 * 8)])
+def test_few_shot_features_have_as_many_channels_as_the_head_reads(tiny_config, family: str, channels: int):
+    tiny_config.model.update(FAMILIES[family])
+    sets = {field: SimpleNamespace(source=Split(1)) for field in ("train", "test")}
+    shapes = make_program(tiny_config, 10, 0).state_shapes(make_mesh(1, jax.devices()[:1]))
+    assert memory.fewshot_bytes(tiny_config.evals.fewshot, sets, shapes) == (16 + 16 + 16) * channels + (16 + 8) * 10
+
+
 @pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (4, 1), (4, 4)])
 def test_the_state_is_counted_as_it_lies_on_the_devices_and_as_it_is_written(tiny_config, devices, fsdp):
     mesh = make_mesh(fsdp, jax.devices()[:devices])
