@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol, TextIO
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.errors import EnvironmentFault, UserError, is_mistake, printable
+from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake, printable
 
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ROOT = Path(__file__).parents[1]
@@ -79,7 +79,7 @@ class PrintableOutput:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(text if text.isascii() and text.isprintable() else printable(text))
+        return self._stream.write(text if text.isprintable() else printable(text))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -111,8 +111,8 @@ def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValue
             arguments = _parse(flags.FLAGS, argv)
         except UserError as error:
             sys.exit(_report(ending(error)))
-        except SystemExit:  # --help, for which absl exits with 1
-            sys.exit(DONE)
+        except SystemExit as error:
+            sys.exit(DONE if _asks_for_help(argv) else error.code)  # for help, absl exits with 1
         if not flags.FLAGS["verbosity"].present:
             _quiet_libraries()  # --verbosity=0 shows what they do
         return arguments
@@ -139,6 +139,10 @@ def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValue
     app.run(guarded, flags_parser=parse)
 
 
+def _asks_for_help(argv: list[str]) -> bool:
+    return any(re.fullmatch(r"--?(help|helpshort|helpfull|helpxml|\?)(=true)?", argument) for argument in argv[1:])
+
+
 def _quiet_libraries() -> None:
     """Hide what libraries log below errors, and all that Orbax logs: it logs with pages of tracebacks what it also raises."""
     logging.set_verbosity(logging.ERROR)
@@ -153,7 +157,7 @@ def _mute_stderr() -> None:
 def _report(end: Ending) -> int:
     """Print the message, or the traceback of what was not expected; return the exit code."""
     if end.expected:
-        print(printable(end.message), file=sys.stderr, flush=True)
+        print(as_message(end.message), file=sys.stderr, flush=True)
     else:
         traceback.print_exc()
     return end.code

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mixer_jax.errors import UserError
+from mixer_jax.errors import UserError, printable
 
 Names = tuple[str, ...]
 WORDNET = Path(__file__).with_name("wordnet.tsv.gz")
@@ -117,4 +117,4 @@ def _some(names: Sequence[str]) -> str:
     """Return the first few names, printable, in words where that says more."""
     shown = [name if describe(name) == name else f"{name} {describe(name)}" for name in names[:SHOWN]]
     text = ", ".join(shown) + (", ..." if len(names) > SHOWN else "")
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(text, kept="")

@@ -13,11 +13,15 @@ class EnvironmentFault(Exception):
     """Something around the program: another host, a disk, a folder in use, a device. The same command may succeed later."""
 
 
-def printable(text: str) -> str:
-    """Return a text for a terminal, where names from somebody else's files must not move the cursor, nor fill the screen."""
-    if len(text) > MAX_CHARACTERS:
-        text = f"{text[:MAX_CHARACTERS]} ... and {len(text) - MAX_CHARACTERS} characters more"
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+def printable(text: str, kept: str = "\n\t") -> str:
+    """Return a text with ? for each control character but those of `kept`: names in other people's files may hold any."""
+    return "".join(c if c.isprintable() or c in kept else "?" for c in text)
+
+
+def as_message(text: str) -> str:
+    """Return a printable text that does not fill the screen."""
+    more = len(text) - MAX_CHARACTERS
+    return printable(text if more <= 0 else f"{text[:MAX_CHARACTERS]} ... and {more} characters more")
 
 
 def is_mistake(error: OSError) -> bool:

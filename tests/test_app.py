@@ -3,6 +3,7 @@
 import argparse
 import errno
 
+import programs
 import pytest
 
 from mixer_jax import app
@@ -138,6 +139,20 @@ def test_nothing_that_a_file_says_moves_the_cursor(text, shown, capsys):
     run_tool(parser, [])
     said = capsys.readouterr()
     assert (said.out, said.err) == (f"{shown}\n", f"error: {shown}\n")
+
+
+def test_what_a_tool_prints_is_whole_however_long(capsys):
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(tool=lambda _: print("{\n" + "x" * 10**5 + "\u00e9}"))
+    run_tool(parser, [])
+    assert len(capsys.readouterr().out) == 10**5 + 5
+
+
+def test_a_config_file_that_exits_is_not_taken_for_a_run_that_is_done(tmp_path):
+    (tmp_path / "config.py").write_text("import sys\nsys.exit(3)\n")
+    for flags, code in (((), 3), (("--help",), DONE)):
+        process = programs.start(f"--workdir={tmp_path / 'run'}", *flags, config=f"--config={tmp_path / 'config.py'}")
+        programs.finish(process, code)
 
 
 def test_a_message_has_an_end(capsys):

@@ -38,7 +38,7 @@ from mixer_jax.checkpoints.refusal import (
     check_shape,
     check_unique,
 )
-from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
+from mixer_jax.errors import EnvironmentFault, UserError, is_mistake, printable
 from mixer_jax.storage import write_whole
 
 SAFETENSORS_DTYPES = {
@@ -132,7 +132,7 @@ def _naming(path: str) -> Iterator[None]:
     except (Refused, FileNotFoundError) as error:
         reason = str(error) if isinstance(error, Refused) else "does not exist"
         kind = EnvironmentFault if isinstance(error, Unavailable) else UserError
-        raise kind("".join(c if c.isprintable() else "?" for c in f"{path} {reason}.")) from error
+        raise kind(printable(f"{path} {reason}.", kept="")) from error
 
 
 @contextmanager

@@ -161,7 +161,7 @@ def save_weights(weights: Weights, path: str, format: str | None = None) -> None
                 f"The {table.name} format does not say how many heads a ViT has, and {weights.model} has an unusual number."
             )
         metadata = file_metadata(weights)
-        if suffix == ".npz" and len(json.dumps(metadata)) > npz.COMMENT_LIMIT:
+        if suffix == ".npz" and "class_names" in metadata and len(json.dumps(metadata)) > npz.COMMENT_LIMIT:
             del metadata["class_names"]
             print(f"{path} has no room for the names of its {len(weights.class_names)} classes: a .safetensors file has.")
         write_arrays(path, theirs, metadata)

@@ -18,7 +18,7 @@ from absl.flags import FlagValues
 from jax._src import distributed  # private: JAX has no public way to start its preemption service later than the rest
 from jax.errors import JaxRuntimeError
 
-from mixer_jax.errors import printable
+from mixer_jax.errors import as_message
 from mixer_jax.hosts.board import Board, find_board
 from mixer_jax.hosts.cluster import find_place
 from mixer_jax.hosts.rendezvous import listening_address, meet
@@ -108,7 +108,7 @@ class Membership:
             if stop["host"] != board.host:
                 time.sleep(GRACE_SECONDS)
                 said = f"error: host {stop['host']} ({stop['name']}) stopped: {stop['message']}"
-                print(printable(said), file=sys.stderr)
+                print(as_message(said), file=sys.stderr)
                 _end(board, MISTAKE if stop["code"] == MISTAKE else FAILED, last=board.host == 0)
 
 

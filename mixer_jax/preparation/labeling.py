@@ -17,7 +17,7 @@ from collections import Counter
 
 from mixer_jax.data.sources.class_order import sort_classes
 from mixer_jax.data.sources.class_tree import Advise, ImageTree, find_classes
-from mixer_jax.errors import UserError, printable
+from mixer_jax.errors import UserError, as_message
 from mixer_jax.preparation.label_files import read_label_file, read_text
 from mixer_jax.preparation.label_tables import is_number, split_numbers
 
@@ -75,7 +75,7 @@ def label_by_file(
     class_names, labels = resolve_labels(
         [file_labels.classes_of[key] for key in listed], classes or file_labels.class_names, file
     )
-    print(printable(_describe(file, file_labels.form, class_names, labels)), file=sys.stderr)
+    print(as_message(_describe(file, file_labels.form, class_names, labels)), file=sys.stderr)
     label_of = dict(zip(listed, labels, strict=True))
     return class_names, [label_of.get(key) for key in keys]
 
@@ -90,7 +90,7 @@ def label_by_text(texts: list[str], where: str, classes: tuple[str, ...]) -> tup
             by_name = [part for line in re.split(r"[,\n]", whole) if (part := line.strip())]
             parts[text] = [whole] if whole in known else split_numbers(whole) or by_name
     class_names, labels = resolve_labels([parts[text] for text in texts], classes, where)
-    print(printable(_describe(where, ".cls files", class_names, labels)), file=sys.stderr)
+    print(as_message(_describe(where, ".cls files", class_names, labels)), file=sys.stderr)
     return class_names, labels
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mixer_jax.data.sources.class_order import sort_classes
-from mixer_jax.errors import UserError, printable
+from mixer_jax.errors import UserError, as_message
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_IMAGE_BYTES = 64 * 2**20
@@ -191,4 +191,4 @@ def report_left_out(where: str, left_out: Counter[str]) -> None:
     text = f"{where}: left out: {kinds}"
     if kinds and text not in _reported:
         _reported.add(text)
-        print(printable(text), file=sys.stderr)
+        print(as_message(text), file=sys.stderr)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.source import Record, Source
-from mixer_jax.errors import UserError, printable
+from mixer_jax.errors import UserError, as_message
 
 SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others
 MAX_MESSAGES = 100  # that are kept; of later images only the record's number is, as there may be millions
@@ -44,7 +44,7 @@ class UnreadableImages:
                 self._messages += [message] if len(self._messages) < MAX_MESSAGES else []
                 line = f"{message}; another takes its place\n"
                 tqdm.write(
-                    printable(line), end="", file=sys.stderr
+                    as_message(line), end="", file=sys.stderr
                 )  # in one piece: libpng and libjpeg write there too, past Python
 
     def first(self, count: int) -> list[str]:
