@@ -268,10 +268,9 @@ def steps_of(length: ConfigDict, *, batch_size: int, num_examples: int) -> int:
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """Return {"optimizer.b1": 0.9, ...} in the order of the present names, also where `config` has old ones."""
+    """Return {"optimizer.b1": 0.9, ...} in the order of the names."""
     flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = current_name(key)
+    for name, value in config.items():
         if isinstance(value, ConfigDict):
             flat |= {f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()}
         else:
@@ -294,7 +293,7 @@ def has_effect(option: Option, values: Mapping[str, Any]) -> bool:
 
 
 def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
-    """Return the config of a run from its config.json. Options that came later have what the run did before them."""
+    """Return the config of a run from its config.json, with present names, and with what it did before later options existed."""
     config = ConfigDict(_with_current_names(content))
     for option in OPTIONS:
         *parents, name = option.name.split(".")
@@ -319,9 +318,8 @@ def differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]
 
     def matters(name: str) -> bool:
         row = _row_of(name)
-        if row is None or not row.only:
-            return row is None or not row.resumable
-        return not row.resumable and any(has_effect(row, values) for values in (old, new) if row.only[0] in values)
+        is_idle = row and row.only and not any(has_effect(row, values) for values in (old, new) if row.only[0] in values)
+        return not is_idle and not may_change_on_resume(name)
 
     changed = {name: (old.get(name), new.get(name)) for name in sorted(old | new) if old.get(name) != new.get(name)}
     return {name: values for name, values in changed.items() if matters(name)}

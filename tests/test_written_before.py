@@ -18,7 +18,7 @@ import train
 from mixer_jax.app import DONE
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import load_weights
-from mixer_jax.config import OPTIONS, RENAMED, dataset, default_config, flatten
+from mixer_jax.config import OPTIONS, RENAMED, dataset, default_config, flatten, recorded_config
 from mixer_jax.data.sources.manifest import Manifest, split_folders
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.records import read_metrics, read_results
@@ -73,7 +73,7 @@ def test_a_run_is_resumed_and_ends_as_if_nothing_had_stopped_it(written):
 def test_a_runs_config_has_the_names_of_its_day(written):
     text = (written / "run/config.json").read_text()
     assert all(f'"{old}"' in text for old in RENAMED)
-    then, now = (flatten(ConfigDict(json.loads(text))), flatten(read_config(written / "run/config.json")))
+    then, now = (flatten(recorded_config(json.loads(text))), flatten(read_config(written / "run/config.json")))
     since = {row.name: row.default for row in OPTIONS if row.before is not None}
     assert then | since == {name: list(value) if isinstance(value, tuple) else value for name, value in now.items()}
 
