@@ -137,15 +137,12 @@ def train(config: ConfigDict, workdir: str) -> int:
     missed = milestones.evaluations_due(first_step)
     if missed and not parallel.broadcast_from_writer(metrics.evaluated(first_step)):  # stopped between saving and evaluating
         evaluate(first_step, state, missed)
-    try:
+    with checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
         state, step = loop.train(
             state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
             rate=loop.Rate(config.batch_size, mesh.size, flops, peak_flops_per_sec(mesh.devices.flat[0].device_kind), stopwatch),
             unreadable_share=unreadable_share,
         )  # fmt: skip
-    except (loop.DivergedError, TooManyUnreadableError):  # every host is here; what it saved last may still be on its way
-        checkpoints.finish()
-        raise
 
     # The end: what was saved is on disk, then every evaluator.
     with stopwatch("checkpoint"):

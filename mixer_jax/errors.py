@@ -3,6 +3,11 @@
 import errno
 
 MAX_CHARACTERS = 20_000  # of a message
+LOST_DISK = (  # errors that one file alone cannot cause
+    errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+    errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ESHUTDOWN, errno.ENODEV, errno.EMFILE, errno.ENFILE,
+    errno.ENOMEM,
+)  # fmt: skip
 
 
 class UserError(ValueError):
@@ -28,3 +33,11 @@ def is_mistake(error: OSError) -> bool:
     """Whether a person must change a path or its permissions. Any other OSError is the environment's: a disk, a network."""
     mistakes = FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError
     return isinstance(error, mistakes) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def is_lost_disk(error: OSError) -> bool:
+    """Whether no file can be read for now: a network disk is gone, or this process is out of memory or files.
+
+    EIO is not among them: a disk with one bad sector answers with it for one file.
+    """
+    return error.errno in LOST_DISK

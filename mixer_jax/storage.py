@@ -58,7 +58,7 @@ def read_bytes(file: Path, max_bytes: int) -> bytes:
             raise UserError(
                 f"{file} has {status.st_size} bytes; such a file has at most {max_bytes}. It is not what its name says."
             )
-        with open(descriptor, "rb", closefd=False) as opened:
+        with naming(file), open(descriptor, "rb", closefd=False) as opened:
             return opened.read(max_bytes)
     finally:
         os.close(descriptor)

@@ -61,6 +61,20 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
+    def finishing(self, after_on_all_hosts: tuple[type[Exception], ...]) -> Iterator[None]:
+        """Finish what `save` started when the block raises an error, which then goes on.
+
+        Finishing waits for all hosts. So several hosts do it only after the errors that all of them raise at the same step.
+        """
+        try:
+            yield
+        except Exception as error:
+            if jax.process_count() == 1 or isinstance(error, after_on_all_hosts):
+                with contextlib.suppress(EnvironmentFault):  # the first error is the one to tell
+                    self.finish()
+            raise
+
+    @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
         try:
             yield

@@ -2,8 +2,7 @@
 
 Names of members are labels to us, never paths: nothing is written under them. An archive is still refused as a whole, before any
 image is read, when it holds what no data set holds: links, devices, sparse or encrypted members, absolute names or `..`, a zip
-member that grows MAX_RATIO-fold, more than MAX_MEMBERS, or an end too soon; listing.py adds the same name twice, and inputs.py
-an image that is too large.
+member that grows MAX_RATIO-fold, more than MAX_MEMBERS, or an end too soon; listing.py adds the same name twice.
 
 Tars are read by a parser of our own: Python's `tarfile` reads names of any length into memory and follows links. It knows ustar,
 GNU long names and the path and size of pax headers, which is what tar programs write for regular files.

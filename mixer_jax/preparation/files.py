@@ -8,14 +8,16 @@ import struct
 import zipfile
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mixer_jax.data.sources.class_tree import MAX_IMAGE_BYTES, ImageTree, list_folder
-from mixer_jax.errors import UserError
+from mixer_jax.data.images.decode import UnreadableImageError
+from mixer_jax.data.sources.class_tree import ImageTree, list_folder
+from mixer_jax.data.sources.image_files import read_image
+from mixer_jax.errors import UserError, is_lost_disk
 from mixer_jax.preparation import archives
-from mixer_jax.storage import read_bytes
+from mixer_jax.storage import naming
 
 # What zipfile raises on damaged or lying archives: it does not check all that it reads.
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, OverflowError, struct.error)
@@ -26,9 +28,10 @@ class Files(Protocol):
 
     tree: ImageTree
     names: list[str]  # those of the tree's images
-    sizes: Iterable[int]
+    sizes: Sequence[int]
 
-    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]: ...
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError]]:
+        """Yield (number, bytes) of each, or the error of one that cannot be read, after which the others can be."""
 
 
 class FolderFiles:
@@ -37,11 +40,26 @@ class FolderFiles:
     def __init__(self, root: Path):
         self._root, self.tree = root, list_folder(root)
         self.names = self.tree.images
-        self.sizes = array("q", (os.stat(root / name).st_size for name in self.names))
+        self.sizes = array("q", (_size_of(root / name) for name in self.names))
 
-    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError]]:
         for number in numbers:
-            yield number, read_bytes(self._root / self.names[number], MAX_IMAGE_BYTES)
+            data: bytes | UnreadableImageError
+            try:
+                data = read_image(self._root / self.names[number])
+            except UnreadableImageError as error:
+                data = error
+            yield number, data
+
+
+def _size_of(file: Path) -> int:
+    """Return the size of a file; 0 for one that cannot be read, such as a link to nowhere."""
+    try:
+        return os.stat(file).st_size
+    except OSError as error:
+        if is_lost_disk(error):
+            raise
+        return 0
 
 
 class TarFiles:
@@ -78,7 +96,8 @@ class TarFiles:
                     if descriptor is not None:
                         os.close(descriptor)
                     opened, descriptor = self._tar[number], os.open(self.tars[self._tar[number]], os.O_RDONLY)
-                data = os.pread(descriptor, self.sizes[number], self._offsets[number])
+                with naming(self.tars[opened]):
+                    data = os.pread(descriptor, self.sizes[number], self._offsets[number])
                 if len(data) != self.sizes[number]:
                     raise UserError(f"{self.tars[opened]} became shorter while it was read.")
                 yield number, data
@@ -107,6 +126,8 @@ class ZipFiles:
                 with self._zip.open(self._members[number]) as member:
                     yield number, member.read(self.sizes[number])
             except ZIP_FAULTS as error:
+                if isinstance(error, OSError) and is_lost_disk(error):
+                    raise
                 raise UserError(f"{self._file} is damaged at {self.names[number]} ({error}): copy it again.") from error
 
 

@@ -26,7 +26,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mixer_jax.data.sources.class_tree import MAX_IMAGE_BYTES, SHOWN, Advise, report_left_out
+from mixer_jax.data.images.decode import UnreadableImageError
+from mixer_jax.data.sources.class_tree import SHOWN, Advise, report_left_out
+from mixer_jax.data.sources.image_files import MAX_IMAGE_BYTES
 from mixer_jax.data.sources.tfds import TfdsSource
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.cifar import CifarInputs
@@ -49,8 +51,8 @@ class Inputs(Protocol):
 
     def name(self, number: int) -> str: ...
 
-    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
-        """(number, the image file's bytes, labels) of each number; ascending ones are read fastest."""
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError, tuple[int, ...]]]:
+        """Yield (number, the image file's bytes or what keeps them from being read, labels); ascending numbers are fastest."""
 
     def images_of_class(self) -> np.ndarray | None:
         """[K] counts; None where only reading tells."""
@@ -68,9 +70,6 @@ class ListedInputs:
         if self._chosen is not None:
             self._labels = [labels[number] for number in self._chosen]
         self.left_out = +(files.tree.left_out + Counter({"of other splits": len(labels) - len(self._labels)}))
-        too_large = next((number for number, size in enumerate(self._sizes()) if size > MAX_IMAGE_BYTES), None)
-        if too_large is not None:
-            raise UserError(f"{self.name(too_large)} is larger than {MAX_IMAGE_BYTES} bytes: remove it.")
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -78,16 +77,22 @@ class ListedInputs:
     def _file(self, number: int) -> int:
         return number if self._chosen is None else self._chosen[number]
 
-    def _sizes(self) -> Iterator[int]:
-        return (self._files.sizes[self._file(number)] for number in range(len(self)))
+    def _size(self, number: int) -> int:
+        return self._files.sizes[self._file(number)]
 
     def name(self, number: int) -> str:
         return self._files.names[self._file(number)]
 
-    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError, tuple[int, ...]]]:
         numbers = list(numbers)
-        for number, (_, data) in zip(numbers, self._files.read(map(self._file, numbers)), strict=True):
-            yield number, data, self._labels[number]
+        contents = self._files.read(self._file(number) for number in numbers if self._size(number) <= MAX_IMAGE_BYTES)
+        for number in numbers:
+            if (size := self._size(number)) > MAX_IMAGE_BYTES:
+                reason = UnreadableImageError(f"too large: {size} bytes, and an image file has at most {MAX_IMAGE_BYTES}")
+                yield number, reason, self._labels[number]
+            else:
+                _, data = next(contents)
+                yield number, data, self._labels[number]
 
     def images_of_class(self) -> np.ndarray:
         flat = np.fromiter((label for labels in self._labels for label in labels), np.int64)
@@ -104,8 +109,8 @@ class ListedInputs:
 
     def sha256(self) -> str:
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
-        for number, (size, labels) in enumerate(zip(self._sizes(), self._labels, strict=True)):
-            digest.update(f"\n{self.name(number)} {size} {labels}".encode())
+        for number, labels in enumerate(self._labels):
+            digest.update(f"\n{self.name(number)} {self._size(number)} {labels}".encode())
         return digest.hexdigest()
 
 

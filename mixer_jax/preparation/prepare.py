@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 
-from mixer_jax.data.images.decode import decode
+from mixer_jax.data.images.decode import UnreadableImageError, decode
 from mixer_jax.data.images.resize import resize_large
 from mixer_jax.data.sources.manifest import (
     FORMAT,
@@ -234,6 +234,8 @@ def _make_shard(work: Work, number: int) -> Shard:
         try:
             if not all(0 <= label < len(inputs.class_names) for label in labels):
                 raise UserError(f"labels {labels} that are not all below {len(inputs.class_names)}, the number of classes")
+            if isinstance(data, UnreadableImageError):
+                raise data
             pixels = decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse
         except UserError as error:
             left_out.append([name, str(error)])

@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.shards import INDEXED_IMAGES
 from mixer_jax.data.sources.source import Source
@@ -92,7 +93,7 @@ def input_bytes(config: ConfigDict, share: float, sources: Sequence[Source]) -> 
     """Return the bytes of the training batches and, beside them, an evaluator's, on a host that reads `share` of each batch."""
     pixels, workers = config.image_size**2, config.loader.workers
     parts = [part for source in sources for part in (source.parts if isinstance(source, Mixture) else [source])]
-    decoded = [len(part) for part in parts if isinstance(part[0].image, bytes)]
+    decoded = [len(part) for part in parts if _holds_files(part)]
     evaluated = max((evaluator.batch_size or config.batch_size for evaluator in config.evals.values()), default=0)
     streams = 2 if config.evals else 1  # what is ready for training stays so during an evaluation
     image = 3 * min(config.loader.max_pixels, ORDINARY_PIXELS) if decoded else 0
@@ -103,6 +104,14 @@ def input_bytes(config: ConfigDict, share: float, sources: Sequence[Source]) -> 
         "ready": streams * (config.loader.prefetch + workers * EXAMPLES_PER_TASK) * 3 * pixels,
         "batches": round(share * max(3 * config.batch_size, config.batch_size + 3 * evaluated)) * 3 * pixels,
     }
+
+
+def _holds_files(source: Source) -> bool:
+    """Return whether the images are files that are yet to be decoded, by the first one; only a file may be unreadable."""
+    try:
+        return isinstance(source[0].image, bytes)
+    except UnreadableImageError:
+        return True
 
 
 def _worker_bytes(workers: int, streams: int, sources: Sequence[Source]) -> int:

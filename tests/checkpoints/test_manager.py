@@ -66,6 +66,14 @@ def test_a_save_that_fails_in_the_background_is_the_environments_fault_and_leave
     assert_same(tree, items(1))
 
 
+def test_an_error_beside_does_not_cost_the_step_that_is_being_saved(tmp_path: Path):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    with pytest.raises(UserError, match="an image"), checkpoints.finishing(after_on_all_hosts=()):
+        checkpoints.save(1, items(1), {"step": 1})
+        raise UserError("an image cannot be read")
+    assert restore(tmp_path)[1]["step"] == 1
+
+
 def test_an_empty_folder_has_nothing_to_restore(tmp_path: Path):
     assert restore(tmp_path) is None
 

@@ -155,10 +155,13 @@ def doubled(tar: bytes) -> bytes:
     return member + member + bytes(1024)
 
 
-def test_an_image_that_is_too_large_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("mixer_jax.preparation.inputs.MAX_IMAGE_BYTES", 100)
-    with pytest.raises(UserError, match="is larger than 100 bytes"):
-        make(tree(tmp_path), tmp_path / "to")
+def test_an_image_file_that_is_too_large_is_an_unreadable_one(tmp_path, monkeypatch):
+    source = tree(tmp_path)
+    sizes = sorted(file.stat().st_size for file in Path(source.removeprefix("folder:")).rglob("*") if file.is_file())
+    monkeypatch.setattr("mixer_jax.preparation.inputs.MAX_IMAGE_BYTES", sizes[-2])
+    with pytest.raises(UserError, match=rf"1 images cannot be read:\n.*: too large: {sizes[-1]} bytes"):
+        make(source, tmp_path / "to")
+    assert len(make(source, tmp_path / "to", skip_unreadable=True)) == len(sizes) - 1
 
 
 @pytest.mark.parametrize("what", ["a pipe", "a device", "a flood"])
@@ -174,7 +177,7 @@ def test_a_file_that_never_ends_is_no_image(tmp_path, what):
     else:
         image.touch()
         os.truncate(image, 2**40)
-    with pytest.raises(UserError, match=r"no ordinary file|is larger than"):
+    with pytest.raises(UserError, match=r"no ordinary file|too large: 1099511627776 bytes"):
         make(source, tmp_path / "to")
     opened = open_source(dataset(source, ""))
     with pytest.raises(UnreadableImageError, match=r"no ordinary file|at most"):

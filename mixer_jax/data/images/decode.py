@@ -72,6 +72,10 @@ class UnreadableImageError(UserError):
     """An image that cannot be read, or must not be. The message goes on after "FILE is"."""
 
 
+class UnavailableImageError(UnreadableImageError):
+    """An image that the disk does not give, which it may give later."""
+
+
 def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
     """Decode an image file's bytes to uint8 [h, w, 3], or raise UnreadableImageError: the table above.
 

@@ -15,13 +15,12 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from mixer_jax.data.sources.class_order import sort_classes
 from mixer_jax.errors import UserError, as_message
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-MAX_IMAGE_BYTES = 64 * 2**20
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "trainval", "dev", "test", "testing"}
 SHOWN = 4  # examples, or folders to choose from, in a message
 _reported: set[str] = set()
@@ -74,11 +73,14 @@ class ImageTree:
 
 
 def list_folder(root: Path) -> ImageTree:
-    """List a folder at any depth, in the order of names. Links are followed, as they are the user's own."""
+    """List a folder at any depth, in the order of names. Links are followed, as they are the user's own.
+
+    Raises OSError for a folder that cannot be listed: its images would be missing without a word.
+    """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.")
     tree, seen = ImageTree(), set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         if (real := os.path.realpath(folder)) in seen:
             raise UserError(f"{folder} is reached twice, through a link: remove the link, its images would count twice.")
         seen.add(real)
@@ -92,6 +94,10 @@ def list_folder(root: Path) -> ImageTree:
             if tree.add(path) and not path.isprintable():
                 raise UserError(f"{root} holds {path!r}: rename it, names must be plain text.")
     return tree
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 class Classes(NamedTuple):

@@ -7,20 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mixer_jax.data.images.decode import UnreadableImageError
-from mixer_jax.data.sources.class_tree import (
-    MAX_IMAGE_BYTES,
-    SHOWN,
-    SUFFIXES,
-    Advise,
-    find_classes,
-    is_hidden,
-    list_folder,
-    report_left_out,
-)
+from mixer_jax.data.sources.class_tree import SHOWN, SUFFIXES, Advise, find_classes, is_hidden, list_folder, report_left_out
+from mixer_jax.data.sources.image_files import read_image
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
-from mixer_jax.storage import read_bytes
 
 
 class FolderSource:
@@ -54,11 +44,7 @@ class FolderSource:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
-        try:
-            image = read_bytes(self._root / self._files[index], MAX_IMAGE_BYTES)
-        except UserError as error:
-            raise UnreadableImageError(f"not read ({error})") from error
-        return Record(image, self.labels(index))
+        return Record(read_image(self._root / self._files[index]), self.labels(index))
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (int(self._labels[index]),)

@@ -27,6 +27,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.data.images.partial_jpeg import supports_partial_decoding
+from mixer_jax.data.sources.image_files import as_os_error
 from mixer_jax.data.sources.manifest import MANIFEST, Manifest, shard_name
 from mixer_jax.errors import EnvironmentFault, UserError
 
@@ -68,11 +69,12 @@ def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -
     counts = [len(labels) for _, labels, _ in records]
     labels = [label for _, labels, _ in records for label in labels]
     try:
-        writer = ArrayRecordWriter(str(file), "group_size:1,uncompressed")  # images are compressed already
-        for record in records:
-            writer.write(pack(*record))
-        writer.write(np.asarray(counts + labels, "<i4").tobytes())
-        writer.close()
+        with as_os_error(str(file)):
+            writer = ArrayRecordWriter(str(file), "group_size:1,uncompressed")  # images are compressed already
+            for record in records:
+                writer.write(pack(*record))
+            writer.write(np.asarray(counts + labels, "<i4").tobytes())
+            writer.close()
     except RuntimeError as error:
         raise EnvironmentFault(f"{file} cannot be written: {error}. Make room and run the command again, it goes on.") from error
     descriptor = os.open(file, os.O_RDONLY)
@@ -111,7 +113,8 @@ class ShardReader:
     def read(self, index: int) -> Entry:
         file, images, position = self._find(index)
         try:
-            return unpack(self._open_shard(file, images).read([position])[0])
+            with as_os_error(file):
+                return unpack(self._open_shard(file, images).read([position])[0])
         except (struct.error, UnicodeDecodeError) as error:
             raise UnreadableImageError(f"no record that `prepare` wrote ({error})") from error
         except RuntimeError as error:  # ArrayRecord's own checksum
@@ -136,13 +139,14 @@ class ShardReader:
 
 
 def open_shard(file: str, images: int) -> ArrayRecordReader:
-    """Open a shard. Raises UserError when it cannot be opened or does not hold so many images."""
+    """Open a shard. Raises UserError when it is damaged or does not hold so many images, and OSError as `open` does."""
     # By default a megabyte of the shard's end would be read, for an index of some kilobytes.
     options = "readahead_buffer_size:0,footer_prefetch_bytes:0"
     reader = ArrayRecordReader(file, options=options, file_reader_buffer_size=32768)
     try:
-        if not reader.ok():
-            reader.close()  # which says why
+        with as_os_error(file):
+            if not reader.ok():
+                reader.close()  # which says why
     except RuntimeError as error:
         raise UserError(f"{file} cannot be opened: {error}") from error
     if reader.num_records() != images + 1:
@@ -152,7 +156,8 @@ def open_shard(file: str, images: int) -> ArrayRecordReader:
 
 def read_labels(file: str, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ([images + 1] where each image's labels begin and end, [all] labels)."""
-    packed = open_shard(file, images).read([images])[0]
+    with as_os_error(file):
+        packed = open_shard(file, images).read([images])[0]
     numbers = np.frombuffer(packed[: len(packed) // 4 * 4], "<i4")
     ends = np.concatenate([[0], np.cumsum(numbers[:images], dtype=np.int64)])
     if len(ends) != images + 1 or np.any(np.diff(ends) < 0) or ends[-1] != len(numbers) - images:

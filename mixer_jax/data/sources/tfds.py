@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from mixer_jax.data.sources.image_files import as_os_error
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
 
@@ -93,7 +94,9 @@ class Examples:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict:
-        return self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
+        with as_os_error(self.full_name):
+            record = self._records[index]
+        return self._features.deserialize_example_np(record, decoders=self._decoders)
 
 
 def _check_features(folder: epath.Path) -> None:

@@ -21,13 +21,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer_jax.data.images.augment import Transform
-from mixer_jax.data.images.decode import UnreadableImageError
+from mixer_jax.data.images.decode import UnavailableImageError, UnreadableImageError
 from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.data.stream.order import make_order
 from mixer_jax.data.stream.shared_memory import BatchMemory
 from mixer_jax.data.stream.unreadable import UnreadableImage, UnreadableImages, read_or_substitute
 from mixer_jax.data.stream.workers import worker_pool
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 
 AUGMENT_STREAM = 1  # of a run's seed; order.py and unreadable.py have the others
 EXAMPLES_PER_TASK = 64  # that a worker is given at a time
@@ -86,7 +86,8 @@ def eval_batches(
 ) -> Iterator[HostBatch]:
     """Yield every record exactly once over all hosts, in the source's order; the last batch is padded with examples of mask 0.
 
-    Raises UserError naming a record whose image cannot be read; mere warnings of the decoder do not count (images/decode.py).
+    Raises UserError naming a record whose image cannot be read, or EnvironmentFault where it is the disk that does not give it.
+    Mere warnings of the decoder do not count (images/decode.py).
     """
     num_batches, max_pixels, local_size = -(-len(source) // batch_size), loader.max_pixels, len(batch_indices)
 
@@ -101,6 +102,8 @@ def eval_batches(
     def load_record(record: int) -> HostBatch:
         try:
             decoded = source[record].decode(max_pixels, strict=False)
+        except UnavailableImageError as error:
+            raise EnvironmentFault(f"{source.locate(record)} is {error}. See to the disk; what was saved is kept.") from error
         except UnreadableImageError as error:
             raise UserError(f"{source.locate(record)} is {error}. Mend or remove it.") from error
         return _make_example(source, record, decoded, transform, np.random.default_rng(0))

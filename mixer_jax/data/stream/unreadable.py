@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from mixer_jax.data.images.decode import UnreadableImageError
+from mixer_jax.data.images.decode import UnavailableImageError, UnreadableImageError
 from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.source import Record, Source
-from mixer_jax.errors import UserError, as_message
+from mixer_jax.errors import EnvironmentFault, UserError, as_message
 
 SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others
 MAX_MESSAGES = 100  # that are kept; of later images only the record's number is, as there may be millions
@@ -58,16 +58,20 @@ def read_or_substitute(
     """Read a record for a crop, or another one if its image cannot be read.
 
     Returns the number of the record that was read, that record with its own labels, and the unreadable images that were tried
-    before it. Raises UserError when MAX_SUBSTITUTES cannot be read either.
+    before it. Raises UserError when MAX_SUBSTITUTES cannot be read either, and EnvironmentFault where it is the disk that does
+    not give them.
     """
-    unreadable = []
+    unreadable: list[UnreadableImage] = []
+    kind: type[Exception] = UserError
     for candidate in _candidates(source, seed, epoch, record):
         try:
             return candidate, source[candidate].decode_for_crop(max_pixels), unreadable
         except UnreadableImageError as error:
+            kind = EnvironmentFault if isinstance(error, UnavailableImageError) else kind
             unreadable.append(UnreadableImage(candidate, f"record {candidate}, {source.locate(candidate)}, is {error}"))
-    raise UserError(
-        f"{MAX_SUBSTITUTES} records that were to take the place of record {record} cannot be read either. Mend the data.\n"
+    mend = "Mend the data" if kind is UserError else "See to the disk: the same command goes on from the last checkpoint"
+    raise kind(
+        f"{MAX_SUBSTITUTES} records that were to take the place of record {record} cannot be read either. {mend}.\n"
         + "\n".join(message for _, message in unreadable[:3])
     )
 

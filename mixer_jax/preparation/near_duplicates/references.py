@@ -90,6 +90,8 @@ class References:
         inputs, hashed = self._inputs[source], []
         for number, data, _ in inputs.read(numbers):
             try:
+                if isinstance(data, UnreadableImageError):
+                    raise data
                 image = decode(data, MAX_PIXELS, strict=False)
             except UnreadableImageError as error:
                 raise UserError(f"{source} cannot be compared with: {inputs.name(number)} is {error}. Take it out.") from error
