@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mixer_jax import app, parallel, records
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
+from mixer_jax.data.sources.own_data import follow_training_data
 from mixer_jax.data.sources.source import source_facts
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators, sources_of
@@ -25,19 +26,28 @@ from mixer_jax.validation import validate
 
 def main(flags: FlagValues) -> int:
     parallel.keep_compiled_programs()
-    return evaluate(flags.config, flags.checkpoint, flags.workdir)
+    in_file, typed = app.typed_options(flags)
+    said = follow_training_data(flags.config, in_file, typed, num_classes=False)
+    if said and parallel.is_writer():
+        print(said)
+    return evaluate(flags.config, flags.checkpoint, flags.workdir, classes_of_weights="num_classes" not in typed)
 
 
-def evaluate(config: ConfigDict, checkpoint: str, workdir: str) -> int:
-    """Evaluates `checkpoint` with every evaluator of `config`; returns an exit code of app.py. Raises UserError."""
+def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_weights: bool = False) -> int:
+    """Evaluate `checkpoint` with every evaluator of `config`; return an exit code of app.py. Raises UserError.
+
+    With `classes_of_weights`, config.num_classes does not count: the model has as many classes as the checkpoint.
+    """
     stopwatch = records.Stopwatch()
     validate(config)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")
+    weights = load_weights(checkpoint)
+    if classes_of_weights and weights.class_names:
+        config.num_classes = len(weights.class_names)
     model = make_model(config.model, config.num_classes)
     shapes = jax.eval_shape(lambda: init_params(model, config.image_size, config.seed))
-    weights = load_weights(checkpoint)
     arrays = fit(weights, shapes)
     examples = open_examples(config, weights.class_names, checkpoint, host_transform(config.model))
 

@@ -21,6 +21,7 @@ from mixer_jax.checkpoints.transfer import init_from
 from mixer_jax.classes import Names, from_json, to_json
 from mixer_jax.config import steps_of
 from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.sources.own_data import follow_training_data
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import source_facts
 from mixer_jax.data.stream.loader import train_batches
@@ -43,6 +44,9 @@ from mixer_jax.validation import validate
 
 def main(flags: FlagValues) -> int:
     parallel.keep_compiled_programs()
+    said = follow_training_data(flags.config, *app.typed_options(flags))
+    if said and parallel.is_writer():
+        print(said)
     return train(flags.config, flags.workdir)
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol, TextIO
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from mixer_jax.config import current_name
 from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake, printable
 
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -191,11 +192,20 @@ def read_config(path: str, overrides: list[str]) -> ConfigDict:
     """
     if not Path(path.partition(":")[0]).is_file():
         raise UserError(f"There is no config file {path.partition(':')[0]}.")
+    if IS_CLONE and str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))  # a config anywhere may import the shipped ones, as with train.py
     values, argv = flags.FlagValues(), ["", f"--config={path}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=argv)
     if unknown := _parse(values, argv)[1:]:
         raise UserError(_UNKNOWN.format(unknown))
     return values.config
+
+
+def typed_options(values: flags.FlagValues) -> tuple[ConfigDict, frozenset[str]]:
+    """Return the config as its file makes it, and the paths of the options that were typed, such as "data.source"."""
+    flag = values["config"]
+    typed = {".".join(map(current_name, path.split("."))) for path in config_flags.get_override_values(flag)}
+    return read_config(config_flags.get_config_filename(flag), []), frozenset(typed)
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
@@ -207,6 +217,8 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         raise _unknown_option(error, argv) from error
     except (flags.Error, TypeError, ValueError, OSError) as error:
         raise _innermost_user_error(error) or UserError(str(error)) from error
+    except Exception as error:  # the config file is a program, and may fail as any
+        raise _innermost_user_error(error) or _failing_config(error) from error
     return arguments
 
 
@@ -272,6 +284,17 @@ def _innermost_user_error(error: BaseException | None) -> UserError | None:
         found = error if isinstance(error, UserError) else found
         error = error.__cause__ or error.__context__
     return found
+
+
+def _failing_config(error: Exception) -> UserError:
+    """Return what the code of a config file raised, with the line."""
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}, line {error.lineno}"
+    else:
+        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
+        where = f"{lines[-1].filename}, line {lines[-1].lineno}"
+    reason = f": {error.args[0]}" if error.args else ""
+    return UserError(f"The config file fails in {where}: {type(error).__name__}{reason}.")
 
 
 def _unknown_option(error: Exception, argv: list[str]) -> UserError:

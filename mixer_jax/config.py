@@ -344,6 +344,6 @@ def _section(options: Sequence[Option], **changes: Any) -> ConfigDict:
         holder[name] = copy.deepcopy(option.default)
     section.lock()
     for name, value in changes.items():
-        if value is not None:
-            section[name] = value
+        if value is not None:  # a copy: a dataset that two evaluators share would change in both when it is changed in one
+            section[name] = copy.deepcopy(value)
     return section

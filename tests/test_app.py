@@ -7,7 +7,7 @@ import programs
 import pytest
 
 from mixer_jax import app
-from mixer_jax.app import DONE, INTERRUPTED, STOPPED, TO_MEND, TRY_AGAIN, ending, run_tool
+from mixer_jax.app import DONE, INTERRUPTED, STOPPED, TO_MEND, TRY_AGAIN, ending, read_config, run_tool
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.training.loop import DivergedError
@@ -160,3 +160,19 @@ def test_a_message_has_an_end(capsys):
     parser.set_defaults(tool=raised(UserError("x" * 10**6)))
     run_tool(parser, [])
     assert len(capsys.readouterr().err) < 21_000
+
+
+FAILING = {
+    "an import": ("from configs import finetun\n", "line 1: ImportError: cannot import name 'finetun'"),
+    "a name": ("def get_config():\n    return default_config()\n", "line 2: NameError: name 'default_config' is not defined"),
+    "its syntax": ("def get_config(:\n", "line 1: SyntaxError: invalid syntax"),
+    "an assertion": ("\n\nassert False\n", "line 3: AssertionError"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_a_config_file_that_fails_is_named_with_the_line(case, tmp_path):
+    text, message = FAILING[case]
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=f"The config file fails in {tmp_path}/mine.py, {message}"):
+        read_config(str(tmp_path / "mine.py"), [])

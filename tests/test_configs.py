@@ -1,6 +1,9 @@
 """Every shipped config: valid, of the paper's size, with the paper's numbers; and what the paper has not is refused."""
 
+import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,6 +15,7 @@ from ml_collections import ConfigDict
 from sklearn.datasets import load_sample_images
 from tiny_config import loader_config
 
+from mixer_jax import app
 from mixer_jax.config import classification, dataset, duration, steps_of
 from mixer_jax.data.images.augment import eval_transform, random_crop, train_transform
 from mixer_jax.data.images.resize import resize, resize_small
@@ -250,3 +254,33 @@ def test_a_config_file_that_sets_an_unknown_option_fails_at_once():
         dataset("digits", "train", shuffel=True)
     with pytest.raises(KeyError):
         classification(dataset("digits"), resise=3)
+
+
+@pytest.mark.parametrize("row", module("small_images")["ROWS"])
+def test_small_images_have_64_patches_and_a_size_that_is_said(row: str):
+    config = read("small_images", row)
+    validate(config)
+    assert config.augment.resize_size > config.image_size == int(row)
+    state = make_program(config, total_steps=100, warmup_steps=10).state_shapes(make_mesh(1))
+    assert state.params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape[0] == 64
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    assert f"| {row}  | {config.model.variant}   | 8 x 8   | {count / 1e6:.0f} M " in module("small_images")["__doc__"]
+
+
+def test_a_row_of_small_images_that_there_is_not_is_refused():
+    with pytest.raises(UserError, match="the rows are 32, 48, 64"):
+        read("small_images", "33")
+
+
+def test_a_config_in_any_folder_builds_on_a_shipped_one(tmp_path: Path, monkeypatch):
+    """As the README shows it; also where the folder is called configs and is the one that one is in."""
+    (tmp_path / "configs").mkdir()
+    shown = re.search(r"```python\n(from configs import .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "configs/mine.py").write_text(shown)
+    monkeypatch.chdir(tmp_path)
+    for path in ("configs/mine.py", str(tmp_path / "configs/mine.py:pets")):
+        config = app.read_config(path, ["--config.seed=3"])
+        assert (config.optimizer.learning_rate, config.seed, config.model.variant) == (0.01, 3, "L/16")
+    command = [sys.executable, str(ROOT / "train.py"), "--config=configs/mine.py", "--workdir=x", "--config.seed=-1"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)  # the seed is refused once the config is read
+    assert (run.returncode, "config.seed is -1" in run.stderr) == (app.TO_MEND, True), run.stderr

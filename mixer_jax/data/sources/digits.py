@@ -6,6 +6,8 @@ from mixer_jax.data.images.resize import resize
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
 
+SPLITS = ("train", "test")
+
 
 class DigitsSource:
     """`digits`: of the set's 1797 records, in its order, split "test" is every fifth (359), "train" the other 1438.
@@ -18,8 +20,8 @@ class DigitsSource:
     max_labels = 1
 
     def __init__(self, split: str):
-        if split not in ("train", "test"):
-            raise UserError(f"digits has no split {split!r}: it has train, test.")
+        if split not in SPLITS:
+            raise UserError(f"digits has no split {split!r}: it has {', '.join(SPLITS)}.")
         from sklearn.datasets import load_digits  # heavy, and only some runs need it
 
         digits = load_digits()

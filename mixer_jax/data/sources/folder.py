@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mixer_jax.data.sources.class_tree import SHOWN, SUFFIXES, Advise, find_classes, is_hidden, list_folder, report_left_out
+from mixer_jax.data.sources.class_tree import (
+    SHOWN,
+    SPLIT_NAMES,
+    SUFFIXES,
+    Advise,
+    find_classes,
+    is_hidden,
+    list_folder,
+    report_left_out,
+)
 from mixer_jax.data.sources.image_files import read_image
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
@@ -62,9 +71,18 @@ def _explain_missing(root: Path, directory: Path) -> str:
     text = f"There is no folder {root}. folder:DIR with split SPLIT reads DIR/SPLIT/CLASS/IMAGE, with split '' DIR/CLASS/IMAGE"
     if not directory.is_dir():
         return f"{text}."
-    names = sorted(entry.name for entry in directory.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    names = _visible_folders(directory)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{text}; {directory} has the folders {', '.join(names[:SHOWN]) or '(none)'}{more}."
+
+
+def folders_of_splits(directory: Path) -> tuple[str, ...]:
+    """Return the names of the folders in a folder that are called as splits usually are."""
+    return tuple(name for name in _visible_folders(directory) if name.lower() in SPLIT_NAMES)
+
+
+def _visible_folders(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir() if entry.is_dir() and not is_hidden(entry.name))
 
 
 def _advise(root: Path) -> Advise:

@@ -220,9 +220,14 @@ def split_folders(directory: Path) -> list[Path]:
     return sorted(file.parent for file in directory.glob(f"*/{MANIFEST}")) or [directory]
 
 
+def prepared_splits(directory: Path) -> tuple[str, ...]:
+    """Return the names of the splits in a folder."""
+    return tuple(sorted(file.parent.name for file in directory.glob(f"*/{MANIFEST}")))
+
+
 def _explain_missing(directory: Path) -> str:
     if plan := read_json(directory / UNFINISHED / PLAN):
         return f"{directory} is not prepared to its end. Run its command again, it goes on: {command_of(plan, directory)}"
-    splits = sorted(file.parent.name for file in directory.parent.glob(f"*/{MANIFEST}"))
+    splits = prepared_splits(directory.parent)
     known = f"There are the splits {', '.join(splits)}." if splits else "Make it: python -m mixer_jax prepare --help"
     return f"{directory} has no {MANIFEST}: it is no split that `prepare` made. {known}"

@@ -11,17 +11,20 @@ A source is named in a config by a URI (`config.data.source`):
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mixer_jax.data.sources import digits, glyphs, vtab
 from mixer_jax.data.sources.digits import DigitsSource
-from mixer_jax.data.sources.folder import FolderSource
+from mixer_jax.data.sources.folder import FolderSource, folders_of_splits
 from mixer_jax.data.sources.glyphs import GlyphsSource
+from mixer_jax.data.sources.manifest import prepared_splits
 from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.records import RecordsSource
 from mixer_jax.data.sources.source import Source
 from mixer_jax.data.sources.subset import per_class_subset
-from mixer_jax.data.sources.tfds import TfdsSource
+from mixer_jax.data.sources.tfds import TfdsSource, open_builder
 from mixer_jax.data.sources.vtab import VtabSource
 from mixer_jax.errors import UserError
 
@@ -33,7 +36,14 @@ SOURCES: dict[str, Callable[[str, ConfigDict], Source]] = {  # KIND: (what follo
     "vtab": lambda task, config: VtabSource(task, config.split, config.data_dir),
     "records": lambda directory, config: RecordsSource(directory, config.split, config.verify),
 }
-
+SPLITS: dict[str, Callable[[str, ConfigDict], tuple[str, ...]]] = {  # the same -> the names of all splits
+    "digits": lambda _, config: digits.SPLITS,
+    "glyphs": lambda _, config: tuple(glyphs.SPLITS),
+    "folder": lambda directory, config: folders_of_splits(Path(directory).expanduser()),
+    "tfds": lambda name, config: tuple(open_builder(name, config.data_dir).info.splits),
+    "vtab": lambda _, config: vtab.SPLITS,
+    "records": lambda directory, config: prepared_splits(Path(directory).expanduser()),
+}
 
 LABELS_WITHIN_RECORDS = ("tfds", "vtab")  # kinds of which a label is read with the whole record, image included
 
@@ -43,6 +53,17 @@ def has_labels_apart(config: ConfigDict) -> bool:
     if config.parts:
         return all(has_labels_apart(part) for part in config.parts.values())
     return config.source.partition(":")[0] not in LABELS_WITHIN_RECORDS or config.examples_per_class > 0
+
+
+def split_names(config: ConfigDict) -> tuple[str, ...] | None:
+    """Return the splits of the data set that a `config.dataset(...)` names, whatever split it names.
+
+    None where there is no such data set, which `open_source` explains.
+    """
+    kind, _, rest = config.source.partition(":")
+    if kind not in SPLITS or (kind in ("folder", "records") and not Path(rest).expanduser().is_dir()):
+        return None
+    return SPLITS[kind](rest, config)
 
 
 def open_source(config: ConfigDict, path: str = "config.data") -> Source:

@@ -17,6 +17,7 @@ from mixer_jax.data.sources.source import Record
 from mixer_jax.data.sources.tfds import Examples
 from mixer_jax.errors import UserError
 
+SPLITS = ("train800", "val200", "train800val200", "test")
 MAX_PIXELS = 2**20  # dSprites: 64 x 64
 
 
@@ -94,11 +95,10 @@ class VtabSource:
         if name not in TASKS:
             raise UserError(f"VTAB has no task {name!r}: it has {', '.join(TASKS)}.")
         self._task = task = TASKS[name]
-        splits = {
-            "train800": "train[:800]", "val200": task.val200, "train800val200": f"train[:800]+{task.val200}", "test": task.test,
-        }  # fmt: skip
-        if split not in splits:
-            raise UserError(f"vtab:{name} has no split {split!r}: it has {', '.join(splits)}.")
+        if split not in SPLITS:
+            raise UserError(f"vtab:{name} has no split {split!r}: it has {', '.join(SPLITS)}.")
+        slices = ("train[:800]", task.val200, f"train[:800]+{task.val200}", task.test)
+        splits = dict(zip(SPLITS, slices, strict=True))
         self._examples = Examples(task.dataset, splits[split], data_dir, {"image": True} | task.features)
         self._name = f"vtab:{name} {split}"
         self.num_classes, self.class_names = task.num_classes, tuple(map(str, range(task.num_classes)))
