@@ -13,7 +13,14 @@ from mixer_jax.checkpoints.weights import load_weights, tree_of
 from mixer_jax.data.sources.own_data import follow_training_data
 from mixer_jax.data.sources.source import source_facts
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators, sources_of
+from mixer_jax.evaluation.evaluators import (
+    check_batches,
+    describe_evaluators,
+    make_evaluators,
+    open_examples,
+    run_evaluators,
+    sources_of,
+)
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.hosts.agreement import agree, agree_on_folder
 from mixer_jax.hosts.joining import join
@@ -64,7 +71,8 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     evaluators = make_evaluators(config.evals, examples, make_predict(model, mesh), loss, mesh)
     with stopwatch("evaluation"):
         results = run_evaluators(evaluators, params, weights.step)
-    run.write_results(results | {"checkpoint": checkpoint, "seconds": stopwatch.report()})
+    described = describe_evaluators(config, examples)
+    run.add_results(results | {"evaluators": described, "checkpoint": checkpoint, "seconds": stopwatch.report()})
     return app.DONE
 
 

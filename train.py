@@ -12,6 +12,7 @@ import itertools
 
 from absl.flags import FlagValues
 from clu import parameter_overview
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer_jax import app, parallel, records
@@ -27,7 +28,14 @@ from mixer_jax.data.sources.source import source_facts
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.evaluators import check_batches, make_evaluators, open_examples, run_evaluators, sources_of
+from mixer_jax.evaluation.evaluators import (
+    check_batches,
+    describe_evaluators,
+    make_evaluators,
+    open_examples,
+    run_evaluators,
+    sources_of,
+)
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.hosts.agreement import agree, agree_on_folder
 from mixer_jax.hosts.joining import join
@@ -36,7 +44,8 @@ from mixer_jax.models.registry import host_transform
 from mixer_jax.training import loop
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.memory import check_host_memory
-from mixer_jax.training.program import make_program
+from mixer_jax.training.preemption import Stopped, StopRequest
+from mixer_jax.training.program import Program, make_program
 from mixer_jax.training.state import TrainState, from_items, to_items
 from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
 from mixer_jax.validation import validate
@@ -83,48 +92,41 @@ def train(config: ConfigDict, workdir: str) -> int:
     agree_on_folder(run.path, run.lock, run.owner)
     run.refuse_other_run(config)
 
-    # The state, from the first source in the list above.
+    # The state, from the first source in the list above. A finished run evaluates what has not been evaluated, and nothing else.
     checkpoints = Checkpoints(run.path, config.checkpoint.keep)
     data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
-    substituted = 0
-    if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1
-        items, meta = restored
-        check_same_data(meta, data, source.class_names)
-        substituted = meta["data"]["substituted"]
-        state = from_items(items)
-    else:
-        params = program.init_params(mesh)  # 3
-        if config.init_from:  # 2: takes the place of what the file has
-            params, listing = init_from(config.init_from, params, config.init_head, config.init_classes, source.class_names)
-            print_listing(config.init_from, listing)
-        state = program.init_state(mesh, params)
-    first_step = int(state.step)
-    if first_step >= milestones.total and parallel.broadcast_from_writer(
-        records.read_results(run.path).get("step") == milestones.total
-    ):
-        print(f"{run.path} is finished: it is at step {first_step} of {milestones.total}, and evaluated. Nothing to do.")
-        return app.DONE
+    state, substituted = open_state(config, program, checkpoints, mesh, data, source.class_names)
+    first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
+    new = [name for name, text in described.items() if not parallel.broadcast_from_writer(run.has_figures(total, name, text))]
+    if first_step == total and parallel.broadcast_from_writer(run.has_results(total)):
+        to_do = f"Evaluating, without training: {', '.join(new)}." if new else "Nothing to do."
+        print(f"{run.path} is finished: it is at step {total} of {total}, and evaluated. {to_do}")
+        if not new:
+            return app.DONE
 
     # The compiled step, the stream of batches from there on, and the evaluators.
-    with stopwatch("compile"):
-        train_step, flops = program.compile_step(mesh, source.max_labels)
+    flops = 0.0
+    if first_step < total:
+        with stopwatch("compile"):
+            train_step, flops = program.compile_step(mesh, source.max_labels)
     unreadable = UnreadableImages()
     unreadable_share = UnreadableShare(
         len(source), config.batch_size, config.loader.max_unreadable_share, unreadable.first, substituted
     )
     batches = train_batches(
         source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, batch_indices=batch_indices,
-        steps=range(first_step, milestones.total), unreadable=unreadable,
+        steps=range(first_step, total), unreadable=unreadable,
     )  # fmt: skip
     predict, eval_loss = make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config.evals, examples, predict, eval_loss, mesh, read_labels=first_step == 0)
     metrics = records.MetricWriter(run.path, first_step, writer=parallel.is_writer())
     run.record_start(
         config,
-        {"first_step": first_step, "total_steps": milestones.total, "step_flops_per_device": flops}
+        {"first_step": first_step, "total_steps": total, "step_flops_per_device": flops}
         | {"parameters": int(parameter_overview.count_parameters(state.params)), "host_memory_mib": memory}
         | parallel.device_facts(mesh),
     )
+    stop = StopRequest()
 
     def save(step: int, state: TrainState) -> None:
         progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
@@ -133,31 +135,49 @@ def train(config: ConfigDict, workdir: str) -> int:
 
     def evaluate(step: int, state: TrainState, names: list[str]) -> None:
         params = parallel.gather_for_evaluation(state.eval_params, mesh)
-        results = run_evaluators({name: evaluators[name] for name in names}, params, step)
-        if not metrics.evaluated(step):  # by a start that was killed before it wrote the results
-            metrics.write_evals(step, results["evals"])
-        run.write_results(results | {"seconds": stopwatch.report()})
+        results = run_evaluators({name: evaluators[name] for name in names}, params, step, stop.check_in_evaluation)
+        metrics.write_evals(step, results["evals"])
+        run.add_results(results | {"evaluators": {name: described[name] for name in names}, "seconds": stopwatch.report()})
 
-    missed = milestones.evaluations_due(first_step)
-    if missed and not parallel.broadcast_from_writer(metrics.evaluated(first_step)):  # stopped between saving and evaluating
-        evaluate(first_step, state, missed)
-    with checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
-        state, step = loop.train(
-            state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate, metrics=metrics,
-            rate=loop.Rate(config.batch_size, mesh.size, flops, peak_flops_per_sec(mesh.devices.flat[0].device_kind), stopwatch),
-            unreadable_share=unreadable_share,
-        )  # fmt: skip
-
-    # The end: what was saved is on disk, then every evaluator.
-    with stopwatch("checkpoint"):
-        checkpoints.finish()
-    if step < milestones.total:
-        print(f"Stopped as asked at step {step} of {milestones.total}, and saved. The same command goes on from there.")
-        return app.STOPPED
-    with stopwatch("evaluation"):
-        evaluate(step, state, list(evaluators))
+    due = milestones.evaluations_due(first_step)  # those that have no figures yet were cut off by a stop
+    missed = [name for name in due if parallel.broadcast_from_writer(not metrics.evaluated(first_step, name))]
+    with stop, checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
+        try:
+            if missed:
+                evaluate(first_step, state, missed)
+            if first_step < total:
+                state = loop.train(
+                    state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate,
+                    metrics=metrics, unreadable_share=unreadable_share, stop=stop, rate=loop.Rate(
+                        config.batch_size, mesh.size, flops, peak_flops_per_sec(mesh.devices.flat[0].device_kind), stopwatch
+                    ),
+                )  # fmt: skip
+            with stopwatch("checkpoint"):
+                checkpoints.finish()  # what was saved is on disk before the last evaluation
+            with stopwatch("evaluation"):
+                evaluate(total, state, new)
+        except Stopped as stopped:
+            checkpoints.finish()
+            step = checkpoints.latest_step()
+            print(f"Stopped as asked {stopped}: step {step} of {total} is saved. The same command goes on from there.")
+            return app.STOPPED
     metrics.close()
     return app.DONE
+
+
+def open_state(
+    config: ConfigDict, program: Program, checkpoints: Checkpoints, mesh: Mesh, data: dict, class_names: Names
+) -> tuple[TrainState, int]:
+    """Return the state that the run starts from, by the list at the top of this file, and the images substituted before it."""
+    if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1
+        items, meta = restored
+        check_same_data(meta, data, class_names)
+        return from_items(items), meta["data"]["substituted"]
+    params = program.init_params(mesh)  # 3
+    if config.init_from:  # 2: takes the place of what the file has
+        params, listing = init_from(config.init_from, params, config.init_head, config.init_classes, class_names)
+        print_listing(config.init_from, listing)
+    return program.init_state(mesh, params), 0
 
 
 def check_same_data(meta: dict, now: dict, class_names: Names) -> None:

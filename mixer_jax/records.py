@@ -88,9 +88,24 @@ class Workdir:
         }
         write_json(file, {"starts": [*starts, start | facts]})
 
-    def write_results(self, results: dict) -> None:
-        if self._writer:
-            write_json(self.path / "results.json", results)
+    def add_results(self, results: dict) -> None:
+        """Write results.json. Figures of other evaluators stay in it if they are of the same step and parameters."""
+        if not self._writer:
+            return
+        before = read_results(self.path)
+        if all(before.get(name) == results[name] for name in ("step", "params_sha256")):
+            results = results | {part: before.get(part, {}) | results[part] for part in ("evals", "evaluators")}
+        write_json(self.path / "results.json", results)
+
+    def has_results(self, step: int) -> bool:
+        """Whether results.json is of this step."""
+        return self._writer and read_results(self.path).get("step") == step
+
+    def has_figures(self, step: int, evaluator: str, description: dict) -> bool:
+        """Whether results.json has the figures of an evaluator of this name and description at this step."""
+        results = read_results(self.path)
+        described = results.get("evaluators", {}).get(evaluator, description)  # results before 2026-12 do not describe them
+        return self.has_results(step) and evaluator in results.get("evals", {}) and described == description
 
 
 class MetricWriter:
@@ -120,23 +135,30 @@ class MetricWriter:
             file.write(json_text({"step": step} | values) + "\n")
         self._tensorboard.write(step, {name: value for name, value in values.items() if value is not None})
 
-    def evaluated(self, step: int) -> bool:
-        """Whether an evaluation at `step` has been written."""
-        return self._writer and any(
-            row["step"] == step and any("/" in name for name in row) for row in read_metrics(self._workdir)
-        )
+    def evaluated(self, step: int, evaluator: str) -> bool:
+        """Whether figures of an evaluator at `step` have been written."""
+        return any(name.startswith(f"{evaluator}/") for name in self._read_step(step))
 
     def write_evals(self, step: int, evals: dict[str, dict]) -> None:
-        """Figures of evaluators as NAME/FIGURE; lists stay in results.json alone."""
-        self.write(
-            step,
-            {
-                f"{name}/{figure}": value
-                for name, figures in evals.items()
-                for figure, value in figures.items()
-                if not isinstance(value, list)
-            },
-        )
+        """Write figures of evaluators as NAME/FIGURE, without those that an earlier start has written.
+
+        Lists stay in results.json alone.
+        """
+        written = self._read_step(step)
+        figures = {
+            f"{name}/{figure}": value
+            for name, figures in evals.items()
+            for figure, value in figures.items()
+            if not isinstance(value, list)
+        }
+        new = {name: value for name, value in figures.items() if name not in written or written[name] != value}
+        if new:
+            self.write(step, new)
+
+    def _read_step(self, step: int) -> dict[str, float | None]:
+        """Return all numbers of a step that are written, the later ones where a name has several."""
+        rows = read_metrics(self._workdir) if self._writer else []
+        return {name: value for row in rows if row["step"] == step for name, value in row.items()}
 
     def close(self) -> None:
         if self._writer:

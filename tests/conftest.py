@@ -55,6 +55,15 @@ def tiny_config() -> ConfigDict:
 
 
 @pytest.fixture(scope="session")
+def compiled_once(tmp_path_factory) -> None:
+    """From the first test that asks for it, all starts share their compiled programs, as the restarts of a run do."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory) -> Path:
     """The folder of a finished run of four steps. Read only."""
     config = get_config()

@@ -8,6 +8,7 @@ SLOW = (
     # Whole runs in processes of their own: several kills, several hosts, the other signal, the other family.
     "tests/test_train.py::test_a_run_killed_at_random_moments_ends_with_the_same_bits",
     "tests/test_train.py::test_two_processes",
+    "tests/test_stopping.py::test_two_processes",
     "tests/hosts/test_processes.py",
     "tests/test_train.py::test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits[2]",
     "tests/test_train.py::test_a_second_run_in_a_folder_that_is_in_use_is_refused",

@@ -45,7 +45,7 @@ def test_a_folder_is_free_again_when_its_run_has_ended(tmp_path):
 def test_a_host_that_does_not_write_leaves_no_trace(tmp_path):
     follower = Workdir(str(tmp_path / "run"), writer=False)
     follower.record_start(get_config(), {})
-    follower.write_results({"step": 1})
+    follower.add_results({"step": 1})
     metrics = MetricWriter(follower.path, 0, writer=False)
     metrics.write(1, {"loss": 1.0})
     metrics.close()
@@ -158,7 +158,7 @@ def test_an_option_without_effect_is_no_difference(workdir):
 @pytest.mark.parametrize("file", ["config.json", "run.json", "results.json"])
 def test_a_damaged_file_is_named(workdir, file):
     workdir.record_start(get_config(), {})
-    workdir.write_results({"step": 1})
+    workdir.add_results({"step": 1})
     (workdir.path / file).write_text('{"step": ')
     with pytest.raises(UserError, match=f"{file} is damaged"):
         workdir.refuse_other_run(get_config())
@@ -178,9 +178,24 @@ def test_every_start_is_recorded_with_its_facts(workdir):
 
 def test_results_are_empty_at_first_and_then_the_last_written(workdir):
     assert read_results(workdir.path) == {}
-    workdir.write_results({"step": 1})
-    workdir.write_results({"step": 2, "evals": {"test": {"top1": 0.5}}})
-    assert read_results(workdir.path) == {"step": 2, "evals": {"test": {"top1": 0.5}}}
+    results = {"step": 1, "params_sha256": "a", "evals": {"test": {"top1": 0.5}}, "evaluators": {"test": {"resize": "small"}}}
+    workdir.add_results(results)
+    workdir.add_results(results | {"step": 2})
+    assert read_results(workdir.path) == results | {"step": 2}
+
+
+@pytest.mark.parametrize("other", [{"step": 2}, {"params_sha256": "b"}, {}])
+def test_figures_of_other_evaluators_stay_in_the_results_of_the_same_parameters_alone(workdir, other):
+    results = {"step": 1, "params_sha256": "a"}
+    workdir.add_results(results | {"evals": {"old": {"top1": 0.5}}})
+    workdir.add_results(results | other | {"evals": {"new": {"top1": 0.25}}, "evaluators": {"new": {"resize": "small"}}})
+    evaluators = {"new", "old"} if not other else {"new"}
+    assert read_results(workdir.path)["evals"].keys() == evaluators
+    assert workdir.has_figures(1, "old", {}) == (not other)  # it was not described, as before 2026-12
+    step = other.get("step", 1)
+    assert workdir.has_figures(step, "new", {"resize": "small"})
+    assert not workdir.has_figures(step, "new", {"resize": "whole"})
+    assert not workdir.has_figures(step + 1, "new", {"resize": "small"})
 
 
 def test_metrics_after_the_restored_step_are_dropped_and_written_again(workdir):

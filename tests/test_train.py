@@ -10,7 +10,6 @@ import signal
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from checkpoints.models import random_weights
@@ -33,13 +32,7 @@ from mixer_jax.records import read_metrics
 PROCESSES = "--config.loader.processes=true"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """All starts of these tests share their compiled programs, as the restarts of a run do."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def results(workdir: Path) -> dict:

@@ -46,14 +46,18 @@ class Checkpoints:
 
     def save(self, step: int, items: dict, meta: dict) -> None:
         """Starts saving; returns once the arrays may be changed. Raises EnvironmentFault, also for what it started before."""
-        if self._manager.latest_step() == step:
+        if self.latest_step() == step:
             return
         meta = meta | {"arrays": _array_metadata(items)}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         with self._saving():
             started = self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(_seal(meta)), **args))
         if not started:
-            raise RuntimeError(f"Orbax declined to save step {step}: its latest step is {self._manager.latest_step()}.")
+            raise RuntimeError(f"Orbax declined to save step {step}: its latest step is {self.latest_step()}.")
+
+    def latest_step(self) -> int | None:
+        """Return the newest step that `save` was given or that was there; None if there is none."""
+        return self._manager.latest_step()
 
     def finish(self) -> None:
         """Waits until what `save` started is on disk. Raises EnvironmentFault when that fails."""

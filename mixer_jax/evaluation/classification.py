@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mixer_jax.evaluation.predict import Predict
+from mixer_jax.evaluation.predict import CheckStop, Predict, go_on
 from mixer_jax.parallel import Batch, Params, replicated
 
 EvalLoss = Callable[[jax.Array, jax.Array], jax.Array]  # (logits [B, K], labels [B, M], padded with -1) -> [B]
@@ -53,9 +53,10 @@ class Classification:
         self._batches, self._mesh = batches, mesh
         self._sums = jax.jit(sums, out_shardings=replicated(mesh))
 
-    def __call__(self, params: Params) -> dict[str, float]:
+    def __call__(self, params: Params, check_stop: CheckStop = go_on) -> dict[str, float]:
         sums = []
         for batch in self._batches(self._mesh):
+            check_stop()
             sums.append(self._sums(params, batch))
             jax.block_until_ready(sums[-2:-1])  # a step behind: otherwise dozens of batches may wait in the device's memory
         sums = jax.device_get(sums)

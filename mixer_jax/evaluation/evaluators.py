@@ -1,6 +1,7 @@
 """From `config.evals` to evaluators: what each needs, opened before any device is touched."""
 
 import functools
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -14,28 +15,29 @@ from mixer_jax.config import DATA_FIELDS
 from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
 from mixer_jax.data.sources.registry import has_labels_apart, open_source
 from mixer_jax.data.sources.relabeled import Relabeled
-from mixer_jax.data.sources.source import Source
+from mixer_jax.data.sources.source import Source, source_facts
 from mixer_jax.data.stream.loader import check_labels, eval_batches
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.classification import Classification, EvalLoss
 from mixer_jax.evaluation.fewshot import FewShot, ShotsCheck, check_shots, first_labels
-from mixer_jax.evaluation.predict import Predict
+from mixer_jax.evaluation.predict import CheckStop, Predict, go_on
 from mixer_jax.parallel import Batch, Params, is_writer, local_batch_indices, to_global, to_host
 
 Figures = dict[str, Any]  # by name: numbers, or lists of numbers
+NO_MATTER = ("every", "batch_size")  # options of an evaluator that change no figure
 
 
 class Evaluator(Protocol):
-    """A function of parameters that returns figures."""
+    """A function of parameters that returns figures. It asks `check_stop` between batches."""
 
-    def __call__(self, params: Params) -> Figures: ...
+    def __call__(self, params: Params, check_stop: CheckStop = go_on) -> Figures: ...
 
 
-def run_evaluators(evaluators: dict[str, Evaluator], params: Params, step: int) -> dict[str, Any]:
+def run_evaluators(evaluators: dict[str, Evaluator], params: Params, step: int, check_stop: CheckStop = go_on) -> dict[str, Any]:
     """Return the content of results.json, {"step", "params_sha256", "evals": {name: figures}}; print a line per evaluator."""
     evals = {}
     for name, evaluator in evaluators.items():
-        evals[name] = evaluator(params)
+        evals[name] = evaluator(params, check_stop)
         if is_writer():
             numbers = (f"{key} {value:.4g}" for key, value in evals[name].items() if not isinstance(value, list))
             tqdm.write(f"step {step}  {name}: {', '.join(numbers)}")
@@ -142,6 +144,20 @@ def check_batches(examples: dict[str, dict[str, Examples]], mesh: Mesh) -> None:
 def sources_of(examples: dict[str, dict[str, Examples]]) -> dict[str, Source]:
     """Return the sources that `open_examples` opened, by their paths in the config."""
     return {f"evals.{name}.{field}": part.source for name, parts in examples.items() for field, part in parts.items()}
+
+
+def describe_evaluators(config: ConfigDict, examples: dict[str, dict[str, Examples]]) -> dict[str, dict[str, Any]]:
+    """Return, by name, what an evaluator's figures depend on beside the parameters: its options, and the records of its data.
+
+    Where the data lie, when it runs and with how many images at once does not matter. In the form in which JSON gives it back.
+    """
+    facts = source_facts(sources_of(examples))
+    options = {name: json.loads(evaluator.to_json()) for name, evaluator in config.evals.items()}
+    return {
+        name: {"image_size": config.image_size}
+        | {option: facts.get(f"evals.{name}.{option}", values[option]) for option in values if option not in NO_MATTER}
+        for name, values in options.items()
+    }
 
 
 def make_evaluators(

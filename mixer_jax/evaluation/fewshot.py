@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.data.sources.source import Source
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.predict import Predict
+from mixer_jax.evaluation.predict import CheckStop, Predict, go_on
 from mixer_jax.parallel import Batch, Params, replicated, to_host
 
 BIAS_FEATURE = 100.0
@@ -41,14 +41,15 @@ class FewShot:
         self._options, self._train, self._test, self._mesh, self._check = options, train, test, mesh, check
         self._features = jax.jit(lambda params, images: predict(params, images)[1], out_shardings=replicated(mesh))
 
-    def __call__(self, params: Params) -> dict[str, Any]:
-        train_features, train_labels = self._extract(params, self._train)
-        test_features, test_labels = self._extract(params, self._test)
+    def __call__(self, params: Params, check_stop: CheckStop = go_on) -> dict[str, Any]:
+        train_features, train_labels = self._extract(params, self._train, check_stop)
+        test_features, test_labels = self._extract(params, self._test, check_stop)
         self._check(train_labels, test_labels)
         figures: dict[str, Any] = {"examples": len(test_labels)}
         for shots in self._options.shots:
             accuracies = []
             for seed in self._options.seeds:
+                check_stop()
                 chosen = choose_shots(train_labels, shots, seed)
                 predicted = ridge_predict(train_features[chosen], train_labels[chosen], test_features, self._options.l2)
                 accuracies.append(float(np.mean(predicted == test_labels)))
@@ -56,10 +57,13 @@ class FewShot:
             figures[f"top1_{shots}shot_seeds"] = accuracies
         return figures
 
-    def _extract(self, params: Params, batches: Callable[[Mesh], Iterator[Batch]]) -> tuple[np.ndarray, np.ndarray]:
+    def _extract(
+        self, params: Params, batches: Callable[[Mesh], Iterator[Batch]], check_stop: CheckStop
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Features, float32 [N, C], and first labels, int32 [N], of all examples that have one; on every process."""
         features, labels = [], []
         for batch in batches(self._mesh):
+            check_stop()
             first_labels = to_host(batch["labels"])[:, 0]
             counted = (to_host(batch["mask"]) > 0) & (first_labels >= 0)
             features.append(np.asarray(self._features(params, batch["image"]))[counted])

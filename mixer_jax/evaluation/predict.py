@@ -1,4 +1,4 @@
-"""The forward pass that all evaluators share."""
+"""What all evaluators share: the forward pass, and the question between two batches whether to stop."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,11 @@ from mixer_jax.models.layers import normalize_pixels
 from mixer_jax.parallel import Params, use_mesh_in_models
 
 Predict = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+CheckStop = Callable[[], None]  # asked at the same points on every host; raises an exception of the caller's to stop there
+
+
+def go_on() -> None:
+    """Never stop: a CheckStop."""
 
 
 def make_predict(model: nn.Module, mesh: Mesh | None = None) -> Predict:

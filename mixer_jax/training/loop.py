@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import to_global
 from mixer_jax.records import MetricWriter, Progress, Stopwatch
-from mixer_jax.training.preemption import StopRequest
+from mixer_jax.training.preemption import Stopped, StopRequest
 from mixer_jax.training.state import TrainState
 from mixer_jax.training.step import StepMetrics, TrainStep
 from mixer_jax.training.unreadable_share import UnreadableShare
@@ -86,11 +86,13 @@ def train(
     metrics: MetricWriter,
     rate: Rate,
     unreadable_share: UnreadableShare,
-) -> tuple[TrainState, int]:
-    """Run steps first_step + 1 .. milestones.total; return the state and the step reached, which is less when asked to stop.
+    stop: StopRequest,
+) -> TrainState:
+    """Run steps first_step + 1 .. milestones.total; return the state, which has been saved.
 
-    Raises DivergedError as soon as a number is not finite, TooManyUnreadableError as soon as too many images could not be read:
-    on every host at the same step. What is on disk then is sound.
+    Raises Stopped when asked to stop, in an evaluation too, once the step is saved; DivergedError as soon as a number is not
+    finite; TooManyUnreadableError as soon as too many images could not be read: each on every host at the same step. What is on
+    disk then is sound.
     """
     stopwatch = rate.stopwatch
     progress = Progress(milestones.total, first_step)
@@ -112,8 +114,8 @@ def train(
             progress.update(step, progress_text(logged))
             rate.restart(step)
 
-    with StopRequest() as stop:
-        step, unread = first_step, None
+    unread = None
+    try:
         for step in range(first_step + 1, milestones.total + 1):
             with stopwatch("data"):  # waits only if the host is slower than the device
                 batch = to_global(next(batches), mesh)
@@ -121,20 +123,28 @@ def train(
             if unread:
                 read(*unread)  # the step before this one
             unread = step, values
-            stopping = stop.reached(step)  # every step, on every host: they must agree on the answer
-            if stopping or milestones.checkpoint_due(step):
-                read(*unread)  # before saving: a state that is not finite never reaches the disk
-                unread = None
+            stopping = stop.reached()  # every step, on every host: they must agree on the answer
+            due = milestones.evaluations_due(step)
+            if not (stopping or due or milestones.checkpoint_due(step)):
+                continue
+            read(*unread)  # before saving and evaluating: a state that is not finite never reaches the disk
+            unread = None
+            progress.update(step)
+            if stopping or milestones.checkpoint_due(step):  # before evaluating: a kill during an evaluation then costs nothing
                 with stopwatch("checkpoint"):
-                    save(step, state)  # before evaluating: a kill during an evaluation then costs nothing
+                    save(step, state)
             if stopping:
-                break
-            if names := milestones.evaluations_due(step):
-                with stopwatch("evaluation"):
-                    evaluate(step, state, names)
-    progress.update(step, "")
-    progress.close()
-    return state, step
+                raise Stopped("in training")
+            if due:
+                try:
+                    with stopwatch("evaluation"):
+                        evaluate(step, state, due)
+                except Stopped:
+                    save(step, state)
+                    raise
+    finally:
+        progress.close()
+    return state
 
 
 def progress_text(numbers: dict[str, float | None]) -> str:

@@ -10,15 +10,20 @@ from jax.experimental import multihost_utils
 from mixer_jax.hosts.joining import start_preemption_service
 
 
-class StopRequest:
-    """While entered, the first SIGTERM or Ctrl-C sets a flag that the loop reads; the second kills as usual.
+class Stopped(Exception):
+    """The run was asked to stop, and all hosts have come to the same point. The text says what they were at."""
 
-    With several processes JAX's own service takes SIGTERM and spreads it, so that all hosts agree on the step at which to stop.
+
+class StopRequest:
+    """While entered, the first SIGTERM or Ctrl-C sets a flag that a run reads; the second kills as usual.
+
+    With several processes JAX's own service takes SIGTERM and spreads it, so that all hosts agree on the point at which to stop.
     It starts here, and Ctrl-C is handed to it. A handler of ours would silence it.
     """
 
     def __init__(self) -> None:
         self._requested = False
+        self._times_asked = 0
         self._distributed = jax.distributed.is_initialized()
 
     def __enter__(self) -> "StopRequest":
@@ -39,11 +44,23 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._requested = True
         self._restore()
         if self._distributed:
             os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self._requested = True
 
-    def reached(self, step: int) -> bool:
-        """Whether to stop after this step. Every process must ask at every step."""
-        return multihost_utils.reached_preemption_sync_point(step) if self._distributed else self._requested
+    def reached(self) -> bool:
+        """Return whether to stop here. Every process must ask at the same points, in the same order.
+
+        JAX's service answers yes once, at a count of questions that no host has passed; from then on the answer stays yes.
+        """
+        self._times_asked += 1
+        if self._distributed and not self._requested:
+            self._requested = multihost_utils.reached_preemption_sync_point(self._times_asked)
+        return self._requested
+
+    def check_in_evaluation(self) -> None:
+        """Raise Stopped when `reached` says to stop here, between two batches of an evaluation."""
+        if self.reached():
+            raise Stopped("in an evaluation")

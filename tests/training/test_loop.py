@@ -1,5 +1,6 @@
 """The order of things around the step: what is saved, evaluated and logged when, and what never reaches the disk."""
 
+import contextlib
 import os
 import signal
 
@@ -10,6 +11,7 @@ import pytest
 from mixer_jax.parallel import make_mesh
 from mixer_jax.records import Stopwatch
 from mixer_jax.training.loop import DivergedError, Milestones, Rate, train
+from mixer_jax.training.preemption import Stopped, StopRequest
 from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
 
 
@@ -24,9 +26,22 @@ class Log(list):
         self.append(("metrics", step, values["loss"]))
 
 
-def run(milestones: Milestones, *, first_step: int = 0, loss_at=lambda step: 1.0, at_step=lambda step: None, bad: int = 0):
-    """Trains a state that is its own step number; returns what happened, and what the loop returned."""
+def run(
+    milestones: Milestones,
+    *,
+    first_step: int = 0,
+    loss_at=lambda step: 1.0,
+    at_step=lambda step: None,
+    at_evaluation=lambda step: None,
+    bad: int = 0,
+):
+    """Trains a state that is its own step number; returns what happened, and what the loop returned: None when it stopped."""
     log = Log()
+
+    def evaluate(step, state, names):
+        at_evaluation(step)
+        stop.check_in_evaluation()
+        log.append(("evaluate", step, state, tuple(names)))
 
     def step(state, batch):
         assert int(batch["step"][0]) == state  # the data of this step and no other
@@ -39,15 +54,18 @@ def run(milestones: Milestones, *, first_step: int = 0, loss_at=lambda step: 1.0
         }
 
     batches = ({"step": np.full(8, i)} for i in range(first_step, milestones.total))
-    result = train(
-        first_step, step, batches, make_mesh(1), milestones,
-        first_step=first_step,
-        save=lambda step, state: log.append(("save", step, state)),
-        evaluate=lambda step, state, names: log.append(("evaluate", step, state, tuple(names))),
-        metrics=log,
-        rate=Rate(8, 8, 1e9, None, Stopwatch()),
-        unreadable_share=UnreadableShare(80, 8, 0.25, lambda count: ["ant.jpg is bad"][:count]),
-    )  # fmt: skip
+    result = None
+    with StopRequest() as stop, contextlib.suppress(Stopped):
+        result = train(
+            first_step, step, batches, make_mesh(1), milestones,
+            first_step=first_step,
+            save=lambda step, state: log.append(("save", step, state)),
+            evaluate=evaluate,
+            metrics=log,
+            rate=Rate(8, 8, 1e9, None, Stopwatch()),
+            unreadable_share=UnreadableShare(80, 8, 0.25, lambda count: ["ant.jpg is bad"][:count]),
+            stop=stop,
+        )  # fmt: skip
     return log, result
 
 
@@ -69,7 +87,7 @@ def test_states_are_saved_and_evaluated_when_due_the_saving_first(first_step):
     assert of_kind(log, "save", "evaluate") == [event for event in expected if event[1] > first_step]
     assert of_kind(log, "metrics") == [("metrics", step, 1.0) for step in (3, 6, 9) if step > first_step]
     assert of_kind(log, "step") == [("step", step) for step in range(first_step + 1, 11)]
-    assert result == (10, 10)
+    assert result == 10
 
 
 def test_without_an_interval_a_checkpoint_is_made_at_the_end_alone():
@@ -112,9 +130,17 @@ def test_bad_images_are_counted_from_the_beginning_in_the_metrics():
 def test_asked_to_stop_it_saves_the_step_it_is_at_and_evaluates_nothing():
     milestones = Milestones(total=10, log_every=100, checkpoint_every=0, evaluate_every={"often": 1})
     log, result = run(milestones, at_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6 else None)
-    assert result == (6, 6)
+    assert result is None
     assert log[-2:] == [("step", 6), ("save", 6, 6)]
     assert len(of_kind(log, "evaluate")) == 5
+
+
+def test_asked_to_stop_in_an_evaluation_it_saves_the_step_and_leaves_it():
+    milestones = Milestones(total=10, log_every=2, checkpoint_every=0, evaluate_every={"often": 2})
+    log, result = run(milestones, at_evaluation=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6 else None)
+    assert result is None
+    assert log[-3:] == [("step", 6), ("metrics", 6, 1.0), ("save", 6, 6)]
+    assert [event[1] for event in of_kind(log, "evaluate")] == [2, 4]
 
 
 def test_pauses_for_checkpoints_and_evaluations_do_not_count_as_training_time(monkeypatch):
