@@ -10,7 +10,6 @@
 The files of Pets and Flowers-102 also say which images are a split's: the others of the folder are left alone.
 """
 
-import io
 import json
 import re
 from pathlib import Path
@@ -21,9 +20,10 @@ from mixer_jax.errors import UserError
 from mixer_jax.preparation.archives import small_tar_gz
 from mixer_jax.preparation.files import require_file
 from mixer_jax.preparation.label_tables import is_number, read_table
+from mixer_jax.preparation.mat_files import MAX_MAT_BYTES, read_mat
 from mixer_jax.storage import read_bytes
 
-MAX_TEXT_BYTES, MAX_MAT_BYTES = 2**34, 2**28  # the labels of 300 million images, and those of a data set
+MAX_TEXT_BYTES = 2**34  # the labels of 300 million images
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 FLOWERS_SETS = {"train": ("trnid",), "validation": ("valid",), "trainval": ("trnid", "valid"), "test": ("tstid",)}
 
@@ -122,12 +122,12 @@ def _read_pets(rows: list[list[str]]) -> FileLabels:
 def _read_flowers(file: str, split: str) -> FileLabels:
     if split not in FLOWERS_SETS:
         raise UserError(f"--split {split}: with {file} it must be one of {', '.join(FLOWERS_SETS)}.")
-    labels, sets = (_loadmat(read_bytes(require_file(path), MAX_MAT_BYTES)) for path in (file, Path(file).with_name("setid.mat")))
+    labels, sets = (read_mat(read_bytes(require_file(path), MAX_MAT_BYTES)) for path in (file, Path(file).with_name("setid.mat")))
     try:
-        classes = list(map(_whole_number, labels["labels"].ravel().tolist()))
+        classes = list(map(_whole_number, labels["labels"]))
         if max(classes) > len(classes):
             raise ValueError(f"class {max(classes)} of {len(classes)} images")
-        numbers = [_whole_number(number) for name in FLOWERS_SETS[split] for number in sets[name].ravel().tolist()]
+        numbers = [_whole_number(number) for name in FLOWERS_SETS[split] for number in sets[name]]
         classes_of = {f"image_{number:05d}.jpg": [str(classes[number - 1])] for number in numbers}
     except (AttributeError, KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{file} and setid.mat beside it are not those of Flowers-102: {error!r}.") from error
@@ -137,8 +137,7 @@ def _read_flowers(file: str, split: str) -> FileLabels:
 def synsets_of_mat(content: bytes) -> list[str]:
     """Return the WordNet ids of ILSVRC2012_IDs 1, 2, ... from the development kit's meta.mat."""
     try:
-        rows = _loadmat(content)["synsets"]
-        ids = {_whole_number(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+        ids = {_whole_number(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in read_mat(content)["synsets"]}
         return [ids[number] for number in range(1, len(ids) + 1)]
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(f"{META} is not that of ILSVRC2012's development kit: {error!r}.") from error
@@ -149,17 +148,6 @@ def _whole_number(value: Any) -> int:
     if int(value) != value or value < 1:
         raise ValueError(f"{value} is no number of an image or class")
     return int(value)
-
-
-def _loadmat(content: bytes) -> dict:
-    """SciPy believes the sizes that a .mat file claims: it must be the data set's own."""
-    from scipy.io import loadmat  # heavy, and only this needs it
-    from scipy.io.matlab import MatReadError
-
-    try:
-        return loadmat(io.BytesIO(content), squeeze_me=True)
-    except (MatReadError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        raise UserError(f"A .mat file is damaged, or of a form that SciPy does not read: {error!r}. Copy it again.") from error
 
 
 def read_text(file: str) -> str:
