@@ -21,6 +21,7 @@ from mixer_jax.errors import UserError, printable
 Names = tuple[str, ...]
 WORDNET = Path(__file__).with_name("wordnet.tsv.gz")
 LISTS = {"imagenet2012": "1", "imagenet21k": "2"}  # name of a known list of classes -> its mark in the file
+MAX_CLASSES = 1_000_000  # JFT-3B has 30 000
 SHOWN = 8  # names in a message
 
 

@@ -8,7 +8,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mixer_jax.errors import UserError
 
@@ -47,21 +47,28 @@ def naming(file: Path) -> Iterator[None]:
         raise
 
 
-def read_bytes(file: Path, max_bytes: int) -> bytes:
-    """Return the content of a file. Raises UserError when it has more bytes, or is a device or pipe, which may never end."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # otherwise opening a pipe would wait for its other end
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{file} is no ordinary file: remove it.")
-        if status.st_size > max_bytes:
-            raise UserError(
-                f"{file} has {status.st_size} bytes; such a file has at most {max_bytes}. It is not what its name says."
-            )
-        with naming(file), open(descriptor, "rb", closefd=False) as opened:
-            return opened.read(max_bytes)
-    finally:
+def open_regular(file: str | Path) -> BinaryIO:
+    """Open a file for reading. Raises UserError for a folder, a pipe or a device, also behind a link: it may never end."""
+    return open(file, "rb", opener=_open_descriptor)
+
+
+def _open_descriptor(file: str, flags: int) -> int:
+    """Return a descriptor of a regular file. Raises UserError for anything else."""
+    descriptor = os.open(file, flags | os.O_NONBLOCK)  # Without this flag, opening a pipe would wait for its other end.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        raise UserError(f"{file} is no ordinary file: remove it.")
+    return descriptor
+
+
+def read_bytes(file: Path, max_bytes: int) -> bytes:
+    """Return the content of a file. Raises UserError when it has more bytes, or where `open_regular` does."""
+    with open_regular(file) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        if size > max_bytes:
+            raise UserError(f"{file} has {size} bytes; such a file has at most {max_bytes}. It is not what its name says.")
+        with naming(file):
+            return opened.read(max_bytes)
 
 
 def read_json(file: Path) -> dict:

@@ -39,7 +39,7 @@ from mixer_jax.checkpoints.refusal import (
     check_unique,
 )
 from mixer_jax.errors import EnvironmentFault, UserError, is_mistake, printable
-from mixer_jax.storage import write_whole
+from mixer_jax.storage import open_regular, write_whole
 
 SAFETENSORS_DTYPES = {
     "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
@@ -140,7 +140,7 @@ def _reading(path: str) -> Iterator[None]:
     with _naming(path):
         try:
             yield
-        except (Refused, FileNotFoundError):
+        except (Refused, FileNotFoundError, UserError):
             raise
         except (PermissionError, IsADirectoryError, MemoryError) as error:
             raise Refused(f"cannot be read ({_brief(error)})") from error
@@ -161,7 +161,7 @@ def _brief(error: Exception) -> str:
 
 def _opened(path: str) -> AbstractContextManager[Opened]:
     """The context of an open file, by its first bytes. One of neither format is refused as what it seems to be."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(4096)
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return npz.open_npz(path)
@@ -200,7 +200,7 @@ def _open_safetensors(path: str) -> Iterator[Opened]:
 
 def _check_safetensors_header(path: str) -> None:
     """What the library lets pass: headers of up to 100 MB, which cost several times that, and two tensors of one name."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > LIST_LIMIT:
             raise Refused(f"declares a header of {length} bytes, which no weights need. {AGAIN}")

@@ -12,8 +12,9 @@ import json
 import math
 import re
 import shutil
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -29,6 +30,8 @@ from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.storage import json_text, read_json, refuse_links
 
+MAX_DESCRIPTION_BYTES = 2**26  # that of H/14's 390 arrays has 60 kB
+MAX_DIMS = 32
 MAX_LINES = 100  # in a message; H/14 has 390 arrays
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 
@@ -163,8 +166,9 @@ def signatures(tree) -> dict[str, tuple]:
 def _open(workdir: epath.Path, keep: int | None) -> ocp.CheckpointManager:
     """For writing, or for reading only when keep is None."""
     writable = keep is not None
+    folder = Path(workdir / CHECKPOINTS)
+    _check_files(folder.glob("*/*"))  # Orbax reads some of them here.
     if writable:
-        folder = Path(workdir / CHECKPOINTS)
         refuse_links(folder, Path(workdir / DAMAGED))
         refuse_links(*(folder.iterdir() if folder.is_dir() else ()))
     options = ocp.CheckpointManagerOptions(
@@ -199,11 +203,25 @@ def _array_metadata(items: dict) -> dict:
 
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict:
     try:
+        _check_files(Path(manager.directory / str(step)).rglob("*"))
         meta = _unseal(manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
         _check_description(meta)
     except Exception as error:  # Orbax and TensorStore raise many kinds for files that are missing or cut short
         raise DamagedError(f"its description cannot be read: {_first_line(error)}") from error
     return meta
+
+
+def _check_files(files: Iterable[Path]) -> None:
+    """Raise UserError for a file that Orbax could not read to its end, or only with much memory.
+
+    Only the files in folders named d hold arrays. Orbax reads each of the others whole.
+    """
+    for file in files:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise UserError(f"{file} is no ordinary file: remove it.")
+        if file.parent.name != "d" and status.st_size > MAX_DESCRIPTION_BYTES:
+            raise UserError(f"{file} has {status.st_size} bytes, and at most {MAX_DESCRIPTION_BYTES} are read.")
 
 
 def _check_description(meta: dict) -> None:
@@ -213,14 +231,14 @@ def _check_description(meta: dict) -> None:
     for row in (row for rows in meta["arrays"].values() for row in rows.values()):
         jnp.dtype(row["dtype"])
         is_shape = isinstance(row["shape"], list) and all(isinstance(dim, int) and 0 <= dim < 2**31 for dim in row["shape"])
-        if not is_shape or not isinstance(row["checksum"], int):
+        if not is_shape or len(row["shape"]) > MAX_DIMS or not isinstance(row["checksum"], int):
             raise ValueError(f"it has no shape or checksum of an array: {row}")
 
 
 def _check_size(folder: Path, arrays: dict) -> None:
     """Raise DamagedError for arrays that are much larger than the files they are in, before memory is taken for them."""
     declared = sum(math.prod(row["shape"]) * jnp.dtype(row["dtype"]).itemsize for row in arrays.values())
-    stored = sum(file.lstat().st_size for file in folder.rglob("*"))
+    stored = sum(file.stat().st_size for file in folder.rglob("*"))
     if declared > npz.EXPANSION_LIMIT * stored + npz.EXPANSION_FREE:
         raise DamagedError(f"it declares {declared} bytes of arrays in {stored} bytes of files: these are nearly all zeros")
 

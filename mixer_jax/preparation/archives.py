@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from mixer_jax.data.sources.class_tree import is_hidden
 from mixer_jax.errors import UserError
+from mixer_jax.storage import open_regular
 
 MAX_MEMBERS = 20_000_000  # ImageNet-21k has 14 197 122 images
 MAX_NAME_BYTES = 4096
@@ -47,17 +48,15 @@ def check_name(name: str, where: str) -> str:
 
 def tar_members(file: Path) -> Iterator[Member]:
     """Yield the regular files and folders of an uncompressed tar, in its order."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
+    with open_regular(file) as opened:
+        descriptor = opened.fileno()
         yield from members_within(lambda size, at: os.pread(descriptor, size, at), 0, os.fstat(descriptor).st_size, str(file))
-    finally:
-        os.close(descriptor)
 
 
 def nested_tar_members(file: Path) -> Iterator[Member]:
     """Yield what lies in the tars in a tar, named TAR/NAME: how ImageNet's training images come, a tar for each class."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
+    with open_regular(file) as opened:
+        descriptor = opened.fileno()
 
         def read(size: int, at: int) -> bytes:
             return os.pread(descriptor, size, at)
@@ -72,8 +71,6 @@ def nested_tar_members(file: Path) -> Iterator[Member]:
             yield Member(folder, outer.offset, 0)  # a tar without an image is a class too
             for inner in members_within(read, outer.offset, outer.offset + outer.size, where):
                 yield inner._replace(name=folder + inner.name)
-    finally:
-        os.close(descriptor)
 
 
 def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[Member]:
@@ -192,7 +189,7 @@ def zip_members(archive: zipfile.ZipFile, where: str) -> list[zipfile.ZipInfo]:
 def small_tar_gz(file: Path) -> dict[str, bytes]:
     """The files of a small compressed tar (ImageNet's development kit, CIFAR) by name. Unpacked in memory, up to a cap."""
     try:
-        with gzip.open(file) as opened:
+        with open_regular(file) as packed, gzip.open(packed) as opened:
             content = opened.read(MAX_SMALL_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} is damaged: {error}. Copy it again.") from error

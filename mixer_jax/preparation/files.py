@@ -3,6 +3,7 @@
 Which files are images: data/sources/class_tree.py. Their classes: labeling.py.
 """
 
+import itertools
 import os
 import struct
 import zipfile
@@ -17,7 +18,7 @@ from mixer_jax.data.sources.class_tree import ImageTree, list_folder
 from mixer_jax.data.sources.image_files import read_image
 from mixer_jax.errors import UserError, is_lost_disk
 from mixer_jax.preparation import archives
-from mixer_jax.storage import naming
+from mixer_jax.storage import naming, open_regular
 
 # What zipfile raises on damaged or lying archives: it does not check all that it reads.
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, OverflowError, struct.error)
@@ -89,21 +90,14 @@ class TarFiles:
             self.sizes.append(member.size)
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-        opened, descriptor = None, None
-        try:
-            for number in numbers:
-                if self._tar[number] != opened:
-                    if descriptor is not None:
-                        os.close(descriptor)
-                    opened, descriptor = self._tar[number], os.open(self.tars[self._tar[number]], os.O_RDONLY)
-                with naming(self.tars[opened]):
-                    data = os.pread(descriptor, self.sizes[number], self._offsets[number])
-                if len(data) != self.sizes[number]:
-                    raise UserError(f"{self.tars[opened]} became shorter while it was read.")
-                yield number, data
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+        for tar, numbers_in_tar in itertools.groupby(numbers, self._tar.__getitem__):
+            with open_regular(self.tars[tar]) as opened:
+                for number in numbers_in_tar:
+                    with naming(self.tars[tar]):
+                        data = os.pread(opened.fileno(), self.sizes[number], self._offsets[number])
+                    if len(data) != self.sizes[number]:
+                        raise UserError(f"{self.tars[tar]} became shorter while it was read.")
+                    yield number, data
 
 
 class ZipFiles:

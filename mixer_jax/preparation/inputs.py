@@ -36,6 +36,7 @@ from mixer_jax.preparation.files import Files
 from mixer_jax.preparation.labeling import LabelsOfSplit, label_by_file, label_by_folder, label_by_text, read_classes
 from mixer_jax.preparation.listing import LISTERS, list_files
 from mixer_jax.preparation.spec import PreparationSpec
+from mixer_jax.storage import open_regular
 
 GZIP = b"\x1f\x8b"
 MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded
@@ -179,7 +180,7 @@ def _refuse_compressed(path: Path, kind: str, spec: PreparationSpec) -> None:
     """Raise UserError for a compressed tar: its members have no offset to be read from."""
     if not path.is_file():
         return
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if file.read(2) != GZIP:
             return
     named = path.suffix in (".gz", ".tgz")  # as gunzip wants it

@@ -15,6 +15,7 @@ import re
 import sys
 from collections import Counter
 
+from mixer_jax.classes import MAX_CLASSES
 from mixer_jax.data.sources.class_order import sort_classes
 from mixer_jax.data.sources.class_tree import Advise, ImageTree, find_classes
 from mixer_jax.errors import UserError, as_message
@@ -23,7 +24,6 @@ from mixer_jax.preparation.label_tables import is_number, split_numbers
 
 Labels = list[tuple[int, ...]]
 LabelsOfSplit = list[tuple[int, ...] | None]  # None: the image belongs to another split
-MAX_CLASSES = 1_000_000  # JFT-3B has 30 000
 
 
 def read_classes(file: str) -> tuple[str, ...]:

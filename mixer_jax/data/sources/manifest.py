@@ -25,7 +25,7 @@ from mixer_jax.data.sources.receipts import Receipts, stamp_of
 from mixer_jax.data.sources.unpacked_size import unpacked_size
 from mixer_jax.errors import UserError
 from mixer_jax.records import Progress
-from mixer_jax.storage import read_json
+from mixer_jax.storage import open_regular, read_json
 
 FORMAT = 2
 MANIFEST, UNFINISHED, PLAN = "manifest.json", ".preparing", "plan.json"
@@ -53,12 +53,12 @@ def shard_name(split: str, number: int, count: int) -> str:
 
 
 def sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
+    with open_regular(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def ends_sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
+    with open_regular(file) as opened:
         digest = hashlib.sha256(opened.read(END_BYTES))
         opened.seek(max(0, file.stat().st_size - END_BYTES))
         digest.update(opened.read(END_BYTES))

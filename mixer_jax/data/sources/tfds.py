@@ -4,6 +4,7 @@ Only the features that are asked for are decoded: Pets has a mask beside each im
 """
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -11,13 +12,17 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from mixer_jax.classes import MAX_CLASSES
 from mixer_jax.data.sources.image_files import as_os_error
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
+from mixer_jax.storage import open_regular
 
 NAME = re.compile(r"[a-z0-9_]+(/[^/:=,.][^/:=,]*)?(:[0-9.*]+)?")
 OWN_FEATURE = re.compile(r"tensorflow_datasets\.core\.features\.\w+\.\w+")
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # of features.json; the last in files of before 2022
+FILE_OF_DATASET = re.compile(r".*\.(json|txt|array_record.*)")
+MAX_DESCRIPTION_BYTES = 2**26  # of a file that TFDS reads whole; the names of 21 843 classes have 0.5 MB
 LABEL_FEATURES = ("label", "labels", "real_label")  # the last is that of imagenet2012_real (arXiv 2006.07159)
 
 
@@ -32,6 +37,8 @@ class TfdsSource:
             raise UserError(f"{name} has the features {', '.join(features)}: image classification needs image and label(s).")
         self._examples = Examples(name, split, data_dir, {"image": True, self._label: True})
         label_feature = getattr(features[self._label], "feature", features[self._label])
+        if label_feature.num_classes > MAX_CLASSES:  # TFDS makes a name for each
+            raise UserError(f"{name} declares {label_feature.num_classes} classes: at most {MAX_CLASSES} are possible.")
         self.num_classes, self.class_names = label_feature.num_classes, tuple(label_feature.names)
         self.max_labels = max_labels
 
@@ -99,18 +106,29 @@ class Examples:
         return self._features.deserialize_example_np(record, decoders=self._decoders)
 
 
-def _check_features(folder: epath.Path) -> None:
-    """Raise UserError when a prepared dataset names a class of features that is not TFDS's own: TFDS would import its module."""
-    for file in (*folder.glob("*/features.json"), *folder.glob("*/*/features.json")):
-        try:
-            foreign = [name for name in _feature_classes(json.loads(file.read_text())) if not OWN_FEATURE.fullmatch(name)]
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{file} is damaged ({error}): prepare the dataset anew.") from error
-        if foreign:
-            raise UserError(
-                f"{file} names the class {foreign[0][:100]!r}, whose code TFDS would run: only TFDS's own features are read. If "
-                "you trust who made the dataset, convert it to a folder of images."
-            )
+def _check_files(folder: epath.Path) -> None:
+    """Raise UserError when TFDS could not read a file of a prepared dataset to its end, or would run code that a file names."""
+    for file in (*folder.glob("*/*"), *folder.glob("*/*/*")):
+        if "://" not in str(file) and FILE_OF_DATASET.fullmatch(file.name):
+            with open_regular(file) as opened:
+                size = os.fstat(opened.fileno()).st_size
+            if file.suffix in (".json", ".txt") and size > MAX_DESCRIPTION_BYTES:
+                raise UserError(f"{file} has {size} bytes; at most {MAX_DESCRIPTION_BYTES} are read. Prepare the dataset anew.")
+        if file.name == "features.json":
+            _check_features(file)
+
+
+def _check_features(file: epath.Path) -> None:
+    """Raise UserError when features.json names a class that is not TFDS's own: TFDS would import its module."""
+    try:
+        foreign = [name for name in _feature_classes(json.loads(file.read_text())) if not OWN_FEATURE.fullmatch(name)]
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}): prepare the dataset anew.") from error
+    if foreign:
+        raise UserError(
+            f"{file} names the class {foreign[0][:100]!r}, whose code TFDS would run: only TFDS's own features are read. If "
+            "you trust who made the dataset, convert it to a folder of images."
+        )
 
 
 def _feature_classes(content: Any) -> Iterator[str]:
@@ -139,7 +157,7 @@ def open_builder(name: str, data_dir: str):
     if not NAME.fullmatch(name):  # others, such as huggingface:NAME, are fetched with their code
         raise UserError(f"tfds:{name} must be tfds:NAME[/CONFIG][:VERSION], NAME in small letters, digits and _.")
     for folder in list_data_dirs(data_dir or None):
-        _check_features(epath.Path(folder).expanduser() / re.split("[/:]", name)[0])
+        _check_files(epath.Path(folder).expanduser() / re.split("[/:]", name)[0])
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.registered.DatasetNotFoundError as error:

@@ -9,6 +9,8 @@ import mmap
 import struct
 from pathlib import Path
 
+from mixer_jax.storage import open_regular
+
 BLOCK, BLOCK_HEADER = 2**16, 24
 CHUNK_HEADER = struct.Struct("<5Q")
 
@@ -16,7 +18,7 @@ CHUNK_HEADER = struct.Struct("<5Q")
 def unpacked_size(file: Path) -> int:
     """Return how many bytes the file says that all its chunks unpack to. Raises ValueError where it has no such form."""
     total, at = 0, 0
-    with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_regular(file) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         while at < len(data):
             header = _read(data, at, CHUNK_HEADER.size)
             if len(header) < CHUNK_HEADER.size:
