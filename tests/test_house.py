@@ -1,6 +1,7 @@
 """The floor plan holds: imports point one way, rooms and functions stay small, every module says what it is."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,28 @@ def test_tensorflow_is_never_imported_but_by_a_peer_in_a_process_of_its_own():
 
 def test_no_option_is_read_with_a_default_of_its_own():
     assert not [file for file in SOURCES if "config.get(" in file.read_text()]
+
+
+OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose files these are
+    "app.py": "our own source",
+    "checkpoints/files.py": "a file that it has just written",
+    "checkpoints/released.py": "after is_file",
+    "checkpoints/transfer.py": "named by --config.init_classes, after is_file",
+    "classes.py": "our own list",
+    "data/sources/shards.py": "a shard that it has just written",
+    "data/sources/tfds.py": "after storage.py has looked at the file; in a bucket by etils",
+    "data/stream/shared_memory.py": "our own memory",
+    "export/program.py": "what the export check has just written",
+    "hosts/joining.py": "nothing",
+    "hosts/software.py": "our own source",
+    "planning/worker.py": "the cache, which is refused when others may write in it",
+    "preparation/mat_files.py": "the system's",
+    "training/memory.py": "the system's",
+}
+
+
+def test_files_of_others_are_opened_in_one_place_that_refuses_what_never_ends():
+    reads = re.compile(r"(?<![.\w])open\((?!.*\"a\"\))|os\.open\(|\)\.open\(|\.read_(?:text|bytes)\(|np\.load\(")
+    package = ROOT / "mixer_jax"
+    found = {str(file.relative_to(package)) for file in package.rglob("*.py") if reads.search(file.read_text())}
+    assert found - {"storage.py", "lease.py"} == OPENED_OTHERWISE.keys()
