@@ -15,6 +15,7 @@ ROOMS = {  # command: the room whose cli.py registers it
     "digest": "checkpoints",
     "convert": "checkpoints",
     "weights": "checkpoints",
+    "predict": "evaluation",
     "prepare": "preparation",
     "export": "export",
     "plan": "planning",

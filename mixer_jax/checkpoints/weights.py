@@ -27,6 +27,11 @@ from mixer_jax.hosts.agreement import agree
 from mixer_jax.models.identify import ModelSpec, identify
 from mixer_jax.models.registry import make_model, param_shapes
 
+ANY_RANGE = ("timm", "transformers")  # formats of models that take different ranges of pixels; the authors' take [-1, 1]
+TRAINED = (
+    "loss",
+    "dtype",
+)  # what a run says of its training, and a file that is made of it: config.loss.kind, config.model.dtype
 SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the format in which files of the kind are written
 
 
@@ -123,18 +128,34 @@ def _class_names(said: dict, arrays: Arrays, path: str) -> Names:
 
 
 def _metadata_of_run(meta: dict) -> dict[str, str]:
-    """How images are prepared: as `file_metadata` wrote it, or as the run's own evaluator does; {} when neither is there."""
+    """Return how a run was trained and how images are prepared: as `file_metadata` wrote it, or as the run's own evaluator does.
+
+    What neither says is missing.
+    """
     if "preprocessing" in meta:
-        return {"preprocessing": meta["preprocessing"]}
+        return {name: meta[name] for name in ("preprocessing", *TRAINED) if name in meta}
+    config = meta["config"]
+    said = {"loss": config["loss"]["kind"], "dtype": config["model"]["dtype"]} if "loss" in config else {}
     for evaluator in meta["config"].get("evals", {}).values():
         if evaluator["kind"] == "classification":
-            steps = preprocessing(meta["config"]["image_size"], evaluator["resize"], evaluator["resize_size"])
-            return {"preprocessing": json.dumps(steps)}
-    return {}
+            steps = preprocessing(config["image_size"], evaluator["resize"], evaluator["resize_size"])
+            return said | {"preprocessing": json.dumps(steps)}
+    return said
+
+
+def preprocessing_of(weights: Weights) -> dict:
+    """Return how images become the model's input, as the weights say or else as in the paper.
+
+    The "value_range" is None where it is not known: other people's files of one format were trained with different ones.
+    """
+    steps = _recorded(weights.metadata, "preprocessing")
+    if isinstance(steps, dict) and steps:
+        return steps
+    return preprocessing(weights.model.image_size) | ({"value_range": None} if weights.format in ANY_RANGE else {})
 
 
 def preprocessing(image_size: int, resize: str = "small", resize_size: int = 0) -> dict:
-    """How images become the model's input; the defaults are those of the paper (supplement C) and of config.classification."""
+    """Return how images become the model's input; the defaults are those of the paper (supplement C) and of our evaluators."""
     if resize == "whole":
         resize, resize_size = "square", image_size
     return {
@@ -207,19 +228,23 @@ def fixed_logits(*weights: Weights) -> list[np.ndarray]:
 def file_metadata(weights: Weights) -> dict[str, str]:
     """Return what a file that we write says of itself: source, digest, model, preprocessing and versions."""
     model = weights.model
-    steps = _recorded(weights.metadata, "preprocessing")
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
     names = {"class_names": json.dumps(to_json(weights.class_names))} if has_names(weights.class_names) else {}
-    return names | {
-        "source": weights.path,
-        "source_layout": weights.format,
-        "step": str(weights.step),
-        "params_sha256": params_sha256(weights.arrays),
-        "model": str(model),
-        "config": json.dumps(model.options()),
-        "preprocessing": json.dumps(steps if isinstance(steps, dict) and steps else preprocessing(model.image_size)),
-        "versions": json.dumps(versions),
-    }
+    trained = {name: weights.metadata[name] for name in TRAINED if name in weights.metadata}
+    return (
+        names
+        | trained
+        | {
+            "source": weights.path,
+            "source_layout": weights.format,
+            "step": str(weights.step),
+            "params_sha256": params_sha256(weights.arrays),
+            "model": str(model),
+            "config": json.dumps(model.options()),
+            "preprocessing": json.dumps(preprocessing_of(weights)),
+            "versions": json.dumps(versions),
+        }
+    )
 
 
 def _recorded(metadata: dict[str, str], name: str) -> Any:

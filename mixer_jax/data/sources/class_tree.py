@@ -72,10 +72,11 @@ class ImageTree:
         return "" if path.lower().endswith(SUFFIXES) else os.path.splitext(path)[1].lower() or "without a suffix"
 
 
-def list_folder(root: Path) -> ImageTree:
+def list_folder(root: Path, *, plain_names: bool = True) -> ImageTree:
     """List a folder at any depth, in the order of names. Links are followed, as they are the user's own.
 
-    Raises OSError for a folder that cannot be listed: its images would be missing without a word.
+    With `plain_names`, raises UserError for an image whose name is not plain text. Raises OSError for a folder that cannot be
+    listed: its images would be missing without a word.
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.")
@@ -91,7 +92,7 @@ def list_folder(root: Path) -> ImageTree:
             tree.add(f"{above}{name}/")
         for name in sorted(files):
             path = above + name
-            if tree.add(path) and not path.isprintable():
+            if tree.add(path) and plain_names and not path.isprintable():
                 raise UserError(f"{root} holds {path!r}: rename it, names must be plain text.")
     return tree
 

@@ -14,8 +14,9 @@ Who reads ahead: workers.py.
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -41,6 +42,12 @@ for padding. In training also substituted: int32 [B], 1 where the image of anoth
 
 LoadExample = Callable[[int], tuple[HostBatch, list[UnreadableImage]]]
 """Loads one example; also returns the unreadable images that it substituted."""
+
+
+class UnreadableListener(Protocol):
+    """Is told of images that cannot be read, when the batch that they were for is due."""
+
+    def add(self, images: Iterable[UnreadableImage]) -> None: ...
 
 
 def train_batches(
@@ -82,33 +89,43 @@ def train_batches(
 
 
 def eval_batches(
-    source: Source, transform: Transform, loader: ConfigDict, *, batch_size: int, batch_indices: np.ndarray
+    source: Source,
+    transform: Transform,
+    loader: ConfigDict,
+    *,
+    batch_size: int,
+    batch_indices: np.ndarray,
+    unreadable: UnreadableListener | None = None,
 ) -> Iterator[HostBatch]:
     """Yield every record exactly once over all hosts, in the source's order; the last batch is padded with examples of mask 0.
 
-    Raises UserError naming a record whose image cannot be read, or EnvironmentFault where it is the disk that does not give it.
-    Mere warnings of the decoder do not count (images/decode.py).
+    An image that cannot be read is told to `unreadable`, and its example has mask 0. Without `unreadable`, raises UserError that
+    names the record, or EnvironmentFault where it is the disk that does not give it. Mere warnings of the decoder do not count
+    (images/decode.py).
     """
     num_batches, max_pixels, local_size = -(-len(source) // batch_size), loader.max_pixels, len(batch_indices)
+    rng = np.random.default_rng(0)  # no transform of evaluation draws from it
+    may_be_unreadable = unreadable is not None
 
     def load(position: int) -> tuple[HostBatch, list[UnreadableImage]]:
         step, index = divmod(position, local_size)
         record = step * batch_size + int(batch_indices[index])
-        if record < len(source):
-            return load_record(record), []
-        padding = load_record(0)
-        return {"image": np.zeros_like(padding["image"]), "labels": padding["labels"], "mask": np.float32(0)}, []
-
-    def load_record(record: int) -> HostBatch:
+        if record >= len(source):
+            return blank(), []
         try:
-            decoded = source[record].decode(max_pixels, strict=False)
-        except UnavailableImageError as error:
-            raise EnvironmentFault(f"{source.locate(record)} is {error}. See to the disk; what was saved is kept.") from error
+            return _make_example(source, record, source[record].decode(max_pixels, strict=False), transform, rng), []
         except UnreadableImageError as error:
+            if may_be_unreadable:
+                return blank(), [UnreadableImage(record, str(error))]
+            if isinstance(error, UnavailableImageError):
+                raise EnvironmentFault(f"{source.locate(record)} is {error}. See to the disk; what was saved is kept.") from error
             raise UserError(f"{source.locate(record)} is {error}. Mend or remove it.") from error
-        return _make_example(source, record, decoded, transform, np.random.default_rng(0))
 
-    return _read_ahead(load, range(num_batches * local_size), local_size, loader, UnreadableImages())
+    def blank() -> HostBatch:
+        image = np.zeros_like(transform(np.zeros((1, 1, 3), np.uint8), rng))
+        return {"image": image, "labels": np.full(source.max_labels, -1, np.int32), "mask": np.float32(0)}
+
+    return _read_ahead(load, range(num_batches * local_size), local_size, loader, unreadable or UnreadableImages())
 
 
 def check_labels(source: Source, record: int, labels: tuple[int, ...]) -> None:
@@ -131,7 +148,7 @@ def _make_example(source: Source, record: int, decoded: Record, transform: Trans
 
 
 def _read_ahead(
-    load: LoadExample, positions: range, batch_size: int, loader: ConfigDict, unreadable: UnreadableImages
+    load: LoadExample, positions: range, batch_size: int, loader: ConfigDict, unreadable: UnreadableListener
 ) -> Iterator[HostBatch]:
     """Yield the examples that `load` makes of `positions`, in batches of `batch_size` (this host's).
 

@@ -1,0 +1,93 @@
+"""What a model says of image files, as a CSV file or as a table: `python -m mixer_jax predict`."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mixer_jax import parallel
+from mixer_jax.classes import describe
+from mixer_jax.data.sources.unlabeled import find_image_files
+from mixer_jax.errors import UserError, as_message
+from mixer_jax.evaluation.classifier import Classifier, Prediction, load_classifier
+from mixer_jax.records import Progress
+from mixer_jax.storage import write_whole
+from mixer_jax.text_table import format_table
+
+TOP = 5  # classes of an image
+SHOWN = 3  # unreadable images in the last message
+LINES = 50  # of a table whose columns line up
+
+
+def predict(weights: str, paths: Sequence[str], out: str) -> None:
+    """Write the likeliest classes of every image to the CSV file `out`, or print them where `out` is empty or "-".
+
+    Raises UserError at the end when images could not be read: what is said of the others is written.
+    """
+    if out in ("", "-"):
+        out = ""
+    elif os.path.lexists(out):
+        raise UserError(f"{out} exists already: choose another name, or remove it.")
+    elif not Path(out).parent.is_dir():
+        raise UserError(f"There is no folder {Path(out).parent} for {Path(out).name}: make it, or choose another.")
+    files = find_image_files(paths)
+    parallel.keep_compiled_programs()
+    classifier = load_classifier(weights)
+    for note in classifier.notes:
+        print(as_message(note), file=sys.stderr)
+    unreadable: list[str] = []
+    predictions = _followed(classifier.predict_files(files, TOP), files, unreadable)
+    if out:
+        write_csv(Path(out), classifier, files, predictions)
+        print(f"{out}: {len(files) - len(unreadable)} images, {classifier.loss} over {len(classifier.class_names)} classes.")
+    else:
+        print_table(classifier, files, predictions)
+    if unreadable:
+        some = "; ".join(unreadable[:SHOWN]) + ("; ..." if len(unreadable) > SHOWN else "")
+        raise UserError(f"{len(unreadable)} of {len(files)} images cannot be read: {some}. What is said of the others stands.")
+
+
+def write_csv(file: Path, classifier: Classifier, files: Sequence[str], predictions: Iterator[Prediction]) -> None:
+    """Write a row for each image: file, class_1, probability_1, ..., and `unreadable`, the reason why it has no classes.
+
+    The file is UTF-8. A byte of a name that is not stands there as \\udcXX.
+    """
+    count = min(TOP, len(classifier.class_names))
+    columns = [f"{name}_{place}" for place in range(1, count + 1) for name in ("class", "probability")]
+    with write_whole(file) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(["file", *columns, "unreadable"])
+        for prediction in predictions:
+            pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+            cells = [cell for number, share in pairs for cell in (class_label(classifier, number), f"{share:.6g}")]
+            table.writerow([files[prediction.image], *(cells or [""] * len(columns)), prediction.unreadable])
+
+
+def print_table(classifier: Classifier, files: Sequence[str], predictions: Iterator[Prediction]) -> None:
+    """Print a line for each image, as soon as there are some."""
+    rows: list[tuple[str, ...]] = []
+    for prediction in predictions:
+        pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+        cells = [f"{share:6.1%} {class_label(classifier, number)}" for number, share in pairs]
+        rows.append((files[prediction.image], *(cells or [f"unreadable: {prediction.unreadable}"])))
+        if len(rows) == LINES or prediction.image == len(files) - 1:
+            print(format_table(rows, "<"), flush=True)
+            rows.clear()
+
+
+def class_label(classifier: Classifier, number: int) -> str:
+    """Return the name of a class, of a WordNet id also what it means: n01440764 tench."""
+    name = classifier.class_names[number]
+    return name if describe(name) == name else f"{name} {describe(name)}"
+
+
+def _followed(predictions: Iterator[Prediction], files: Sequence[str], unreadable: list[str]) -> Iterator[Prediction]:
+    """Yield the predictions, show the progress, and note the unreadable images."""
+    progress = Progress(len(files), 0, unit="image")
+    for prediction in predictions:
+        if prediction.unreadable:
+            unreadable.append(f"{files[prediction.image]} ({prediction.unreadable})")
+        progress.update(prediction.image + 1)
+        yield prediction
+    progress.close()
