@@ -111,6 +111,7 @@ OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose fi
     "data/sources/shards.py": "a shard that it has just written",
     "data/sources/tfds.py": "after storage.py has looked at the file; in a bucket by etils",
     "data/stream/shared_memory.py": "our own memory",
+    "evaluation/predictions.py": "a file that it writes",
     "export/program.py": "what the export check has just written",
     "hosts/joining.py": "nothing",
     "hosts/software.py": "our own source",
