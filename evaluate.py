@@ -1,5 +1,6 @@
-"""Evaluates a checkpoint: `python evaluate.py --config=configs/FILE.py[:ARG] --checkpoint=WEIGHTS --workdir=OUT`.
+"""Evaluates a checkpoint: `python evaluate.py [--config=configs/FILE.py[:ARG]] --checkpoint=WEIGHTS --workdir=OUT`.
 
+Without --config, the config is that of the run in --checkpoint.
 Runs every evaluator of the config (config.evals) once and writes OUT/results.json, in the form that training writes it too.
 """
 
@@ -8,6 +9,7 @@ from absl.flags import FlagValues
 from ml_collections import ConfigDict
 
 from mixer_jax import app, parallel, records
+from mixer_jax.checkpoints.manager import config_file
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
 from mixer_jax.data.sources.own_data import follow_training_data
@@ -80,6 +82,7 @@ if __name__ == "__main__":
     app.run(
         main,
         join,
+        config_of=("checkpoint", config_file),
         checkpoint="A run's folder (its newest sound step), its checkpoints/STEP, or a .npz or .safetensors file.",
         workdir="Folder for results.json.",
     )

@@ -9,6 +9,7 @@
 
 import functools
 import itertools
+from pathlib import Path
 
 from absl.flags import FlagValues
 from clu import parameter_overview
@@ -95,7 +96,8 @@ def train(config: ConfigDict, workdir: str) -> int:
     # The state, from the first source in the list above. A finished run evaluates what has not been evaluated, and nothing else.
     checkpoints = Checkpoints(run.path, config.checkpoint.keep)
     data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
-    state, substituted = open_state(config, program, checkpoints, mesh, data, source.class_names)
+    state, substituted, origin = open_state(config, program, checkpoints, mesh, data, source.class_names)
+    refuse_shorter(run.path, int(state.step), milestones.total)
     first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
     new = [name for name, text in described.items() if not parallel.broadcast_from_writer(run.has_figures(total, name, text))]
     if first_step == total and parallel.broadcast_from_writer(run.has_results(total)):
@@ -124,7 +126,8 @@ def train(config: ConfigDict, workdir: str) -> int:
         config,
         {"first_step": first_step, "total_steps": total, "step_flops_per_device": flops}
         | {"parameters": int(parameter_overview.count_parameters(state.params)), "host_memory_mib": memory}
-        | parallel.device_facts(mesh),
+        | parallel.device_facts(mesh)
+        | origin,
     )
     stop = StopRequest()
 
@@ -167,17 +170,21 @@ def train(config: ConfigDict, workdir: str) -> int:
 
 def open_state(
     config: ConfigDict, program: Program, checkpoints: Checkpoints, mesh: Mesh, data: dict, class_names: Names
-) -> tuple[TrainState, int]:
-    """Return the state that the run starts from, by the list at the top of this file, and the images substituted before it."""
+) -> tuple[TrainState, int, dict]:
+    """Return the state that the run starts from, by the list at the top of this file.
+
+    Also return the number of images substituted before it, and what the records say of where it comes from.
+    """
     if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1
         items, meta = restored
         check_same_data(meta, data, class_names)
-        return from_items(items), meta["data"]["substituted"]
-    params = program.init_params(mesh)  # 3
+        return from_items(items), meta["data"]["substituted"], {}
+    params, origin = program.init_params(mesh), {}  # 3
     if config.init_from:  # 2: takes the place of what the file has
-        params, listing = init_from(config.init_from, params, config.init_head, config.init_classes, class_names)
+        params, listing, source = init_from(config.init_from, params, config.init_head, config.init_classes, class_names)
         print_listing(config.init_from, listing)
-    return program.init_state(mesh, params), 0
+        origin = {"init_from": source}
+    return program.init_state(mesh, params), 0, origin
 
 
 def check_same_data(meta: dict, now: dict, class_names: Names) -> None:
@@ -189,6 +196,15 @@ def check_same_data(meta: dict, now: dict, class_names: Names) -> None:
         changed.append(f"class {number}: {names[number : number + 1]} then, {class_names[number : number + 1]} now")
     if changed:
         raise UserError(f"The training data have changed since the run's last checkpoint ({'; '.join(changed)}).")
+
+
+def refuse_shorter(workdir: Path, step: int, total: int) -> None:
+    """Raise UserError for a run that has gone further than its config now asks for."""
+    if step > total:
+        raise UserError(
+            f"{workdir} is at step {step} already, and config.total asks for {total}. Set it to {step} or more, or evaluate an "
+            f"earlier step with evaluate.py --checkpoint={workdir}/checkpoints/STEP."
+        )
 
 
 def print_listing(path: str, listing: dict[str, list[str]]) -> None:

@@ -24,6 +24,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mixer_jax.config import current_name
+from mixer_jax.config_files import define_config, without_switches
 from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake, printable
 
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -96,12 +97,25 @@ class Membership(Protocol):
         """Tell the other hosts, which then end too; end this process if there are others."""
 
 
-def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValues], Membership], **required: str) -> None:
+def run(
+    main: Callable[[flags.FlagValues], int],
+    join: Callable[[flags.FlagValues], Membership],
+    config_of: tuple[str, Callable[[str], str]] | None = None,
+    **required: str,
+) -> None:
     """Define --config, the `required` flags (name=help) and those of a pod; parse; join the other hosts; exit with main(flags).
 
     What `ending` expects is printed as one message, without a traceback.
+
+    Args:
+      main: the program.
+      join: hosts/joining.join.
+      config_of: where --config may be left out: the flag that says so, and what makes the file's name of its value.
+      required: the flags.
     """
-    config_flags.DEFINE_config_file("config", None, "configs/FILE.py or configs/FILE.py:ARG", lock_config=True)
+    if config_of:
+        _complete_config(sys.argv, *config_of)
+    define_config(flags.FLAGS, sys.argv)
     for name, text in required.items():
         flags.DEFINE_string(name, None, text)
     flags.mark_flags_as_required(["config", *required])
@@ -138,6 +152,18 @@ def run(main: Callable[[flags.FlagValues], int], join: Callable[[flags.FlagValue
             return end.code
 
     app.run(guarded, flags_parser=parse)
+
+
+def _complete_config(argv: list[str], flag: str, file_of: Callable[[str], str]) -> None:
+    """Add --config to `argv` where it is not there: the file of what `flag` names."""
+    text = "\n".join(argv[1:]) + "\n"
+    named = re.search(rf"^--?{flag}[=\n](.+)$", text, re.MULTILINE)
+    if named and not re.search(r"^--?config[=\n]", text, re.MULTILINE):
+        try:
+            argv.insert(1, f"--config={file_of(named[1])}")
+        except UserError as error:
+            sys.exit(_report(ending(error)))
+        print(f"The config is that of the run: {argv[1]}")
 
 
 def _asks_for_help(argv: list[str]) -> bool:
@@ -195,7 +221,7 @@ def read_config(path: str, overrides: list[str]) -> ConfigDict:
     if IS_CLONE and str(ROOT) not in sys.path:
         sys.path.append(str(ROOT))  # a config anywhere may import the shipped ones, as with train.py
     values, argv = flags.FlagValues(), ["", f"--config={path}", *overrides]
-    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=argv)
+    define_config(values, argv)
     if unknown := _parse(values, argv)[1:]:
         raise UserError(_UNKNOWN.format(unknown))
     return values.config
@@ -211,7 +237,7 @@ def typed_options(values: flags.FlagValues) -> tuple[ConfigDict, frozenset[str]]
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     """What of `argv` is no flag. Raises UserError for flags, or a config, that cannot be."""
     try:
-        arguments = values(argv)
+        arguments = values(without_switches(argv))
         values.config.seed  # noqa: B018  a config file that cannot be loaded says so only when it is read
     except (KeyError, AttributeError) as error:
         raise _unknown_option(error, argv) from error

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -56,6 +56,7 @@ class Option:
     only: tuple[str, ...] = ()  # (path of another option, values of it or ABOVE_0): with another value this option has no effect
     before: Any = None  # what a run did before this option existed, if that is not None
     resumable: bool = False  # a run may be resumed with another value: it changes neither the parameters nor their meaning
+    resumable_with: tuple[str, ...] = ()  # the same, where another option, whose path comes first, has one of these values
 
 
 def duration(*, steps: int = 0, epochs: float = 0.0, examples: int = 0) -> ConfigDict:
@@ -142,7 +143,8 @@ MODEL = (
 )
 OPTIONS = (
     Option("seed", 0, "Root of all randomness: parameters, order of the data, crops, mixup, dropout.", allowed="in [0, 2^32)"),
-    Option("total", duration(), "Length of the run. Exactly one unit must be set.", LENGTH),
+    Option("total", duration(), "Length of the run. Exactly one unit must be set. A run with schedule.decay=constant can be made "
+           "longer.", LENGTH, resumable_with=("schedule.decay", "constant")),
     Option("batch_size", 4096, "Images in a step, over all devices.", "images", allowed="in [1, 2^20]"),
     Option("accumulation_steps", 1, "Parts that a step computes one after the other; the update is that of the whole batch.",
            allowed="in [1, 2^20]"),
@@ -249,6 +251,13 @@ def fewshot(train: ConfigDict, test: ConfigDict, **changes: Any) -> ConfigDict:
     return _section(EVALUATORS["fewshot"], train=train, test=test, **changes)
 
 
+def new_evaluator(options: Collection[str], kind: str | None = None) -> ConfigDict:
+    """Return an evaluator of a kind, or of the first kind that has these options. Its data are not named yet."""
+    fitting = [name for name, rows in EVALUATORS.items() if {row.name for row in rows}.issuperset(options)]
+    kind = kind if kind in EVALUATORS else next(iter([*fitting, *EVALUATORS]))
+    return _section(EVALUATORS[kind], **{field: dataset() for field in DATA_FIELDS[kind]})
+
+
 def family_options(family: str) -> tuple[str, ...]:
     """Return the names of the options in `config.model` that a family has."""
     return tuple(row.name.removeprefix("model.") for row in MODEL if not row.only or family in row.only)
@@ -303,6 +312,34 @@ def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
+def usable_config(content: Mapping[str, Any]) -> ConfigDict:
+    """Return the config of a run, of the content of its config.json, as a config file makes it: locked, and with every option.
+
+    Raises KeyError, AttributeError or TypeError for something else.
+    """
+    config = default_config()
+    _fill(config, recorded_config(content))
+    return config.lock()
+
+
+def _fill(section: ConfigDict, recorded: ConfigDict) -> None:
+    """Set options to what was recorded; JSON has lists for tuples."""
+    for name, value in recorded.items():
+        if name in ("evals", "parts"):
+            with section.unlocked():
+                for part, options in value.items():
+                    section[name][part] = dataset() if name == "parts" else new_evaluator((), options.kind)
+                    _fill(section[name][part], options)
+        elif isinstance(value, ConfigDict):
+            _fill(section[name], value)
+        else:
+            section[name] = _as_tuple(value)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
+
+
 def _with_current_names(content: Any) -> Any:
     if not isinstance(content, dict):
         return content
@@ -319,7 +356,9 @@ def differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]
     def matters(name: str) -> bool:
         row = _row_of(name)
         is_idle = row and row.only and not any(has_effect(row, values) for values in (old, new) if row.only[0] in values)
-        return not is_idle and not may_change_on_resume(name)
+        other, *having = row.resumable_with if row and row.resumable_with else ("",)
+        is_free = may_change_on_resume(name) or all(values.get(other) in having for values in (old, new))
+        return not is_idle and not is_free
 
     changed = {name: (old.get(name), new.get(name)) for name in sorted(old | new) if old.get(name) != new.get(name)}
     return {name: values for name, values in changed.items() if matters(name)}

@@ -31,6 +31,11 @@ from mixer_jax.lease import HeldError, Lease
 from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_json, write_whole
 
 MAX_METRICS_BYTES = 2**30  # ten million lines
+TRAIN_ON = (
+    "\nA schedule that decays ends at config.total, so with another length every step would be another: only a run with "
+    "schedule.decay=constant can be made longer. To train on from here, start a new run with another --workdir and "
+    "--config.init_from={} --config.init_head=restore."
+)
 
 
 class Workdir:
@@ -69,7 +74,8 @@ class Workdir:
             lines = "".join(
                 f"\n  {name}: {then!r} there, {now!r} now{_flag(name, then)}" for name, (then, now) in changed.items()
             )
-            raise UserError(f"{self.path} holds a run with another config. Choose another --workdir, or undo:{lines}")
+            longer = TRAIN_ON.format(self.path) if any(name.startswith("total.") for name in changed) else ""
+            raise UserError(f"{self.path} holds a run with another config. Choose another --workdir, or undo:{lines}{longer}")
 
     def record_start(self, config: ConfigDict, facts: dict) -> None:
         """Writes config.json; appends this start to run.json: command, versions, git commit, `facts` on devices and model."""

@@ -71,7 +71,7 @@ class Hosts:
 def start(monkeypatch):
     """Run `main` as train.py does, up to its exit code."""
     monkeypatch.setattr(app, "_mute_stderr", lambda: None)
-    for name in ("config_flags.DEFINE_config_file", "flags.DEFINE_string", "flags.mark_flags_as_required"):
+    for name in ("define_config", "flags.DEFINE_string", "flags.mark_flags_as_required"):
         monkeypatch.setattr(f"mixer_jax.app.{name}", lambda *_, **__: None)
     ended = []
     monkeypatch.setattr(app.app, "run", lambda guarded, flags_parser: ended.append(guarded(["train.py"])))

@@ -217,7 +217,7 @@ def test_a_restored_heads_columns_are_those_of_our_classes(tmp_path: Path, case:
         with pytest.raises(UserError, match=columns):
             init_from(*arguments)
         return
-    merged, _ = init_from(*arguments)
+    merged, *_ = init_from(*arguments)
     merged = named_arrays(merged)
     for name, x in weights.arrays.items():
         np.testing.assert_array_equal(merged[name], x[..., columns] if name.startswith("head/") else x)

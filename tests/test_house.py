@@ -11,7 +11,7 @@ from conftest import ROOT
 LAYERS = [
     {"errors"},
     {"config", "storage", "classes"},
-    {"lease", "hosts", "validation"},
+    {"lease", "hosts", "validation", "config_files"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},
     {"training", "evaluation"},  # the loop receives evaluators as functions

@@ -81,9 +81,22 @@ def test_another_config_is_refused_with_exactly_the_options_that_differ_and_matt
     workdir.record_start(get_config(), {})
     with pytest.raises(UserError) as refusal:
         workdir.refuse_other_run(changed(**changes))
-    _, *named = str(refusal.value).splitlines()
+    named = [line for line in str(refusal.value).splitlines() if line.startswith("  ")]
     assert len(named) == len(lines)
     assert all(line.strip().startswith(expected) for line, expected in zip(named, lines, strict=True))
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
+def test_a_run_can_be_made_longer_where_its_schedule_does_not_depend_on_its_length_and_otherwise_is_told_why_not(workdir, decay):
+    workdir.record_start(changed(schedule__decay=decay), {})
+    longer = changed(schedule__decay=decay, total__steps=60)
+    if decay == "constant":
+        workdir.refuse_other_run(longer)
+    else:
+        with pytest.raises(
+            UserError, match=rf"(?s)total.steps: 30 there.*--config.init_from={workdir.path} --config.init_head=r"
+        ):
+            workdir.refuse_other_run(longer)
 
 
 @pytest.mark.parametrize(

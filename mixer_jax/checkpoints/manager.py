@@ -128,7 +128,7 @@ def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
     `path` is a run's folder (its newest sound step) or its checkpoints/STEP. Every process reads all of it. Raises UserError when
     there is no checkpoint or it is damaged.
     """
-    workdir, wanted = _locate(path)
+    workdir, wanted = locate(path)
     errors = []
     with _open(workdir, keep=None) as manager:
         for step in [wanted] if wanted is not None else sorted(manager.all_steps(), reverse=True):
@@ -181,13 +181,28 @@ def _open(workdir: epath.Path, keep: int | None) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(workdir / CHECKPOINTS, options=options)
 
 
-def _locate(path: str) -> tuple[epath.Path, int | None]:
+def locate(path: str) -> tuple[epath.Path, int | None]:
+    """Return a run's folder and the step that a path names: None for the folder itself. Raises UserError for other paths."""
     directory = epath.Path(path).expanduser().resolve()
     if (directory / CHECKPOINTS).is_dir():
         return directory, None
+    if not directory.exists():
+        raise UserError(f"There is no {path}.")
     if directory.parent.name == CHECKPOINTS and re.fullmatch(r"\d+", directory.name) and directory.is_dir():
         return directory.parent.parent, int(directory.name)
     raise UserError(f"{path} is neither a run's folder (with {CHECKPOINTS}/ in it) nor one of its {CHECKPOINTS}/STEP.")
+
+
+def config_file(path: str) -> str:
+    """Return the config.json of the run that `locate` finds. Raises UserError where there is none."""
+    is_run = "://" not in path and Path(path).expanduser().is_dir()
+    file = locate(path)[0] / "config.json" if is_run else None
+    if file is None or not file.exists():
+        missing = "there is no config.json" if is_run else "that is no run's folder"
+        raise UserError(
+            f"Without --config, the config is that of the run in --checkpoint={path}; but {missing}. Add --config=FILE."
+        )
+    return str(file)
 
 
 def _array_metadata(items: dict) -> dict:

@@ -1,10 +1,11 @@
 """Trained parameters into a model of a config's: surgery where only the resolution differs, and everything that does not fit."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from mixer_jax.checkpoints.digest import named_arrays
+from mixer_jax.checkpoints.digest import named_arrays, params_sha256
 from mixer_jax.checkpoints.formats import Arrays
 from mixer_jax.checkpoints.manager import differences, signatures
 from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
@@ -35,10 +36,11 @@ def fit(weights: Weights, shapes: dict) -> Arrays:
 
 def init_from(
     path: str, params: dict, head: str, classes_file: str = "", class_names: Names | None = None
-) -> tuple[dict, dict[str, list[str]]]:
-    """Return (parameters, listing): `params` with all that `path` has (see weights.load_weights), sharded as they are.
+) -> tuple[dict, dict[str, list[str]], dict[str, Any]]:
+    """Return (parameters, listing, origin): `params` with all that `path` has (see weights.load_weights), sharded as they are.
 
-    The listing names the paths that were "restored", "replaced" (in both, kept from `params`) and "dropped". Raises UserError,
+    The listing names the paths that were "restored", "replaced" (in both, kept from `params`) and "dropped". The origin says, for
+    the records of a run, what was read: path, step and the SHA-256 of all its parameters. Raises UserError,
     with everything that differs, when an array does not fit, and for a class that `path` does not have.
 
     Args:
@@ -64,11 +66,12 @@ def init_from(
     merged = jax.tree_util.tree_map_with_path(
         lambda p, x: from_host(fitted[path_name(p)], x.sharding) if wanted(path_name(p)) else x, params
     )
-    return merged, {
+    listing = {
         "restored": sorted(fitted),
         "replaced": sorted(name for name in names - fitted.keys() if name in there),
         "dropped": sorted(there.keys() - names),
     }
+    return merged, listing, {"path": path, "step": weights.step, "params_sha256": params_sha256(weights.arrays)}
 
 
 def _choose_classes(weights: Weights, head: str, classes_file: str, class_names: Names | None) -> Arrays:

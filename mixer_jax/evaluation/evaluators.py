@@ -152,10 +152,15 @@ def describe_evaluators(config: ConfigDict, examples: dict[str, dict[str, Exampl
     Where the data lie, when it runs and with how many images at once does not matter. In the form in which JSON gives it back.
     """
     facts = source_facts(sources_of(examples))
+
+    def describe(name: str, option: str, value: Any) -> Any:
+        is_data = option in examples[name]
+        return f"split {value['split']!r}, {facts[f'evals.{name}.{option}']}" if is_data else value
+
     options = {name: json.loads(evaluator.to_json()) for name, evaluator in config.evals.items()}
     return {
         name: {"image_size": config.image_size}
-        | {option: facts.get(f"evals.{name}.{option}", values[option]) for option in values if option not in NO_MATTER}
+        | {option: describe(name, option, value) for option, value in values.items() if option not in NO_MATTER}
         for name, values in options.items()
     }
 

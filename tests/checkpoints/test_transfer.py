@@ -32,7 +32,7 @@ def saved(workdir: Path, num_classes: int | None) -> str:
     [(5, 5, ["head/kernel"], []), (5, 7, ["head/kernel"], []), (5, None, [], ["head/kernel"]), (None, 7, [], [])],
 )
 def test_a_new_head_is_kept_and_the_rest_restored(tmp_path: Path, there, here, replaced, dropped):
-    merged, listing = init_from(saved(tmp_path, there), params(2.0, here), head="new")
+    merged, listing, _ = init_from(saved(tmp_path, there), params(2.0, here), head="new")
     assert listing == {"restored": ["stem/kernel"], "replaced": replaced, "dropped": dropped}
     np.testing.assert_array_equal(merged["stem"]["kernel"], 1.0)
     if here:
@@ -41,7 +41,7 @@ def test_a_new_head_is_kept_and_the_rest_restored(tmp_path: Path, there, here, r
 
 def test_a_head_to_be_restored_must_fit(tmp_path: Path):
     path = saved(tmp_path, 5)
-    merged, listing = init_from(path, params(2.0, 5), head="restore")
+    merged, listing, _ = init_from(path, params(2.0, 5), head="restore")
     assert listing["restored"] == ["head/kernel", "stem/kernel"]
     np.testing.assert_array_equal(merged["head"]["kernel"], 1.0)
     with pytest.raises(UserError, match="differs   head/kernel"):
@@ -55,7 +55,7 @@ def test_a_head_can_be_a_subset_of_another(tmp_path: Path):
     here = tree_of(
         {name: jnp.zeros((*x.shape[:-1], 3) if name.startswith("head/") else x.shape) for name, x in weights.arrays.items()}
     )
-    merged, listing = init_from(str(tmp_path / "w.npz"), here, "subset", str(tmp_path / "classes.txt"))
+    merged, listing, _ = init_from(str(tmp_path / "w.npz"), here, "subset", str(tmp_path / "classes.txt"))
     np.testing.assert_array_equal(merged["head"]["kernel"], weights.arrays["head/kernel"][:, [6, 0, 2]])
     np.testing.assert_array_equal(merged["head"]["bias"], weights.arrays["head/bias"][[6, 0, 2]])
     assert set(listing["restored"]) == set(weights.arrays)
@@ -75,7 +75,7 @@ def test_a_layer_before_the_head_goes_with_it(tmp_path: Path):
     weights = random_weights(SMALL["vit, mean, pre-logits"])
     save_weights(weights, str(tmp_path / "w.npz"))
     here = {name: jnp.zeros(x.shape) for name, x in weights.arrays.items() if not name.startswith(("pre_logits/", "head/"))}
-    _, listing = init_from(str(tmp_path / "w.npz"), tree_of(here), "new")
+    _, listing, _ = init_from(str(tmp_path / "w.npz"), tree_of(here), "new")
     assert listing["dropped"] == ["head/bias", "head/kernel", "pre_logits/bias", "pre_logits/kernel"]
 
 
