@@ -1,1 +1,1 @@
-"""A pod's program, compiled without the pod: `python -m mixer_jax plan`."""
+"""Compiles a run's program for a TPU pod without the pod: `python -m mixer_jax plan`."""

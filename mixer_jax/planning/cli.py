@@ -1,4 +1,4 @@
-"""`python -m mixer_jax plan`: the options, and what runs for each."""
+"""The command line of `python -m mixer_jax plan`: its options, and the function that runs it."""
 
 import argparse
 
@@ -9,24 +9,36 @@ from mixer_jax.validation import bounded
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register `plan`."""
-    command = commands.add_parser("plan", help="a config compiled for a TPU pod that is not there: does it fit, how fast is it")
+    """Register the command `plan`."""
+    command = commands.add_parser("plan", help="compile a config for a TPU pod without the pod: does it fit, how fast is it")
     command.add_argument("--config", metavar="FILE", help="FILE.py or FILE.py:ARG; --config.NAME=VALUE replaces an option")
-    command.add_argument("--topology", metavar="NAME", help="such as v3:8x8 (chips); an unknown one lists those that there are")
+    command.add_argument("--topology", metavar="NAME", help="such as v3:8x8 (chips); an unknown name lists the known ones")
     slices, images = bounded("in [1, 2^10]"), bounded("in [0, 2^50]")
     seconds = bounded("in [0, 10^6]", float)
-    command.add_argument("--slices", type=slices, default=1, help="how many of these; between them data parallel")
     command.add_argument(
-        "--batch-per-core", type=images, default=0, metavar="N", help="images; 0: the config's batch over the devices"
+        "--slices", type=slices, default=1, help="number of slices of that topology; the run is data parallel across them"
     )
-    command.add_argument("--stage", choices=("train", "eval"), default="train", help="the training step, or inference")
     command.add_argument(
-        "--examples", type=images, default=0, metavar="N", help="training images, where the source's are not known"
+        "--batch-per-core",
+        type=images,
+        default=0,
+        metavar="N",
+        help="images on each device; 0 splits the config's batch over the devices",
     )
-    command.add_argument("--timeout", type=seconds, default=0, metavar="SECONDS", help="that one program may take; 0: 20 minutes")
-    command.add_argument("--json", action="store_true", help="the figures as one object, on the last line")
+    command.add_argument("--stage", choices=("train", "eval"), default="train", help="compile the training step, or inference")
     command.add_argument(
-        "--search", action="store_true", help="the largest batch and the cheapest flags with which the config fits"
+        "--examples",
+        type=images,
+        default=0,
+        metavar="N",
+        help="number of training images, if the planner does not know it for the config's data source",
+    )
+    command.add_argument(
+        "--timeout", type=seconds, default=0, metavar="SECONDS", help="limit for compiling one program; 0 means 20 minutes"
+    )
+    command.add_argument("--json", action="store_true", help="print the figures as one JSON object too, on the last line")
+    command.add_argument(
+        "--search", action="store_true", help="search for the largest batch and the cheapest flags with which the config fits"
     )
     for option, program in {
         "--fit": "fit",
@@ -39,8 +51,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def run_plan(arguments: argparse.Namespace) -> None:
-    """Plan one config on one pod, or search what makes it fit there."""
-    from mixer_jax.planning import plan, search  # heavy: JAX, which other tools do without
+    """Plan one config on one pod, or with --search look for the flags that make it fit there. Print the figures."""
+    from mixer_jax.planning import plan, search  # These import JAX, which other tools do without.
     from mixer_jax.planning.compiler import TIMEOUT_SECONDS, Compiler
 
     if arguments.search and arguments.batch_per_core:

@@ -1,7 +1,7 @@
-"""The TPU compiler as a service: where it lies, and a process that has it, with a bound on how long it may take.
+"""The TPU compiler as a service: where libtpu is installed, and the worker process that compiles with it under a time limit.
 
-libtpu comes in a folder of its own (`make plan`): beside JAX it would make every run look for TPUs. Only the worker sees it. It
-needs no network and no metadata server.
+`make plan` installs libtpu in a folder of its own, because installed beside JAX it would make every run look for TPUs. Only the
+worker process loads it. The compiler needs no network and no metadata server.
 """
 
 import os
@@ -15,12 +15,15 @@ from mixer_jax.planning.worker import Request
 from mixer_jax.storage import cache_folder
 from mixer_jax.worker_process import WorkerError, WorkerLostError, WorkerProcess
 
-FOLDER = Path(__file__).parents[2] / ".venv-plan"  # `make plan`
-TIMEOUT_SECONDS = 1200  # of one program; the slowest of ours, H/14 on v5e, takes some minutes
+FOLDER = Path(__file__).parents[2] / ".venv-plan"  # `make plan` installs libtpu here.
+TIMEOUT_SECONDS = 1200  # The limit for one program. The slowest of ours, H/14 on v5e, takes some minutes.
 
 
 def find_compiler() -> tuple[Path, str]:
-    """Return (libtpu.so, the versions of what estimates). Raises UserError saying what to install."""
+    """Return the path of libtpu.so, and the versions of libtpu and JAX as text.
+
+    Raises UserError, which names the command that installs libtpu, if the file is missing.
+    """
     given = os.environ.get("TPU_LIBRARY_PATH")
     library = Path(given) if given else FOLDER / "libtpu/libtpu.so"
     if not library.is_file():
@@ -31,7 +34,11 @@ def find_compiler() -> tuple[Path, str]:
 
 
 class Compiler:
-    """Compiles one request after the other, in a process that ends with each program that was not known before."""
+    """The TPU compiler, which takes one request after the other in a worker process.
+
+    The worker ends after each program that was not in the cache, and the next request starts another: the compiler never gives
+    back its memory, which is some gigabytes for a large program.
+    """
 
     def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS):
         self.library, self.version = find_compiler()
@@ -45,7 +52,10 @@ class Compiler:
         self._stop()
 
     def compile(self, request: Request) -> dict:
-        """Return what worker.compile_program returns. Raises UserError for what cannot be, EnvironmentFault for a lost worker."""
+        """Return the figures of one program, as worker.compile_program returns them.
+
+        Raises UserError if the worker refuses the request or fails on it, and EnvironmentFault if the worker dies or is too late.
+        """
         self._worker = self._worker or self._start()
         try:
             answer = self._worker.ask(request)
@@ -54,7 +64,7 @@ class Compiler:
             kind = EnvironmentFault if isinstance(error, WorkerLostError) else UserError
             raise kind(f"The TPU compiler ({self.version}) {error}.") from None
         if not answer["cached"]:
-            self._stop()  # the compiler never gives back its memory, some gigabytes for a large program
+            self._stop()
         return answer
 
     def _start(self) -> WorkerProcess:

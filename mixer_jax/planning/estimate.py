@@ -1,8 +1,10 @@
-"""From what the compiler says of one program on one device to figures of a run: seconds, images, shares, gibibytes, days.
+"""Turns what the compiler reports about one program into figures of a run: seconds, images/s, shares, GiB, days.
 
-The step's time is the compiler's cycles at the core's clock, and after them what devices send each other, of which the compiler
-estimates nothing, at the full speed of all links. In truth some of it overlaps, and links are seldom full. What goes between
-slices, over the data center's network, has no time here.
+    step time = cycles / clock rate + bytes over the links / speed of all links of a device
+
+The compiler estimates the cycles. It has no estimate for communication, so the second term is ours: it assumes that all links run
+at full speed, and that communication never overlaps with computation. In reality some of it overlaps, and links are seldom full.
+Communication between slices, over the data center's network, is not counted.
 """
 
 import re
@@ -17,19 +19,19 @@ from mixer_jax.errors import UserError
 
 GIB = 2**30
 DAY_SECONDS = 86_400
-PASSES = {"all-reduce": 2, "send": 0}  # of the bytes over the links; of the other kinds one
-WANTED = re.compile(r"\(([\d.]+)G\) exceeds available HBM \(([\d.]+)G\)|Used ([\d.]+)G of ([\d.]+)G hbm")
+LINK_PASSES = {"all-reduce": 2, "send": 0}  # How often the bytes of a collective cross the links. Other collectives: once.
+OUT_OF_MEMORY = re.compile(r"\(([\d.]+)G\) exceeds available HBM \(([\d.]+)G\)|Used ([\d.]+)G of ([\d.]+)G hbm")
 BLOCK = re.compile(r"(MixerBlock|encoderblock|unit)_?\d+")
-# Training images. ImageNet: 1 281 167; ImageNet-21k, all of the autumn 2011 release: 14 197 122; JFT-300M: 303 million
-# (arXiv 2010.11929, section 4.1; arXiv 2105.01601 rounds to 300).
+# Numbers of training images. ImageNet-21k is the whole release of autumn 2011. JFT-300M has 303 million images according to
+# arXiv 2010.11929, section 4.1 (arXiv 2105.01601 rounds the number to 300 million).
 NUM_EXAMPLES = {"tfds:imagenet2012": 1_281_167, "tfds:imagenet21k": 14_197_122, "tfds:jft300m": 303_000_000}
 REST = "loss, optimizer and the rest"
-NO_LAYER = (
+NO_LAYER = (  # Scopes in the name of an operation that are not layers.
     "Mixer",
     "ReferenceMixer",
     "VisionTransformer",
     "ResNet",
-    "LayerNorm",  # within one with a number
+    "LayerNorm",  # This one is nested in a scope with a number, such as LayerNorm_0, which is the layer.
     "while",
     "body",
     "closed_call",
@@ -42,15 +44,15 @@ NO_LAYER = (
 def estimate(compiled: dict, generation: Generation, batch_per_core: int) -> dict:
     """Return the figures of a program: {"fits": True, "step_seconds": ..., ...} or {"fits": False, "reason": ...}.
 
-    `compiled` is what worker.compile_program returned. All figures are of one device: a core on v2, v3 and 7x, a chip on the
-    others.
+    `compiled` is what worker.compile_program returned. All figures are of one device: a core on v2, v3 and 7x, a chip on other
+    generations. "limit_share" is the share of the matrix units' peak that the step reaches.
     """
     memory = {"memory_limit_gib": generation.memory_gib, "devices": compiled["devices"], "batch_per_core": batch_per_core}
     if not compiled["fits"]:
-        return {"fits": False, "reason": compiled["reason"], "over_gib": _over(compiled["reason"])} | memory
+        return {"fits": False, "reason": compiled["reason"], "over_gib": _excess_gib(compiled["reason"])} | memory
     compute_seconds = sum(compiled["cycles"].values()) / generation.clock_hz
     sent_seconds = {
-        name: PASSES.get(name, 1) * sent["bytes"] / generation.link_bytes_per_sec
+        name: LINK_PASSES.get(name, 1) * sent["bytes"] / generation.link_bytes_per_sec
         for name, sent in compiled["collectives"].items()
     }
     communication_seconds = sum(sent_seconds.values())
@@ -84,9 +86,9 @@ def estimate(compiled: dict, generation: Generation, batch_per_core: int) -> dic
 
 
 def layers(cycles: dict[str, int]) -> dict[str, int]:
-    """Return the cycles of each layer and direction, all blocks together, the costliest first, from those of each op name.
+    """Return the cycles of each layer and direction, the costliest first. `cycles` maps each op name to its cycles.
 
-    A fusion counts for the one operation whose name the compiler gave it.
+    A layer is summed over all blocks of the model. A fusion counts for the one operation whose name the compiler gave it.
     """
     totals = Counter()
     for op_name, count in cycles.items():
@@ -95,9 +97,9 @@ def layers(cycles: dict[str, int]) -> dict[str, int]:
 
 
 def layer_name(op_name: str) -> str:
-    """Return the layer of an operation.
+    """Return the layer and direction of an operation, without the number of the block.
 
-    jit(step)/transpose(jvp(Mixer))/MixerBlock_3/LayerNorm_0/add -> MixerBlock/LayerNorm_0, backward
+    For example, jit(step)/transpose(jvp(Mixer))/MixerBlock_3/LayerNorm_0/add gives "MixerBlock/LayerNorm_0, backward".
     """
     scopes = re.split(r"/(?![^(]*\))", op_name)
     modules = [scope for scope in scopes if re.fullmatch(r"[A-Za-z]\w*", scope)]
@@ -107,10 +109,9 @@ def layer_name(op_name: str) -> str:
 
 
 def total_steps(config: ConfigDict, num_examples: int = 0) -> int:
-    """Return the steps of the whole recipe, before its data are anywhere near.
+    """Return the number of steps of the whole recipe, without opening its data.
 
-    Raises UserError when they depend on how many training images there are, and neither is that given nor the source in
-    NUM_EXAMPLES.
+    Raises UserError if the length is in epochs, `num_examples` is 0, and the data source is not in NUM_EXAMPLES.
     """
     if config.total.epochs and not num_examples:
         num_examples = _num_examples(config.data)
@@ -125,7 +126,7 @@ def _num_examples(data: ConfigDict) -> int:
             f"The recipe is {data.source or 'its data'} for a number of epochs, and how many images those are is not known here: "
             "give --examples=N."
         )
-    from tensorflow_datasets.core.splits import ReadInstruction  # heavy, and most tools never need it
+    from tensorflow_datasets.core.splits import ReadInstruction  # It is heavy, and most tools never need it.
 
     name = data.split.partition("[")[0]
     whole = SimpleNamespace(num_examples=NUM_EXAMPLES[data.source])
@@ -133,9 +134,9 @@ def _num_examples(data: ConfigDict) -> int:
     return sum(len(range(whole.num_examples)[part.from_ : part.to]) for part in parts)
 
 
-def _over(reason: str) -> float | None:
-    """Return how many gibibytes are too many, where the compiler says."""
-    match = WANTED.search(reason)
+def _excess_gib(reason: str) -> float | None:
+    """Return by how many GiB the program exceeds the device's memory, or None if the compiler's error does not say."""
+    match = OUT_OF_MEMORY.search(reason)
     if not match:
         return None
     wanted, limit = (float(gib) for gib in match.groups() if gib)

@@ -1,6 +1,6 @@
-"""One config on one pod: does its program compile and fit, how fast would it be, how long would the recipe take.
+"""One config on one pod: whether its program compiles and fits, how fast it would be, and how long the recipe would take.
 
-Every figure is an estimate: the TPU compiler's (cycles, memory), and ours for communication (estimate.py).
+Every figure is an estimate. The TPU compiler estimates cycles and memory, and estimate.py estimates communication.
 """
 
 import math
@@ -16,16 +16,18 @@ from mixer_jax.planning.worker import Request
 from mixer_jax.text_table import format_table
 from mixer_jax.validation import validate
 
-COSTLIEST = 10  # layers that are printed
+NUM_LAYERS_SHOWN = 10
 
-# Table 3 of arXiv 2105.01601, images/s/core: inference, measured by its authors on TPU-v3, the best of a sweep of batch sizes.
+# arXiv 2105.01601, table 3: images/s/core of inference. Its authors measured them on TPU-v3, each at the best of several batch
+# sizes.
 PAPER_THROUGHPUT = {
     "mixer": {"S/32": 11489, "B/32": 4208, "S/16": 3994, "B/16": 1384, "L/32": 1314, "L/16": 419, "H/14": 194},
     "vit": {"B/16": 861, "L/16": 280, "H/14": 87},
     "resnet": {"R50x1": 2159, "R152x1": 932, "R50x2": 890, "R152x2": 356},
 }
 
-# Table 3, TPU-v3 core-days of pre-training. On ImageNet and ImageNet-21k its authors extrapolated them from JFT-300M.
+# arXiv 2105.01601, table 3: TPU-v3 core-days of pre-training. Those on ImageNet and ImageNet-21k are the authors' extrapolations
+# from JFT-300M.
 PAPER_CORE_DAYS = {
     "pretrain_imagenet": {"B/16": 10, "L/16": 40},
     "pretrain_imagenet21k": {"B/16": 150, "L/16": 410},
@@ -47,21 +49,22 @@ def plan(
     num_examples: int = 0,
     reference: bool = False,
 ) -> dict:
-    """Return the figures of estimate.estimate and, in training, of the whole recipe.
+    """Return the figures of one program (see estimate.estimate) and, for the training step, of the whole recipe.
 
     Args:
-        compiler: compiles the program.
+        compiler: Compiles the program.
         config_file: FILE.py:ARG, which names the paper's row.
-        config: what it made, with overrides.
-        topology: such as v3:8x8.
-        num_slices: how many of these, joined by a slower network.
-        stage: "train", the training step, or "eval", inference.
-        batch_per_core: images on each device in place of the config's batch; the recipe has the images of its config all the
-            same.
-        num_examples: training images, where the source's are not known.
-        reference: compile the reference model in place of ours.
+        config: The config that this file made, with overrides.
+        topology: The pod, such as v3:8x8.
+        num_slices: How many pods of this topology are joined by the slower data center network.
+        stage: "train" for the training step, "eval" for inference.
+        batch_per_core: Images on each device, instead of the config's batch. It does not change how many images the recipe
+            trains on.
+        num_examples: The number of training images, if it is not known for the config's data source.
+        reference: Compile the reference model (models/reference.py) instead of the config's.
 
-    Raises UserError for an impossible config or topology, and when the compiler fails.
+    Raises UserError if the config or topology is impossible or the compiler fails, and EnvironmentFault if its process dies or
+    is too late.
     """
     validate(config)
     config = config.copy_and_resolve_references()
@@ -86,34 +89,34 @@ def plan(
         steps = math.ceil(images / config.batch_size)
         seconds = steps * figures["step_seconds"]
         recipe = {"steps": steps, "hours": seconds / 3600, "core_days": seconds * devices / DAY_SECONDS}
-    about = {
+    settings = {
         "config": config_file, "topology": topology, "slices": num_slices, "stage": stage, "fsdp": config.parallel.fsdp,
         "remat": config.model.remat, "accumulation_steps": config.accumulation_steps,
         "estimated_by": compiler.version,
     }  # fmt: skip
-    return about | figures | recipe | {"paper": paper}
+    return settings | figures | recipe | {"paper": paper}
 
 
 def paper_core_days(config_file: str) -> float | None:
-    """Return the paper's core-days of the row that FILE.py:ARG stands for."""
+    """Return the core-days that the paper gives for the row named by FILE.py:ARG, or None if it gives none."""
     file, _, row = config_file.partition(":")
     return PAPER_CORE_DAYS.get(Path(file).stem, {}).get(row)
 
 
 def format_plan(figures: dict) -> str:
-    """Return what `plan` returned as text."""
+    """Return the figures that `plan` returned as text for people."""
     pod = f"{figures['slices']} x {figures['topology']}" if figures["slices"] > 1 else figures["topology"]
     devices = f"{figures['devices']} devices, {figures['batch_per_core']} images on each"
-    head = f"{figures['config']} on {pod}: {devices}, {figures['stage']}"
+    title = f"{figures['config']} on {pod}: {devices}, {figures['stage']}"
     source = f"Estimated by the TPU compiler ({figures['estimated_by']}); communication by us, from the links' speed."
     if not figures["fits"]:
-        over = f" It is {figures['over_gib']:.2f} GiB too much." if figures["over_gib"] else ""
-        return f"{head}\nDoes not fit.{over} {figures['reason']}\n`plan --search` finds what does.\n{source}"
+        excess = f" It is {figures['over_gib']:.2f} GiB too much." if figures["over_gib"] else ""
+        return f"{title}\nDoes not fit.{excess} {figures['reason']}\n`plan --search` finds what does.\n{source}"
     table = format_table(_program_rows(figures) + _recipe_rows(figures), "<<")
-    costliest = list(figures["layers"].items())[:COSTLIEST]
+    costliest = list(figures["layers"].items())[:NUM_LAYERS_SHOWN]
     layers = format_table([(f"  {layer}", f"{count / figures['cycles']:.1%}") for layer, count in costliest], "<<")
-    layers_head = f"The {COSTLIEST} costliest layers (all blocks together), share of cycles"
-    return f"{head}\n\n{table}\n\n{layers_head}\n{layers}\n\n{source}"
+    layers_title = f"The {NUM_LAYERS_SHOWN} costliest layers (all blocks together), share of cycles"
+    return f"{title}\n\n{table}\n\n{layers_title}\n{layers}\n\n{source}"
 
 
 def _program_rows(figures: dict) -> list[tuple[str, str]]:
@@ -136,9 +139,9 @@ def _program_rows(figures: dict) -> list[tuple[str, str]]:
 def _recipe_rows(figures: dict) -> list[tuple[str, str]]:
     rows, paper = [], figures["paper"]
     if "steps" in figures:
-        beside = f" (paper, TPU-v3: {paper['core_days']:g})" if paper["core_days"] else ""
+        paper_note = f" (paper, TPU-v3: {paper['core_days']:g})" if paper["core_days"] else ""
         length = f"{figures['steps']:,} steps, {figures['hours']:.1f} h, {figures['core_days']:.1f} core-days"
-        rows.append(("whole recipe", length + beside))
+        rows.append(("whole recipe", length + paper_note))
     if paper["images_per_sec_per_core"]:
         rows.append(("paper, TPU-v3, inference, measured", f"{paper['images_per_sec_per_core']:g} images/s/core"))
     return rows

@@ -1,4 +1,4 @@
-"""`plan --search`: what makes a config fit on a pod, found in a bounded number of compilations."""
+"""Implements `plan --search`: finds flags with which a config fits on a pod, in a bounded number of compilations."""
 
 from ml_collections import ConfigDict
 
@@ -10,14 +10,18 @@ from mixer_jax.records import Progress
 from mixer_jax.text_table import format_table
 
 MOST_COMPILATIONS = 12
-MOST_IMAGES = 1024  # on a device; more never made a matrix unit busier
+MOST_IMAGES = 1024  # The limit on one device. More images never made a matrix unit busier.
 
 
 def search(compiler: Compiler, config_file: str, config: ConfigDict, topology: str, **options) -> dict:
-    """Return {"flags": what to add to the command of the run, "best": the figures with them, "tried": all, in their order}.
+    """Return {"flags": ..., "best": ..., "tried": ...}: flags for the command of the run, and figures as `plan` returns them.
 
-    First the smallest fsdp that holds the config's own batch on this pod and, with it, no remat rather than remat. Then the
-    largest batch with these to an eighth, by doubling and bisection. Raises UserError when nothing fits.
+    "best" are the figures with these flags, "tried" the figures of all attempts in their order. The search has two steps:
+
+    1. Find the smallest fsdp with which the config's own batch fits on this pod. For each fsdp, try without remat first.
+    2. With these two, find the largest batch by doubling and then by bisection, to within an eighth.
+
+    Together they compile at most MOST_COMPILATIONS programs. `options` are arguments of `plan`. Raises UserError if nothing fits.
     """
     tried: list[dict] = []
     progress = Progress(MOST_COMPILATIONS, 0, "compilation")
@@ -30,16 +34,16 @@ def search(compiler: Compiler, config_file: str, config: ConfigDict, topology: s
         return tried[-1]
 
     devices = num_devices(topology) * options.get("num_slices", 1)
-    own = max(1, config.batch_size // devices)
+    config_batch = max(1, config.batch_size // devices)
     settings = [(2**power, remat) for power in range(devices.bit_length()) if devices % 2**power == 0 for remat in (False, True)]
-    attempts = (attempt(fsdp, remat, own) for fsdp, remat in settings[:MOST_COMPILATIONS])
+    attempts = (attempt(fsdp, remat, config_batch) for fsdp, remat in settings[:MOST_COMPILATIONS])
     best = next((figures for figures in attempts if figures["fits"]), None)
     if not best:
         raise UserError(
-            f"{config_file} does not fit on {topology} with {own} images a device, fsdp up to {tried[-1]['fsdp']} and remat. "
-            "Take a larger pod, or a smaller batch_size."
+            f"{config_file} does not fit on {topology} with {config_batch} images a device, fsdp up to {tried[-1]['fsdp']} and "
+            "remat. Take a larger pod, or a smaller batch_size."
         )
-    fits, too_large = own, None
+    fits, too_large = config_batch, None
     while len(tried) < MOST_COMPILATIONS and fits < MOST_IMAGES and (not too_large or too_large - fits > max(1, fits // 8)):
         batch = (fits + too_large) // 2 if too_large else 2 * fits
         figures = attempt(best["fsdp"], best["remat"], batch)
@@ -53,7 +57,7 @@ def search(compiler: Compiler, config_file: str, config: ConfigDict, topology: s
 
 
 def format_search(result: dict) -> str:
-    """Return what `search` returned as text."""
+    """Return the result of `search` as text for people."""
     rows = [("fsdp", "remat", "images a core", "GiB a core", "images/s/core")]
     for figures in result["tried"]:
         size = f"{figures['memory_gib']:.2f}" if figures["fits"] else "does not fit"

@@ -1,6 +1,6 @@
-"""Pods by name: `v3:8x8` is 64 chips of TPU v3 in a square.
+"""TPU pods by name: `v3:8x8` is a square of 64 TPU v3 chips.
 
-The TPU compiler makes the devices (jax.experimental.topologies), in the process that has it (worker.py).
+The TPU compiler creates the devices (jax.experimental.topologies). Only the worker process (worker.py) has loaded it.
 """
 
 import math
@@ -13,7 +13,7 @@ from mixer_jax.errors import UserError
 
 
 def generation(topology: str) -> Generation:
-    """Return the generation of a topology such as v3:8x8. Raises UserError with the known ones for another name."""
+    """Return the generation of a topology such as v3:8x8. Raises UserError, which lists known ones, for an unknown name."""
     name, _, shape = topology.partition(":")
     if name not in GENERATIONS or not shape:
         raise _unknown(topology, "It must be GENERATION:SHAPE, the shape in chips.")
@@ -21,7 +21,10 @@ def generation(topology: str) -> Generation:
 
 
 def num_devices(topology: str) -> int:
-    """Return how many JAX devices a topology has: two for each chip on v2, v3 and 7x. Raises UserError for an impossible name."""
+    """Return the number of JAX devices of a topology. A chip has two on v2, v3 and 7x, and one on other generations.
+
+    Raises UserError, which lists known topologies, for an impossible name.
+    """
     sides = topology.partition(":")[2].split("x")
     if not all(side.isdecimal() for side in sides):
         raise _unknown(topology, "The shape must be numbers of chips, such as 8x8.")
@@ -29,7 +32,7 @@ def num_devices(topology: str) -> int:
 
 
 def devices(topology: str, num_slices: int = 1) -> list[jax.Device]:
-    """Return the devices of `num_slices` slices, as the compiler makes them. Raises UserError for a shape that it refuses."""
+    """Return the devices of `num_slices` slices, which the TPU compiler creates. Raises UserError for a shape that it refuses."""
     slices = {"num_slices": num_slices} if num_slices > 1 else {}
     try:
         description = topologies.get_topology_desc(topology, "tpu", **generation(topology).options, **slices)
@@ -41,6 +44,6 @@ def devices(topology: str, num_slices: int = 1) -> list[jax.Device]:
 def _unknown(topology: str, reason: str) -> UserError:
     shapes = "\n".join(f"  {name}: {known.shapes}" for name, known in GENERATIONS.items())
     return UserError(
-        f"There is no topology {topology!r}. {reason} Some that there are, by generation (where each side is a multiple of the "
-        f"smallest's, others will do):\n{shapes}"
+        f"There is no topology {topology!r}. {reason} Known shapes by generation (another shape works if each of its sides is a "
+        f"multiple of the smallest shape's):\n{shapes}"
     )

@@ -1,7 +1,8 @@
-"""The process that has the TPU compiler: it is given requests, and answers with what the compiler says of each program.
+"""The worker process that has loaded the TPU compiler: it compiles the programs that it is asked for, and returns their costs.
 
-compiler.py starts it, so that no other process ever loads libtpu, and a compiler that hangs or crashes takes nothing with it. It
-compiles what train.py compiles (program.lower_step) or what evaluators call (predict), for devices that are not there.
+compiler.py starts it. So no other process ever loads libtpu, and a compiler that hangs or crashes ends only the worker. It
+compiles the training step of train.py (Program.lower_step) or the prediction of evaluators (make_predict), for devices that this
+machine does not have.
 """
 
 import dataclasses
@@ -28,40 +29,51 @@ from mixer_jax.worker_process import serve
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One program. `config` is that of a run, with its global batch size; the stage is "train" or "eval" (predict alone)."""
+    """A program to compile. `config` is the config of a run, with the batch size over all devices.
+
+    `stage` is "train" for the training step, "eval" for prediction. `reference` replaces the config's model by the reference
+    model (models/reference.py).
+    """
 
     config: ConfigDict
     topology: str
     num_slices: int = 1
     stage: str = "train"
-    reference: bool = False  # the reference's model in place of ours
+    reference: bool = False
 
 
 def compile_program(request: Request, cache: Path, compiler: str) -> dict:
-    """What the compiler says of it, for JSON: "fits" or "reason", cycles, memory, operations, collectives, all of one device.
+    """Return what the compiler reports about a program on one device, as values for JSON.
 
-    Kept in `cache` under a digest of the lowered text, so that a program that was compiled before takes seconds.
+    These are the costs (see compiled_costs), the bytes of the state (see state_bytes), the number of devices, the seconds that
+    lowering took, and whether the costs came from the cache.
+
+    The costs are kept in the folder `cache` under a digest of the lowered text, so a program that was compiled before takes
+    seconds. `compiler` is the compiler's version, which is part of the digest, as is the source of hlo.py.
+
+    Raises UserError for a topology that the compiler refuses and for an impossible config.
     """
     config = request.config
     start = time.perf_counter()
     mesh = parallel.make_mesh(config.parallel.fsdp, devices(request.topology, request.num_slices))
-    program = make_program(config, total_steps=1000, warmup_steps=10)  # two constants in it: one program for every length
+    # The two lengths are constants in the program. Fixed values let recipes of any length share one cached program.
+    program = make_program(config, total_steps=1000, warmup_steps=10)
     program = reference_program(program) if request.reference else program
-    trained = request.stage == "train"
-    lowered = program.lower_step(mesh, config.data.max_labels) if trained else lower_predict(program, mesh)
-    known = {"devices": mesh.size, "lower_seconds": time.perf_counter() - start} | state_bytes(program, mesh, request.stage)
-    options = filter(None, [os.environ.get("LIBTPU_INIT_ARGS")])  # the compiler's own, when someone tries them
+    is_training = request.stage == "train"
+    lowered = program.lower_step(mesh, config.data.max_labels) if is_training else lower_predict(program, mesh)
+    facts = {"devices": mesh.size, "lower_seconds": time.perf_counter() - start} | state_bytes(program, mesh, request.stage)
+    options = filter(None, [os.environ.get("LIBTPU_INIT_ARGS")])  # Options of libtpu change what it compiles.
     text = "\n".join([lowered.as_text(), str(mesh), request.topology, compiler, *options])
     file = cache / (hashlib.sha256(text.encode() + Path(hlo.__file__).read_bytes()).hexdigest() + ".json")
     if file.exists():
-        return known | json.loads(file.read_text()) | {"cached": True}
-    costs = compiled_costs(lowered, config.accumulation_steps if trained else 1)
+        return facts | json.loads(file.read_text()) | {"cached": True}
+    costs = compiled_costs(lowered, config.accumulation_steps if is_training else 1)
     write_json(file, costs)
-    return known | costs | {"cached": False}
+    return facts | costs | {"cached": False}
 
 
 def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
-    """Inference of one batch: uint8 images to logits, parameters as evaluators have them."""
+    """Return the lowered prediction of one batch, from uint8 images to logits, with the parameters sharded as in evaluators."""
     predict = make_predict(program.model, mesh)
 
     def logits(params: dict, images: jax.Array) -> jax.Array:
@@ -71,7 +83,10 @@ def lower_predict(program: Program, mesh: Mesh) -> jax.stages.Lowered:
 
 
 def compiled_costs(lowered: jax.stages.Lowered, parts: int) -> dict:
-    """`parts` of an accumulated batch are in a loop, whose body the compiler's count of operations has once."""
+    """Compile a program, and return its costs on one device, or {"fits": False, "reason": ...} if it exceeds the device's memory.
+
+    XLA counts the operations of a loop body once, so they are multiplied by `parts`, the number of parts of an accumulated batch.
+    """
     start = time.perf_counter()
     try:
         compiled = lowered.compile()
@@ -95,17 +110,19 @@ def compiled_costs(lowered: jax.stages.Lowered, parts: int) -> dict:
 
 
 def state_bytes(program: Program, mesh: Mesh, stage: str) -> dict[str, int]:
-    """Of the parameters and, in training, of the averaged ones and the optimiser's state, on one device."""
+    """Return the bytes on one device of the parameters and, in training, of the optimizer state with the averaged parameters."""
 
-    def held(tree) -> int:
+    def local_bytes(tree) -> int:
         return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
-    trained = stage == "train"
-    shapes = program.state_shapes(mesh, parallel.STATE_AXES if trained else parallel.GATHERED_AXES)
-    return {"parameter_bytes": held(shapes.params), "optimizer_bytes": held((shapes.opt_state, shapes.ema)) if trained else 0}
+    is_training = stage == "train"
+    shapes = program.state_shapes(mesh, parallel.STATE_AXES if is_training else parallel.GATHERED_AXES)
+    optimizer_bytes = local_bytes((shapes.opt_state, shapes.ema)) if is_training else 0
+    return {"parameter_bytes": local_bytes(shapes.params), "optimizer_bytes": optimizer_bytes}
 
 
 def main() -> None:
+    """Answer requests until standard input ends. The arguments are the cache folder and the compiler's version."""
     cache, compiler = Path(sys.argv[1]), sys.argv[2]
     serve(lambda request: compile_program(request, cache, compiler))
 
