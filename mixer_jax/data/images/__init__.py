@@ -2,4 +2,4 @@
 
 import cv2
 
-cv2.setNumThreads(0)  # OpenCV's own threads would be too many: the loader's workers already use every core
+cv2.setNumThreads(0)  # The loader's workers already use every core, so OpenCV's own threads would only compete with them.

@@ -1,8 +1,9 @@
-"""What happens to an image between the source and the batch: random in training, fixed in evaluation.
+"""The transforms from an image of a source to the image in a batch: random in training, fixed in evaluation.
 
-A transform is a function (image uint8 [h, w, 3] or, in training, PartialJpeg; generator) -> uint8 [size, size, 3], or what a
-`host_transform` makes of these pixels, such as patches (models/registry.py). Not here: the operations of RandAugment
-(randaugment.py), and mixup, which needs a batch and happens on the device (training/mixup.py).
+A transform is a function (image, generator) -> uint8 [size, size, 3]. The image is uint8 [h, w, 3] or, in training, also a
+PartialJpeg. If a `host_transform` is given, the transform returns what that function makes of the pixels, such as patches
+(models/registry.py). The operations of RandAugment are in randaugment.py. Mixup needs a batch, so it runs on the device
+(training/mixup.py).
 """
 
 import functools
@@ -21,14 +22,23 @@ HostTransform = Callable[[np.ndarray], np.ndarray]
 
 
 def unchanged(image: np.ndarray) -> np.ndarray:
+    """Return the image itself: the `host_transform` of models that take pixels."""
     return image
 
 
 def train_transform(config: ConfigDict, image_size: int, host_transform: HostTransform = unchanged) -> Transform:
-    """Return a transform: crop, flip and RandAugment of `config.augment`, in this order, then `host_transform`.
+    """Return the training transform: crop, flip and RandAugment, in this order, then `host_transform`.
 
-    The order is that of arXiv 2105.01601, section 3 and Table 4. What a crop leaves out is not resized, and only the resized
-    image is flipped. Raises UserError for a size that does not fit.
+    The order is that of arXiv 2105.01601, section 3 and Table 4. To save work, an inception crop resizes only the part that it
+    takes, and the flip comes after the resize.
+
+    Args:
+      config: config.augment.
+      image_size: height and width of the result, in pixels.
+      host_transform: what turns the pixels into the model's input.
+
+    Raises:
+      UserError: config.augment.resize_size is smaller than `image_size`.
     """
     crop = CROPS[config.crop](config, image_size)
     randaugment_of_run = functools.partial(
@@ -49,9 +59,18 @@ def train_transform(config: ConfigDict, image_size: int, host_transform: HostTra
 
 
 def eval_transform(resize_kind: str, resize_size: int, image_size: int, host_transform: HostTransform = unchanged) -> Transform:
-    """Return a transform without randomness: resize, central square, then `host_transform`.
+    """Return the evaluation transform: resize, crop the central square, then `host_transform`.
 
-    What is resized is the shorter side or both sides: the two variants of supplement C.
+    It uses no randomness. The two variants of arXiv 2105.01601, supplement C, are `resize_kind` "square" (i) and "small" (ii).
+
+    Args:
+      resize_kind: "small" resizes the shorter side, "square" both sides, and "whole" both sides without a crop afterwards.
+      resize_size: the length of a resized side in pixels; 0 stands for image_size * 256 / 224, rounded.
+      image_size: height and width of the result, in pixels.
+      host_transform: what turns the pixels into the model's input.
+
+    Raises:
+      UserError: `resize_size` is smaller than `image_size`.
     """
     resize_whole = _resizer(resize_kind, resize_size, image_size)
 
@@ -63,9 +82,10 @@ def eval_transform(resize_kind: str, resize_size: int, image_size: int, host_tra
 
 
 def _resizer(kind: str, resize_size: int, image_size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what makes the shorter side ("small") or both sides ("square") resize_size pixels, before a square is cut out.
+    """Return the function that resizes an image before a square of `image_size` pixels is cropped from it.
 
-    With "whole" both sides become image_size, and nothing is left to cut off.
+    Kind "small" makes the shorter side `resize_size` pixels, "square" makes both sides `resize_size`, and "whole" makes both
+    sides `image_size`, so that the crop removes nothing.
     """
     size = image_size if kind == "whole" else resize_size or round(image_size * 256 / 224)
     if size < image_size:
@@ -77,7 +97,8 @@ def _resizer(kind: str, resize_size: int, image_size: int) -> Callable[[np.ndarr
     }[kind]
 
 
-# The training crops: config -> a transform to [image_size, image_size, 3].
+# The training crops. Each function takes (config.augment, image_size) and returns a transform whose result is
+# uint8 [image_size, image_size, 3]. `image[:, :]` turns a PartialJpeg into pixels.
 
 
 def _make_inception_crop(config: ConfigDict, image_size: int) -> Transform:
@@ -101,7 +122,10 @@ CROPS = {"inception": _make_inception_crop, "random": _make_random_crop, "resize
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return any square of `size` pixels with equal chance, as BiT fine-tunes (arXiv 1912.11370). A view."""
+    """Return a view of a random square of `size` pixels; every position has the same probability.
+
+    BiT (arXiv 1912.11370) fine-tunes with this crop.
+    """
     top, left = (int(rng.integers(side - size + 1)) for side in image.shape[:2])
     return image[top : top + size, left : left + size]
 
@@ -109,25 +133,33 @@ def random_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.nd
 def inception_crop(
     image: np.ndarray, rng: np.random.Generator, min_area: float, min_aspect: float, max_aspect: float
 ) -> np.ndarray:
-    """Return a random part of the image (Szegedy et al., arXiv 1409.4842).
+    """Return a view of a random part of the image (Szegedy et al., arXiv 1409.4842): [h, w, 3] -> [h', w', 3].
 
-    It is drawn as TensorFlow's sample_distorted_bounding_box draws it. Aspect (width / height) is uniform in its range, height
-    uniform among those for which the area is at least `min_area` of the image and the part fits, one more where rounding to
-    pixels leaves too small an area; after 100 vain draws it is the whole image. The position is uniform among all; TensorFlow
-    never takes the last row and column. [h, w, 3] -> [h', w', 3], a view.
+    The part is drawn as in TensorFlow's sample_distorted_bounding_box. The aspect, width / height, is uniform in its range. The
+    height is uniform among those at which the part fits into the image and has at least `min_area` of its area; the height is
+    increased by one pixel if rounding made the area too small. If 100 draws give no such part, the whole image is returned.
+
+    The position is uniform among all possible ones. Here TensorFlow differs: its crops never contain the last row and column.
+
+    Args:
+      image: the pixels, or a PartialJpeg, of which only the needed rows are then decoded.
+      rng: four numbers are drawn from it for each attempt.
+      min_area: the smallest area, as a share of the image's.
+      min_aspect: the smallest width / height.
+      max_aspect: the largest width / height.
     """
     height, width = image.shape[:2]
-    least = min_area * height * width
+    smallest_area = min_area * height * width
     for _ in range(100):
-        draws = rng.random(4).tolist()  # at once, which takes a quarter of the time
+        draws = rng.random(4).tolist()  # One call takes a quarter of the time of four calls.
         aspect = min_aspect + draws[0] * (max_aspect - min_aspect)
         highest = min(round((height * width / aspect) ** 0.5), height, int((width + 0.5) / aspect))
-        lowest = min(round((least / aspect) ** 0.5), highest)
+        lowest = min(round((smallest_area / aspect) ** 0.5), highest)
         crop_height = lowest + int(draws[1] * (highest + 1 - lowest))
-        if crop_height * round(crop_height * aspect) < least:
+        if crop_height * round(crop_height * aspect) < smallest_area:
             crop_height += 1
         crop_width = round(crop_height * aspect)
-        if crop_height <= height and 0 < crop_width <= width and least <= crop_height * crop_width:
+        if crop_height <= height and 0 < crop_width <= width and smallest_area <= crop_height * crop_width:
             top = int(draws[2] * (height + 1 - crop_height))
             left = int(draws[3] * (width + 1 - crop_width))
             return image[top : top + crop_height, left : left + crop_width]
