@@ -48,6 +48,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     With `classes_of_weights`, config.num_classes does not count: the model has as many classes as the checkpoint.
     """
     stopwatch = records.Stopwatch()
+    config.checkpoint.best = ""  # an option of training, which may name an evaluator that is switched off here
     validate(config)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     if not config.evals:
@@ -83,6 +84,6 @@ if __name__ == "__main__":
         main,
         join,
         config_of=("checkpoint", config_file),
-        checkpoint="A run's folder (its newest sound step), its checkpoints/STEP, or a .npz or .safetensors file.",
+        checkpoint="A run's folder (its newest sound step), its checkpoints/STEP or its best, or a .npz or .safetensors file.",
         workdir="Folder for results.json.",
     )

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax import app, parallel, records
 from mixer_jax.accelerators import peak_flops_per_sec
+from mixer_jax.checkpoints.best import BestCheckpoint
 from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import init_from
 from mixer_jax.classes import Names, from_json, to_json
@@ -79,6 +80,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         log_every=config.log_every_steps,
         checkpoint_every=steps(config.checkpoint.every),
         evaluate_every={name: steps(evaluator.every) for name, evaluator in config.evals.items()},
+        saved_for=config.checkpoint.best.removeprefix("evals.").partition(".")[0],
     )
     program = make_program(config, milestones.total, steps(config.schedule.warmup))
 
@@ -129,6 +131,8 @@ def train(config: ConfigDict, workdir: str) -> int:
         | parallel.device_facts(mesh)
         | origin,
     )
+    best = BestCheckpoint(config.checkpoint.best, run, metrics, checkpoints)
+    best.update()
     stop = StopRequest()
 
     def save(step: int, state: TrainState) -> None:
@@ -140,6 +144,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         params = parallel.gather_for_evaluation(state.eval_params, mesh)
         results = run_evaluators({name: evaluators[name] for name in names}, params, step, stop.check_in_evaluation)
         metrics.write_evals(step, results["evals"])
+        best.update()
         run.add_results(results | {"evaluators": {name: described[name] for name in names}, "seconds": stopwatch.report()})
 
     due = milestones.evaluations_due(first_step)  # those that have no figures yet were cut off by a stop

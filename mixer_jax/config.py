@@ -216,6 +216,8 @@ OPTIONS = (
     Option("checkpoint.every", duration(steps=1000), "How often to save, beside the end of the run.", LENGTH, resumable=True),
     Option("checkpoint.keep", 3, "The latest checkpoints to keep; at least 2, so that a damaged one has a predecessor.",
            allowed="in [2, 2^20]", resumable=True),
+    Option("checkpoint.best", "", "Also keep the best by a figure, such as `evals.dev.top1`, and save before it is evaluated. "
+           "Lower is better for a loss, higher for all others. Empty: none.", resumable=True),
     Option("log_every_steps", 50, "How often to write metrics.jsonl, TensorBoard and the progress line.", "steps",
            allowed="in [1, 2^31)", resumable=True),
 )

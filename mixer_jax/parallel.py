@@ -188,8 +188,8 @@ def is_writer() -> bool:
     return jax.process_index() == 0
 
 
-def broadcast_from_writer(value: bool) -> bool:
-    """Return the writer's value on every process: hosts must never disagree on what comes next."""
+def broadcast_from_writer(value: int) -> int:
+    """Return the writer's value, a bool or an int of 32 bits, on every process: hosts must never disagree on what comes next."""
     if jax.process_count() == 1:
         return value
-    return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+    return type(value)(multihost_utils.broadcast_one_to_all(np.array(value)))

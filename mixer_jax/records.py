@@ -5,6 +5,7 @@ WORKDIR/run.json           versions, git commit, machine and command of every st
 WORKDIR/metrics.jsonl      a line every `log_every_steps`, and one for every evaluation: {"step": ..., name: number, ...}
 WORKDIR/tensorboard/       the same numbers
 WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seconds by part
+WORKDIR/best.json          with config.checkpoint.best: figure, value, step and checkpoint (checkpoints/best.py)
 WORKDIR/checkpoints/       see checkpoints/manager.py
 """
 
@@ -144,6 +145,11 @@ class MetricWriter:
     def evaluated(self, step: int, evaluator: str) -> bool:
         """Whether figures of an evaluator at `step` have been written."""
         return any(name.startswith(f"{evaluator}/") for name in self._read_step(step))
+
+    def values(self, name: str) -> dict[int, float | None]:
+        """Return the numbers of this name by step; {} where this process is not the writer."""
+        rows = read_metrics(self._workdir) if self._writer else []
+        return {row["step"]: row[name] for row in rows if name in row}
 
     def write_evals(self, step: int, evals: dict[str, dict]) -> None:
         """Write figures of evaluators as NAME/FIGURE, without those that an earlier start has written.

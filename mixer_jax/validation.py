@@ -13,6 +13,10 @@ from mixer_jax.errors import UserError
 
 INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
 UNITS = {"steps": "in [0, 2^31)", "epochs": "in [0, 10^6]", "examples": "in [0, 2^50]"}  # of a length
+FIGURES: dict[str, Callable[[ConfigDict], tuple[str, ...]]] = {  # of each kind of evaluator, those that say how good a model is
+    "classification": lambda _: ("top1", "top5", "loss"),
+    "fewshot": lambda evaluator: tuple(f"top1_{shots}shot" for shots in evaluator.shots),
+}
 NAME = re.compile(r"[\w-]+")  # of an evaluator or a part: a part of paths, of names of metrics and of flags
 
 
@@ -34,6 +38,8 @@ def validate(config: ConfigDict) -> None:
     _check_patterns(config.optimizer)
     for name, evaluator in config.evals.items():
         _check_evaluator(name, evaluator, config.image_size)
+    if config.checkpoint.best:
+        _check_best(config.checkpoint.best, config.evals)
 
 
 def allows(allowed: str, value: Any) -> bool:
@@ -110,6 +116,17 @@ def _check_evaluator(name: str, evaluator: ConfigDict, image_size: int) -> None:
     _check_room(f"{field}.resize_size", evaluator.resize_size, image_size)
     for data in DATA_FIELDS[evaluator.kind]:
         _check_data(f"{field}.{data}", evaluator[data])
+
+
+def _check_best(best: str, evals: ConfigDict) -> None:
+    figures = {f"evals.{name}.{figure}": name for name, each in evals.items() for figure in FIGURES[each.kind](each)}
+    _require(best in figures, "checkpoint.best", best, f"one of {', '.join(figures)}" if figures else "empty without evaluators")
+    evaluator = f"config.evals.{figures[best]}"
+    if not any(evals[figures[best]].every.values()):
+        raise UserError(
+            f"config.checkpoint.best is {best!r}, and {evaluator}.every is unset: evaluated only at the end, there is one "
+            f"checkpoint to choose from. Set --{evaluator}.every.steps=..., or --config.checkpoint.best=''."
+        )
 
 
 def _check_name(field: str, name: str) -> None:

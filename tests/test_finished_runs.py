@@ -11,7 +11,7 @@ import train
 from mixer_jax.app import DONE
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import load_weights
-from mixer_jax.config import classification, dataset
+from mixer_jax.config import classification, dataset, duration
 from mixer_jax.errors import UserError
 from mixer_jax.records import read_metrics, read_results
 from mixer_jax.training.program import Program
@@ -23,7 +23,8 @@ def small_config(steps: int) -> ConfigDict:
     config = get_config()
     config.total.steps, config.schedule.decay, config.schedule.warmup.steps = steps, "constant", 0
     config.model.num_blocks, config.augment.mixup = 1, 0.0
-    config.evals = {"test": classification(dataset("digits", "test"), resize_size=8, batch_size=120)}
+    config.evals = {"test": classification(dataset("digits", "test"), resize_size=8, batch_size=120, every=duration(steps=1))}
+    config.checkpoint.best = "evals.test.loss"
     return config
 
 
@@ -40,6 +41,12 @@ def test_a_run_that_is_made_longer_ends_with_the_bits_of_one_that_was_as_long_fr
     assert train.train(small_config(4), str(tmp_path)) == DONE
     assert read_results(finished)["params_sha256"] == read_results(tmp_path)["params_sha256"]
     assert read_results(finished)["evals"] == read_results(tmp_path)["evals"]
+
+
+def test_its_best_checkpoint_is_named_best(finished: Path):
+    losses = {row["step"]: row["test/loss"] for row in read_metrics(finished) if "test/loss" in row}
+    assert losses.keys() == {1, 2, 3, 4}
+    assert load_weights(str(finished / "best")).step == min(losses, key=losses.get)
 
 
 def test_a_run_cannot_be_made_shorter(finished: Path):

@@ -4,7 +4,7 @@ import argparse
 
 from mixer_jax import app
 
-WEIGHTS = "a run's folder, its checkpoints/STEP, a .npz or .safetensors file, or SCHEME://BUCKET/FILE"
+WEIGHTS = "a run's folder, its checkpoints/STEP or best, a .npz or .safetensors file, or SCHEME://BUCKET/FILE"
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:

@@ -14,8 +14,9 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ MAX_DESCRIPTION_BYTES = 2**26  # that of H/14's 390 arrays has 60 kB
 MAX_DIMS = 32
 MAX_LINES = 100  # in a message; H/14 has 390 arrays
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
+BEST = "best.json"  # written by best.py
 
 
 class DamagedError(Exception):
@@ -45,7 +47,8 @@ class Checkpoints:
 
     def __init__(self, workdir: str, keep: int):
         self._workdir = epath.Path(workdir).resolve()
-        self._manager = _open(self._workdir, keep)
+        self._kept = _Kept(keep)
+        self._manager = _open(self._workdir, self._kept)
 
     def save(self, step: int, items: dict, meta: dict) -> None:
         """Starts saving; returns once the arrays may be changed. Raises EnvironmentFault, also for what it started before."""
@@ -57,6 +60,19 @@ class Checkpoints:
             started = self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(_seal(meta)), **args))
         if not started:
             raise RuntimeError(f"Orbax declined to save step {step}: its latest step is {self.latest_step()}.")
+
+    @property
+    def best_step(self) -> int | None:
+        """The step that is kept beside the latest. Set it to the same on all hosts."""
+        return self._kept.best_step
+
+    @best_step.setter
+    def best_step(self, step: int) -> None:
+        self._kept.best_step = step
+
+    def all_steps(self) -> list[int]:
+        """Return the steps that were saved, also those that are still on their way to the disk."""
+        return list(self._manager.all_steps())
 
     def latest_step(self) -> int | None:
         """Return the newest step that `save` was given or that was there; None if there is none."""
@@ -122,15 +138,26 @@ class Checkpoints:
         return target
 
 
+class _Kept:
+    """What Orbax asks which checkpoints to keep: the latest ones, and the best one."""
+
+    def __init__(self, latest: int):
+        self._latest, self.best_step = latest, None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        latest = checkpoints[-self._latest :]
+        return [checkpoint in latest or checkpoint.step == self.best_step for checkpoint in checkpoints]
+
+
 def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
     """({path: host array}, meta and the run's config) of a run's parameters: the averaged ones where it keeps them.
 
-    `path` is a run's folder (its newest sound step) or its checkpoints/STEP. Every process reads all of it. Raises UserError when
-    there is no checkpoint or it is damaged.
+    `path` is a run's folder (its newest sound step), its checkpoints/STEP or its best. Every process reads all of it. Raises
+    UserError when there is no checkpoint or it is damaged.
     """
     workdir, wanted = locate(path)
     errors = []
-    with _open(workdir, keep=None) as manager:
+    with _open(workdir, kept=None) as manager:
         for step in [wanted] if wanted is not None else sorted(manager.all_steps(), reverse=True):
             try:
                 meta = _read_meta(manager, step)
@@ -163,16 +190,16 @@ def signatures(tree) -> dict[str, tuple]:
     return {name: (x.dtype.name, tuple(x.shape)) for name, x in named_arrays(tree).items()}
 
 
-def _open(workdir: epath.Path, keep: int | None) -> ocp.CheckpointManager:
-    """For writing, or for reading only when keep is None."""
-    writable = keep is not None
+def _open(workdir: epath.Path, kept: _Kept | None) -> ocp.CheckpointManager:
+    """For writing, or for reading only when `kept` is None."""
+    writable = kept is not None
     folder = Path(workdir / CHECKPOINTS)
     _check_files(folder.glob("*/*"))  # Orbax reads some of them here.
     if writable:
         refuse_links(folder, Path(workdir / DAMAGED))
         refuse_links(*(folder.iterdir() if folder.is_dir() else ()))
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
+        preservation_policy=kept,
         create=writable,
         read_only=not writable,
         cleanup_tmp_directories=writable,
@@ -186,16 +213,23 @@ def locate(path: str) -> tuple[epath.Path, int | None]:
     directory = epath.Path(path).expanduser().resolve()
     if (directory / CHECKPOINTS).is_dir():
         return directory, None
+    if directory.name == Path(BEST).stem and (directory.parent / CHECKPOINTS).is_dir():
+        step = read_json(Path(directory.parent / BEST)).get("step")
+        if not isinstance(step, int):
+            raise UserError(f"{directory.parent} has no best checkpoint: runs with config.checkpoint.best have one.")
+        return directory.parent, step
     if not directory.exists():
         raise UserError(f"There is no {path}.")
     if directory.parent.name == CHECKPOINTS and re.fullmatch(r"\d+", directory.name) and directory.is_dir():
         return directory.parent.parent, int(directory.name)
-    raise UserError(f"{path} is neither a run's folder (with {CHECKPOINTS}/ in it) nor one of its {CHECKPOINTS}/STEP.")
+    raise UserError(
+        f"{path} is neither a run's folder (with {CHECKPOINTS}/ in it) nor one of its {CHECKPOINTS}/STEP, nor its best."
+    )
 
 
 def config_file(path: str) -> str:
     """Return the config.json of the run that `locate` finds. Raises UserError where there is none."""
-    is_run = "://" not in path and Path(path).expanduser().is_dir()
+    is_run = "://" not in path and not Path(path).expanduser().is_file()
     file = locate(path)[0] / "config.json" if is_run else None
     if file is None or not file.exists():
         missing = "there is no config.json" if is_run else "that is no run's folder"

@@ -59,18 +59,23 @@ class Rate:
 
 @dataclasses.dataclass(frozen=True)
 class Milestones:
-    """When the loop logs, saves and evaluates, in steps. 0 in `evaluate_every` means only at the end."""
+    """When the loop logs, saves and evaluates, in steps. 0 in `evaluate_every` means only at the end.
+
+    What the evaluator `saved_for` evaluates is saved before.
+    """
 
     total: int
     log_every: int
     checkpoint_every: int
     evaluate_every: dict[str, int]
+    saved_for: str = ""
 
     def evaluations_due(self, step: int) -> list[str]:
         return [name for name, every in self.evaluate_every.items() if every and step % every == 0 and 0 < step < self.total]
 
     def checkpoint_due(self, step: int) -> bool:
-        return step == self.total or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
+        is_regular = step == self.total or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
+        return is_regular or self.saved_for in self.evaluations_due(step)
 
 
 def train(

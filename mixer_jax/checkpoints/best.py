@@ -1,0 +1,52 @@
+"""The best checkpoint of a run by a figure of an evaluator: found, said, written down, and kept from being deleted.
+
+Nothing is remembered. After each evaluation, and at each start, the best is found anew among the figures in metrics.jsonl whose
+checkpoint is there. So it is right after a kill at any moment, and after a return to an earlier checkpoint.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+
+from tqdm import tqdm
+
+from mixer_jax.checkpoints.manager import BEST, CHECKPOINTS, Checkpoints
+from mixer_jax.parallel import broadcast_from_writer, is_writer
+from mixer_jax.records import MetricWriter, Workdir
+from mixer_jax.storage import read_json, write_json
+
+NONE = -1
+
+
+class BestCheckpoint:
+    """The best checkpoint by `figure`, such as evals.dev.top1; without a figure there is none."""
+
+    def __init__(self, figure: str, run: Workdir, metrics: MetricWriter, checkpoints: Checkpoints):
+        self._figure, self._metrics, self._checkpoints = figure, metrics, checkpoints
+        self._file = run.path / BEST
+
+    def update(self) -> None:
+        """Find the best checkpoint; keep it, and write RUN/best.json, which `--checkpoint=RUN/best` reads. On every host."""
+        values = self._metrics.values(self._figure.removeprefix("evals.").replace(".", "/"))
+        step = broadcast_from_writer(find_best(values, self._checkpoints.all_steps(), is_loss=self._figure.endswith(".loss")))
+        if step == self._checkpoints.best_step:
+            return
+        self._checkpoints.best_step = step
+        self._checkpoints.finish()  # what is written down below is on the disk
+        if is_writer() and step == NONE:
+            self._file.unlink(missing_ok=True)
+        elif is_writer():
+            self._write(step, values[step])
+
+    def _write(self, step: int, value: float | None) -> None:
+        best = {"figure": self._figure, "value": value, "step": step, "checkpoint": f"{CHECKPOINTS}/{step}"}
+        if read_json(self._file) != best:
+            write_json(self._file, best)
+            kept = self._file.parent / CHECKPOINTS / str(step)
+            tqdm.write(f"Best {self._figure} so far: {value:.4g} at step {step}, kept in {kept}.")
+
+
+def find_best(values: Mapping[int, float | None], steps: Collection[int], *, is_loss: bool) -> int:
+    """Return the step of the best value, the earliest of equal ones, among `steps`; NONE without a finite value."""
+    finite = {step: value for step, value in values.items() if step in steps and value is not None and math.isfinite(value)}
+    sign = -1 if is_loss else 1
+    return max(finite, key=lambda step: (sign * finite[step], -step), default=NONE)
