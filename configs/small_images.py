@@ -11,9 +11,8 @@ classes and the test set follow. Images of other sizes are resized.
 | 48  | S/6   | 8 x 8   | 17 M                   |
 | 64  | S/8   | 8 x 8   | 17 M                   |
 
-Hardware: any single GPU or TPU core; not measured there. Two cores of a virtual machine (AMD EPYC) train 19 images a second in
-row 32 (python -m mixer_jax bench step --config=configs/small_images.py --config.batch_size=64): 200 epochs of CIFAR-10 would
-take 6 days, so choose fewer blocks and channels there, as configs/demo does.
+Hardware: not measured; meant for a single GPU or TPU core. Two CPU cores are too slow for a model of this size: choose fewer
+blocks and channels there, as configs/demo does. `python -m mixer_jax bench step --config=configs/small_images.py` times a step.
 
 Expected metric: not measured on CIFAR. Nothing here was tuned. Regularization (RandAugment, mixup, stochastic depth, weight
 decay) and Adam's learning rate are those of Table 4 for ImageNet from scratch; ours are batch size, length, the softmax loss, the

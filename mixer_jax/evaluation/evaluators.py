@@ -189,6 +189,11 @@ def make_evaluators(
             data = examples[name]["data"]
             return Classification(data.batches, predict, loss, mesh, data.present)
         train, test = examples[name]["train"], examples[name]["test"]
-        return FewShot(evals[name], train.batches, test.batches, predict, mesh, _shots_check(name, evals[name], train.source))
+        check = _shots_check(name, evals[name], train.source)
+
+        def train_batches(source: Source, mesh: Mesh) -> Iterator[Batch]:
+            return train._replace(source=source).batches(mesh)
+
+        return FewShot(evals[name], train.source, train_batches, test.batches, predict, mesh, check)
 
     return {name: make(name) for name in evals}

@@ -127,8 +127,9 @@ def fewshot_bytes(evaluator: ConfigDict, examples: Mapping[str, Any], shapes: Tr
     train, test = (len(examples[field].source) for field in ("train", "test"))
     kernel = max(jax.tree.leaves(shapes.params["head"]), key=lambda x: x.ndim)  # [C, K] or, of a ResNet's head, [1, 1, C, K]
     classes, channels = examples["train"].source.num_classes, kernel.shape[-2]
-    labeled = min(train, classes * max(evaluator.shots))
-    return 8 * channels * (train + test) + (16 * channels + 16 * classes) * labeled + (16 * channels + 8 * classes) * test
+    labeled = min(train, classes * max(evaluator.shots))  # of one seed
+    used = min(train, labeled * len(evaluator.seeds))
+    return 8 * channels * (used + test) + (16 * channels + 16 * classes) * labeled + (16 * channels + 8 * classes) * test
 
 
 def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:

@@ -3,13 +3,19 @@
 import functools
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
 from mixer_jax.config import dataset, fewshot
+from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
+from mixer_jax.evaluation.evaluators import make_evaluators, open_examples
 from mixer_jax.evaluation.fewshot import FewShot, check_shots, choose_shots, first_labels, ridge_predict
+from mixer_jax.evaluation.predict import make_predict
+from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.parallel import make_mesh, to_global
+from mixer_jax.training.state import init_params
 
 LABELS = np.repeat([3, 0, 7, 4], [30, 10, 20, 4])[np.random.default_rng(0).permutation(64)]
 
@@ -71,26 +77,83 @@ def clusters(examples: int, seed: int, spread: float) -> dict[str, np.ndarray]:
     return {"image": features.astype(np.float32), "labels": labels[:, None].astype(np.int32)}
 
 
-def figures_of(train: dict, test: dict, shots: tuple[int, ...], seeds: tuple[int, ...]) -> dict:
-    """The evaluator, reading batches of 8 whose last is filled up with rows of mask 0 and a wrong label."""
+class Rows:
+    """Features as images, as a source that counts which records are read."""
 
-    def batches_of(data):
-        def batches(mesh):
-            for start in range(0, len(data["labels"]), 8):
-                part = {name: x[start : start + 8] for name, x in data.items()}
-                rows = len(part["labels"])
-                padding = {"image": np.full((8 - rows, 4), 100, np.float32), "labels": np.full((8 - rows, 1), 2, np.int32)}
-                batch = {name: np.concatenate([x, padding[name]]) for name, x in part.items()}
-                yield to_global(batch | {"mask": (np.arange(8) < rows).astype(np.float32)}, mesh)
+    def __init__(self, data: dict[str, np.ndarray]):
+        self.data, self.read = data, []
+        self.num_classes, self.class_names, self.max_labels = 4, tuple("abcd"), 1
 
-        return batches
+    def __len__(self) -> int:
+        return len(self.data["labels"])
 
+    def __getitem__(self, index: int) -> Record:
+        self.read.append(index)
+        return Record(self.data["image"][index], self.labels(index))
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return tuple(label for label in self.data["labels"][index].tolist() if label >= 0)
+
+
+def batches_of(source, mesh):
+    """Batches of 8 whose last is filled up with rows of mask 0 and a wrong label."""
+    for start in range(0, len(source), 8):
+        records = [source[index] for index in range(start, min(start + 8, len(source)))]
+        padding = [Record(np.full(4, 100, np.float32), (2,))] * (8 - len(records))
+        labels = [record.labels[0] if record.labels else -1 for record in records + padding]
+        batch = {"image": np.stack([record.image for record in records + padding]), "labels": np.array(labels, np.int32)[:, None]}
+        yield to_global(batch | {"mask": (np.arange(8) < len(records)).astype(np.float32)}, mesh)
+
+
+def figures_of(train: Rows | dict, test: dict, shots: tuple[int, ...], seeds: tuple[int, ...]) -> dict:
     def predict(params, images):
         return None, images * params["scale"]
 
+    train, test = train if isinstance(train, Rows) else Rows(train), Rows(test)
     config = fewshot(dataset("digits"), dataset("digits"), shots=shots, seeds=seeds)
     check = functools.partial(check_shots, shots=max(shots), class_names="abcd", of="config.evals.few")
-    return FewShot(config, batches_of(train), batches_of(test), predict, make_mesh(1), check)({"scale": np.float32(3)})
+    few = FewShot(config, train, batches_of, functools.partial(batches_of, test), predict, make_mesh(1), check)
+    return few({"scale": np.float32(3)})
+
+
+@pytest.mark.parametrize("without_label", [(), (0, 7, 8, 100)])
+def test_only_the_shots_go_through_the_model_and_the_figures_are_those_of_all_features(without_label):
+    train, test, shots, seeds = Rows(clusters(200, 0, 0.6)), clusters(61, 1, 0.6), (1, 3), (0, 1, 5)
+    train.data["labels"][list(without_label)] = -1
+    figures = figures_of(train, test, shots, seeds)
+    labeled = np.flatnonzero(train.data["labels"][:, 0] >= 0)
+    features, labels = 3 * train.data["image"][labeled], train.data["labels"][labeled, 0]
+    chosen = {(k, seed): choose_shots(labels, k, seed) for k in shots for seed in seeds}
+    for k in shots:
+        expected = [
+            np.mean(ridge_predict(features[rows], labels[rows], 3 * test["image"], 2.0**10) == test["labels"][:, 0])
+            for rows in (chosen[k, seed] for seed in seeds)
+        ]
+        assert figures[f"top1_{k}shot_seeds"] == expected
+    assert sorted(train.read) == sorted(set(labeled[np.concatenate(list(chosen.values()))].tolist()))
+    assert len(train.read) <= 4 * 3 * 3
+
+
+def test_an_evaluator_of_a_config_takes_the_shots_of_its_own_labels(tiny_config):
+    """The same figures as from the features of every example, computed apart."""
+    model, mesh = make_model(tiny_config.model, 10), make_mesh(1, jax.devices()[:1])
+    params = init_params(model, 8, 0)
+    examples = open_examples(tiny_config, tuple("0123456789"), "x", host_transform(tiny_config.model))
+    predict = make_predict(model, mesh)
+    evaluator = make_evaluators(tiny_config.evals, examples, predict, None, mesh)["fewshot"]
+    features, labels = {}, {}
+    for field in ("train", "test"):
+        batches = list(examples["fewshot"][field].batches(mesh))
+        mask = np.concatenate([batch["mask"] for batch in batches]) > 0
+        features[field] = np.concatenate([jax.jit(predict)(params, batch["image"])[1] for batch in batches])[mask]
+        labels[field] = np.concatenate([np.asarray(batch["labels"])[:, 0] for batch in batches])[mask]
+    figures = evaluator(params)
+    options = tiny_config.evals.fewshot
+    for shots, (number, seed) in itertools.product(options.shots, enumerate(options.seeds)):
+        rows = choose_shots(labels["train"], shots, seed)
+        predicted = ridge_predict(features["train"][rows], labels["train"][rows], features["test"], options.l2)
+        expected = np.mean(predicted == labels["test"])
+        assert figures[f"top1_{shots}shot_seeds"][number] == pytest.approx(expected, abs=2 / len(predicted))  # float32
 
 
 def test_classes_that_a_plane_separates_are_all_told_apart():
@@ -124,7 +187,7 @@ def test_a_class_with_fewer_examples_than_shots_or_with_none_is_refused_by_name(
         check(train, np.array([3]), shots=3)
 
 
-def test_the_first_labels_of_a_source_leave_out_records_without_any():
+def test_the_first_label_of_a_record_without_any_is_none():
     class Labels:
         def __len__(self):
             return 4
@@ -132,4 +195,4 @@ def test_the_first_labels_of_a_source_leave_out_records_without_any():
         def labels(self, index):
             return ((2, 0), (), (-1,), (1,))[index]
 
-    assert first_labels(Labels()).tolist() == [2, 1]
+    assert first_labels(Labels()).tolist() == [2, -1, -1, 1]
