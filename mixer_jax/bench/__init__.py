@@ -1,1 +1,1 @@
-"""Figures that the README or a config promises, each against something else in the same run: `python -m mixer_jax bench ...`."""
+"""Measures speed and memory on this machine, each beside a reference in the same run: `python -m mixer_jax bench`."""

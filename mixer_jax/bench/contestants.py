@@ -1,8 +1,10 @@
-"""What `bench step` and `bench predict` time: who is compared, and the program of each, compiled and given a random batch.
+"""The programs that `bench step` and `bench predict` time: each is compiled and called with a random batch.
 
-"ours" is what the config asks for: the step that train.py compiles, the prediction that evaluators call. "reference" is
-models/reference.py around the same loss, optimizer and state. It has neither dropout, stochastic depth nor remat; where a config
-has them, a third contestant, "ours_comparable", is without them too, and it is that one which is compared.
+    ours             what the config asks for: the step that train.py compiles, or the prediction that evaluators call
+    reference        the same with the reference model (models/reference.py), which has no dropout, stochastic depth or remat
+    ours_comparable  ours without these three, if the config has any of them; it is then compared with the reference, not ours
+
+All have the same loss, optimizer and state.
 """
 
 import time
@@ -18,22 +20,23 @@ from mixer_jax import parallel
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.training.program import Program, make_program, reference_program
 
-COMPARABLE = {"dropout": 0.0, "stoch_depth": 0.0, "remat": False}  # of config.model
-WARMUP_STEPS = 10**6  # the learning rate grows so slowly that any number of steps leaves the numbers ordinary
+COMPARABLE = {"dropout": 0.0, "stoch_depth": 0.0, "remat": False}  # The options of config.model that the reference lacks.
+WARMUP_STEPS = 10**6  # The learning rate grows so slowly that the parameters stay ordinary numbers for any number of steps.
 
 
 class Contestant(NamedTuple):
-    """A compiled program with all it needs. `run(n)` does n steps or batches and returns when the last is done."""
+    """A compiled program with its inputs. `run(n)` computes n steps or batches, and returns when the last one is done."""
 
     run: Callable[[int], None]
-    flops: float  # of one step or batch, on one device, as the compiler counts them
+    flops: float  # Operations of one step or batch on one device, as the compiler counts them.
     compile_seconds: float
 
 
 def contestant_names(kind: str, config: ConfigDict) -> list[str]:
-    """Return who can be compared.
+    """Return the names of the contestants, for `kind` "step" or "predict".
 
-    The reference is a Mixer whose token mixing is not tiled; nothing is dropped in prediction.
+    The reference takes part only if the config's model is a Mixer with untiled token mixing, which is what it computes.
+    Prediction needs no "ours_comparable": it drops nothing and computes no gradients.
     """
     if config.model.family != "mixer" or config.image_size > config.model.tile_size > 0:
         return ["ours"]
@@ -42,7 +45,7 @@ def contestant_names(kind: str, config: ConfigDict) -> list[str]:
 
 
 def contestant_program(name: str, config: ConfigDict) -> Program:
-    """Return the program of a contestant of this name."""
+    """Return the program of the contestant with this name, not yet compiled."""
     config = config.copy_and_resolve_references()
     if name != "ours":
         config.model.update(COMPARABLE)
@@ -51,13 +54,13 @@ def contestant_program(name: str, config: ConfigDict) -> Program:
 
 
 def make_contestant(kind: str, name: str, config: ConfigDict, mesh: Mesh) -> Contestant:
-    """Return a contestant, compiled for a "step" or for "predict"."""
+    """Return the contestant with this name, compiled for `kind`, "step" or "predict"."""
     program = contestant_program(name, config)
     return COMPILE[kind](program, mesh, random_batch(program, mesh))
 
 
 def random_batch(program: Program, mesh: Mesh) -> dict[str, jax.Array]:
-    """Return uint8 images and one label each, over all devices; each host draws its own."""
+    """Return a global batch of random uint8 images with one label each. Each host draws its own part."""
     config, (_, *image) = program.config, program.image_shapes(mesh).shape
     num_local = len(parallel.local_batch_indices(mesh, config.batch_size))
     rng = np.random.default_rng(jax.process_index())
@@ -71,7 +74,7 @@ def random_batch(program: Program, mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def compile_step(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> Contestant:
-    """Return the training step as a contestant; each step goes on from the state of the one before."""
+    """Return the training step as a contestant. Each step continues from the state after the step before."""
     start = time.perf_counter()
     step, flops = program.compile_step(mesh, max_labels=1)
     compile_seconds = time.perf_counter() - start
@@ -86,7 +89,7 @@ def compile_step(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> C
 
 
 def compile_predict(program: Program, mesh: Mesh, batch: dict[str, jax.Array]) -> Contestant:
-    """Return prediction as a contestant, with parameters as evaluators have them."""
+    """Return prediction as a contestant, with the parameters gathered as for evaluators."""
     params, images = parallel.gather_for_evaluation(program.init_params(mesh), mesh), batch["image"]
     predict = jax.jit(make_predict(program.model, mesh), out_shardings=parallel.replicated(mesh))
     start = time.perf_counter()
@@ -100,16 +103,16 @@ COMPILE: dict[str, Callable[[Program, Mesh, dict], Contestant]] = {"step": compi
 
 
 def _run_one_ahead(run_once: Callable[[], object]) -> Callable[[int], None]:
-    """Return a function that runs `run_once` n times as training and evaluation do.
+    """Return a function that runs `run_once` a given number of times, as training and evaluation do.
 
-    The host starts one step and then waits for the one before, so that devices always have work.
+    The host starts a step before it waits for the previous one, so that the devices always have work.
     """
 
     def run(count: int) -> None:
-        last = None
+        current = None
         for _ in range(count):
-            before, last = last, run_once()
-            jax.block_until_ready(before)
-        jax.block_until_ready(last)
+            previous, current = current, run_once()
+            jax.block_until_ready(previous)
+        jax.block_until_ready(current)
 
     return run

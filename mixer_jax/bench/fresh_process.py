@@ -1,4 +1,4 @@
-"""A function in a new process: what is measured there is not disturbed by what this process did before."""
+"""Runs a function in a new process, where no earlier work disturbs what the function measures."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from multiprocessing import get_context
 
 
 def run_in_fresh_process(cache: str, function: Callable, *arguments):
-    """Return function(*arguments) from a new process, with `cache` as the folder of compiled programs and verified shards."""
+    """Return function(*arguments), called in a new process. Its cache of compiled programs and verified shards is in `cache`."""
     with ProcessPoolExecutor(1, get_context("spawn"), _set_cache, (cache,)) as process:
         return process.submit(function, *arguments).result()
 

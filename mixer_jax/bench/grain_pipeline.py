@@ -1,7 +1,8 @@
-"""Grain's worker processes on the examples that ours read, so that the reason for our own workers is a figure.
+"""Grain's worker processes on the same examples as ours. The comparison is the evidence for having our own workers.
 
-The same source, decoding, augmentation and batches, in a random order of Grain's own. What differs is who reads ahead: Grain's
-workers make whole batches, and each hands its own over in turn; ours fill parts of one batch in place (data/stream/workers.py).
+Source, decoding, augmentation and batch size are the same; the random order is Grain's own. The difference lies in who reads
+ahead: each of Grain's workers makes a whole batch, and they hand their batches over in turn; our workers fill parts of the same
+batch in place (data/stream/workers.py).
 """
 
 from collections.abc import Iterator
@@ -20,22 +21,22 @@ from mixer_jax.models.registry import host_transform
 
 
 def grain_measure(source: Source, config: ConfigDict) -> Measure:
-    """Return the measure of batches that Grain reads from `source` with `mp_prefetch`."""
-    flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own, and tools parse their arguments without absl
+    """Return a function that measures the batches that Grain reads from `source` with `mp_prefetch`."""
+    flags.FLAGS.mark_as_parsed()  # Grain reads its own absl flags, which our tools do not parse.
 
     def make_batches(augment: ConfigDict, cores: int) -> Iterator[HostBatch]:
         transform = train_transform(augment, config.image_size, host_transform(config.model))
         max_pixels, max_labels = config.loader.max_pixels, source.max_labels
 
-        def example(record: Record, rng: np.random.Generator) -> HostBatch:
+        def make_example(record: Record, rng: np.random.Generator) -> HostBatch:
             decoded = record.decode_for_crop(max_pixels)
             labels = np.full(max_labels, -1, np.int32)
             labels[: len(decoded.labels)] = decoded.labels
             image = np.ascontiguousarray(transform(decoded.image, rng))
             return {"image": image, "labels": labels, "mask": np.float32(1), "substituted": np.int32(0)}
 
-        examples = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat().random_map(example)
-        # One thread in each worker: several would wait for Python's lock.
+        examples = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat().random_map(make_example)
+        # Each worker has one thread: several would wait for Python's global lock.
         batches = examples.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=BATCH)).batch(BATCH)
         return iter(batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=cores)))
 

@@ -1,8 +1,9 @@
-"""Whether this host feeds a model fast enough, and if not, which stage is to blame: `python -m mixer_jax bench input`.
+"""Measures whether this host feeds a model fast enough and, if not, which stage is to blame: `python -m mixer_jax bench input`.
 
-Stages are timed one after the other in one thread, in CPU time, on the same images, so that they can be added and compared on a
-machine that does other things too. What the whole pipeline takes beyond them is workers and buffers. The whole is timed by the
-clock as well, on one core and on all, beside Grain's workers on the same examples (pipelines.py, grain_pipeline.py).
+Stages are timed one after the other in one thread, in CPU time, on the same images. So their times can be added and compared,
+even if the machine runs other programs too. The CPU time of the whole pipeline beyond its stages is counted as "workers and
+buffers". The whole pipeline is also timed by the clock, on one core and on all, beside Grain's workers on the same examples
+(pipelines.py, grain_pipeline.py).
 """
 
 import os
@@ -25,17 +26,25 @@ from mixer_jax.errors import UserError
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.text_table import format_table
 
-WARM_UP = 8  # images that do not count
-BACKWARD = 2  # a backward pass costs about twice the forward one
-UTILIZATION = 0.4  # of a chip's peak, that a training step is taken to reach: an estimate, and the figures say so
+WARM_UP = 8  # Images that are not counted.
+BACKWARD = 2  # A backward pass costs about twice as many operations as the forward pass.
+UTILIZATION = 0.4  # The assumed share of a device's peak that a training step reaches. The figures say that it is an estimate.
 
 
 def benchmark_input(
     config: ConfigDict, source: Source, num_images: int, device: str, devices: int, others: dict[str, Measure]
 ) -> dict:
-    """Return the CPU time of each stage, the speed of the whole beside Grain's and `others`, and what `devices` would take.
+    """Return the time of each stage, the speed of the whole pipeline beside others, the speed that is needed, and a verdict.
 
-    `device` is a name of accelerators.PEAK_FLOPS_PER_SEC; a host is judged that feeds `devices` of them. UserError for another.
+    Args:
+        config: The config of a run. Its crop, augmentation, model and image size are measured.
+        source: The images.
+        num_images: How many images are timed in each stage.
+        device: The kind of device that the host feeds, a name in accelerators.PEAK_FLOPS_PER_SEC.
+        devices: How many of these the host feeds.
+        others: Pipelines of other projects by name, beside Grain's.
+
+    Raises UserError for an unknown `device`.
     """
     if device not in PEAK_FLOPS_PER_SEC:
         raise UserError(f"--device={device}: choose one of {', '.join(PEAK_FLOPS_PER_SEC)}.")
@@ -44,7 +53,7 @@ def benchmark_input(
     pipelines = pipeline_speeds(config.augment, measures, cores)
     seconds = stage_seconds(source, config, num_images)
     whole = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
-    rest = whole - sum(seconds.values()) + seconds["to device"]
+    rest = whole - sum(seconds.values()) + seconds["to device"]  # The measured pipelines end before the device.
     seconds |= {"workers and buffers": rest} if rest > 0 else {}
     wanted = wanted_images_per_sec(config, device, devices)
     return {
@@ -61,7 +70,7 @@ def benchmark_input(
 
 
 def format_benchmark(figures: dict) -> str:
-    """Return what `benchmark_input` returned as text."""
+    """Return the figures that `benchmark_input` returned as text for people."""
     stages = figures["stage_cpu_ms_per_image"]
     total = sum(stages.values())
     rows = [("stage", "images/CPU-s", "CPU ms/image", "share")]
@@ -71,6 +80,7 @@ def format_benchmark(figures: dict) -> str:
 
 
 def _format_pipelines(figures: dict, augmentation: str) -> str:
+    """Return the table of the speeds of all pipelines with one augmentation."""
     speeds = figures["pipelines"][augmentation]
     ours_over = [figures[key][augmentation] for key in ("ours_over_others", "ours_over_others_by_clock")]
     counts = list(speeds["ours"]["images_per_sec"])
@@ -84,9 +94,10 @@ def _format_pipelines(figures: dict, augmentation: str) -> str:
 
 
 def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[str, float]:
-    """Return the CPU seconds an image of each stage, in order.
+    """Return the CPU seconds for one image of each stage, in the order of the pipeline, without stages that take no time.
 
-    An augmentation's are what the transform takes with it, less what it takes without.
+    The time of an augmentation is that of the transform with it minus that of the transform without it. If the last record is one
+    that can be decoded partially, "decode" is the time of partial decoding and crop together minus that of the crop.
     """
     options = {"crop and resize": {"flip": False, "randaugment_layers": 0}, "flip": {"randaugment_layers": 0}, "RandAugment": {}}
     transforms = {}
@@ -111,21 +122,24 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
         image = timed("decode", lambda record: record.decode(max_pixels, strict=True).image, record)
         if record.partially_decodable:
             timed("partial decode and crop", crop_partially_decoded, record, np.random.default_rng(i))
-        for stage, transform in list(transforms.items())[:: (-1) ** i]:  # the later ones find the image in the caches
-            last = timed(stage, lambda *inputs, by=transform: np.ascontiguousarray(by(*inputs)), image, np.random.default_rng(i))
-        last = timed("patchify", to_patches, last)
+        for stage, transform in list(transforms.items())[:: (-1) ** i]:  # The order alternates: later ones find the image cached.
+            rng = np.random.default_rng(i)
+            result = timed(stage, lambda *inputs, function=transform: np.ascontiguousarray(function(*inputs)), image, rng)
+        result = timed("patchify", to_patches, result)
     seconds = {stage: median(stage_times[WARM_UP:] or [0]) for stage, stage_times in times.items()}
     if together := seconds.pop("partial decode and crop"):
         seconds["decode"] = together - seconds["crop and resize"]
-    means = {stage: mean(times[stage][WARM_UP:]) for stage in transforms}  # every other image is flipped, operations differ
+    # Augmentations are compared by means: only every other image is flipped, and RandAugment's operations differ in cost.
+    means = {stage: mean(times[stage][WARM_UP:]) for stage in transforms}
     seconds["flip"] = means["flip"] - means["crop and resize"]
     seconds["RandAugment"] = means["RandAugment"] - means["flip"]
     if not isinstance(record.image, bytes):
         del seconds["decode"]
-    return {stage: value for stage, value in (seconds | _batch_seconds(config, last)).items() if value > 0}
+    return {stage: value for stage, value in (seconds | _batch_seconds(config, result)).items() if value > 0}
 
 
 def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
+    """Return the CPU seconds for one image of stacking a batch and of copying it to a device."""
     images = [image] * min(config.batch_size, 256)
     mesh = parallel.make_mesh(1, jax.local_devices()[:1])
     stacked = np.stack(images)
@@ -140,7 +154,12 @@ def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
 
 
 def wanted_images_per_sec(config: ConfigDict, device: str, devices: int) -> float:
-    """Return what training on `devices` takes, from the operations of the model's program and UTILIZATION of their peak."""
+    """Return the images/s that a host must supply to train on `devices` devices of a kind:
+
+        devices * UTILIZATION * peak operations/s / (operations of the forward pass * (1 + BACKWARD))
+
+    The compiler counts the operations of the forward pass.
+    """
     shape = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     model = make_model(config.model, config.num_classes)
     params = jax.eval_shape(model.init, jax.random.key(0), shape)
@@ -149,8 +168,16 @@ def wanted_images_per_sec(config: ConfigDict, device: str, devices: int) -> floa
 
 
 def verdict(seconds: dict[str, float], wanted: float, cores: int, model: str, devices: str) -> str:
-    """Return one sentence: whether `cores` are enough for `wanted` images/s and, if not, which stage is to blame."""
-    needed = wanted * sum(seconds.values())  # cores
+    """Return one sentence that says whether the host is fast enough and, if not, which stage is to blame.
+
+    Args:
+        seconds: CPU seconds for one image by stage.
+        wanted: The images/s that the devices need.
+        cores: The number of cores of this host.
+        model: The name of the model, for the sentence.
+        devices: The number and kind of the devices, for the sentence.
+    """
+    needed = wanted * sum(seconds.values())  # Cores.
     if needed <= cores:
         return f"Fast enough: {devices} training {model} take {wanted:.0f} images/s, for which {needed:.1f} of {cores} cores do."
     slowest = max(seconds, key=seconds.get)

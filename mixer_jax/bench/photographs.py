@@ -1,4 +1,4 @@
-"""Images of ImageNet's usual size to measure an input pipeline with, where there is no data: `--source=photographs`."""
+"""Images of ImageNet's usual size, to measure an input pipeline without any data set: `--source=photographs`."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.data.sources.subset import Subset
 from mixer_jax.validation import validate
 
-IMAGENET_TRAIN = 1_281_167  # images
+NUM_IMAGENET_TRAIN = 1_281_167
 
 
 def write_photographs(folder: Path, count: int) -> None:
-    """Write `count` JPEG files of 500 x 375 pixels at quality 92, in two classes, cut from scikit-learn's two photographs."""
-    from sklearn.datasets import load_sample_images  # heavy, and only this needs it
+    """Write `count` JPEG files in two classes: random crops of scikit-learn's two photographs, 500 x 375 pixels, quality 92."""
+    from sklearn.datasets import load_sample_images  # It is heavy, and only this function needs it.
 
     photographs = load_sample_images().images
     rng = np.random.default_rng(0)
@@ -32,9 +32,16 @@ def write_photographs(folder: Path, count: int) -> None:
 
 
 def open_images(config: ConfigDict, source: str, num_images: int, folder: Path, *, repeated: bool = False) -> Source:
-    """Return what an input pipeline is measured on: the data of `config`, which is changed to `source` if that is given.
+    """Return the images that an input pipeline is measured on. Changes `config` to them.
 
-    "photographs" are written into `folder`. They, and with `repeated` any data, are the first `num_images` over and over.
+    Args:
+        config: Its data are used if `source` is empty.
+        source: A data source as in config.data.source, or "photographs".
+        num_images: Photographs are the first `num_images`, over and over.
+        folder: Where photographs are written.
+        repeated: Treat any data like photographs: use the first `num_images`, over and over.
+
+    Raises UserError for an impossible config or data that cannot be opened.
     """
     if source == "photographs":
         write_photographs(folder, 64)
@@ -47,13 +54,14 @@ def open_images(config: ConfigDict, source: str, num_images: int, folder: Path, 
 
 
 class Repeated(Subset):
-    """The first `count` records over and over, as many as ImageNet has: to shuffle few is slow, 0.3 ms a record among 64.
+    """The first `count` records of a source, over and over, as many as ImageNet has.
 
-    They are held in memory, so that no disk is measured, and with what `prepare` would find out about each.
+    There are so many because shuffling few is slow: 0.3 ms a record among 64. The records are held in memory, so that no disk is
+    measured. `prepare` would note which of them can be decoded partially, so that is noted here too.
     """
 
     def __init__(self, source: Source, count: int):
-        super().__init__(source, np.arange(IMAGENET_TRAIN) % min(count, len(source)))
+        super().__init__(source, np.arange(NUM_IMAGENET_TRAIN) % min(count, len(source)))
         records = [source[i] for i in range(min(count, len(source)))]
         self._records = [
             record._replace(partially_decodable=isinstance(record.image, bytes) and supports_partial_decoding(record.image))

@@ -1,6 +1,6 @@
-"""The speed of whole input pipelines, ours and others', on the same images. Not here: that of their stages (input.py).
+"""Measures the speed of whole input pipelines, ours and others', on the same images. input.py measures the stages of ours.
 
-Pipelines that are compared take turns, so that what else happens on the machine hits all of them.
+Pipelines that are compared take turns, so that other programs on the machine disturb all of them alike.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,16 +18,16 @@ from mixer_jax.models.registry import host_transform
 from mixer_jax.records import Progress
 
 ROUNDS = 5
-ROUND_SECONDS = 2.0  # of every pipeline
+ROUND_SECONDS = 2.0  # For each pipeline in a round.
 
 Measure = Callable[[ConfigDict, int, float], dict[str, float]]
-"""(config.augment, cores, seconds) -> what speed.measure returns."""
+"""A function of (config.augment, cores, seconds) that returns the speed of a pipeline, as speed.measure does."""
 
 
 def measure_of(make_batches: Callable[[ConfigDict, int], Iterator]) -> Measure:
-    """Return the measure of the batches that `make_batches` makes from (config.augment, cores).
+    """Return a function that measures the batches that `make_batches(config.augment, cores)` makes.
 
-    A pipeline is made when it is first asked for. It then stays, and waits for the next time.
+    It makes each pipeline when that is first measured, and keeps it for later measurements.
     """
     pipelines: dict[tuple[str, int], Iterator] = {}
 
@@ -41,7 +41,7 @@ def measure_of(make_batches: Callable[[ConfigDict, int], Iterator]) -> Measure:
 
 
 def our_measure(source: Source, config: ConfigDict) -> Measure:
-    """Return the measure of the batches that training takes from `source`."""
+    """Return a function that measures the stream of batches that train.py reads from `source`."""
 
     def make_batches(augment: ConfigDict, cores: int) -> Iterator[HostBatch]:
         loader = config.loader.copy_and_resolve_references()
@@ -55,10 +55,13 @@ def our_measure(source: Source, config: ConfigDict) -> Measure:
 
 
 def pipeline_speeds(augment: ConfigDict, measures: dict[str, Measure], cores: int) -> dict[str, dict[str, dict]]:
-    """Return {augmentation: {name of a measure: speed}}, medians over ROUNDS.
+    """Return {augmentation: {name of a measure: speed}}. Speeds are medians over ROUNDS.
 
-    The augmentations are `augment` without RandAugment and, if it has that, with. A speed has "images_per_cpu_sec", on one core,
-    "images_per_sec", by the clock, on {"1", str(cores)} cores with as many workers, and "speed_up", the last over the first.
+    The augmentations are `augment` without RandAugment and, if `augment` has RandAugment, also with it. A speed has
+
+        images_per_cpu_sec  by CPU time, on one core
+        images_per_sec      by the clock, {"1": on one core, str(cores): on all}, with one worker for each core
+        speed_up            by the clock, on all cores over one core
     """
     crop = "crop + flip" if augment.flip else "crop"
     augmentations = {crop: without_randaugment(augment)}
@@ -73,13 +76,13 @@ def pipeline_speeds(augment: ConfigDict, measures: dict[str, Measure], cores: in
         progress.update(done, f"{augmentation}, {name}, {count} core{'s' * (count > 1)}")
     progress.close()
 
-    def middle(figure: str, *key) -> float:
+    def median_of(figure: str, *key) -> float:
         return round(median(speed[figure] for speed in measured[key]), 1)
 
     def speed(augmentation: str, name: str) -> dict:
-        by_clock = {str(count): middle("images_per_sec", augmentation, count, name) for count in core_counts}
+        by_clock = {str(count): median_of("images_per_sec", augmentation, count, name) for count in core_counts}
         return {
-            "images_per_cpu_sec": middle("images_per_cpu_sec", augmentation, 1, name),
+            "images_per_cpu_sec": median_of("images_per_cpu_sec", augmentation, 1, name),
             "images_per_sec": by_clock,
             "speed_up": round(by_clock[str(cores)] / by_clock["1"], 2),
         }
@@ -88,19 +91,20 @@ def pipeline_speeds(augment: ConfigDict, measures: dict[str, Measure], cores: in
 
 
 def ratios(speeds: dict[str, dict]) -> dict[str, float]:
-    """Return, for each other pipeline, the images of ours over its own in the same CPU time."""
+    """Return, for each other pipeline, how many times as fast ours is in CPU time, on one core."""
     ours, *others = speeds
     return {other: round(speeds[ours]["images_per_cpu_sec"] / speeds[other]["images_per_cpu_sec"], 3) for other in others}
 
 
 def clock_ratios(speeds: dict[str, dict]) -> dict[str, float]:
-    """Return, for each other pipeline, the images of ours over its own by the clock, on all cores."""
+    """Return, for each other pipeline, how many times as fast ours is by the clock, on all cores."""
     all_cores = {name: list(speed["images_per_sec"].values())[-1] for name, speed in speeds.items()}
     ours, *others = speeds
     return {other: round(all_cores[ours] / all_cores[other], 3) for other in others}
 
 
 def without_randaugment(augment: ConfigDict) -> ConfigDict:
+    """Return a copy of config.augment in which RandAugment is off."""
     changed = augment.copy_and_resolve_references()
     changed.randaugment_layers = 0
     return changed

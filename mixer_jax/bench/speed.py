@@ -1,4 +1,7 @@
-"""How fast something makes batches, by the clock and by the CPU. It needs no other module: a peer has it beside TensorFlow."""
+"""Measures how fast an iterator makes batches, by the clock and by CPU time.
+
+It imports no other module of this package: benchmarks/peers/big_vision.py imports it in an environment with TensorFlow.
+"""
 
 import multiprocessing
 import os
@@ -6,14 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-BATCH = 64  # images
-WARM_UP = 8  # batches for each core, more than are read ahead
+BATCH = 64  # Images in a batch.
+WARM_UP = 8  # Batches for each core that are not counted. They are more than any pipeline reads ahead.
 
 
 def measure(batches: Iterator, seconds: float, cores: int) -> dict[str, float]:
-    """Return images a second over `seconds` on `cores`, once the buffers are in use: by the clock, and by the CPU time of all
-    processes."""
-    _skip(batches, WARM_UP * cores)  # all children are there
+    """Return the images a second of `batches` over `seconds` on `cores` cores, once all buffers are in use.
+
+    "images_per_sec" is by the clock, "images_per_cpu_sec" by the CPU time of this process and its children.
+    """
+    _skip(batches, WARM_UP * cores)  # After these, all child processes exist and can be confined.
     with _confined(cores):
         _skip(batches, WARM_UP * cores)
         images, start, cpu_start = 0, time.perf_counter(), _cpu_seconds()
@@ -31,9 +36,9 @@ def _skip(batches: Iterator, count: int) -> None:
 
 @contextmanager
 def _confined(cores: int):
-    """Confine this process and its children to `cores`, where a system can (Linux).
+    """Confine this process and its children to `cores` cores in this context. Does nothing on systems that cannot (not Linux).
 
-    Otherwise a process that only collects batches would use a second core.
+    Without it, a process that only collects the batches of its workers would use a second core.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield
@@ -49,13 +54,14 @@ def _confined(cores: int):
 def _set_affinity(processors: set[int]) -> None:
     for process in (os.getpid(), *_children()):
         for thread in os.listdir(f"/proc/{process}/task"):
-            with suppress(ProcessLookupError):  # it has ended
+            with suppress(ProcessLookupError):  # The thread has ended.
                 os.sched_setaffinity(int(thread), processors)
 
 
 def _cpu_seconds() -> float:
     """Return the CPU time of this process and its children."""
-    clocks = (~child << 3 | 2 for child in _children())  # what clock_getcpuclockid gives on Linux, which Python has not
+    # On Linux, clock_getcpuclockid returns these clock ids. Python does not have that function.
+    clocks = (~child << 3 | 2 for child in _children())
     return time.process_time() + sum(map(time.clock_gettime, clocks))
 
 

@@ -1,9 +1,12 @@
-"""How fast this machine trains or predicts, beside others that do the same: `python -m mixer_jax bench step`, `bench predict`.
+"""Measures how fast this machine trains or predicts, beside the reference: `python -m mixer_jax bench step`, `bench predict`.
 
-First each of ours starts alone, in a new process and with an empty cache of compiled programs: what compiling takes, the memory,
-and the time until the first step is done. Ours starts once more with the cache that this left, as a run that is taken up again.
-Then all take turns in one run, so that what else happens on the machine hits all of them; figures are medians over the turns.
-Batches are random: no data set is read. Not here: what is timed (contestants.py).
+1. Each contestant (contestants.py) starts alone, in a new process with an empty cache of compiled programs. This measures the
+   time of compilation, the memory, and the time until the first step is done. "ours" then starts again with the cache that its
+   first start left, as a resumed run does.
+2. All contestants take turns, so that other programs on the machine disturb all of them alike. Figures are medians over the
+   turns.
+
+Batches are random: no data set is read. Programs of other projects can take part (benchmarks/beside_timm.py).
 """
 
 import os
@@ -26,26 +29,33 @@ from mixer_jax.validation import validate
 
 ROUNDS = 7
 EXPLANATION = """
-by_cpu_time: cores that others use do not count. compile_seconds: with an empty cache. start_seconds: from the start of a new
-process to the end of its first {what}; restart_seconds: the same, once the cache has the compiled program. peak_memory_mib: the
-most that {memory_of} held. The machine's load was {load_before} before; where others compute too, PyTorch's threads wait for each
-other after every operation: put OMP_WAIT_POLICY=PASSIVE in front, so that waiting costs no CPU time, and read by_cpu_time."""
+by_cpu_time: ours_is_times_as_fast in CPU time, which does not count the time of other programs. compile_seconds: with an empty
+cache. start_seconds: from the start of a new process to the end of its first {what}; restart_seconds: the same, with the compiled
+program in the cache. peak_memory_mib: the most memory that {memory_of} held. The machine's load before the benchmark was
+{load_before}. If other programs are running, PyTorch's threads wait for each other after every operation: put
+OMP_WAIT_POLICY=PASSIVE in front of the command, so that waiting costs no CPU time, and read by_cpu_time."""
 COMPARABLE = "\nours_comparable is without dropout, stochastic depth and remat, as the others are."
 
 
 class Seconds(NamedTuple):
+    """The time that something took."""
+
     clock: float
-    cpu: float  # of all threads
+    cpu: float  # The CPU time of all threads.
 
 
 Turn = Callable[[int], Seconds]
-"""Does that many steps, or batches."""
+"""A function that computes a given number of steps or batches, and returns the time that they took."""
 
 
 def benchmark(kind: str, config: ConfigDict, num_steps: int, others: dict[str, tuple[Turn, dict[str, float]]]) -> dict:
-    """Return the figures of a "step" or of "predict" by contestant, with `num_steps` in each turn.
+    """Return the figures of each contestant.
 
-    `others` are programs of other projects by name: a turn of each, and the figures of its start.
+    Args:
+        kind: "step" for the training step, "predict" for prediction.
+        config: The config of a run.
+        num_steps: The number of steps or batches in each turn.
+        others: Programs of other projects by name: the turn of each, and the figures of its start.
 
     Raises UserError for an impossible config.
     """
@@ -79,7 +89,7 @@ def benchmark(kind: str, config: ConfigDict, num_steps: int, others: dict[str, t
 
 
 def measure_starts(kind: str, name: str, config: ConfigDict) -> dict[str, float]:
-    """Return `start` of a new process and, of ours, of another one after it, which finds the compiled program in the cache."""
+    """Return the figures of a start in a new process and, for "ours", of a second start, which finds the program in the cache."""
     with tempfile.TemporaryDirectory() as cache:
         figures = run_in_fresh_process(cache, start, kind, name, config, time.time())
         if name == "ours":
@@ -89,7 +99,7 @@ def measure_starts(kind: str, name: str, config: ConfigDict) -> dict[str, float]
 
 
 def start(kind: str, name: str, config: ConfigDict, start_time: float) -> dict[str, float]:
-    """Return the seconds and MiB that this new process, started at `start_time` (time.time()), took until its first steps."""
+    """Return the seconds and MiB that this process, which was started at `start_time` (time.time()), took for its first steps."""
     parallel.keep_compiled_programs()
     mesh = parallel.make_mesh(config.parallel.fsdp)
     contestant = make_contestant(kind, name, config, mesh)
@@ -105,6 +115,8 @@ def start(kind: str, name: str, config: ConfigDict, start_time: float) -> dict[s
 
 
 def _make_turn(run: Callable[[int], None]) -> Turn:
+    """Return a turn that times `run`."""
+
     def turn(count: int) -> Seconds:
         clock_start, cpu_start = time.perf_counter(), time.process_time()
         run(count)
@@ -114,9 +126,9 @@ def _make_turn(run: Callable[[int], None]) -> Turn:
 
 
 def take_turns(turns: dict[str, Turn], num_steps: int) -> dict[str, list[Seconds]]:
-    """Return the seconds a step of each contestant's ROUNDS turns, after a first turn that does not count.
+    """Return, for each contestant, the seconds of one step in each of ROUNDS turns. A turn before these is not counted.
 
-    Who comes first alternates.
+    The order of the contestants is reversed after every round.
     """
     seconds: dict[str, list[Seconds]] = {name: [] for name in turns}
     progress = Progress(ROUNDS + 1, 0, "round")
@@ -129,7 +141,7 @@ def take_turns(turns: dict[str, Turn], num_steps: int) -> dict[str, list[Seconds
 
 
 def speed(batch_size: int, seconds: list[Seconds], flops: float | None) -> dict[str, float | None]:
-    """Return the figures of some turns. `flops` are of one step on one device; None where they are not counted."""
+    """Return the speed over some turns. `flops` are the operations of one step on one device, or None if they are not known."""
     clock = median(turn.clock for turn in seconds)
     figures = {"images_per_sec": round(batch_size / clock, 2)}
     if jax.default_backend() == "cpu":
@@ -142,19 +154,19 @@ def speed(batch_size: int, seconds: list[Seconds], flops: float | None) -> dict[
 
 
 def ratios(ours: list[Seconds], other: list[Seconds]) -> dict[str, float]:
-    """Return how many times as fast ours is, the median over the turns."""
+    """Return how many times as fast as the other ours is, by the clock and, on CPUs, by CPU time: medians over the turns."""
     pairs = list(zip(ours, other, strict=True))
-    figures = {"ours_is_times_as_fast": round(median(b.clock / a.clock for a, b in pairs), 3)}
+    figures = {"ours_is_times_as_fast": round(median(theirs.clock / own.clock for own, theirs in pairs), 3)}
     if jax.default_backend() == "cpu":
-        figures["by_cpu_time"] = round(median(b.cpu / a.cpu for a, b in pairs), 3)
+        figures["by_cpu_time"] = round(median(theirs.cpu / own.cpu for own, theirs in pairs), 3)
     return figures
 
 
 def format_benchmark(figures: dict) -> str:
-    """Return what `benchmark` returned as text: a line for each figure, a column for each contestant."""
+    """Return the figures that `benchmark` returned as text: one line for each figure, one column for each contestant."""
     columns = figures["figures"]
     names = dict.fromkeys(name for column in columns.values() for name in column)
     table = format_table([("", *columns), *((name, *(column.get(name) for column in columns.values())) for name in names)])
-    head = "{what} of {model}; batches of {batch_size} on {devices} x {device}".format(**figures)
+    title = "{what} of {model}; batches of {batch_size} on {devices} x {device}".format(**figures)
     note = COMPARABLE if "ours_comparable" in columns else ""
-    return f"{head}\n\n{table}\n{note}{EXPLANATION.format(**figures)}"
+    return f"{title}\n\n{table}\n{note}{EXPLANATION.format(**figures)}"
