@@ -1,1 +1,1 @@
-"""Order, workers and batches."""
+"""The stream of batches: the order of the records, the workers that load them, and the memory of the batches."""

@@ -1,9 +1,9 @@
-"""Grain's `index_shuffle`: where a random permutation, never held in memory, puts one index.
+"""Grain's `index_shuffle`, which maps one index by a random permutation that is never held in memory.
 
-`import grain` also imports JAX and Orbax, which processes that decode images do not need: that took 2.7 of the 3.5 seconds in
-which loader.py was imported (2026-11-29, two busy cores). So Grain's extension module, which imports nothing, is loaded from its
-file and registered under its own name: two copies of it in one process would crash at its end. A version of Grain that keeps the
-module elsewhere is imported as a whole.
+`import grain` also imports JAX and Orbax, which the processes that decode images do not need. This import took 2.7 of the 3.5
+seconds that the import of loader.py took (2026-11-29, two busy cores). Here, Grain's extension module, which imports nothing, is
+loaded from its file instead. It is registered under its usual name, because two copies of it in one process would crash when the
+process ends. If a version of Grain keeps the module elsewhere, all of Grain is imported.
 """
 
 import sys
@@ -16,10 +16,10 @@ NAME = "grain._src.python.experimental.index_shuffle.python.index_shuffle_module
 
 
 def load_index_shuffle() -> Callable[..., int]:
-    """Return the function, without importing Grain if that can be."""
+    """Return Grain's function `index_shuffle`, if possible without importing all of Grain."""
     file = Path(find_spec("grain").origin).parents[1] / f"{NAME.replace('.', '/')}.so"
     if "grain" in sys.modules or not file.exists():
-        from grain.experimental import index_shuffle  # heavy, and imported already or the only way
+        from grain.experimental import index_shuffle  # Grain is heavy, but here it is already imported, or there is no other way.
 
         return index_shuffle
     loader = ExtensionFileLoader(NAME, str(file))

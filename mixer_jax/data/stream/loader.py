@@ -1,14 +1,15 @@
-"""From a source to batches: which record comes when, on which host, with which randomness.
+"""Batches from a source: which record comes at which step, on which host, with which randomness.
 
-The stream of training batches is a pure function of (source, transform, seed, batch size). Example i of the batch of step s is at
-position s x batch_size + i of the stream, and order.py says which record that is. The augmentation of a record depends on (seed,
-epoch, record) alone. So a run's place in its data is its step and nothing more: it is taken up exactly on any number of hosts,
-workers or devices.
+The stream of training batches is a pure function of (source, transform, seed, batch size). Example i of the batch of step s has
+position s * batch_size + i in the stream, and order.py maps positions to records. The augmentation of a record depends only on
+(seed, epoch, record). The step alone therefore determines a run's position in its data, and a run resumes exactly on any number
+of hosts, workers or devices.
 
-An image that cannot be read has a substitute in training (unreadable.py). In evaluation nothing can take its place, because a
-figure is over all examples: there it is an error that names the file. A run has then been saved, and goes on once it is mended.
+In training, an image that cannot be read is substituted by another (unreadable.py). In evaluation there is no substitute, because
+a figure is over all examples. There, such an image is an error that names the file, unless the caller asks to be told of it
+instead. A run that ends with this error resumes from its last checkpoint once the file has been repaired or removed.
 
-Who reads ahead: workers.py.
+The batches are read ahead by the workers of workers.py.
 """
 
 import itertools
@@ -30,24 +31,27 @@ from mixer_jax.data.stream.unreadable import UnreadableImage, UnreadableImages, 
 from mixer_jax.data.stream.workers import worker_pool
 from mixer_jax.errors import EnvironmentFault, UserError
 
-AUGMENT_STREAM = 1  # of a run's seed; order.py and unreadable.py have the others
-EXAMPLES_PER_TASK = 64  # that a worker is given at a time
+AUGMENT_STREAM = 1  # number of this random stream of the run's seed; order.py and unreadable.py define the other streams
+EXAMPLES_PER_TASK = 64  # the most examples that a worker loads in one task
 
 HostBatch = dict[str, np.ndarray]
-"""The examples of a batch that this host holds, B in number, or a single one, without the axis B.
+"""The B examples of a batch that this host holds, or one example without the axis B.
 
-image: uint8 [B, H, W, 3], or what the transform makes of it; labels: int32 [B, M], classes, padded with -1; mask: float32 [B], 0
-for padding. In training also substituted: int32 [B], 1 where the image of another record stands for one that cannot be read.
+image: uint8 [B, H, W, 3], or what the transform makes of it.
+labels: int32 [B, M], the classes, padded with -1.
+mask: float32 [B], 0 for padding.
+substituted: int32 [B], in training only; 1 for an image that was read in place of an unreadable one.
 """
 
 LoadExample = Callable[[int], tuple[HostBatch, list[UnreadableImage]]]
-"""Loads one example; also returns the unreadable images that it substituted."""
+"""A function that loads the example at a position and also returns the unreadable images that it met."""
 
 
 class UnreadableListener(Protocol):
-    """Is told of images that cannot be read, when the batch that they were for is due."""
+    """An object that is told of the unreadable images of a batch when this batch is due."""
 
-    def add(self, images: Iterable[UnreadableImage]) -> None: ...
+    def add(self, images: Iterable[UnreadableImage]) -> None:
+        """Receive the unreadable images of a batch."""
 
 
 def train_batches(
@@ -61,29 +65,31 @@ def train_batches(
     steps: range,
     unreadable: UnreadableImages,
 ) -> Iterator[HostBatch]:
-    """Yield the batches of `steps`, of each the examples at `batch_indices`, which are those of this host.
+    """Yield this host's examples of the batches of `steps`.
 
-    A substitute is augmented as the record in whose place it stands would be: it differs from its own turn in the same epoch.
+    A substitute is augmented with the randomness of the record that it replaces. It therefore differs from the same record at its
+    own position in the epoch.
 
     Args:
       source: the training data.
-      transform: what is made of an image.
+      transform: the training transform (images/augment.py).
       loader: config.loader.
       seed: the run's seed.
-      batch_size: examples of a global batch.
-      batch_indices: int64 [B], which examples of a global batch to load (parallel.local_batch_indices).
-      steps: the steps to yield batches for.
-      unreadable: receives the images that cannot be read, when the batch that they were for is due.
+      batch_size: the number of examples of a global batch.
+      batch_indices: int64 [B], the indices within a global batch of this host's examples (parallel.local_batch_indices).
+      steps: the steps whose batches are yielded.
+      unreadable: is told of the unreadable images of a batch when this batch is due.
     """
     order, max_pixels, local_size = make_order(source, seed), loader.max_pixels, len(batch_indices)
 
     def load(position: int) -> tuple[HostBatch, list[UnreadableImage]]:
         step, index = divmod(position, local_size)
         epoch, record = order(step * batch_size + int(batch_indices[index]))
-        key = np.array([seed, AUGMENT_STREAM, epoch, record], np.uint32)  # a list would be made into this, slowly
+        key = np.array([seed, AUGMENT_STREAM, epoch, record], np.uint32)  # SeedSequence converts a list to this array slowly.
         rng = np.random.default_rng(np.random.SeedSequence(key))
-        used, decoded, substituted = read_or_substitute(source, max_pixels, seed=seed, epoch=epoch, record=record)
-        return _make_example(source, used, decoded, transform, rng) | {"substituted": np.int32(used != record)}, substituted
+        candidate, decoded, unreadable_images = read_or_substitute(source, max_pixels, seed=seed, epoch=epoch, record=record)
+        example = _make_example(source, candidate, decoded, transform, rng)
+        return example | {"substituted": np.int32(candidate != record)}, unreadable_images
 
     return _read_ahead(load, range(steps.start * local_size, steps.stop * local_size), local_size, loader, unreadable)
 
@@ -97,31 +103,42 @@ def eval_batches(
     batch_indices: np.ndarray,
     unreadable: UnreadableListener | None = None,
 ) -> Iterator[HostBatch]:
-    """Yield every record exactly once over all hosts, in the source's order; the last batch is padded with examples of mask 0.
+    """Yield this host's examples of batches that hold every record once, in the source's order.
 
-    An image that cannot be read is told to `unreadable`, and its example has mask 0. Without `unreadable`, raises UserError that
-    names the record, or EnvironmentFault where it is the disk that does not give it. Mere warnings of the decoder do not count
-    (images/decode.py).
+    The last batch is padded with examples of mask 0. An image that the decoder only warns of is not unreadable (`decode` in
+    images/decode.py, with strict=False).
+
+    Args:
+      source: the data of an evaluator.
+      transform: the evaluation transform (images/augment.py).
+      loader: config.loader.
+      batch_size: the number of examples of a global batch.
+      batch_indices: int64 [B], the indices within a global batch of this host's examples (parallel.local_batch_indices).
+      unreadable: is told of the unreadable images of a batch when this batch is due; their examples have mask 0.
+
+    Raises:
+      UserError: without `unreadable`, if an image cannot be read. The message names its file.
+      EnvironmentFault: without `unreadable`, if the disk fails to deliver an image.
     """
     num_batches, max_pixels, local_size = -(-len(source) // batch_size), loader.max_pixels, len(batch_indices)
-    rng = np.random.default_rng(0)  # no transform of evaluation draws from it
-    may_be_unreadable = unreadable is not None
+    rng = np.random.default_rng(0)  # Transforms take a generator, but an evaluation transform draws nothing from it.
+    skips_unreadable = unreadable is not None
 
     def load(position: int) -> tuple[HostBatch, list[UnreadableImage]]:
         step, index = divmod(position, local_size)
         record = step * batch_size + int(batch_indices[index])
         if record >= len(source):
-            return blank(), []
+            return make_padding(), []
         try:
             return _make_example(source, record, source[record].decode(max_pixels, strict=False), transform, rng), []
         except UnreadableImageError as error:
-            if may_be_unreadable:
-                return blank(), [UnreadableImage(record, str(error))]
+            if skips_unreadable:
+                return make_padding(), [UnreadableImage(record, str(error))]
             if isinstance(error, UnavailableImageError):
                 raise EnvironmentFault(f"{source.locate(record)} is {error}. See to the disk; what was saved is kept.") from error
             raise UserError(f"{source.locate(record)} is {error}. Mend or remove it.") from error
 
-    def blank() -> HostBatch:
+    def make_padding() -> HostBatch:
         image = np.zeros_like(transform(np.zeros((1, 1, 3), np.uint8), rng))
         return {"image": image, "labels": np.full(source.max_labels, -1, np.int32), "mask": np.float32(0)}
 
@@ -129,13 +146,13 @@ def eval_batches(
 
 
 def check_labels(source: Source, record: int, labels: tuple[int, ...]) -> None:
-    """Raise UserError for more labels than the source may have, or for one that is no class."""
+    """Raise UserError if a record has more labels than data.max_labels, or a label that is not a class of its source."""
     if len(labels) > source.max_labels:
         raise UserError(f"{source.locate(record)} has {len(labels)} labels: set data.max_labels to at least that.")
     if not all(0 <= label < source.num_classes for label in labels):
         raise UserError(
-            f"{source.locate(record)} has the labels {labels}, and its source {source.num_classes} classes, from 0 on. Mend "
-            "the data, or choose another split: one without labels often has -1."
+            f"{source.locate(record)} has the labels {labels}, and its source has {source.num_classes} classes, from 0 on. "
+            "Mend the data, or choose another split: a split without labels often has -1."
         )
 
 
@@ -150,10 +167,17 @@ def _make_example(source: Source, record: int, decoded: Record, transform: Trans
 def _read_ahead(
     load: LoadExample, positions: range, batch_size: int, loader: ConfigDict, unreadable: UnreadableListener
 ) -> Iterator[HostBatch]:
-    """Yield the examples that `load` makes of `positions`, in batches of `batch_size` (this host's).
+    """Yield batches of the examples that `load` returns for `positions`, loaded ahead of time by workers.
 
-    A worker is given EXAMPLES_PER_TASK examples at a time, or as many as divide a batch. Each is copied once, to where it belongs
-    in the batch, while the processor has it in its cache.
+    A task has at most EXAMPLES_PER_TASK examples, and their number divides the batch size. A worker copies each example into the
+    memory of the batch at once, while the processor still has it in its cache. No other copy is made.
+
+    Args:
+      load: loads the example at a position.
+      positions: the positions, in the order of the examples.
+      batch_size: the number of this host's examples in a batch.
+      loader: config.loader.
+      unreadable: is told of the unreadable images of a batch when this batch is due.
     """
     if not positions:
         return
@@ -161,13 +185,13 @@ def _read_ahead(
     spec = {name: ((batch_size, *value.shape), value.dtype) for name, value in load(positions[0])[0].items()}
 
     def fill(batch: HostBatch, batch_start: int, task_start: int) -> list[UnreadableImage]:
-        substituted = []
+        unreadable_images = []
         for index in range(task_start, task_start + task_size):
-            example, unreadable_here = load(positions[batch_start + index])
+            example, unreadable_of_example = load(positions[batch_start + index])
             for name, value in example.items():
                 batch[name][index] = value
-            substituted += unreadable_here
-        return substituted
+            unreadable_images += unreadable_of_example
+        return unreadable_images
 
     memory = BatchMemory(spec, shared=loader.processes)
     with worker_pool(fill, loader.workers, loader.processes) as submit:

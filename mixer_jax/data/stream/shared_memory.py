@@ -1,7 +1,4 @@
-"""The memory of batches: arrays of this process or, where other processes fill them, memory that all of them see.
-
-Not here: the processes (workers.py).
-"""
+"""The memory of batches: arrays of this process or, if worker processes fill them (workers.py), arrays in shared memory."""
 
 import itertools
 import math
@@ -12,17 +9,17 @@ from functools import cache
 
 import numpy as np
 
-ALIGNMENT = 64  # bytes, of the arrays: XLA on a CPU then uses them without a copy
+ALIGNMENT = 64  # bytes; XLA on a CPU uses an array with this alignment without a copy
 
 ArraySpec = tuple[tuple[int, ...], np.dtype]
 """(shape, dtype)"""
 
 
 class BatchMemory:
-    """Memory for batches whose arrays are as `spec` says, by name.
+    """Memory for batches whose arrays have the shapes and dtypes of `spec`, by name.
 
     If `shared`, the arrays live in shared memory (Linux's memfd) and pickle as a reference, so worker processes can fill them.
-    To make such memory costs more than to fill it, so it is used again once nobody holds its arrays any more.
+    It takes longer to create shared memory than to fill it, so the memory of a batch is used again when its arrays are gone.
     """
 
     def __init__(self, spec: dict[str, ArraySpec], *, shared: bool):
@@ -31,12 +28,12 @@ class BatchMemory:
         self._free: list[int] = []
 
     def allocate(self) -> dict[str, np.ndarray]:
-        """Return the arrays of one batch, yet to be filled."""
+        """Return the arrays of one batch, with arbitrary content."""
         if not self._shared:
             return {name: np.empty(shape, dtype) for name, (shape, dtype) in self._spec.items()}
         descriptor = self._free.pop() if self._free else self._map_new()
         memory = np.frombuffer(self._mappings[descriptor], np.uint8)
-        # The arrays, and those that are made of them, are views of `memory`: it is finalized when the last of them goes.
+        # The arrays of the batch, and all views of them, refer to `memory`, so it is finalized when the last of them is gone.
         weakref.finalize(memory, self._free.append, descriptor)
         return _SharedBatch(_arrays_within(memory, self._spec), f"/proc/{os.getpid()}/fd/{descriptor}", tuple(self._spec.items()))
 
@@ -52,7 +49,7 @@ class BatchMemory:
 
 
 class _SharedBatch(dict):
-    """Arrays in shared memory; pickled, they are the memory's path and their spec alone."""
+    """Arrays in shared memory. They pickle as the path of the memory and their spec."""
 
     def __init__(self, arrays: dict[str, np.ndarray], path: str, spec: tuple):
         super().__init__(arrays)
@@ -69,7 +66,7 @@ def _open_shared(path: str, spec: tuple) -> dict[str, np.ndarray]:
 
 
 def _arrays_within(memory: np.ndarray, spec: dict[str, ArraySpec]) -> dict[str, np.ndarray]:
-    """Return the arrays of `spec`, one after the other in `memory`, uint8."""
+    """Return the arrays of `spec` as consecutive views of `memory`, uint8 [bytes]."""
     ends = itertools.accumulate(_aligned_bytes(array) for array in spec.values())
     return {
         name: np.ndarray(*array, memory, end - _aligned_bytes(array))

@@ -1,8 +1,8 @@
-"""What happens in training to a record whose image cannot be read: another takes its place, and it is listed.
+"""Substitutes: in training, a record whose image cannot be read is replaced by another record, and it is listed.
 
-Which other one is a pure function of (seed, epoch, record), so the stream of batches is the same on any number of hosts and
-workers and after any restart. In a mixture it is one of the same part, so that the parts keep their shares. Not here: which
-images cannot be read (images/decode.py), and how many are too many (training/unreadable_share.py).
+The choice of the substitute is a pure function of (seed, epoch, record), so the stream of batches is the same on any number of
+hosts and workers and after any restart. In a mixture, the substitute is a record of the same part, so that the parts keep their
+shares. images/decode.py decides which images are unreadable, and training/unreadable_share.py decides how many are too many.
 """
 
 import sys
@@ -17,49 +17,59 @@ from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.errors import EnvironmentFault, UserError, as_message
 
-SUBSTITUTE_STREAM = 2  # of a run's seed; order.py and loader.py have the others
-MAX_MESSAGES = 100  # that are kept; of later images only the record's number is, as there may be millions
-MAX_SUBSTITUTES = 100  # tried for one record; with half of all images unreadable, none of them is sound once in 10^30
+SUBSTITUTE_STREAM = 2  # number of this random stream of the run's seed; order.py and loader.py define the other streams
+MAX_MESSAGES = 100  # Later messages are not kept, as there may be millions. Of those images only the record's number is kept.
+# The most substitutes tried for one record. If half of all images are unreadable, all of them are with probability 10^-30.
+MAX_SUBSTITUTES = 100
 
 
 class UnreadableImage(NamedTuple):
-    """A record whose image cannot be read, and the message about it."""
+    """A record whose image cannot be read, and a message about it."""
 
     record: int
-    message: str  # where it comes from and what is wrong
+    message: str  # says where the image comes from and what is wrong with it
 
 
 class UnreadableImages:
-    """The unreadable images that this host has substituted, each listed once on standard error."""
+    """The unreadable images that this host has substituted. Each is listed once on standard error."""
 
     def __init__(self):
         self._records: set[int] = set()
         self._messages: list[str] = []
 
     def add(self, images: Iterable[UnreadableImage]) -> None:
-        """List those that are new."""
+        """List those of `images` that have not been listed yet."""
         for record, message in images:
             if record not in self._records:
                 self._records.add(record)
                 self._messages += [message] if len(self._messages) < MAX_MESSAGES else []
-                line = f"{message}; another takes its place\n"
-                tqdm.write(
-                    as_message(line), end="", file=sys.stderr
-                )  # in one piece: libpng and libjpeg write there too, past Python
+                line = as_message(f"{message}; another takes its place\n")
+                # The line and its end are one write, because libpng and libjpeg also write to standard error, without Python.
+                tqdm.write(line, end="", file=sys.stderr)
 
     def first(self, count: int) -> list[str]:
-        """Return the messages about the first `count` (at most MAX_MESSAGES): record, source and what is wrong."""
+        """Return the messages about the first `count` images, at most MAX_MESSAGES."""
         return self._messages[:count]
 
 
 def read_or_substitute(
     source: Source, max_pixels: int, *, seed: int, epoch: int, record: int
 ) -> tuple[int, Record, list[UnreadableImage]]:
-    """Read a record for a crop, or another one if its image cannot be read.
+    """Return a record decoded for a training crop, or a substitute if its image cannot be read.
 
-    Returns the number of the record that was read, that record with its own labels, and the unreadable images that were tried
-    before it. Raises UserError when MAX_SUBSTITUTES cannot be read either, and EnvironmentFault where it is the disk that does
-    not give them.
+    Args:
+      source: the training data.
+      max_pixels: config.loader.max_pixels.
+      seed: the run's seed.
+      epoch: the epoch of the record.
+      record: the number of the record.
+
+    Returns:
+      The number of the record that was read, this record with its own labels, and the unreadable images that were tried before.
+
+    Raises:
+      UserError: none of MAX_SUBSTITUTES substitutes can be read either.
+      EnvironmentFault: the same, if the disk failed to deliver at least one of these images.
     """
     unreadable: list[UnreadableImage] = []
     kind: type[Exception] = UserError
@@ -77,7 +87,7 @@ def read_or_substitute(
 
 
 def _candidates(source: Source, seed: int, epoch: int, record: int) -> Iterator[int]:
-    """Yield the record itself, then its substitutes in the order in which they are tried."""
+    """Yield the record itself, and then MAX_SUBSTITUTES substitutes in the order in which they are tried."""
     yield record
     rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSTITUTE_STREAM, epoch, record]))
     peers = source.peers(record) if isinstance(source, Mixture) else range(len(source))

@@ -1,8 +1,8 @@
-"""Threads, or processes, that fill the batches of a host. The memory that they fill: shared_memory.py.
+"""The threads or processes that fill the batches of a host. shared_memory.py provides the memory that they fill.
 
-One process of Python runs one thread at a time, but for what libraries do outside of it. Decoding and resizing are that, but not
-all of the work: threads of one process stand in each other's way on two cores already, and processes do not (`python -m mixer_jax
-bench input` measures either). Processes take time to start, and memory, which small data are not worth.
+In a process, Python runs one thread at a time, except while libraries work outside Python. Decoding and resizing are such work,
+but the rest is not, so threads already block each other on two cores. Processes do not. `python -m mixer_jax bench input` can
+measure both. Processes need time to start and more memory, which does not pay off for small data.
 """
 
 import multiprocessing
@@ -26,9 +26,9 @@ from mixer_jax.errors import EnvironmentFault
 
 @contextmanager
 def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[Callable]:
-    """Yield submit(*arguments), which returns the future of function(*arguments). Work that has not begun is cancelled on exit.
+    """Yield submit(*arguments), which returns the future of function(*arguments). Pending work is canceled on exit.
 
-    Raises EnvironmentFault when a process dies.
+    Raises EnvironmentFault if a worker process dies.
     """
     if processes:
         start_server()
@@ -41,34 +41,36 @@ def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[C
     try:
         yield lambda *arguments: executor.submit(function, *arguments)
     except BrokenProcessPool as error:
-        for process in multiprocessing.active_children():  # or the executor would wait for them: they do not heed its SIGTERM
-            process.kill()
+        for process in multiprocessing.active_children():
+            process.kill()  # The executor would wait for the workers forever, because they block its SIGTERM.
         raise EnvironmentFault(
-            "A process that decodes images has died; where memory is short the system kills them, and says so in its log. "
-            "With fewer --config.loader.workers less is needed. The same command goes on from the last checkpoint."
+            "A process that decodes images has died. If memory is short, the system kills such processes and says so in its log. "
+            "With fewer --config.loader.workers less memory is needed. The same command goes on from the last checkpoint."
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def start_server() -> None:
-    """Start the process that the workers are copies of, if it is not there yet: it imports what they need, once for all.
+    """Start the fork server, the process that the workers are forked from, unless it is running.
 
-    Signals to the run do not reach the workers: at a SIGTERM the run saves and ends, and until then it needs batches.
+    It imports what the workers need, once for all of them. It blocks SIGINT and SIGTERM, and the workers inherit this: when the
+    run receives SIGTERM, it still needs batches until it has saved.
     """
-    # A new process imports the file that was started, such as train.py: do it here, once. A module that was started with -m is
-    # not preloaded: each process runs a module of ours for itself, and would warn that it was there before.
+    # A new process imports the file that was started, such as train.py, so the server imports it once for all. A module that was
+    # started with -m is not preloaded: each process runs such a module itself, and would warn that it had been imported before.
     program = sys.modules["__main__"]
     name = "" if program.__spec__ else Path(getattr(program, "__file__", "")).stem
     multiprocessing.set_forkserver_preload(["mixer_jax.data.stream.loader", *filter(None, [name])])
-    multiprocessing.resource_tracker.ensure_running()  # or it would be started below, and unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # which a new process inherits
+    # The fork server would otherwise start the resource tracker below, and that start would unblock the two signals.
+    multiprocessing.resource_tracker.ensure_running()
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     multiprocessing.forkserver.ensure_running()
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
 def _initialize(function: bytes, workers: int) -> None:
-    """Prepare a new process for its work."""
+    """Prepare a new worker process to call the pickled `function`; `workers` processes share the limit on open shards."""
     global _function
     threading.Thread(target=_end_with_parent, daemon=True).start()
     shards.sharing_processes = workers

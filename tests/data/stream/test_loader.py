@@ -169,5 +169,5 @@ def test_more_labels_than_declared_are_refused_with_the_option_to_raise():
 def test_a_label_that_is_no_class_is_refused_whatever_the_source(labels):
     source = Numbers(4, max_labels=3)
     source.num_classes, source.labels = 4, lambda index: labels
-    with pytest.raises(UserError, match=r"number 0 has the labels \(.*\), and its source 4 classes, from 0 on"):
+    with pytest.raises(UserError, match=r"number 0 has the labels \(.*\), and its source has 4 classes, from 0 on"):
         next(eval_batches(source, unchanged, loader_config(), batch_size=4, batch_indices=np.arange(4)))
