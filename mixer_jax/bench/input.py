@@ -154,7 +154,9 @@ def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
 
 
 def wanted_images_per_sec(config: ConfigDict, device: str, devices: int) -> float:
-    """Return the images/s that a host must supply to train on `devices` devices of a kind:
+    """Return the images/s that a host must supply to train on `devices` devices of a kind.
+
+    This rate is
 
         devices * UTILIZATION * peak operations/s / (operations of the forward pass * (1 + BACKWARD))
 
