@@ -1,7 +1,7 @@
-"""big_vision's input pipeline beside ours, on the same images in the same run: `python -m benchmarks.beside_big_vision CLONE`.
+"""Compares big_vision's input pipeline with ours, on the same images in one run: `python -m benchmarks.beside_big_vision CLONE`.
 
-big_vision runs in a process of another Python, which has TensorFlow (peers/big_vision.py); the options and figures are those of
-`bench input`.
+big_vision runs in a process of another Python, which has TensorFlow (peers/big_vision.py). The options and figures are those of
+`python -m mixer_jax bench input`.
 """
 
 import argparse
@@ -24,21 +24,24 @@ from mixer_jax.data.sources.source import Source
 from mixer_jax.errors import UserError
 from mixer_jax.text_table import print_figures
 
-PYTHON = ROOT / ".venv-peers/bin/python"  # of `make peers`
+PYTHON = ROOT / ".venv-peers/bin/python"  # `make peers` installs it.
 CLONE_IT = "git clone https://github.com/google-research/big_vision"
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.beside_big_vision", description=__doc__)
     parser.add_argument("clone", metavar="CLONE", type=Path, help="a clone of big_vision's repository")
     add_input_options(parser)
-    parser.add_argument("--python", default=str(PYTHON), metavar="FILE", help="that runs big_vision; `make peers` makes one")
+    parser.add_argument(
+        "--python", default=str(PYTHON), metavar="FILE", help="Python that runs big_vision; `make peers` installs one"
+    )
     parser.set_defaults(tool=compare)
     return parser
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Print the figures of `bench input`, with big_vision among the pipelines."""
+    """Print the figures of `python -m mixer_jax bench input`, with big_vision as one more pipeline."""
     config = app.read_config(arguments.config, arguments.overrides)
     with tempfile.TemporaryDirectory() as folder:
         source = open_images(config, arguments.source, arguments.images, Path(folder), repeated=True)
@@ -51,9 +54,16 @@ def compare(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def big_vision(clone: Path, python: str, source: Source, num_images: int, image_size: int) -> Iterator[Measure]:
-    """Start the pipeline of a clone over the first `num_images` of `source`, and yield its measure.
+    """Start big_vision's pipeline, and yield the function that measures it.
 
-    Raises UserError where there is no clone, or the Python does not run it.
+    Args:
+        clone: A clone of big_vision's repository.
+        python: The Python that runs it.
+        source: The images. The pipeline reads the first `num_images` of them.
+        num_images: How many images it reads.
+        image_size: The side in pixels that it crops them to.
+
+    Raises UserError if `clone` is no clone, `python` cannot run it, or an image is not a JPEG.
     """
     if not (clone / "big_vision/pp/builder.py").is_file():
         raise UserError(f"{clone} is no clone of big_vision. Make one with `{CLONE_IT}`, and give its folder.")
@@ -65,7 +75,7 @@ def big_vision(clone: Path, python: str, source: Source, num_images: int, image_
 
 
 def preprocessing(augment: ConfigDict, image_size: int) -> str:
-    """Return what big_vision's configs call `config.augment`. Raises UserError for a crop that they do not have."""
+    """Return config.augment as a preprocessing string of big_vision. Raises UserError for any crop but "inception"."""
     if augment.crop != "inception":
         raise UserError(f"big_vision is compared on the inception crop, and config.augment.crop is {augment.crop}.")
     area, aspect = 100 * augment.crop_min_area, (augment.crop_min_aspect, augment.crop_max_aspect)
@@ -78,7 +88,7 @@ def preprocessing(augment: ConfigDict, image_size: int) -> str:
 
 
 def write_images(source: Source, num_images: int, folder: Path) -> None:
-    """Write the JPEGs of the first records as files. Raises UserError for a record that is none."""
+    """Write the JPEGs of the first `num_images` records as files. Raises UserError for a record that is not a JPEG."""
     for index in range(min(num_images, len(source))):
         image = source[index].image
         if not isinstance(image, bytes) or not image.startswith(JPEG):

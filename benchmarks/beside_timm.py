@@ -1,6 +1,7 @@
-"""timm's Mixer of the same size beside ours, in the same run: `python -m benchmarks.beside_timm step | predict`.
+"""Compares timm's Mixer with ours of the same size, in one run: `python -m benchmarks.beside_timm step | predict`.
 
-timm runs in a process of another Python, which has PyTorch (peers/timm.py); the options and figures are those of `bench step`.
+timm runs in a process of another Python, which has PyTorch (peers/timm.py). The options and figures are those of
+`python -m mixer_jax bench step`.
 """
 
 import argparse
@@ -23,20 +24,23 @@ from mixer_jax.text_table import print_figures
 from mixer_jax.training.memory import resident_bytes
 from mixer_jax.validation import validate
 
-PYTHON = ROOT / ".venv-interop/bin/python"  # of `make test-interop`
+PYTHON = ROOT / ".venv-interop/bin/python"  # `make test-interop` installs it.
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.beside_timm", description=__doc__)
-    parser.add_argument("kind", choices=MEASURED, help="what is timed")
+    parser.add_argument("kind", choices=MEASURED, help="time the training step, or prediction")
     add_step_options(parser)
-    parser.add_argument("--python", default=str(PYTHON), metavar="FILE", help="that runs timm; `make test-interop` makes one")
+    parser.add_argument(
+        "--python", default=str(PYTHON), metavar="FILE", help="Python that runs timm; `make test-interop` installs one"
+    )
     parser.set_defaults(tool=compare)
     return parser
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Print the figures of `bench step` or `bench predict`, with timm among the contestants."""
+    """Print the figures of `python -m mixer_jax bench step` or `predict`, with timm as one more contestant."""
     config = app.read_config(arguments.config, arguments.overrides)
     validate(config)
     with timm(arguments.python, arguments.kind, config) as (turn, start):
@@ -47,11 +51,11 @@ def compare(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def timm(python: str, kind: str, config: ConfigDict) -> Iterator[tuple[step.Turn, dict]]:
-    """Start timm, and yield its turn with what its start showed.
+    """Start timm with `python`, and yield (the turn that times it, the figures of its start).
 
-    JAX then takes of a GPU what it needs, in place of most of it at once, so that both fit.
+    From here on, JAX allocates GPU memory when it needs it, instead of most of it at once, so that both fit on one GPU.
 
-    Raises UserError for a model that timm has not, or where that Python does not run it.
+    Raises UserError for a model that is not a Mixer, or if `python` cannot run timm.
     """
     if config.model.family != "mixer":
         raise UserError(f"timm's Mixer is compared with Mixers, and config.model.family is {config.model.family}.")
@@ -62,7 +66,7 @@ def timm(python: str, kind: str, config: ConfigDict) -> Iterator[tuple[step.Turn
 
 
 def settings(kind: str, config: ConfigDict) -> dict:
-    """Return what peers/timm.py is to do, from the config; widths are those of the model that the config makes."""
+    """Return the settings for peers/timm.py, from the config. The widths are those of the model that the config makes."""
     model = make_model(config.model, config.num_classes)
     size = {field: getattr(model.size, field) for field in ("num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")}
     optimizer = config.optimizer
@@ -75,7 +79,7 @@ def settings(kind: str, config: ConfigDict) -> dict:
 
 
 def require_same_device(torch_device: str) -> None:
-    """Check that JAX computes on the same one device as PyTorch. Raises UserError otherwise."""
+    """Check that JAX and PyTorch compute on the same single device. Raises UserError if they do not."""
     ours = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
     if ours != torch_device:
         raise UserError(

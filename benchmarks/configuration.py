@@ -1,6 +1,6 @@
-"""Write docs/configuration.md, the page of all options, from the table in mixer_jax/config.py.
+"""Writes docs/configuration.md, the page of all options, from the table in mixer_jax/config.py.
 
-python -m benchmarks.configuration
+The command is `python -m benchmarks.configuration`.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,16 @@ HEAD = """\
 `python -m benchmarks.configuration` writes this page from the table in [`mixer_jax/config.py`](../mixer_jax/config.py). Change
 that table, not this page.
 
-On the command line, write `--config.optimizer.learning_rate=0.003`. In a config file, call `default_config()` and assign. An
-unknown name is answered with the nearest known one, and a contradiction with the option to change, before a device is touched.
+On the command line, write `--config.optimizer.learning_rate=0.003`. In a config file, call `default_config()` and assign. The
+error about an unknown name gives the nearest known one, and the error about a contradiction names the option to change. Both come
+before a device is touched.
 
 A length of training is given in one of three units, for example `--config.total.steps`, `--config.total.epochs` or
 `--config.total.examples`; the others are 0. It means the same on any number of devices, as does `batch_size`.
 
 A run may be resumed with another value of the options marked \u21bb. Any other change is refused: it would be another run.
 """
-RUN = "The run"  # the section of the options that stand in no part of the config
+RUN = "The run"  # The title of the section for options that belong to no part of the config.
 
 
 def page() -> str:
@@ -45,7 +46,7 @@ def page() -> str:
 
 
 def table(options: Sequence[Option]) -> str:
-    """Return a Markdown table with a line for each option."""
+    """Return a Markdown table with one line for each option."""
     lines = "".join(f"| {' | '.join(cells(option))} |\n" for option in options)
     return f"| option | default | meaning | values |\n|---|---|---|---|\n{lines}"
 
@@ -56,14 +57,14 @@ def cells(option: Option) -> tuple[str, str, str, str]:
     values = [", ".join(f"`{choice}`" for choice in option.choices), option.allowed]
     values += ["a length"] if option.unit == LENGTH else []
     if option.only:
-        other, *having = option.only
-        values.append(f"only with {other} {' or '.join(having)}")
+        other, *needed = option.only
+        values.append(f"only with {other} {' or '.join(needed)}")
     mark = " \u21bb" if option.resumable else ""
     return f"`{option.name}`{mark}", default_text(option.default) + unit, option.doc, "; ".join(filter(None, values))
 
 
 def default_text(value: Any) -> str:
-    """Return a default as Markdown."""
+    """Return the default value of an option as Markdown."""
     if isinstance(value, ConfigDict):
         return ", ".join(f"`{name}={leaf!r}`" for name, leaf in value.items() if leaf) or "unset"
     return "required" if value is None else f"`{value!r}`"

@@ -1,1 +1,1 @@
-"""Other projects, each in a process of its own."""
+"""Other projects that we compare with, each in a process of its own."""

@@ -1,12 +1,13 @@
-"""big_vision's input pipeline, timed in an environment of its own: no process of ours ever imports this, or TensorFlow.
+"""Times big_vision's input pipeline in an environment of its own. No other process of ours imports this file, or TensorFlow.
 
     python -m benchmarks.peers.big_vision IMAGES
 
-beside_big_vision.py starts it, with a clone of github.com/google-research/big_vision on the path and IMAGES, a folder of JPEG
-files. A question is (big_vision's preprocessing, threads, seconds); it is answered by what speed.measure returns.
+beside_big_vision.py starts this program, with a clone of github.com/google-research/big_vision on the path. IMAGES is a folder of
+JPEG files. A question is (preprocessing string of big_vision, threads, seconds), and the answer is what speed.measure returns.
 
-The preprocessing is big_vision's own. Around it stands what its input_pipeline.py has: one tf.data map with a private pool of
-threads, each operation in one, then batches. Like ours here it has its images in memory; in its favor, nothing is shuffled.
+The preprocessing is big_vision's own code. The pipeline around it is that of its input_pipeline.py: one tf.data map with a
+private pool of threads and one thread for each operation, then batches. Like our pipeline in this comparison, it has its images
+in memory. It has one advantage: nothing is shuffled.
 """
 
 import sys
@@ -16,9 +17,9 @@ from pathlib import Path
 import tensorflow as tf
 from big_vision.pp import (
     builder,
-    ops_image,  # noqa: F401  registers the crop and the flip
+    ops_image,  # noqa: F401  Importing it registers the crop and the flip.
 )
-from big_vision.pp.archive import randaug  # noqa: F401  registers RandAugment
+from big_vision.pp.archive import randaug  # noqa: F401  Importing it registers RandAugment.
 
 from benchmarks.peers.process import START
 from mixer_jax.bench.speed import BATCH, measure
@@ -26,6 +27,7 @@ from mixer_jax.worker_process import serve
 
 
 def main(folder: Path) -> None:
+    """Answer questions about the speed on the images in `folder`, until standard input ends."""
     images = [file.read_bytes() for file in sorted(folder.iterdir())]
 
     @cache

@@ -1,4 +1,4 @@
-"""Another project's program in a process of its own: another Python, with libraries that we do not have."""
+"""Runs a program of another project in a process of its own, with another Python and libraries that we do not have."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,23 +10,30 @@ from mixer_jax.errors import UserError
 from mixer_jax.worker_process import WorkerError, WorkerProcess
 
 ROOT = Path(__file__).parents[2]
-START = "start"  # the first question: load what is needed, and say what that showed
-TIMEOUT_SECONDS = 3600  # of one answer: a few steps of a large model take minutes on a slow CPU
+START = "start"  # The first question. It asks the peer to load what it needs, and to answer with facts about that.
+TIMEOUT_SECONDS = 3600  # The limit for one answer. A few steps of a large model take minutes on a slow CPU.
 
 
 class Peer(NamedTuple):
-    """A peer that runs."""
+    """A running peer: a program of another project that we compare with."""
 
-    facts: dict  # its answer to START
+    facts: dict  # The answer to START.
     ask: Callable[[Any], Any]
     process_id: int
 
 
 @contextmanager
 def start_peer(python: str, name: str, target: str, arguments: list[str], **environment: str) -> Iterator[Peer]:
-    """Start benchmarks/peers/NAME.py with `python`, in whose environment `make TARGET` puts what it needs.
+    """Start a peer, and stop it on exit.
 
-    Raises UserError where it cannot be started, or does not answer.
+    Args:
+        python: The Python that runs it.
+        name: Its program is benchmarks/peers/NAME.py.
+        target: `make TARGET` installs such a Python, for the error messages.
+        arguments: Arguments of the program.
+        environment: Variables that are added to the environment. PYTHONPATH is put before our own path.
+
+    Raises UserError if the peer cannot be started or does not answer, here and in `ask`.
     """
     path = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
     command = [python, "-m", f"benchmarks.peers.{name}", *arguments]

@@ -1,8 +1,8 @@
 """A stand-in for torchvision, so that timm's models can be compared with ours where torchvision cannot be installed.
 
-timm imports torchvision for data sets and image transforms, none of which is needed to build a model and to call it on an array.
-But torchvision is compiled against one build of torch, and not every build has one. The names here exist to be imported; to use
-one is an error that says so.
+timm imports torchvision for data sets and image transforms. To build a model and call it on an array, none of these is needed.
+But torchvision is compiled for one build of torch, and does not exist for every build. The names in this file exist only to be
+imported: using one raises an error that says so.
 """
 
 import contextlib
@@ -16,20 +16,20 @@ import torch
 
 
 class StandIn:
-    """A class of torchvision that is not there. timm derives classes from some, so that it must be a class."""
+    """A stand-in for a class of torchvision. It is a class because timm derives classes from some of them."""
 
     def __init__(self, *args, **kwargs):
         raise NotImplementedError("This is a stand-in for a class of torchvision: install torchvision to use it.")
 
 
 class FrozenBatchNorm2d(torch.nn.Module):
-    """timm lists it among its norms and asks whether a module is one. No module here is."""
+    """A stand-in for torchvision's norm, which timm lists among its norms to ask whether a module is one. No module is one."""
 
     def __init__(self, *args, **kwargs):
         raise NotImplementedError("This is a stand-in for a class of torchvision: install torchvision to use it.")
 
 
-# torchvision's own names and values: timm makes tables of them when it is imported.
+# The names and values are torchvision's own: timm makes tables of them when it is imported.
 InterpolationMode = enum.Enum(
     "InterpolationMode", {mode.upper(): mode for mode in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")}
 )
@@ -46,17 +46,17 @@ MODULES = {
 
 @contextlib.contextmanager
 def standing_in():
-    """In its context, `import torchvision` finds the stand-in, unless there is a real one. For importing timm.
+    """Make `import torchvision` find the stand-in in this context, unless torchvision is installed. Import timm in it.
 
-    Afterwards it is gone again, since transformers asks whether there is a torchvision, and would use it.
-    `torchvision.models` stays missing: timm does without.
+    The stand-in is removed on exit, because transformers would find it and use it. `torchvision.models` is missing, because timm
+    does not need it.
     """
     if importlib.util.find_spec("torchvision") is not None:
         yield
         return
     for name, contents in MODULES.items():
         module = types.ModuleType(name, __doc__)
-        module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)  # or find_spec(name) raises
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)  # Without it, find_spec(name) raises.
         module.__path__ = []
         module.__dict__.update(contents)
         sys.modules[name] = module

@@ -1,1 +1,1 @@
-"""Tables of the planner's estimates."""
+"""Tables of the planner's estimates: `python -m benchmarks.planning`."""

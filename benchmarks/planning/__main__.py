@@ -1,4 +1,4 @@
-"""Tables of the planner's estimates: `python -m benchmarks.planning fit | throughput | speed | check`."""
+"""Makes the tables of the planner's estimates: `python -m benchmarks.planning fit | throughput | speed | check`."""
 
 import argparse
 import json
@@ -10,34 +10,39 @@ from mixer_jax import app
 from mixer_jax.planning.compiler import TIMEOUT_SECONDS, Compiler
 from mixer_jax.validation import bounded
 
-WHAT = {
-    "fit": "every pre-training config on several pods (hours, when nothing is cached)",
-    "throughput": "inference beside the paper's column",
-    "speed": "ours beside the reference model",
-    "check": "that what `fit` recorded still fits and is no slower",
+HELP = {
+    "fit": "plan every pre-training config on several pods (takes hours if nothing is cached)",
+    "throughput": "plan inference, beside the throughput that the paper measured",
+    "speed": "plan our model beside the reference model",
+    "check": "check that what `fit` recorded still fits and is no slower",
 }
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for name, what in WHAT.items():
-        command = commands.add_parser(name, help=what)
+    for name, text in HELP.items():
+        command = commands.add_parser(name, help=text)
         seconds = bounded("in (0, 10^6]", float)
         command.add_argument(
-            "--timeout", type=seconds, default=TIMEOUT_SECONDS, metavar="SECONDS", help="that one program may take"
+            "--timeout", type=seconds, default=TIMEOUT_SECONDS, metavar="SECONDS", help="limit for compiling one program"
         )
         command.set_defaults(tool=check if name == "check" else record, name=name)
         if name != "check":
             command.add_argument(
-                "--out", type=Path, default=tables.RECORDED, metavar="DIR", help="of the table as JSON and CSV, and a picture"
+                "--out",
+                type=Path,
+                default=tables.RECORDED,
+                metavar="DIR",
+                help="folder for the table as JSON and CSV, and for the picture",
             )
-            command.add_argument("--json", action="store_true", help="the figures as one object, on the last line")
+            command.add_argument("--json", action="store_true", help="print the table as one JSON object too, on the last line")
     return parser
 
 
 def record(arguments: argparse.Namespace) -> None:
-    """Make a table, write it, and print it as Markdown."""
+    """Make the table, write it, and print it as Markdown."""
     with Compiler(arguments.timeout) as compiler:
         table = tables.TABLES[arguments.name](compiler)
     tables.write(arguments.name, table, arguments.out)
@@ -49,7 +54,7 @@ def record(arguments: argparse.Namespace) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Print a line for each program that is compiled again."""
+    """Compile the recorded programs again, and print one line for each."""
     with Compiler(arguments.timeout) as compiler:
         for line in tables.check(compiler):
             print(line, flush=True)

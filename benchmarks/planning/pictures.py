@@ -1,11 +1,11 @@
-"""A recorded table as Markdown for the README, and the throughput column as a picture."""
+"""Formats a recorded table as Markdown for the README, and draws the throughput table."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 
 def markdown(name: str, table: dict) -> str:
-    """Return a table of tables.py, by its name, as Markdown; the last line says what estimated it."""
+    """Return a table as Markdown. `name` is its name in tables.TABLES. The last line gives the versions of the estimators."""
     heads, cells = COLUMNS[name]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in table["rows"]]
@@ -13,6 +13,7 @@ def markdown(name: str, table: dict) -> str:
 
 
 def _fit(row: dict) -> list[str]:
+    """Return the cells of a row of the fit table."""
     fields = [f"{row['config']} {row['overrides'].replace('--config.', '')}".strip(), row["topology"], str(row["batch_per_core"])]
     if not row["fits"]:
         return [*fields, f"no, {row['over_gib']:.2f} GiB too much" if row["over_gib"] else "no", "", "", "", ""]
@@ -32,10 +33,12 @@ def _three_digits(number: float) -> str:
 
 
 def _throughput(row: dict) -> list[str]:
+    """Return the cells of a row of the throughput table."""
     return [row["model"], str(row["batch_per_core"]), f"{row['estimate']:g}", str(row["paper"]), f"{row['ratio']:.2f}"]
 
 
 def _speed(row: dict) -> list[str]:
+    """Return the cells of a row of the speed table."""
     return [
         f"{row['model']} {row['stage']}",
         str(row["batch_per_core"]),
@@ -73,8 +76,8 @@ COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
 
 
 def plot(table: dict, file: Path) -> None:
-    """Draw the estimates of the throughput table against the paper's figures, both logarithmic."""
-    from matplotlib.figure import Figure  # heavy, and most tools never need it
+    """Draw the estimates of the throughput table against the paper's figures. Both axes are logarithmic."""
+    from matplotlib.figure import Figure  # It is heavy, and most tools never need it.
 
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
@@ -82,7 +85,7 @@ def plot(table: dict, file: Path) -> None:
     for family, marker in zip(families, "osD", strict=False):
         rows = [row for row in table["rows"] if row["model"].startswith(family)]
         axes.plot([row["paper"] for row in rows], [row["estimate"] for row in rows], marker, label=family)
-    for i, row in enumerate(sorted(table["rows"], key=lambda row: row["paper"])):  # neighbors' names on different sides
+    for i, row in enumerate(sorted(table["rows"], key=lambda row: row["paper"])):  # Names of neighbors stand on different sides.
         offset, side = ((-7, 3), "right") if i % 2 else ((7, -9), "left")
         name = row["model"].split()[1]
         axes.annotate(name, (row["paper"], row["estimate"]), offset, textcoords="offset points", fontsize=8, ha=side)

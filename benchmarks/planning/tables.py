@@ -1,7 +1,11 @@
-"""The tables of estimates that the README shows: which config fits on which pod, and the throughput column of the paper.
+"""Makes the tables of estimates that the README shows.
 
-A table is a list of rows, kept in recorded/NAME.json and .csv with what it was estimated by; its Markdown is made from that. The
-check compiles again what is recorded, and refuses what has become worse.
+    fit         whether and how fast each pre-training config runs on several pods
+    throughput  inference beside the throughput column of the paper's table 3
+    speed       our model beside the reference model
+
+A table has {"estimated_by": the versions of the estimators, "rows": [...]}. It is kept in recorded/NAME.json and NAME.csv, and
+its Markdown is made from that. `check` compiles recorded programs again, and refuses estimates that have become worse.
 """
 
 import csv
@@ -20,21 +24,21 @@ from mixer_jax.planning.plan import PAPER_CORE_DAYS, PAPER_THROUGHPUT, plan
 from mixer_jax.records import Progress
 
 RECORDED = Path(__file__).parent / "recorded"
-WORSE = 0.03  # of a recorded estimate: more than that is refused
+MAX_SLOWDOWN = 0.03  # The relative increase of a recorded step time that `check` still accepts.
 
 FIT_TOPOLOGIES = ("v3:8x8", "v4:4x4x4")
 LARGE_HEAD = ["--config.num_classes=21843"]
-FIT_EXTRAS = (  # H/14 with ImageNet-21k's head, as far as the largest slices go
+FIT_EXTRAS = (  # H/14 with the head of ImageNet-21k, on the largest slices.
     ("configs/pretrain_jft300m.py:H/14", "v3:32x32", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),
     ("configs/pretrain_jft300m.py:H/14", "v4:8x8x8", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),
     ("configs/pretrain_jft300m.py:H/14", "v5e:16x16", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),
 )
-SWEEP = (16, 32, 64, 128, 256)  # images a core; the paper too took each model's best batch size
-SPEED_BATCHES = {"B/16": (64, 128, 256), "L/16": (64, 96, 144), "H/14": (64,)}  # in training, images a core
+SWEEP = (16, 32, 64, 128, 256)  # Images on each core. The paper also takes the best batch size of each model.
+SPEED_BATCHES = {"B/16": (64, 128, 256), "L/16": (64, 96, 144), "H/14": (64,)}  # Images on each core in training.
 
 
 def fit(compiler: Compiler) -> dict:
-    """Return the table of every pre-training config on FIT_TOPOLOGIES, and FIT_EXTRAS: whether it fits, time, core-days."""
+    """Return the fit table: every pre-training config on FIT_TOPOLOGIES, and FIT_EXTRAS, with memory, speed and core-days."""
     configs = [f"configs/{file}.py:{row}" for file, rows in PAPER_CORE_DAYS.items() for row in rows]
     programs = [(config, topology, []) for config in configs for topology in FIT_TOPOLOGIES] + list(FIT_EXTRAS)
     rows = []
@@ -54,7 +58,7 @@ def _fit_row(figures: dict, overrides: list[str]) -> dict:
 
 
 def throughput(compiler: Compiler) -> dict:
-    """Return the table of inference on one TPU-v3 core, the best of SWEEP, beside the paper's column."""
+    """Return the throughput table: inference on a TPU-v3 core at the best batch size of SWEEP, beside the paper's figures."""
     models = [(family, variant) for family, variants in PAPER_THROUGHPUT.items() for variant in variants]
     rows = []
     for family, variant in _progress(models):
@@ -69,16 +73,16 @@ def throughput(compiler: Compiler) -> dict:
         )
     mixers = [row for row in rows if row["model"].startswith("mixer")]
     return _table(compiler, rows) | {
-        "rank_correlation": {name: _rank_correlation(some) for name, some in {"all": rows, "mixer": mixers}.items()}
+        "rank_correlation": {name: _rank_correlation(subset) for name, subset in {"all": rows, "mixer": mixers}.items()}
     }
 
 
 def speed(compiler: Compiler) -> dict:
-    """Return the table of ours beside the reference model, inference and training, on 8 cores of TPU v3.
+    """Return the speed table: our model beside the reference model, in inference and training, on 8 cores of TPU v3.
 
-    Of computing alone, and with what the cores send each other. Loss and update are the same for both; images are in patches for
-    ours, as it trains, and whole for the other. Memory is all of a core's: its part of the state, the batch, what a step makes
-    (temporaries), and the program.
+    "ours" and "reference" count computation only; "..._communicating" include what the cores send each other. Loss and update are
+    the same for both. Images are cut into patches for ours, as in its training, and whole for the reference. The memory is all
+    that a core uses: its part of the state, the batch, the temporaries of a step, and the program.
     """
     programs = [
         (variant, stage, batch)
@@ -108,9 +112,9 @@ TABLES = {"fit": fit, "throughput": throughput, "speed": speed}
 
 
 def check(compiler: Compiler) -> Iterator[str]:
-    """Compile the recorded programs of the fit table's first topology again, and yield a line for each.
+    """Compile the recorded programs of the fit table's first topology again, and yield one line for each.
 
-    Raises UserError when one no longer fits, or its time is worse than recorded by more than WORSE.
+    At the end, raises UserError if one no longer fits, or if its step takes longer than recorded by more than MAX_SLOWDOWN.
     """
     recorded = [row for row in read("fit")["rows"] if row["topology"] == FIT_TOPOLOGIES[0]]
     worse = []
@@ -123,7 +127,7 @@ def check(compiler: Compiler) -> Iterator[str]:
             ratio = figures["step_seconds"] / row["step_seconds"] if row["fits"] else 0.0
             line = f"{config} on {row['topology']}: fits, step {ratio:.3f} x recorded"
         yield line
-        worse += [line] if ratio > 1 + WORSE else []
+        worse += [line] if ratio > 1 + MAX_SLOWDOWN else []
     if worse:
         raise UserError(
             "Estimates have become worse than recorded (`python -m benchmarks.planning fit` records them anew):\n"
@@ -132,7 +136,7 @@ def check(compiler: Compiler) -> Iterator[str]:
 
 
 def write(name: str, table: dict, folder: Path = RECORDED) -> None:
-    """Write NAME.json and NAME.csv."""
+    """Write the table to NAME.json and NAME.csv in `folder`."""
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(table, indent=1) + "\n")
     fields = list(dict.fromkeys(field for row in table["rows"] for field in row))
@@ -143,10 +147,12 @@ def write(name: str, table: dict, folder: Path = RECORDED) -> None:
 
 
 def read(name: str, folder: Path = RECORDED) -> dict:
+    """Return the table that `write` has written to `folder`."""
     return json.loads((folder / f"{name}.json").read_text())
 
 
 def _inference(family: str, variant: str) -> ConfigDict:
+    """Return a config for inference in bfloat16 on images of 224 pixels, with 1000 classes."""
     config = default_config()
     config.model.update(family=family, variant=variant, dtype="bfloat16")
     config.update(image_size=224, num_classes=1000)
@@ -156,7 +162,7 @@ def _inference(family: str, variant: str) -> ConfigDict:
 
 
 def _training(variant: str) -> ConfigDict:
-    """Return the config of a training step with Adam, clipping and mixup."""
+    """Return a config for a training step of a Mixer with Adam, clipping and mixup."""
     config = _inference("mixer", variant)
     config.optimizer.clip_norm = 1.0
     config.augment.mixup = 0.5
@@ -164,8 +170,8 @@ def _training(variant: str) -> ConfigDict:
 
 
 def _rank_correlation(rows: list[dict]) -> float:
-    """Return Spearman's rank correlation of estimate and paper."""
-    from scipy.stats import spearmanr  # heavy, and most tools never need it
+    """Return Spearman's rank correlation of the estimates and the paper's figures."""
+    from scipy.stats import spearmanr  # It is heavy, and most tools never need it.
 
     return round(float(spearmanr([row["estimate"] for row in rows], [row["paper"] for row in rows]).statistic), 3)
 
@@ -175,6 +181,7 @@ def _table(compiler: Compiler, rows: list[dict]) -> dict:
 
 
 def _progress(programs: list) -> Iterator:
+    """Yield the programs, and show on standard error how many are done."""
     progress = Progress(len(programs), 0, "program")
     for done, program in enumerate(programs, 1):
         yield program

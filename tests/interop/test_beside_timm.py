@@ -27,6 +27,6 @@ def test_timms_model_has_as_many_parameters_as_ours(variant):
     "changes", [{}, {"dtype": "bfloat16"}, {"loss": "sigmoid", "mixup": 0.0, "optimizer": "sgd", "clip_norm": 0}]
 )
 def test_every_form_of_the_work_can_be_done(kind, changes):
-    once = timms_side.work(settings(kind, get_config()) | changes)
-    once()
-    once()
+    run_once = timms_side.make_run_once(settings(kind, get_config()) | changes)
+    run_once()
+    run_once()
