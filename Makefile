@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-interop test-installed lint format lock bench peers plan plan-check clean
+.PHONY: demo test test-all test-interop test-installed lint docs format lock bench peers plan plan-check clean
 
 demo: .venv/pins           ## pre-train, fine-tune, evaluate on data that ship with it; a page with curves at the end
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m mixer_jax demo --workdir=runs/demo  # large pages: fewer page faults
@@ -20,6 +20,9 @@ test-interop: .venv-interop/pins  ## weights to and from timm and transformers, 
 
 test-installed: .venv/pins ## `pip install .` in an empty environment brings what a user needs, and its commands run anywhere
 	tests/installed.sh $(PYTHON)
+
+docs: .venv/pins           ## the site, docs/_build/html/index.html; a broken link is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 lint: .venv/pins
 	$(BIN)/ruff check .
