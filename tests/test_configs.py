@@ -273,9 +273,9 @@ def test_a_row_of_small_images_that_there_is_not_is_refused():
 
 
 def test_a_config_in_any_folder_builds_on_a_shipped_one(tmp_path: Path, monkeypatch):
-    """As the README shows it; also where the folder is called configs and is the one that one is in."""
+    """As docs/training.md shows it; also where the folder is called configs and is the one that one is in."""
     (tmp_path / "configs").mkdir()
-    shown = re.search(r"```python\n(from configs import .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    shown = re.search(r"```python\n(from configs import .*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)[1]
     (tmp_path / "configs/mine.py").write_text(shown)
     monkeypatch.chdir(tmp_path)
     for path in ("configs/mine.py", str(tmp_path / "configs/mine.py:pets")):

@@ -1,13 +1,8 @@
-"""The tools beside training, and every command of the README."""
+"""The tools beside training."""
 
 import argparse
-import functools
-import importlib
-import inspect
 import json
 import re
-import runpy
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +14,9 @@ from mixer_jax.__main__ import NEED_CLONE, ROOMS, main, make_parser
 from mixer_jax.app import DONE, TO_MEND, parse_tool, read_config
 from mixer_jax.bench import input, pipelines, step
 from mixer_jax.checkpoints.weights import SUFFIXES
-from mixer_jax.config import flatten
 from mixer_jax.errors import UserError
 from mixer_jax.export.cli import PROGRAMS, WEIGHT_FILES
-from mixer_jax.export.program import FORMATS, load_stablehlo
-
-README = (ROOT / "README.md").read_text()
+from mixer_jax.export.program import FORMATS
 
 
 @pytest.fixture
@@ -164,50 +156,6 @@ def test_a_config_file_that_is_not_there_is_named():
         read_config("nowhere.py:B/16", [])
 
 
-def readme_commands() -> list[list[str]]:
-    """Every indented line of the README that is a command, split as a shell would."""
-    text = re.sub(r"```.*?```", "", README.replace("\\\n", " "), flags=re.DOTALL)
-    lines = [line.strip().split("#")[0] for line in text.splitlines() if line.startswith("    ")]
-    inline = re.findall(r"`((?:\.venv/bin/)?python -m (?:mixer_jax|benchmarks\.\w+)[^`]*)`", text.replace("\n", " "))
-    return [shlex.split(line) for line in [*lines, *inline] if line.strip()]
-
-
-@functools.cache
-def flags_of(program: str) -> str:
-    return subprocess.run([sys.executable, program, "--helpfull"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
-
-
-@pytest.mark.parametrize("command", readme_commands(), ids=" ".join)
-def test_a_command_of_the_readme_can_be_typed(command: list[str]):
-    program = command[0].removeprefix(".venv/bin/")
-    if program == "make":
-        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert set(command[1:]) <= set(targets)
-    elif command[1] in ("train.py", "evaluate.py"):
-        known = flags_of(command[1])
-        flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in command[2:])
-        file, _, row = flags["config"].partition(":")
-        config = runpy.run_path(str(ROOT / file))["get_config"](row)
-        for flag in flags:
-            assert (
-                flag.removeprefix("config.") in flatten(config)
-                if flag.startswith("config.")
-                else f"--{flag}" in known.replace("[no]", "")
-            )
-    elif command[1:3] == ["-m", "mixer_jax"]:
-        words = [word for word in command[3:] if not word.startswith("[")]
-        parse_tool(make_parser(words), words)
-    elif command[1] == "-m" and command[2].startswith("benchmarks."):
-        module = command[2] if (ROOT / f"{command[2].replace('.', '/')}.py").is_file() else f"{command[2]}.__main__"
-        parse_tool(importlib.import_module(module).make_parser(), command[3:])
-    elif program not in ("tar", "gunzip", "unzip"):  # those are typed in tests/preparation/test_downloads.py
-        assert command[:3] == ["python3", "-m", "venv"] or command[0].endswith("tfds") or (ROOT / command[-1]).is_file()
-
-
-def test_the_readme_shows_how_to_load_what_is_exported():
-    assert inspect.getsource(load_stablehlo) in README
-
-
 def test_weights_are_converted_verified_and_exported(tiny_run: Path, tmp_path: Path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = call("convert", f"--from={tiny_run}", "--to=w.npz")
@@ -222,8 +170,3 @@ def test_weights_are_converted_verified_and_exported(tiny_run: Path, tmp_path: P
     assert code == DONE and "loaded without this package: 0" in out and (tmp_path / "program").exists()
     code, _, err = call("convert", "--from=w.npz", "--to=w.safetensors")
     assert code == TO_MEND and "exists already" in err
-
-
-def test_the_readme_shows_every_room():
-    rooms = {entry.name for entry in (ROOT / "mixer_jax").iterdir() if entry.is_dir() and (entry / "__init__.py").exists()}
-    assert all(f"  {room}/" in README for room in rooms)

@@ -1,4 +1,4 @@
-"""Formats a recorded table as Markdown for the README, and draws the throughput table."""
+"""Formats a recorded table as Markdown for docs/planning.md, and draws the throughput table."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def _fit(row: dict) -> list[str]:
     return [
         *fields,
         f"{row['memory_gib']:.2f} of {row['memory_limit_gib']:g} GiB",
-        f"{row['images_per_sec_per_core']:g}",
+        _three_digits(row["images_per_sec_per_core"]),
         _three_digits(row["hours"]),
         _three_digits(row["core_days"]),
         f"{paper:g}" if paper and row["topology"].startswith("v3") else "",
@@ -29,12 +29,13 @@ def _fit(row: dict) -> list[str]:
 
 
 def _three_digits(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+    """Return a number, rounded to three significant digits: more would claim too much of an estimate."""
+    return f"{float(f'{number:.3g}'):,g}"
 
 
 def _throughput(row: dict) -> list[str]:
     """Return the cells of a row of the throughput table."""
-    return [row["model"], str(row["batch_per_core"]), f"{row['estimate']:g}", str(row["paper"]), f"{row['ratio']:.2f}"]
+    return [row["model"], str(row["batch_per_core"]), _three_digits(row["estimate"]), str(row["paper"]), f"{row['ratio']:.2f}"]
 
 
 def _speed(row: dict) -> list[str]:
@@ -42,11 +43,11 @@ def _speed(row: dict) -> list[str]:
     return [
         f"{row['model']} {row['stage']}",
         str(row["batch_per_core"]),
-        str(row["ours"]),
-        str(row["reference"]),
+        _three_digits(row["ours"]),
+        _three_digits(row["reference"]),
         f"{row['ratio']:.2f}",
-        str(row["limit"]),
-        f"{row['ours_communicating']}, {row['reference_communicating']}",
+        _three_digits(row["limit"]),
+        f"{_three_digits(row['ours_communicating'])}, {_three_digits(row['reference_communicating'])}",
         f"{row['ours_memory_gib']:.2f}, {row['reference_memory_gib']:.2f}",
         f"{row['ours_temporary_gib']:.2f}, {row['reference_temporary_gib']:.2f}",
     ]

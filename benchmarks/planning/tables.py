@@ -1,4 +1,4 @@
-"""Makes the tables of estimates that the README shows.
+"""Makes the tables of estimates that docs/planning.md shows.
 
     fit         whether and how fast each pre-training config runs on several pods
     throughput  inference beside the throughput column of the paper's table 3

@@ -2,7 +2,7 @@
 
 A file holds the parameters and a function from uint8 images [batch, image_size, image_size, 3], any batch, to float32 logits
 [batch, K], which normalises the pixels itself. It gets its name only after a fresh process, in which this package cannot be
-imported, has loaded it with the code that the README shows to users (`load_...` below) and answered as the model does here.
+imported, has loaded it with the code that docs/weights.md shows to users (`load_...` below) and answered as the model does here.
 
     stablehlo   a zip, which numpy reads: `program` (jax.export, for CPU, TPU and CUDA), `metadata.json`, `params/PATH.npy`
     onnx        an ONNX graph in float32, made by jax2onnx (requirements-export.txt); metadata in its metadata_props

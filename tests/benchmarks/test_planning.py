@@ -1,4 +1,4 @@
-"""The tables of the planner's estimates: what is in them, that they are checked, and that the README shows them."""
+"""The tables of the planner's estimates: what is in them, that they are checked, and that the docs show them."""
 
 import json
 from pathlib import Path
@@ -74,6 +74,6 @@ def test_the_speed_table_has_ours_and_the_reference_in_its_columns():
 
 
 @pytest.mark.parametrize("name", list(tables.TABLES))
-def test_the_readme_shows_what_is_recorded(name):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert pictures.markdown(name, tables.read(name)) in readme
+def test_the_docs_show_what_is_recorded(name):
+    page = (Path(__file__).parents[2] / "docs/planning.md").read_text()
+    assert pictures.markdown(name, tables.read(name)) in page

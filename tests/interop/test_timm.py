@@ -1,6 +1,6 @@
 """Weights of timm in our models and of ours in timm: `make test-interop`, which installs PyTorch and timm.
 
-Prints the figures that the README has. What `make test` compares with without them (golden_logits.json) is checked here.
+Prints the figures that docs/weights.md has. What `make test` compares with without them (golden_logits.json) is checked here.
 """
 
 import json

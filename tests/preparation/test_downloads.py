@@ -1,4 +1,4 @@
-"""From what the official sites hand out to batches, on miniatures of the downloads; and all that the README has of it."""
+"""From what the official sites hand out to batches, on miniatures of the downloads; and all that docs/data.md has of it."""
 
 import json
 import runpy
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from preparation import downloads, miniature
 from preparation.downloads import CLASSES, FLOWERS, FLOWERS_LABELS, PETS, PETS_CLASSES, REAL
 from preparation.preparing import IDS, TRAIN, TRUTH, VALIDATION, by_class, make
-from test_main import readme_commands
+from test_documentation import PAGES, commands_of
 from tiny_config import loader_config
 
 from mixer_jax.__main__ import main
@@ -194,13 +194,13 @@ def config_of(command: list[str]) -> ConfigDict:
     return config
 
 
-def test_every_command_of_the_readme_that_unpacks_or_prepares_does_so_and_runs_find_what_it_made(tmp_path, monkeypatch):
-    """In the README's order, in a folder that has what the official sites hand out."""
+def test_every_command_of_the_docs_that_unpacks_or_prepares_does_so_and_runs_find_what_it_made(tmp_path, monkeypatch):
+    """In the order of docs/data.md, in a folder that has what the official sites hand out."""
     downloads.all_of_them(tmp_path)
     miniature.make_tree(tmp_path / "imagenet21k", TRAIN)  # tars that someone has unpacked
     monkeypatch.chdir(tmp_path)
     expected = opened = 0
-    for command in filter(None, readme_commands()):
+    for command in filter(None, commands_of(PAGES["data"])):
         if command[:4] == PREPARE:
             monkeypatch.setattr(sys, "argv", ["mixer_jax", *command[3:]])
             assert main() == DONE, command
