@@ -50,6 +50,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     stopwatch = records.Stopwatch()
     config.checkpoint.best = ""  # an option of training, which may name an evaluator that is switched off here
     validate(config)
+    records.check_workdir(workdir)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")

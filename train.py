@@ -67,6 +67,7 @@ def train(config: ConfigDict, workdir: str) -> int:
 
     # What needs no device comes first: a mistake costs seconds, and nothing is touched.
     validate(config)
+    records.check_workdir(workdir)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     source = open_source(config.data)
     if source.num_classes != config.num_classes:

@@ -25,11 +25,13 @@ from ml_collections import ConfigDict, config_flags
 
 from mixer_jax.config import current_name
 from mixer_jax.config_files import define_config, without_switches
+from mixer_jax.environment import check_environment
 from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake, printable
 
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ROOT = Path(__file__).parents[1]
 IS_CLONE = (ROOT / "train.py").is_file()  # and not an installation, which is the package alone
+_NO_HOME = "Could not determine home directory."  # what pathlib says
 _UNKNOWN = "Unknown arguments {}: options are written --name=value."
 
 
@@ -55,6 +57,8 @@ def ending(error: BaseException) -> Ending:
         return Ending(TRY_AGAIN, f"error: {reason}. {hint} and start the same command again; what was saved is kept.")
     if isinstance(error, KeyboardInterrupt):
         return Ending(INTERRUPTED, "Interrupted, with nothing to save. What was saved before is kept.")
+    if isinstance(error, RuntimeError) and str(error) == _NO_HOME:
+        return Ending(TO_MEND, "error: ~ stands for a home folder, and none is known: set HOME, or write whole paths.")
     if _is_device_fault(error):
         asked = os.environ.get("JAX_PLATFORMS")
         unknown = "list of known backends" in str(error) or isinstance(error, AssertionError)
@@ -204,6 +208,7 @@ def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> 
     _quiet_libraries()
     try:
         arguments = parse_tool(parser, argv)
+        check_environment()
         with contextlib.redirect_stdout(PrintableOutput(sys.stdout)):
             arguments.tool(arguments)
     except (Exception, KeyboardInterrupt) as error:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mixer_jax.errors import UserError
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)  # the last: a folder on NFS
+
 
 class HeldError(Exception):
     """The lease belongs to another owner, whom the text names."""
@@ -40,7 +42,12 @@ class Lease:
             raise HeldError(owner or "another process") from error
         except OSError as error:
             self.close()
-            raise UserError(f"{path} cannot be locked ({error}): choose a folder on a disk with file locks.") from error
+            if error.errno not in NO_LOCKS:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise UserError(
+                f"The disk of {path} has no file locks ({error.strerror}), and without them two processes could write there at "
+                "once. Choose a folder on another disk, or mount this one with locks (NFS: without nolock, with lock service)."
+            ) from error
         if in_file:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, self.owner.encode())

@@ -22,6 +22,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mixer_jax.errors import UserError
 from mixer_jax.hosts.cluster import is_one_of_several_tpu_hosts
+from mixer_jax.hosts.software import VARIABLES
 from mixer_jax.storage import cache_folder
 
 Params = dict[str, Any]  # a tree of arrays (or of their shapes): {"stem": {"kernel": ...}, ...}
@@ -40,10 +41,12 @@ STATE_AXES, GATHERED_AXES = ("fsdp", "data"), ("fsdp",)
 def keep_compiled_programs() -> None:
     """Let a restart read what an earlier start compiled, from a folder of this user and machine, or JAX's own variable's.
 
-    By machine, because a program compiled for one CPU may use instructions that another lacks.
+    By machine, because a program compiled for one CPU may use instructions that another lacks. Without such a folder, every start
+    compiles.
     """
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder(f"compiled/{platform.node()}")))
+    folder = None if os.environ.get("JAX_COMPILATION_CACHE_DIR") else cache_folder(f"compiled/{platform.node()}")
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
@@ -180,6 +183,8 @@ def device_facts(mesh: Mesh) -> dict[str, Any]:
         "devices": mesh.size,
         "processes": jax.process_count(),
         "mesh": dict(mesh.shape),
+        "jax_options": {name: getattr(jax.config, name) for name in JAX_OPTIONS},
+        "variables": {name: os.environ.get(name, "") for name in VARIABLES},
     }
 
 

@@ -10,6 +10,7 @@ WORKDIR/checkpoints/       see checkpoints/manager.py
 """
 
 import json
+import os
 import platform
 import shlex
 import sys
@@ -48,9 +49,7 @@ class Workdir:
     """
 
     def __init__(self, path: str, writer: bool = True):
-        if "://" in path:
-            raise UserError(f"--workdir={path}: a bucket must be mounted as a folder, or use a disk that all hosts share.")
-        self.path = Path(path).expanduser().absolute()
+        self.path = check_workdir(path)
         self._writer = writer
         self.lock = self.path / ".lock"
         self._lease = self._take() if writer else None
@@ -113,6 +112,21 @@ class Workdir:
         results = read_results(self.path)
         described = results.get("evaluators", {}).get(evaluator, description)  # results before 2026-12 do not describe them
         return self.has_results(step) and evaluator in results.get("evals", {}) and described == description
+
+
+def check_workdir(path: str) -> Path:
+    """Return the whole path of a run's folder. Raises UserError where, by what is there now, none can be made or written in."""
+    if "://" in path:
+        raise UserError(f"--workdir={path}: a bucket must be mounted as a folder, or use a disk that all hosts share.")
+    if not path:
+        raise UserError("--workdir is empty: name the run's folder.")
+    folder = Path(path).expanduser().absolute()
+    existing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not existing.is_dir():
+        raise UserError(f"--workdir={path}: {existing} is there and is no folder. Name a folder, or one that can be made.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--workdir={path}: you may not write in {existing}. Change its permissions, or name another folder.")
+    return folder
 
 
 class MetricWriter:

@@ -112,18 +112,23 @@ def refuse_links(*folders: Path) -> None:
             )
 
 
-def cache_folder(name: str) -> Path:
-    """Return this user's folder NAME for what can be made again, under XDG_CACHE_HOME or ~/.cache.
+def cache_folder(name: str) -> Path | None:
+    """Return this user's folder NAME for what can be made again, under XDG_CACHE_HOME or ~/.cache; None where there can be none.
 
-    It is made, for this user alone, if that is possible. Where it is not, writing there fails. Raises UserError for a folder that
-    others may write in: what lies there is believed, and compiled programs are run.
+    It is made, for this user alone. There is none without a home, or where this user may not write; a relative XDG_CACHE_HOME is
+    ignored, as its specification asks. Raises UserError for a folder that others may write in: what lies there is believed, and
+    compiled programs are run.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mixer_jax" / name
-    with contextlib.suppress(OSError):
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        folder = (given if given.is_absolute() else Path("~/.cache").expanduser()) / "mixer_jax" / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.is_dir() and (folder.stat().st_uid != os.geteuid() or folder.stat().st_mode & 0o022):
+        status = folder.stat()
+    except (OSError, RuntimeError):  # the latter: no home is known
+        return None
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise UserError(
             f"Others may write in {folder}, and what lies in a cache is believed and run. Make it yours (chown, chmod go-w), or "
             "set XDG_CACHE_HOME to a folder of your own."
         )
-    return folder
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mixer_jax.config import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
+from mixer_jax.environment import check_environment
 from mixer_jax.errors import UserError
 
 INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
@@ -21,10 +22,11 @@ NAME = re.compile(r"[\w-]+")  # of an evaluator or a part: a part of paths, of n
 
 
 def validate(config: ConfigDict) -> None:
-    """Check every rule that needs no data and no device.
+    """Check the environment, and every rule that needs no data and no device.
 
-    Raises UserError that names the option to change and what it must be.
+    Raises UserError that names the option, or the variable, to change and what it must be.
     """
+    check_environment()
     _check_data("data", config.data)
     _check_rows(OPTIONS, config)
     _require(not config.loader.processes or sys.platform == "linux", "loader.processes", True, "False on any system but Linux")

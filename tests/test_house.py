@@ -10,7 +10,7 @@ from conftest import ROOT
 # A room may import from lower layers only; rooms of one layer do not know each other.
 LAYERS = [
     {"errors"},
-    {"config", "storage", "classes"},
+    {"config", "storage", "classes", "environment"},
     {"lease", "hosts", "validation", "config_files"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},

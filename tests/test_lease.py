@@ -1,5 +1,6 @@
 """A folder has one owner, which is named, and is free when its owner is gone."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import sys
 import pytest
 from conftest import ROOT
 
+from mixer_jax.app import TRY_AGAIN, ending
 from mixer_jax.errors import UserError
-from mixer_jax.lease import HeldError, Lease
+from mixer_jax.lease import NO_LOCKS, HeldError, Lease
 
 OWNER = """
 import pathlib, sys, time
@@ -48,6 +50,27 @@ def test_a_lease_ends_with_its_process_however_it_dies(tmp_path):
             Lease(tmp_path / ".lock")
         owner.kill()
     Lease(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize("number", NO_LOCKS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", [".lock", ""])
+def test_a_disk_without_locks_is_told_as_such_and_not_as_another_owner(tmp_path, monkeypatch, number, name):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=r"The disk of .* has no file locks \(.*Choose a folder on another disk"):
+        Lease(tmp_path / name)
+
+
+def test_a_disk_that_fails_while_it_locks_is_named(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with pytest.raises(OSError, match="Input/output") as error:
+        Lease(tmp_path / ".lock")
+    assert ending(error.value).code == TRY_AGAIN and error.value.filename == str(tmp_path / ".lock")
 
 
 def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_stays(tmp_path):

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import stat
-from pathlib import Path
 
 import pytest
 
@@ -77,7 +76,7 @@ def test_the_cache_is_the_users_own_and_may_be_impossible(tmp_path, monkeypatch)
         cache_folder("compiled/host")
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cache_folder("verified") == Path(tmp_path / "file/mixer_jax/verified")
+    assert cache_folder("verified") is None
 
 
 def test_a_link_that_waits_in_the_folder_is_never_written_through(tmp_path, monkeypatch):

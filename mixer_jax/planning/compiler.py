@@ -77,7 +77,7 @@ class Compiler:
             "PYTHONPATH": os.pathsep.join(map(str, sys.path)),
             "XLA_FLAGS": "",
         }
-        command = [sys.executable, "-m", "mixer_jax.planning.worker", str(cache_folder("planned")), self.version]
+        command = [sys.executable, "-m", "mixer_jax.planning.worker", str(cache_folder("planned") or ""), self.version]
         return WorkerProcess(command, environment, self._timeout_seconds)
 
     def _stop(self) -> None:

@@ -5,6 +5,7 @@ compiles the training step of train.py (Program.lower_step) or the prediction of
 machine does not have.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -42,7 +43,7 @@ class Request:
     reference: bool = False
 
 
-def compile_program(request: Request, cache: Path, compiler: str) -> dict:
+def compile_program(request: Request, cache: Path | None, compiler: str) -> dict:
     """Return what the compiler reports about a program on one device, as values for JSON.
 
     These are the costs (see compiled_costs), the bytes of the state (see state_bytes), the number of devices, the seconds that
@@ -64,11 +65,14 @@ def compile_program(request: Request, cache: Path, compiler: str) -> dict:
     facts = {"devices": mesh.size, "lower_seconds": time.perf_counter() - start} | state_bytes(program, mesh, request.stage)
     options = filter(None, [os.environ.get("LIBTPU_INIT_ARGS")])  # Options of libtpu change what it compiles.
     text = "\n".join([lowered.as_text(), str(mesh), request.topology, compiler, *options])
-    file = cache / (hashlib.sha256(text.encode() + Path(hlo.__file__).read_bytes()).hexdigest() + ".json")
-    if file.exists():
+    digest = hashlib.sha256(text.encode() + Path(hlo.__file__).read_bytes()).hexdigest()
+    file = cache / f"{digest}.json" if cache else None
+    if file and file.exists():
         return facts | json.loads(file.read_text()) | {"cached": True}
     costs = compiled_costs(lowered, config.accumulation_steps if is_training else 1)
-    write_json(file, costs)
+    if file:
+        with contextlib.suppress(OSError):  # The disk of the cache may be full.
+            write_json(file, costs)
     return facts | costs | {"cached": False}
 
 
@@ -123,7 +127,7 @@ def state_bytes(program: Program, mesh: Mesh, stage: str) -> dict[str, int]:
 
 def main() -> None:
     """Answer requests until standard input ends. The arguments are the cache folder and the compiler's version."""
-    cache, compiler = Path(sys.argv[1]), sys.argv[2]
+    cache, compiler = Path(sys.argv[1]) if sys.argv[1] else None, sys.argv[2]
     serve(lambda request: compile_program(request, cache, compiler))
 
 

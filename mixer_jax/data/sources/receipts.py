@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from pathlib import Path
 
 from mixer_jax.errors import UserError
@@ -19,9 +20,10 @@ class Receipts:
 
     def __init__(self, directory: Path):
         self._directory = directory.resolve()
-        self._file = cache_folder("verified") / (hashlib.sha256(str(self._directory).encode()).hexdigest() + ".json")
+        folder, name = cache_folder("verified"), hashlib.sha256(os.fsencode(self._directory)).hexdigest()
+        self._file = folder / f"{name}.json" if folder else None
         try:
-            self._receipts = read_json(self._file)
+            self._receipts = read_json(self._file) if self._file else {}
         except (UserError, OSError):  # a receipt that cannot be read is none
             self._receipts = {}
 
@@ -34,5 +36,7 @@ class Receipts:
         self._receipts[name] = f"{sha256} {stamp}"
 
     def save(self) -> None:
-        with contextlib.suppress(OSError):  # where no receipts can be kept, every start hashes anew
-            write_json(self._file, self._receipts)
+        """Keep the receipts where that is possible. Where it is not, every start hashes anew."""
+        if self._file:
+            with contextlib.suppress(OSError):
+                write_json(self._file, self._receipts)

@@ -1,0 +1,117 @@
+"""What the environment does to a program: variables that change numbers, folders that cannot be written, no home."""
+
+import os
+
+import pytest
+
+from mixer_jax import parallel
+from mixer_jax.app import TO_MEND, ending
+from mixer_jax.data.sources.receipts import Receipts
+from mixer_jax.environment import NEEDED, OFF, ON, check_environment
+from mixer_jax.errors import UserError
+from mixer_jax.records import check_workdir
+from mixer_jax.storage import cache_folder
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_variable_that_changes_what_is_computed_is_refused_by_name(name):
+    harmless, effect = NEEDED[name]
+    for value in ("", *harmless, harmless[0].upper()):
+        check_environment({name: value})
+    for value in {*OFF, *ON, "strict", "rbg", "7"} - set(harmless):
+        with pytest.raises(UserError, match=rf"has {name}={value}, which {effect}\. Unset it: unset {name}$"):
+            check_environment({name: value})
+
+
+def test_no_variable_and_others_are_no_obstacle():
+    check_environment({})
+    check_environment({"JAX_PLATFORMS": "cpu", "JAX_DEFAULT_MATMUL_PRECISION": "highest", "XLA_FLAGS": "--xla_x=1"})
+
+
+def test_a_run_records_what_it_does_not_refuse(monkeypatch):
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_x=1")
+    facts = parallel.device_facts(parallel.make_mesh(1))
+    assert facts["variables"]["LIBTPU_INIT_ARGS"] == "--xla_x=1" and "XLA_FLAGS" in facts["variables"]
+    assert facts["jax_options"]["jax_default_matmul_precision"] is None
+
+
+@pytest.fixture
+def refuse_all(monkeypatch):
+    """Let this user write nowhere: root may, whatever chmod says."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"XDG_CACHE_HOME": "/dev/null"}, {"XDG_CACHE_HOME": "/proc/x"}, {"HOME": "/dev/null"}, {"HOME": "/proc/x"}, {}],
+    ids=str,
+)
+def test_without_a_cache_a_program_does_without(variables, monkeypatch, tmp_path):
+    for name in ("XDG_CACHE_HOME", "HOME", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if not variables:  # and the user is in no list
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    updates = []
+    monkeypatch.setattr("jax.config.update", lambda *update: updates.append(update[0]))
+    assert cache_folder("verified") is None
+    parallel.keep_compiled_programs()
+    assert "jax_compilation_cache_dir" not in updates
+    receipts = Receipts(tmp_path)
+    receipts.add("shard", "sha", "stamp")
+    receipts.save()
+
+
+def test_a_cache_in_which_this_user_may_not_write_is_none(monkeypatch, tmp_path, refuse_all):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder("verified") is None
+
+
+def test_a_relative_folder_for_caches_is_ignored(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder("verified") == tmp_path / "home/.cache/mixer_jax/verified"
+    assert os.listdir(tmp_path) == ["home"]
+
+
+def test_a_home_that_is_not_known_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(RuntimeError) as error:
+        check_workdir("~/runs/a")
+    assert ending(error.value) == (
+        TO_MEND,
+        "error: ~ stands for a home folder, and none is known: set HOME, or write whole paths.",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("{}/file", "file is there and is no folder"),
+        ("{}/file/run", "file is there and is no folder"),
+        ("{}/link", "link is there and is no folder"),
+        ("{}/link/run", "link is there and is no folder"),
+        ("/dev/null", "/dev/null is there and is no folder"),
+        ("", "--workdir is empty"),
+        ("gs://bucket/run", "a bucket must be mounted"),
+    ],
+)
+def test_a_folder_that_cannot_be_a_runs_is_refused_before_anything_is_done(path, reason, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UserError, match=reason):
+        check_workdir(path.format(tmp_path))
+
+
+def test_a_folder_that_nobody_may_write_in_is_refused(tmp_path, refuse_all):
+    for path in (tmp_path, tmp_path / "a/b"):
+        with pytest.raises(UserError, match=f"^--workdir={path}: you may not write in {tmp_path}\\."):
+            check_workdir(str(path))
+
+
+def test_a_folder_that_is_there_or_can_be_made_is_taken(tmp_path):
+    assert check_workdir(str(tmp_path)) == tmp_path and check_workdir(f"{tmp_path}/a/b") == tmp_path / "a/b"
+    assert not list(tmp_path.iterdir())
