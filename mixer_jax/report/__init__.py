@@ -1,1 +1,1 @@
-"""Run folders in, one HTML page out: a single file that loads nothing from anywhere. Nothing is trained here."""
+"""Reports: one HTML page about the folders of one or more runs. The page is a single file that loads nothing."""

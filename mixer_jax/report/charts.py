@@ -1,7 +1,7 @@
-"""Charts as SVG inside well-formed HTML: lines over steps, and one stacked bar. No picture files, no plotting library.
+"""Charts as SVG within well-formed HTML: lines over steps, and a stacked bar. They need no picture files and no plotting library.
 
-Colours are the classes s0, s1, ... of style.py, so that a chart follows the page into the dark. Not here: which
-figures of a run are drawn (sections.py).
+The colors are the CSS classes s0, s1, ... of style.py, so that charts change with the page between light and dark. sections.py
+chooses which figures of a run are drawn.
 """
 
 import math
@@ -11,32 +11,43 @@ from typing import NamedTuple
 
 from mixer_jax.report.document import number
 
-HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 190, 46, 12, 8, 36  # pixels: the drawing, and the margins around the plot
-MOST_DOTS, MOST_TOOLTIPS = 12, 100  # a line: above, its points are not drawn, and not each has a tooltip
-COLOURS = 7
+HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 190, 46, 12, 8, 36  # pixels: the height of the drawing, and the margins around the plot
+MAX_DOTS = 12  # points of a line; the points of longer lines are not drawn as dots
+MAX_TOOLTIPS = 100  # points of a line that have a tooltip
+COLORS = 7
 
 
 class Line(NamedTuple):
-    name: str  # in the legend; empty: not there
-    points: Sequence[tuple[float, float]]  # (x, y), x ascending; the line is broken where y is not finite
-    colour: int = 0  # s0, s1, ...
+    """A line of a chart."""
+
+    name: str  # as the legend shows it; a line without a name is not in the legend
+    points: Sequence[tuple[float, float]]  # (x, y) with ascending x; the line is broken where y is not finite
+    color: int = 0  # number of the CSS class s0, s1, ...
 
 
 class Axis(NamedTuple):
+    """The linear map from the values of an axis to pixels."""
+
     low: float
     high: float
-    start: float  # pixels, where `low` lies
-    end: float
+    start: float  # the pixel of `low`
+    end: float  # the pixel of `high`
 
     def __call__(self, value: float) -> float:
+        """Return the pixel of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
 def line_chart(title: str, lines: Sequence[Line], *, width: int = 340) -> str:
-    """A figure of `width` pixels over steps from 0; `title` names the quantity and its unit.
+    """Return a figure of lines over steps, which begin at 0.
 
-    Every line's last value stands in the legend. Zero is part of the y axis when that costs less than a third of it.
-    Points that are not finite are left out; with none left, the figure says so.
+    The legend shows the last value of every line. The y axis includes zero if that takes less than a third of it. Points that
+    are not finite are left out. If no finite point is left, the figure says so.
+
+    Args:
+      title: the quantity and its unit.
+      lines: the lines.
+      width: the width of the figure in pixels.
     """
     finite = [point for line in lines for point in line.points if math.isfinite(point[1])]
     if not finite:
@@ -47,7 +58,7 @@ def line_chart(title: str, lines: Sequence[Line], *, width: int = 340) -> str:
     x_ticks = [tick for tick in ticks(x.low, x.high, width // 60) if tick <= x.high]
     drawing = [_grid(x, x_ticks, y, y_ticks)]
     drawing += [_line(line, x, y) for line in lines]
-    entries = [(line.colour, line.name, number(line.points[-1][1])) for line in lines if line.name]
+    entries = [(line.color, line.name, number(line.points[-1][1])) for line in lines if line.name]
     return (
         f'<figure class="chart" style="width:{width}px">{_caption(title)}'
         f'<svg width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}" role="img"'
@@ -56,14 +67,20 @@ def line_chart(title: str, lines: Sequence[Line], *, width: int = 340) -> str:
 
 
 def stacked_bar(title: str, parts: dict[str, float], show: Callable[[float], str]) -> str:
-    """One bar as wide as the page of parts (0 or more, not all 0) side by side; `show` writes a value with its unit."""
+    """Return a bar as wide as the page, with the parts side by side.
+
+    Args:
+      title: what the bar shows.
+      parts: {name: value}; the values are 0 or more and not all 0.
+      show: formats a value with its unit.
+    """
     total, start, rects, entries = sum(parts.values()), 0.0, [], []
     for i, (name, value) in enumerate(parts.items()):
         share = 100 * value / total
         text = f"{show(value)} ({share:.0f} %)"
         entries.append((i, name, text))
         rects.append(
-            f'<rect class="{_colour(i)}" x="{start:.2f}%" width="{share:.2f}%" height="20">'
+            f'<rect class="{_color(i)}" x="{start:.2f}%" width="{share:.2f}%" height="20">'
             f"<title>{escape(name)}: {escape(text)}</title></rect>"
         )
         start += share
@@ -74,16 +91,19 @@ def stacked_bar(title: str, parts: dict[str, float], show: Callable[[float], str
 
 
 def legend(entries: list[tuple[int, str, str]]) -> str:
-    """(colour, name, value) each."""
-    items = (f'<li><i class="{_colour(i)}"></i>{escape(name)} <b>{escape(value)}</b></li>' for i, name, value in entries)
+    """Return a legend of entries (color, name, value)."""
+    items = (f'<li><i class="{_color(color)}"></i>{escape(name)} <b>{escape(value)}</b></li>' for color, name, value in entries)
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """Multiples of 1, 2 or 5 x 10^k that enclose `low` and `high`, apart by at least (high - low) / count."""
-    finest = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(finest))
-    step = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= 0.999 * finest)
+    """Return consecutive multiples of 1, 2 or 5 times a power of 10 that enclose `low` and `high`.
+
+    Their distance is the smallest that is at least (high - low) / count.
+    """
+    min_step = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(min_step))
+    step = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= 0.999 * min_step)
     return [i * step for i in range(math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6) + 1)]
 
 
@@ -91,8 +111,8 @@ def _caption(title: str, value: str = "") -> str:
     return f"<figcaption><b>{escape(title)}</b> {escape(value)}</figcaption>"
 
 
-def _colour(index: int) -> str:
-    return f"s{index % COLOURS}"
+def _color(index: int) -> str:
+    return f"s{index % COLORS}"
 
 
 def _range(values: list[float]) -> tuple[float, float]:
@@ -119,18 +139,22 @@ def _grid(x: Axis, x_ticks: list[float], y: Axis, y_ticks: list[float]) -> str:
 
 
 def _line(line: Line, x: Axis, y: Axis) -> str:
-    """The path, broken at gaps (a lone point is a dot: a round-capped line of no length), and points with tooltips."""
+    """Return the path of a line and circles with tooltips for its points.
+
+    The path is broken at points that are not finite. A point between two gaps appears as a dot: "h0" draws a line of length 0,
+    which has round caps.
+    """
     path, pen = [], "M"
     for step, value in line.points:
         if math.isfinite(value):
             path.append(f"{pen}{x(step):.1f} {y(value):.1f}{'h0' if pen == 'M' else ''}")
         pen = "L" if math.isfinite(value) else "M"
-    every = math.ceil(len(line.points) / MOST_TOOLTIPS)
+    stride = math.ceil(len(line.points) / MAX_TOOLTIPS)
     dots = (
         f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="4">'
         f"<title>{escape(line.name)} {number(value)}, step {number(step)}</title></circle>"
-        for step, value in line.points[::-1][::every]  # the last point always has one
+        for step, value in line.points[::-1][::stride]  # Counting from the end gives the last point a tooltip.
         if math.isfinite(value)
     )
-    seen = " dots" if len(line.points) <= MOST_DOTS else ""
-    return f'<g class="{_colour(line.colour)}{seen}"><path d="{"".join(path)}"/>{"".join(dots)}</g>'
+    dots_class = " dots" if len(line.points) <= MAX_DOTS else ""
+    return f'<g class="{_color(line.color)}{dots_class}"><path d="{"".join(path)}"/>{"".join(dots)}</g>'

@@ -1,6 +1,7 @@
-"""The demo: pre-training, fine-tuning and evaluation on small data, by the same commands that a user types, and a page.
+"""The demo: pre-training, fine-tuning and evaluation on small data with the commands that a user types, and a page about them.
 
-Each stage is a run of train.py or evaluate.py in a folder of its own: started again, the demo goes on where it was.
+Each stage is a run of train.py or evaluate.py in its own folder. If the demo is stopped and started again, it continues where it
+was.
 """
 
 import statistics
@@ -20,11 +21,14 @@ from mixer_jax.report.sections import (
 )
 from mixer_jax.text_table import format_table
 
-SEEDS = (0, 1, 2)  # each chooses its own 10 labelled images a class
+SEEDS = (0, 1, 2)  # Each seed chooses its own 10 labeled images per class.
 
 
 def run_demo(workdir: Path) -> None:
-    """Runs all stages under `workdir`; prints the table of results and where the page is. Raises UserError if a stage fails."""
+    """Run all stages in folders within `workdir`, write the page, and print the table of results and the path of the page.
+
+    Raises UserError or EnvironmentFault if a stage fails.
+    """
     start = time.monotonic()
     workdir = workdir.absolute()
     pretrained = workdir / "pretrain"
@@ -42,11 +46,11 @@ def run_demo(workdir: Path) -> None:
     print(f"\n{format_rows(rows)}\n\n{time.monotonic() - start:.0f} s. Curves, pictures and records: {page}")
 
 
-HEADER = ("", "labels a class", "test top-1", "each seed")
+HEADER = ("", "labels per class", "test top-1", "each seed")
 
 
 def results_rows(workdir: Path) -> list[tuple[str, ...]]:
-    """The table's rows, from the results.json of the stages."""
+    """Return the rows of the table of results, read from the results.json of the stages."""
 
     def top1(name: str) -> float:
         return read_results(workdir / name)["evals"]["test"]["top1"]
@@ -68,29 +72,29 @@ def _percent(share: float) -> str:
 
 
 def _over_seeds(shares: list[float]) -> tuple[str, str]:
-    """Mean ± standard deviation over the seeds, and each."""
+    """Return "mean ± standard deviation" over the seeds, in percent, and the list of the values."""
     mean, spread = 100 * statistics.mean(shares), 100 * statistics.stdev(shares)
     return f"{mean:.1f} ± {spread:.1f} %", ", ".join(f"{100 * share:.1f}" for share in shares)
 
 
 def format_rows(rows: list[tuple[str, ...]]) -> str:
-    """Return the table as text, with a line under its header."""
+    """Return the table of results as text, with a line under its header."""
     header, *lines = format_table([HEADER, *rows]).splitlines()
     return "\n".join([header, "-" * len(header), *lines])
 
 
 def write_report(page: Path, workdir: Path, rows: list[tuple[str, ...]]) -> None:
-    """The page of the whole demo."""
+    """Write the page about the whole demo; `rows` are the rows of the table of results."""
     labels = {
         "pretrain": "Pre-training on glyphs",
-        "few-0": "Fine-tuning on 10 digits a class, seed 0",
+        "few-0": "Fine-tuning on 10 digits per class, seed 0",
         "scratch-0": "From scratch on the same 100 digits, seed 0",
         "full": "Fine-tuning on all training digits",
     }
     runs: dict[str, Run] = {name: read_run(workdir / name, label) for name, label in labels.items()}
     notes = [
-        "Test digits are every fifth of the set, 359; the labelled ones come from the 1438 others.",
-        f"± is the standard deviation over {len(SEEDS)} seeds; each chooses its own labelled images.",
+        "The 359 test digits are every fifth digit of the data set. The labeled digits come from the other 1438.",
+        f"± is the standard deviation over {len(SEEDS)} seeds. Each seed chooses its own labeled images.",
     ]
     write_page(
         page,

@@ -1,6 +1,6 @@
-"""One HTML file and its plain parts: sections, paragraphs, tables. Every text that is given is escaped here.
+"""An HTML page and its plain parts: sections, paragraphs and tables. Every text is escaped here.
 
-Not here: what a page says about runs (sections.py), its look (style.py).
+sections.py writes what a page says about runs, and style.py says how it looks.
 """
 
 import math
@@ -12,11 +12,19 @@ from pathlib import Path
 from mixer_jax.report.style import CSS
 from mixer_jax.storage import write_whole
 
-NUMBER = re.compile(r"([+\-\u2212\u00b1~]?\d.*|\u2013|)", re.DOTALL)  # also 93.1 %, 12 min, and an en dash for none
+# The cells of a column of numbers: also 93.1 %, 12 min, an empty cell, and an en dash for a missing value.
+NUMBER = re.compile(r"([+\-\u2212\u00b1~]?\d.*|\u2013|)", re.DOTALL)
 
 
 def write_page(file: Path, title: str, lead: str, sections: Sequence[str]) -> None:
-    """Writes a page of finished `sections` under a title and one sentence that says what it found."""
+    """Write an HTML page.
+
+    Args:
+      file: the path of the page. Its folder is made if it does not exist.
+      title: the heading of the page.
+      lead: one sentence under the heading that says what the page shows.
+      sections: the sections, as HTML.
+    """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     page = (
@@ -30,16 +38,16 @@ def write_page(file: Path, title: str, lead: str, sections: Sequence[str]) -> No
         "</main>\n</body>\n</html>\n"
     )
     with write_whole(file) as temporary:
-        temporary.write_bytes(page.encode(errors="replace"))  # a name from a file may hold half a character
+        temporary.write_bytes(page.encode(errors="replace"))  # A name from a file may contain a lone surrogate.
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and finished HTML parts."""
+    """Return a section: a heading and parts that are HTML."""
     return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """Text, not HTML; `kind` is a class of style.py, such as "missing"."""
+    """Return a paragraph of plain text; `kind` is a CSS class of style.py, such as "missing"."""
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
@@ -51,19 +59,21 @@ def table(
     notes: Sequence[str] = (),
     emphasize: int | None = None,
 ) -> str:
-    """Rows of text under a header; columns of numbers, except the first one, are right-aligned.
+    """Return a table. Columns of numbers are right-aligned, except the first column.
 
     Args:
-      caption: a line above.
-      notes: lines underneath.
-      emphasize: the row, from 0, that is set in bold.
+      header: the text of each column's header.
+      rows: the text of each cell, row by row.
+      caption: a line above the table.
+      notes: lines below the table.
+      emphasize: the index of the row that is set in bold.
     """
-    numeric = [i > 0 and all(NUMBER.fullmatch(row[i]) for row in rows) for i in range(len(header))]
+    is_numeric = [i > 0 and all(NUMBER.fullmatch(row[i]) for row in rows) for i in range(len(header))]
 
     def cells(tag: str, row: Sequence[str]) -> str:
         return "".join(
-            f'<{tag} class="num">{escape(cell)}</{tag}>' if right else f"<{tag}>{escape(cell)}</{tag}>"
-            for cell, right in zip(row, numeric, strict=True)
+            f'<{tag} class="num">{escape(cell)}</{tag}>' if align_right else f"<{tag}>{escape(cell)}</{tag}>"
+            for cell, align_right in zip(row, is_numeric, strict=True)
         )
 
     css_classes = ["best" if i == emphasize else "" for i in range(len(rows))]
@@ -76,7 +86,10 @@ def table(
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Whole numbers as they are, others to `digits` digits, with a true minus: 0.0005, 2e-5, 67.78, 93 835."""
+    """Return a number as text: a whole number as it is, another one rounded to `digits` digits.
+
+    Examples are 0.0005, 2e-5, 67.78 and 93 835. The minus is U+2212, and a narrow space separates thousands.
+    """
     if not math.isfinite(value):
         return "not finite"
     if value == round(value) and abs(value) < 1e9:

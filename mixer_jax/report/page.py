@@ -1,6 +1,6 @@
-"""A page from any run folders: results of all, curves of each, then pictures and records.
+"""The page about any runs: a table of their results, the curves of each, then pictures and records.
 
-A study with its own story and table, such as the demo, composes the same sections itself.
+A study that needs another order or table, such as the demo (demo.py), composes the same sections itself.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mixer_jax.errors import UserError
 from mixer_jax.report.document import number, section, table, write_page
-from mixer_jax.report.runs import Run, data_text, last_step, read_run, spoken
+from mixer_jax.report.runs import Run, data_text, display_name, last_step, read_run
 from mixer_jax.report.sections import (
     pictures_left_out,
     predictions_section,
@@ -20,21 +20,27 @@ from mixer_jax.report.sections import (
 
 
 def report_runs(workdirs: Sequence[Path], out: Path, *, pictures: bool) -> None:
-    """Write the page `out` about the runs in `workdirs`, in their order; with `pictures`, images of the data that they name.
+    """Write a page about runs. If anything is missing in a run's folder, the page says so.
 
-    A run's folder may be somebody else's, and what its config names would be opened: hence only if that is asked for.
-    Raises UserError when there is none, or when a folder holds no run. Whatever else is missing, the page says.
+    Args:
+      workdirs: the folders of the runs, in the order in which the page shows them.
+      out: the file of the page.
+      pictures: whether to open the data that the configs name, and to show images of them. A run's folder may have been made by
+        somebody else, so data are opened only if the user asks for it.
+
+    Raises:
+      UserError: `workdirs` is empty, or a folder holds no run or a damaged one.
     """
     if not workdirs:
         raise UserError("Name at least one run's folder.")
     folders = [Path(workdir).expanduser().absolute() for workdir in workdirs]
-    same_names = len({folder.name for folder in folders}) < len(folders)
-    runs = [read_run(folder, str(folder) if same_names else "") for folder in folders]
-    shown = (training_images_section, predictions_section) if pictures else (pictures_left_out,)
-    each = (run_section, *shown, units_section)
+    names_repeat = len({folder.name for folder in folders}) < len(folders)
+    runs = [read_run(folder, str(folder) if names_repeat else "") for folder in folders]
+    picture_sections = (training_images_section, predictions_section) if pictures else (pictures_left_out,)
+    sections_of_run = (run_section, *picture_sections, units_section)
     sections = [
         section("Results", _results(runs)),
-        *(make(run) for make in each for run in runs),
+        *(make_section(run) for make_section in sections_of_run for run in runs),
         records_section(runs),
     ]
     finished = sum(bool(run.starts) and run.results.get("step") == run.starts[-1]["total_steps"] for run in runs)
@@ -43,10 +49,10 @@ def report_runs(workdirs: Sequence[Path], out: Path, *, pictures: bool) -> None:
 
 
 def _results(runs: list[Run]) -> str:
-    """A row a run: what it was trained on, how far, and the last value of every top-1, in percent."""
+    """Return a table with a row for each run: its training data, its last step, and its last top-1 accuracies in percent."""
     evals = [_top1(run) for run in runs]
     columns = list(dict.fromkeys(name for figures in evals for name in figures))
-    header = ["run", "trained on", "step", *(f"{spoken(name)} %" for name in columns)]
+    header = ["run", "trained on", "step", *(f"{display_name(name)} %" for name in columns)]
     rows = [
         [
             run.label,

@@ -1,6 +1,6 @@
-"""NumPy images as HTML: PNG data URIs, sheets of captioned pictures, and the colours of signed weights.
+"""NumPy images as HTML: PNG data URIs, sheets of captioned pictures, and the colors of signed weights.
 
-Not here: which images are shown (samples.py).
+samples.py chooses the images that are shown.
 """
 
 import base64
@@ -13,55 +13,70 @@ import numpy as np
 
 from mixer_jax.data.images.resize import resize
 
-SMALL = 64  # pixels: up to here, small images are enlarged
-SHOWN = 96  # pixels: the largest on the page
-STORED = 128  # pixels: the largest in the file, for dense screens
+ENLARGED_SIDE = 64  # pixels; smaller images are enlarged, but not beyond this
+MAX_SHOWN_SIDE = 96  # pixels; larger images appear on the page with this width
+MAX_STORED_SIDE = 128  # pixels; larger images are stored in the file with this longer side, which suits dense screens
 
-# Blue, white, red: the ends and middle of ColorBrewer's RdBu, which stay apart for colour-blind eyes.
+# Blue, white and red, the ends and the middle of ColorBrewer's RdBu. Color-blind readers can tell them apart.
 NEGATIVE, ZERO, POSITIVE = np.array([[33, 102, 172], [247, 247, 247], [178, 24, 43]], float)
 
 
 class Picture(NamedTuple):
+    """An image with its true and its predicted class."""
+
     image: np.ndarray  # uint8 [H, W, 3]
     truth: str  # the true class, or several
-    mistaken_for: str = ""  # the predicted class, where that is wrong
+    mistaken_for: str = ""  # the predicted class if it is wrong
 
 
 def png_uri(image: np.ndarray) -> str:
-    """uint8 RGB [H, W, 3] -> data:image/png;base64,..."""
+    """Return an RGB image, uint8 [H, W, 3], as the URI "data:image/png;base64,..."."""
     _, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
     return f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def img(image: np.ndarray, text: str, enlarge_to: int = SMALL) -> str:
-    """One image, uint8 [H, W, 3]: a small one in whole multiples up to `enlarge_to` pixels, a large one smaller."""
+def img(image: np.ndarray, text: str, enlarge_to: int = ENLARGED_SIDE) -> str:
+    """Return the HTML of an image, uint8 [H, W, 3], with `text` as its tooltip and alternative text.
+
+    A small image is enlarged by a whole factor, to at most `enlarge_to` pixels. A large one is reduced.
+    """
     height, width = image.shape[:2]
-    if max(height, width) > STORED:
-        scale = STORED / max(height, width)
+    if max(height, width) > MAX_STORED_SIDE:
+        scale = MAX_STORED_SIDE / max(height, width)
         image = resize(image, round(height * scale), round(width * scale))
-    shown = min(SHOWN, width * max(1, enlarge_to // width))
+    shown = min(MAX_SHOWN_SIDE, width * max(1, enlarge_to // width))
     size = f'width="{shown}" height="{round(shown * height / width)}"'
     sharp = "sharp" if shown >= width else "smooth"
     return f'<img class="{sharp}" src="{png_uri(image)}" {size} alt="{escape(text)}" title="{escape(text)}">'
 
 
 def sheet(pictures: Sequence[Picture]) -> str:
-    """Pictures in rows with the class underneath; a wrong prediction is marked and followed by the true class."""
+    """Return the HTML of pictures with captions.
+
+    The caption is the true class. If the prediction is wrong, the caption is the predicted class with a mark, and then the true
+    class.
+    """
     return f'<div class="sheet">{"".join(map(_captioned, pictures))}</div>'
 
 
 def pairs_sheet(pairs: Sequence[Sequence[np.ndarray]]) -> str:
-    """Pairs (or singles) of signed weights [h, w], each weight a square, each pair kept together."""
+    """Return the HTML of arrays of signed weights [h, w]. Each weight is a square, and the arrays of a pair stay together.
+
+    A pair may also consist of one array.
+    """
     items = ("".join(img(diverging(unit), "", enlarge_to=48) for unit in pair) for pair in pairs)
     return f'<div class="pairs">{"".join(f"<span>{item}</span>" for item in items)}</div>'
 
 
 def diverging(values: np.ndarray) -> np.ndarray:
-    """Signed values [h, w] -> uint8 [h, w, 3]: 0 white, the largest magnitude full red (above 0) or blue (below)."""
+    """Return the colors of signed values: [h, w] -> uint8 [h, w, 3].
+
+    Zero is white. The value of largest magnitude is full red if it is positive and full blue if it is negative.
+    """
     largest = np.max(np.abs(values))
     share = values[..., None] / largest if largest > 0 else np.zeros((*values.shape, 1))
-    colour = ZERO + np.maximum(share, 0) * (POSITIVE - ZERO) + np.maximum(-share, 0) * (NEGATIVE - ZERO)
-    return np.round(colour).astype(np.uint8)
+    color = ZERO + np.maximum(share, 0) * (POSITIVE - ZERO) + np.maximum(-share, 0) * (NEGATIVE - ZERO)
+    return np.round(color).astype(np.uint8)
 
 
 def _captioned(picture: Picture) -> str:

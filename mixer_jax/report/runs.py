@@ -1,7 +1,6 @@
-"""A run's folder, read back: its config, starts, metrics and results, and the figures that follow from them.
+"""The content of a run's folder: its config, starts, metrics and results, and the figures that follow from them.
 
-Works on running, stopped and finished runs alike; takes no lock and changes nothing. What the files hold is said in
-mixer_jax/records.py.
+A run may be running, stopped or finished. Nothing is locked or changed. mixer_jax/records.py describes the files.
 """
 
 import statistics
@@ -16,7 +15,7 @@ from mixer_jax.records import read_metrics, read_results
 from mixer_jax.report.forms import check_config, check_form
 from mixer_jax.storage import read_json
 
-# results.json's parts of a run's seconds, in the words of the page; what is left of the total is the last.
+# {part in the "seconds" of results.json: its name on the page}. REST is the name of the seconds that are in none of them.
 PARTS = {
     "compile": "compiling",
     "data": "waiting for input",
@@ -28,16 +27,21 @@ REST = "start-up and Python"
 
 
 class Run(NamedTuple):
+    """The content of a run's folder."""
+
     workdir: Path
-    label: str  # what the page calls it
+    label: str  # the name of the run on the page
     config: ConfigDict
-    starts: list[dict]  # of run.json, the last one the newest; empty before the first step
-    metrics: list[dict]
-    results: dict  # of results.json; empty before the first evaluation
+    starts: list[dict]  # from run.json, in the order of time; empty before the first start is recorded
+    metrics: list[dict]  # the lines of metrics.jsonl
+    results: dict  # from results.json; empty before the first evaluation
 
 
 def read_run(workdir: Path, label: str = "") -> Run:
-    """The run in `workdir`, called `label` or by the folder's name. Raises UserError for a folder without, or a damaged one."""
+    """Return the run in `workdir`. Its label is `label` or, without one, the folder's name.
+
+    Raises UserError if the folder holds no run, or a damaged one.
+    """
     workdir = Path(workdir).expanduser().absolute()
     if not (workdir / "config.json").exists():
         raise UserError(f"{workdir} holds no run: it has no config.json. Name the folder that was a run's --workdir.")
@@ -55,61 +59,67 @@ def read_run(workdir: Path, label: str = "") -> Run:
 
 
 def points(run: Run, name: str) -> list[tuple[int, float]]:
-    """(step, value) of a metric, wherever a line of metrics.jsonl has it."""
+    """Return (step, value) of a metric for each line of metrics.jsonl that has a value of it."""
     return [(row["step"], row[name]) for row in run.metrics if row.get(name) is not None]
 
 
 def eval_curves(run: Run, prefix: str) -> dict[str, list[tuple[int, float]]]:
-    """{name: points} of evaluators' figures that begin with `prefix`, such as test/top1 and few/top1_5shot for "top1".
+    """Return {name: points} of the evaluators' figures that begin with `prefix`.
 
-    Only those evaluated at least twice: one point is no curve.
+    For "top1", such figures are test/top1 and few/top1_5shot. Figures with a single point are left out.
     """
     names = dict.fromkeys(name for row in run.metrics for name in row)
     curves = {name: points(run, name) for name in names if name.partition("/")[2].startswith(prefix)}
     return {name: curve for name, curve in curves.items() if len(curve) > 1}
 
 
-def spoken(name: str) -> str:
-    """test/top1 -> test; few/top1_5shot -> few, 5-shot."""
+def display_name(name: str) -> str:
+    """Return the name of a figure on the page: "test" for test/top1, and "few, 5-shot" for few/top1_5shot."""
     evaluator, _, figure = name.partition("/")
     shots = figure.partition("_")[2].replace("shot", "-shot")
     return f"{evaluator}, {shots}" if shots else evaluator
 
 
 def last_step(run: Run) -> int:
-    """The newest step that the folder knows of."""
+    """Return the last step for which the folder has metrics or results."""
     return max([run.results.get("step", 0), *(row["step"] for row in run.metrics)])
 
 
 def images_per_sec(run: Run) -> float | None:
-    """Median over the logged lines; None before the first."""
+    """Return the median of the logged images/s, or None if none has been logged."""
     rates = [rate for _, rate in points(run, "images_per_sec")]
     return statistics.median(rates) if rates else None
 
 
 def seconds_by_part(run: Run) -> dict[str, float]:
-    """Seconds of the last start in PARTS and REST, which sum to its total; {} before the first evaluation."""
+    """Return the seconds since the last start, by part of the run, under the names on the page.
+
+    They sum to the total. The result is {} before the first evaluation.
+    """
     if "seconds" not in run.results:
         return {}
     seconds = run.results["seconds"]
-    parts = {words: seconds[part] for part, words in PARTS.items() if part in seconds}
+    parts = {name: seconds[part] for part, name in PARTS.items() if part in seconds}
     return parts | {REST: max(0.0, seconds["total"] - sum(parts.values()))}
 
 
 def config_differences(run: Run, other: Run) -> list[tuple[str, str, str]]:
-    """(option, value in `other`, value in `run`) of every option that differs, with an en dash where one lacks it."""
-    ours, theirs = flatten(run.config), flatten(other.config)
+    """Return (option, value in `other`, value in `run`) for every option that differs.
 
-    def text(config: dict, name: str) -> str:
-        return repr(config[name]) if name in config else "\u2013"
+    An en dash stands for the value of an option that a config does not have.
+    """
+    config, other_config = flatten(run.config), flatten(other.config)
 
-    names = [name for name in sorted(ours | theirs) if text(ours, name) != text(theirs, name)]
-    return [(name, text(theirs, name), text(ours, name)) for name in names]
+    def text(options: dict, name: str) -> str:
+        return repr(options[name]) if name in options else "\u2013"
+
+    names = [name for name in sorted(config | other_config) if text(config, name) != text(other_config, name)]
+    return [(name, text(other_config, name), text(config, name)) for name in names]
 
 
 def data_text(data: ConfigDict) -> str:
-    """Return where a config's training images come from, in a line."""
+    """Return a line that names the training images of a config: source, split, and the number per class if it is limited."""
     if data.parts:
         return " + ".join(f"{part.weight:g} x ({data_text(part)})" for part in data.parts.values())
-    amount = f", {data.examples_per_class} a class" if data.examples_per_class else ""
+    amount = f", {data.examples_per_class} per class" if data.examples_per_class else ""
     return f"{data.source}, {data.split}{amount}"

@@ -1,7 +1,7 @@
-"""What a page shows of a run that is in none of its text files: training images, predictions, token-mixing units.
+"""The parts of a page that are in no text file of a run: training images, predictions and token-mixing units.
 
-Each is made anew from the run's config and checkpoint, through the same functions as in training and evaluation. Not
-here: how they are drawn (pictures.py), what is said about them (sections.py).
+They are computed from the run's config and checkpoint by the functions that training and evaluation use. pictures.py draws them,
+and sections.py writes the text about them.
 """
 
 from typing import NamedTuple
@@ -26,19 +26,24 @@ from mixer_jax.parallel import make_mesh
 from mixer_jax.report.pictures import Picture
 from mixer_jax.report.runs import Run
 
-EVAL_BATCH = 64  # images; a report may be made on a smaller machine than the run
+EVAL_BATCH = 64  # images; small, because the machine that makes a report may be smaller than the machine of the run
 
 
 class Predictions(NamedTuple):
-    evaluator: str  # whose test set it is
-    step: int  # of the checkpoint
-    sample: list[Picture]  # drawn at random
-    mistakes: list[Picture]  # further wrong ones, in the same random order
-    looked_at: int  # images, until there were enough mistakes
+    """Test images with the classes that a checkpoint predicts."""
+
+    evaluator: str  # the name of the evaluator whose test set it is
+    step: int  # the step of the checkpoint
+    sample: list[Picture]  # images drawn at random
+    mistakes: list[Picture]  # wrongly classified images after the sample, in the same random order
+    num_examined: int  # images that were classified to find the sample and the mistakes
 
 
 def training_images(run: Run, count: int) -> list[Picture]:
-    """The first `count` images of the run's training stream, as augmented there; mixup comes later, on the device."""
+    """Return the first `count` images of the run's training stream, but at most a batch.
+
+    The images are augmented as in training, before mixup, which runs on the device.
+    """
     config = run.config
     source = open_source(config.data)
     batches = train_batches(
@@ -52,9 +57,17 @@ def training_images(run: Run, count: int) -> list[Picture]:
 
 
 def predictions(run: Run, shown: int, mistakes: int) -> Predictions:
-    """A random sample of `shown` test images as the newest checkpoint answers them, and up to `mistakes` more mistakes.
+    """Return the newest checkpoint's predictions for test images in a random order.
 
-    The test set is that of the first evaluator of kind classification; images without labels are left out.
+    The test set is that of the first evaluator of kind classification. Images without labels are left out.
+
+    Args:
+      run: the run.
+      shown: the number of images in the sample.
+      mistakes: the most further images that are classified wrongly.
+
+    Raises:
+      UserError: the run has no such evaluator or no checkpoint.
     """
     name = next((name for name, evaluator in run.config.evals.items() if evaluator.kind == "classification"), None)
     if name is None:
@@ -62,31 +75,31 @@ def predictions(run: Run, shown: int, mistakes: int) -> Predictions:
     weights = load_weights(str(run.workdir))
     params = tree_of(weights.arrays)
     examples = open_examples(run.config, weights.class_names, str(run.workdir))[name]["data"]
-    order = np.random.default_rng(0).permutation(len(examples.source))  # a source may be sorted by class
+    order = np.random.default_rng(0).permutation(len(examples.source))  # A source may be sorted by class.
     source = Subset(examples.source, order)
     predict = jax.jit(make_predict(make_model(run.config.model, run.config.num_classes)))
-    found = Predictions(name, weights.step, [], [], 0)
+    result = Predictions(name, weights.step, [], [], 0)
     for batch in examples._replace(source=source, batch_size=EVAL_BATCH).batches(_one_device()):
         classes = np.argmax(predict(params, batch["image"])[0], axis=-1)
-        images, labels, real = jax.device_get((batch["image"], batch["labels"], batch["mask"] > 0))
-        for i in np.flatnonzero(real & np.any(labels >= 0, axis=1)):
-            wrong = classes[i] not in labels[i]
-            mistaken_for = describe(source.class_names[classes[i]]) if wrong else ""
+        images, labels, is_example = jax.device_get((batch["image"], batch["labels"], batch["mask"] > 0))
+        for i in np.flatnonzero(is_example & np.any(labels >= 0, axis=1)):
+            is_wrong = classes[i] not in labels[i]
+            mistaken_for = describe(source.class_names[classes[i]]) if is_wrong else ""
             picture = Picture(images[i], _class_names(source, labels[i]), mistaken_for)
-            found = found._replace(looked_at=found.looked_at + 1)
-            if len(found.sample) < shown:
-                found.sample.append(picture)
-            elif wrong:
-                found.mistakes.append(picture)
-            if len(found.mistakes) == mistakes:
-                return found
-    return found
+            result = result._replace(num_examined=result.num_examined + 1)
+            if len(result.sample) < shown:
+                result.sample.append(picture)
+            elif is_wrong:
+                result.mistakes.append(picture)
+            if len(result.mistakes) == mistakes:
+                return result
+    return result
 
 
 def token_mixing_units(run: Run) -> np.ndarray:
-    """The first block's hidden token-mixing units: weights over the patches, float64 [D_S, sqrt S, sqrt S].
+    """Return the weights of the first block's hidden token-mixing units over the patches, float64 [D_S, sqrt S, sqrt S].
 
-    Raises UserError when the model has none, or when its patches do not form a square.
+    Raises UserError if the model has no token mixing, or if its patches do not form a square.
     """
     arrays = load_weights(str(run.workdir)).arrays
     if TOKEN_KERNEL not in arrays:
@@ -99,7 +112,11 @@ def token_mixing_units(run: Run) -> np.ndarray:
 
 
 def spatial_frequency(units: np.ndarray) -> np.ndarray:
-    """[N, h, w] -> [N]: mean distance from frequency 0, weighted by energy, in cycles a patch (0 for zeros)."""
+    """Return the mean spatial frequency of each unit in cycles per patch, weighted by energy: [N, h, w] -> [N].
+
+    With F(u, v) the discrete Fourier transform of a unit, this is sum(|F|^2 * sqrt(u^2 + v^2)) / sum(|F|^2). It is 0 for a unit
+    of zeros.
+    """
     energy = np.abs(np.fft.fft2(units)) ** 2
     radius = np.hypot(np.fft.fftfreq(units.shape[1])[:, None], np.fft.fftfreq(units.shape[2]))
     total = energy.sum(axis=(1, 2))
@@ -107,17 +124,21 @@ def spatial_frequency(units: np.ndarray) -> np.ndarray:
 
 
 def pair_units(units: np.ndarray) -> list[tuple[int, ...]]:
-    """Indices into [N, h, w]: low frequency first, each with the one left that is most its inverse, if any is."""
+    """Return pairs of indices into units [N, h, w], from low to high spatial frequency of the first unit of a pair.
+
+    The second unit is, among those that are not in a pair yet, the one with the smallest cosine similarity to the first, which is
+    the one that is most its inverse. If N is odd, the last pair has one unit.
+    """
     flat = units.reshape(len(units), -1)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
     unit_vectors = flat / np.where(norms > 0, norms, 1)
     cosine = unit_vectors @ unit_vectors.T
-    left, pairs = [int(i) for i in np.argsort(spatial_frequency(units), kind="stable")], []
-    while left:
-        first = left.pop(0)
-        partner = min(left, key=lambda other: cosine[first, other], default=None)
+    remaining, pairs = [int(i) for i in np.argsort(spatial_frequency(units), kind="stable")], []
+    while remaining:
+        first = remaining.pop(0)
+        partner = min(remaining, key=lambda other: cosine[first, other], default=None)
         if partner is not None:
-            left.remove(partner)
+            remaining.remove(partner)
         pairs.append((first,) if partner is None else (first, partner))
     return pairs
 

@@ -1,7 +1,7 @@
-"""What a page says about a run, a section each: curves and time, training images, predictions, token mixing, records.
+"""The sections of a page about a run: curves and time, training images, predictions, token mixing, records.
 
-A section whose material is not there (no checkpoint yet, data that have moved) says so in a line; the rest of the page
-stands. Not here: the order of a page (page.py).
+If a section cannot be made, because there is no checkpoint yet or the data have moved, a line says so, and the rest of the page
+is not affected. page.py puts the sections in order.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,69 +16,70 @@ from mixer_jax.report.runs import (
     Run,
     config_differences,
     data_text,
+    display_name,
     eval_curves,
     images_per_sec,
     last_step,
     points,
     seconds_by_part,
-    spoken,
 )
 
-IMAGES, MISTAKES = 24, 12  # two rows of small pictures, and one
+IMAGES, MISTAKES = 24, 12  # Small pictures fill two rows and one row.
 UNITS = (
-    "The {count} hidden units of the first block\u2019s token-mixing MLP. Each square is a weight for one of the "
-    "{side} by {side} patches: red positive, blue negative, white zero, every unit on its own scale. From low to high "
-    "spatial frequency (centroid of the energy of the 2-D spectrum), each unit beside the remaining one that is most "
-    "its inverse. Figure 5 of the MLP-Mixer paper (arXiv 2105.01601) pairs and sorts its units in this spirit but does "
-    "not say how: this rule is ours."
+    "These are the {count} hidden units of the first block\u2019s token-mixing MLP. Each square is the weight of one of the "
+    "{side} by {side} patches: red is positive, blue is negative, and white is zero. Every unit has a color scale of its own. "
+    "The units are sorted from low to high spatial frequency, which is the centroid of the energy of the 2-D spectrum. Each "
+    "unit stands beside the remaining one that is most its inverse. Figure 5 of the MLP-Mixer paper (arXiv 2105.01601) also "
+    "pairs and sorts units, but the paper does not say how, so this rule is ours."
 )
 
 
 def run_section(run: Run, note: str = "") -> str:
-    """Facts, curves and time of a run, after a `note` that says what it is for."""
+    """Return the section with the facts, curves and time of a run, after a `note` that says what the run is for."""
     return section(run.label, *([paragraph(note)] if note else []), _facts(run), _charts(run), _time(run))
 
 
 def training_images_section(run: Run) -> str:
-    """The first images of the run's training stream, augmented as the model saw them."""
+    """Return the section with the first images of the run's training stream, augmented as in training."""
     mixup = ", before mixup blends them in pairs" if run.config.augment.mixup else ""
 
     def parts() -> list[str]:
         pictures = samples.training_images(run, IMAGES)
         return [
-            paragraph(f"The first {len(pictures)} images of the training stream, as augmented{mixup}."),
+            paragraph(f"These are the first {len(pictures)} images of the training stream, after augmentation{mixup}."),
             sheet(pictures),
         ]
 
-    return section(f"What the model sees: {run.label}", *_or_why_not(parts))
+    return section(f"What the model sees: {run.label}", *_parts_or_reason(parts))
 
 
 def predictions_section(run: Run) -> str:
-    """A random sample of test images with the newest checkpoint's predictions, and more of its mistakes."""
+    """Return the section with a random sample of test images, the newest checkpoint's predictions, and more of its mistakes."""
 
     def parts() -> list[str]:
-        found = samples.predictions(run, IMAGES, MISTAKES)
-        wrong = sum(bool(picture.mistaken_for) for picture in found.sample)
+        result = samples.predictions(run, IMAGES, MISTAKES)
+        num_wrong = sum(bool(picture.mistaken_for) for picture in result.sample)
         sample = (
-            f"{len(found.sample)} images drawn at random from the test set \u201c{found.evaluator}\u201d, as evaluated, "
-            f"over the class that the parameters of step {number(found.step)} predict. Wrong, and marked \u2717: {wrong}."
+            f"These {len(result.sample)} images were drawn at random from the test set \u201c{result.evaluator}\u201d and are "
+            f"shown as the evaluator sees them. Below each is the class that the parameters of step {number(result.step)} "
+            f"predict. Wrong predictions, which are marked \u2717: {num_wrong}."
         )
-        more = f"Mistakes found next in the same random order, after {number(found.looked_at)} images in all."
-        if not found.mistakes:
-            more = f"No other mistake among all {number(found.looked_at)} test images."
-        return [paragraph(sample), sheet(found.sample), paragraph(more), sheet(found.mistakes)]
+        more = f"These are the next mistakes in the same random order, from {number(result.num_examined)} images in all."
+        if not result.mistakes:
+            more = f"There is no other mistake among all {number(result.num_examined)} test images."
+        return [paragraph(sample), sheet(result.sample), paragraph(more), sheet(result.mistakes)]
 
-    return section(f"What it answers: {run.label}", *_or_why_not(parts))
+    return section(f"What it answers: {run.label}", *_parts_or_reason(parts))
 
 
 def pictures_left_out(run: Run) -> str:
-    """Say that images were not asked for, and what would be opened."""
-    text = f"Trained on {data_text(run.config.data)}, as its config says. With --pictures, that and its test data are opened."
+    """Return the section that takes the place of pictures when they are not asked for, and that says what would be opened."""
+    text = f"Trained on {data_text(run.config.data)}, as its config says. With --pictures, these and the test data are opened."
     return section(f"What the model sees and answers: {run.label}", paragraph(f"Not shown: images. {text}", "missing"))
 
 
 def units_section(run: Run) -> str:
-    """The hidden units of the first token-mixing MLP, as Figure 5 of arXiv 2105.01601 shows them."""
+    """Return the section with the hidden units of the first token-mixing MLP, as in Figure 5 of arXiv 2105.01601."""
 
     def parts() -> list[str]:
         units = samples.token_mixing_units(run)
@@ -89,18 +90,21 @@ def units_section(run: Run) -> str:
             pairs_sheet([[units[i] for i in pair] for pair in pairs]),
         ]
 
-    return section(f"How it mixes tokens: {run.label}", *_or_why_not(parts))
+    return section(f"How it mixes tokens: {run.label}", *_parts_or_reason(parts))
 
 
 def records_section(runs: Sequence[Run]) -> str:
-    """For each run: command, commit, versions and config, folded, with what differs from the first run's config."""
+    """Return the section with each run's command, commit, versions, config and differences from the first run's config.
+
+    The record of a run is folded until the reader opens it.
+    """
     return section("Records", *(_record(run, runs[0]) for run in runs))
 
 
-def _or_why_not(parts: Callable[[], list[str]]) -> list[str]:
+def _parts_or_reason(parts: Callable[[], list[str]]) -> list[str]:
     try:
         return parts()
-    except Exception as error:  # data and checkpoints fail in many ways, none of which should cost the rest of the page
+    except Exception as error:  # Data and checkpoints fail in many ways, and none of them should cost the rest of the page.
         return [paragraph(f"Not shown: {error}", "missing")]
 
 
@@ -122,12 +126,12 @@ def _charts(run: Run) -> str:
     if not training:
         return paragraph("No step has been logged.", "missing")
     losses, top1 = eval_curves(run, "loss"), eval_curves(run, "top1")
-    names = dict.fromkeys(map(spoken, (*top1, *losses)))
-    colours = {name: i for i, name in enumerate(names, 1)}  # an evaluator's is the same in both charts
-    lines = [Line(spoken(name), curve, colours[spoken(name)]) for name, curve in losses.items()]
+    names = dict.fromkeys(map(display_name, (*top1, *losses)))
+    colors = {name: i for i, name in enumerate(names, 1)}  # An evaluator has the same color in both charts.
+    lines = [Line(display_name(name), curve, colors[display_name(name)]) for name, curve in losses.items()]
     charts = [line_chart("Loss", [Line("training", training), *lines])]
     if top1:
-        lines = [Line(spoken(name), _percent(curve), colours[spoken(name)]) for name, curve in top1.items()]
+        lines = [Line(display_name(name), _percent(curve), colors[display_name(name)]) for name, curve in top1.items()]
         charts.append(line_chart("Evaluation top-1, %", lines))
     charts.append(line_chart("Learning rate", [Line("", rate)], width=190))
     return f'<div class="charts">{"".join(charts)}</div>'

@@ -1,6 +1,7 @@
-"""The look of a page: type, measures and colours, for light, dark, paper and phone. Only the reader's own fonts."""
+"""The look of a page: fonts, sizes and colors, in light and dark mode, on paper and on a phone. It uses only installed fonts."""
 
-# Okabe and Ito's colours (jfly.uni-koeln.de/color), which colour-blind readers tell apart; lighter in the dark.
+# The colors s0, s1, ... are Okabe and Ito's (jfly.uni-koeln.de/color), which color-blind readers can tell apart. They are lighter
+# in dark mode.
 CSS = """
 :root {
   color-scheme: light dark;

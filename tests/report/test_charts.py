@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from mixer_jax.report.charts import HEIGHT, MOST_TOOLTIPS, Line, line_chart, stacked_bar, ticks
+from mixer_jax.report.charts import HEIGHT, MAX_TOOLTIPS, Line, line_chart, stacked_bar, ticks
 
 
 def paths(figure):
@@ -70,7 +70,7 @@ def test_a_long_line_keeps_its_points_but_not_a_tooltip_for_each():
     points = [(step, 1.0 + step) for step in range(10_000)]
     figure = line_chart("Loss", [Line("", points)])
     circles = list(ElementTree.fromstring(figure).iter("circle"))
-    assert len(vertices(paths(figure)[0])) == 10_000 and len(circles) <= MOST_TOOLTIPS
+    assert len(vertices(paths(figure)[0])) == 10_000 and len(circles) <= MAX_TOOLTIPS
     assert "step 9\u202f999" in circles[0].find("title").text
 
 

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mixer_jax.report.pictures import STORED, Picture, diverging, img, pairs_sheet, png_uri, sheet
+from mixer_jax.report.pictures import MAX_STORED_SIDE, Picture, diverging, img, pairs_sheet, png_uri, sheet
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
@@ -23,7 +23,7 @@ def test_a_png_holds_the_very_pixels():
 def test_small_images_are_shown_in_whole_multiples_and_large_ones_smaller(size, shown):
     html = img(np.zeros((size, size, 3), np.uint8), "")
     assert f'width="{shown}" height="{shown}"' in html
-    assert decoded(html).shape[0] == min(size, STORED)
+    assert decoded(html).shape[0] == min(size, MAX_STORED_SIDE)
 
 
 def test_the_sheet_marks_exactly_the_wrong_predictions_and_names_both_classes():

@@ -5,13 +5,13 @@ import pytest
 from mixer_jax.errors import UserError
 from mixer_jax.report.runs import (
     config_differences,
+    display_name,
     eval_curves,
     images_per_sec,
     last_step,
     points,
     read_run,
     seconds_by_part,
-    spoken,
 )
 
 
@@ -50,7 +50,7 @@ def test_a_figure_that_was_evaluated_once_is_no_curve(tmp_path, write_run):
 
 
 def test_figures_are_spoken_as_evaluator_and_shots():
-    assert [spoken(name) for name in ("test/top1", "test/loss", "few/top1_10shot")] == ["test", "test", "few, 10-shot"]
+    assert [display_name(name) for name in ("test/top1", "test/loss", "few/top1_10shot")] == ["test", "test", "few, 10-shot"]
 
 
 def test_rates_are_the_median_and_steps_the_newest_known(run_folder):

@@ -45,9 +45,9 @@ def test_the_sample_is_not_the_test_sets_head_which_may_be_all_of_one_class(whol
     assert [picture.truth for picture in predictions(run, shown=40, mistakes=1).sample] != head
 
 
-def test_a_test_set_with_too_few_mistakes_is_looked_at_once_and_whole(whole_run):
+def test_a_test_set_with_too_few_mistakes_is_examined_once_and_whole(whole_run):
     found = predictions(read_run(whole_run), shown=10, mistakes=1000)
-    assert found.looked_at == 359 and 250 < len(found.mistakes) < 350
+    assert found.num_examined == 359 and 250 < len(found.mistakes) < 350
 
 
 def test_a_run_without_a_test_set_says_what_it_lacks(tmp_path, write_run):
