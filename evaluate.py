@@ -50,7 +50,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     stopwatch = records.Stopwatch()
     config.checkpoint.best = ""  # an option of training, which may name an evaluator that is switched off here
     validate(config)
-    records.check_workdir(workdir)
+    records.refuse_run_folder(workdir)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")
@@ -75,6 +75,8 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     evaluators = make_evaluators(config.evals, examples, make_predict(model, mesh), loss, mesh)
     with stopwatch("evaluation"):
         results = run_evaluators(evaluators, params, weights.step)
+    if replaced := run.replaced_by(results):
+        print(replaced)
     described = describe_evaluators(config, examples)
     run.add_results(results | {"evaluators": described, "checkpoint": checkpoint, "seconds": stopwatch.report()})
     return app.DONE

@@ -99,7 +99,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     # The state, from the first source in the list above. A finished run evaluates what has not been evaluated, and nothing else.
     checkpoints = Checkpoints(run.path, config.checkpoint.keep)
     data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
-    state, substituted, origin = open_state(config, program, checkpoints, mesh, data, source.class_names)
+    state, substituted, origin = open_state(config, program, run, checkpoints, mesh, data, source.class_names)
     refuse_shorter(run.path, int(state.step), milestones.total)
     first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
     new = [name for name, text in described.items() if not parallel.broadcast_from_writer(run.has_figures(total, name, text))]
@@ -175,7 +175,13 @@ def train(config: ConfigDict, workdir: str) -> int:
 
 
 def open_state(
-    config: ConfigDict, program: Program, checkpoints: Checkpoints, mesh: Mesh, data: dict, class_names: Names
+    config: ConfigDict,
+    program: Program,
+    run: records.Workdir,
+    checkpoints: Checkpoints,
+    mesh: Mesh,
+    data: dict,
+    class_names: Names,
 ) -> tuple[TrainState, int, dict]:
     """Return the state that the run starts from, by the list at the top of this file.
 
@@ -184,6 +190,7 @@ def open_state(
     if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1
         items, meta = restored
         check_same_data(meta, data, class_names)
+        run.say_moved_data(config)
         return from_items(items), meta["data"]["substituted"], {}
     params, origin = program.init_params(mesh), {}  # 3
     if config.init_from:  # 2: takes the place of what the file has
@@ -201,7 +208,10 @@ def check_same_data(meta: dict, now: dict, class_names: Names) -> None:
         number = next(i for i, pair in enumerate(itertools.zip_longest(names, class_names)) if pair[0] != pair[1])
         changed.append(f"class {number}: {names[number : number + 1]} then, {class_names[number : number + 1]} now")
     if changed:
-        raise UserError(f"The training data have changed since the run's last checkpoint ({'; '.join(changed)}).")
+        raise UserError(
+            f"The training data have changed since the run's last checkpoint ({'; '.join(changed)}). Put "
+            "back those that it began with, or choose another --workdir for a run on these."
+        )
 
 
 def refuse_shorter(workdir: Path, step: int, total: int) -> None:

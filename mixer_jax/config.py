@@ -289,9 +289,20 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return dict(sorted(flat.items()))
 
 
+def without_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a flat config without what only says where data lie: what lies there is compared by its records."""
+
+    def bare(name: str, value: Any) -> Any:
+        option = name.rpartition(".")[2]
+        kind, _, _ = str(value).partition(":")
+        return "" if option == "data_dir" else f"{kind}:" if option == "source" and kind in ("folder", "records") else value
+
+    return {name: bare(name, value) for name, value in flat.items()}
+
+
 def may_change_on_resume(name: str) -> bool:
     """Return whether a run may be resumed with another value of the option with this path (see `flatten`)."""
-    row = _row_of(name)
+    row = row_of(name)
     return row is not None and row.resumable
 
 
@@ -303,70 +314,7 @@ def has_effect(option: Option, values: Mapping[str, Any]) -> bool:
     return values[other] > 0 if having == [ABOVE_0] else values[other] in having
 
 
-def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
-    """Return the config of a run from its config.json, with present names, and with what it did before later options existed."""
-    config = ConfigDict(_with_current_names(content))
-    for option in OPTIONS:
-        *parents, name = option.name.split(".")
-        part = functools.reduce(lambda part, parent: part.get(parent) if isinstance(part, ConfigDict) else None, parents, config)
-        if option.before is not None and isinstance(part, ConfigDict) and name not in part:
-            part[name] = option.before
-    return config
-
-
-def usable_config(content: Mapping[str, Any]) -> ConfigDict:
-    """Return the config of a run, of the content of its config.json, as a config file makes it: locked, and with every option.
-
-    Raises KeyError, AttributeError or TypeError for something else.
-    """
-    config = default_config()
-    _fill(config, recorded_config(content))
-    return config.lock()
-
-
-def _fill(section: ConfigDict, recorded: ConfigDict) -> None:
-    """Set options to what was recorded; JSON has lists for tuples."""
-    for name, value in recorded.items():
-        if name in ("evals", "parts"):
-            with section.unlocked():
-                for part, options in value.items():
-                    section[name][part] = dataset() if name == "parts" else new_evaluator((), options.kind)
-                    _fill(section[name][part], options)
-        elif isinstance(value, ConfigDict):
-            _fill(section[name], value)
-        else:
-            section[name] = _as_tuple(value)
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
-
-
-def _with_current_names(content: Any) -> Any:
-    if not isinstance(content, dict):
-        return content
-    return {current_name(name): _with_current_names(value) for name, value in content.items()}
-
-
-def differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Return {path: (value then, value now)} of the options that make two runs compute something different.
-
-    An option that one of them lacks is None there. One without effect in either does not count.
-    """
-    old, new = flatten(then), flatten(now)
-
-    def matters(name: str) -> bool:
-        row = _row_of(name)
-        is_idle = row and row.only and not any(has_effect(row, values) for values in (old, new) if row.only[0] in values)
-        other, *having = row.resumable_with if row and row.resumable_with else ("",)
-        is_free = may_change_on_resume(name) or all(values.get(other) in having for values in (old, new))
-        return not is_idle and not is_free
-
-    changed = {name: (old.get(name), new.get(name)) for name in sorted(old | new) if old.get(name) != new.get(name)}
-    return {name: values for name, values in changed.items() if matters(name)}
-
-
-def _row_of(name: str) -> Option | None:
+def row_of(name: str) -> Option | None:
     """Return the row of the option that has, or within which lies, the value with this path."""
     path = re.sub(r"\bparts\.[^.]+\.", "", name)  # a mixture's part has the options of the mixture
     return next((option for option in OPTIONS if f"{path}.".startswith(f"{option.name}.")), None)

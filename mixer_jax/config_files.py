@@ -9,8 +9,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.config import new_evaluator, usable_config
+from mixer_jax.config import new_evaluator
 from mixer_jax.errors import UserError
+from mixer_jax.recorded_config import usable_config
 from mixer_jax.storage import read_json
 
 HELP = "configs/FILE.py, configs/FILE.py:ARG, or the config.json of a run"

@@ -26,12 +26,13 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from mixer_jax.config import differences, recorded_config
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.hosts.software import git_commit, versions
 from mixer_jax.lease import HeldError, Lease
+from mixer_jax.recorded_config import differences, moved_data, recorded_config
 from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_json, write_whole
 
+OTHER_WORKDIR = "choose another --workdir."
 MAX_METRICS_BYTES = 2**30  # ten million lines
 TRAIN_ON = (
     "\nA schedule that decays ends at config.total, so with another length every step would be another: only a run with "
@@ -65,17 +66,33 @@ class Workdir:
             ) from error
 
     def refuse_other_run(self, config: ConfigDict) -> None:
-        """Raises UserError if the folder's run has another config, naming the options that change what a run computes."""
-        file = self.path / "config.json"
-        if not file.exists():
+        """Raise UserError if the folder's run has another config, naming the options that change what a run computes.
+
+        So it does where the folder has the results of an evaluation alone: training would replace them.
+        """
+        if (before := self._read_config()) is None:
+            if (self.path / "results.json").exists():
+                raise UserError(f"{self.path} has the results of evaluate.py, and training would replace them: {OTHER_WORKDIR}")
             return
-        changed = differences(recorded_config(read_json(file)), ConfigDict(json.loads(config.to_json())))
+        changed = differences(before, _as_recorded(config))
         if changed:
             lines = "".join(
                 f"\n  {name}: {then!r} there, {now!r} now{_flag(name, then)}" for name, (then, now) in changed.items()
             )
             longer = TRAIN_ON.format(self.path) if any(name.startswith("total.") for name in changed) else ""
             raise UserError(f"{self.path} holds a run with another config. Choose another --workdir, or undo:{lines}{longer}")
+
+    def say_moved_data(self, config: ConfigDict) -> None:
+        """Print where the training data lay before and lie now. They have been found to be the same."""
+        before = self._read_config() if self._writer else None
+        moved = moved_data(before, _as_recorded(config)) if before is not None else {}
+        for name, (then, now) in moved.items():
+            print(f"config.{name} is {now} now, and was {then}: the records are the same, so the run goes on.")
+
+    def _read_config(self) -> ConfigDict | None:
+        """Return the config of the run in the folder, None where there is no run."""
+        file = self.path / "config.json"
+        return recorded_config(read_json(file)) if file.exists() else None
 
     def record_start(self, config: ConfigDict, facts: dict) -> None:
         """Writes config.json; appends this start to run.json: command, versions, git commit, `facts` on devices and model."""
@@ -102,6 +119,15 @@ class Workdir:
         if all(before.get(name) == results[name] for name in ("step", "params_sha256")):
             results = results | {part: before.get(part, {}) | results[part] for part in ("evals", "evaluators")}
         write_json(self.path / "results.json", results)
+
+    def replaced_by(self, results: dict) -> str:
+        """Return a line that says which results `add_results` would replace, "" where there are none of other parameters."""
+        before = read_results(self.path) if self._writer else {}
+        if before.get("params_sha256") in (None, results["params_sha256"]):
+            return ""
+        return (
+            f"{self.path / 'results.json'} had the figures of {before.get('checkpoint', 'other parameters')}: these replace them."
+        )
 
     def has_results(self, step: int) -> bool:
         """Whether results.json is of this step."""
@@ -278,6 +304,17 @@ def _parse_metrics(file: Path) -> tuple[list[dict], list[bytes]]:
 def read_results(workdir: Path) -> dict:
     """results.json, or {} before the first evaluation."""
     return read_json(Path(workdir) / "results.json")
+
+
+def refuse_run_folder(workdir: str) -> None:
+    """Raise UserError for the folder of a run: an evaluation would replace what training wrote in its results.json."""
+    folder = check_workdir(workdir)
+    if any((folder / name).exists() for name in ("config.json", "run.json", "metrics.jsonl", "checkpoints")):
+        raise UserError(f"{folder} is the folder of a run, and its results.json would be replaced: {OTHER_WORKDIR}")
+
+
+def _as_recorded(config: ConfigDict) -> ConfigDict:
+    return ConfigDict(json.loads(config.to_json()))
 
 
 def _flag(name: str, value: Any) -> str:

@@ -22,10 +22,10 @@ from mixer_jax.config import (
     fewshot,
     flatten,
     may_change_on_resume,
-    recorded_config,
     steps_of,
 )
 from mixer_jax.errors import UserError
+from mixer_jax.recorded_config import recorded_config
 from mixer_jax.validation import allows, validate
 
 DIGITS = dataset("digits")

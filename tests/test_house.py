@@ -11,6 +11,7 @@ from conftest import ROOT
 LAYERS = [
     {"errors"},
     {"config", "storage", "classes", "environment"},
+    {"recorded_config"},
     {"lease", "hosts", "validation", "config_files"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},

@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,9 @@ def test_weights_are_converted_verified_and_exported(tiny_run: Path, tmp_path: P
     assert code == DONE and "imagenet21k/Mixer-L_16" in out
     code, out, _ = call("export", "w.npz", "--format=safetensors")
     assert code == DONE and (tmp_path / "w.safetensors").exists()
+    shutil.copytree(tiny_run, "run")
+    code, out, _ = call("export", "run/checkpoints/4", "--format=npz")
+    assert code == DONE and (tmp_path / "run/run-4.npz").exists()
     code, out, _ = call("export", "w.npz", "--format=stablehlo", "--out=program")
     assert code == DONE and "loaded without this package: 0" in out and (tmp_path / "program").exists()
     code, _, err = call("convert", "--from=w.npz", "--to=w.safetensors")

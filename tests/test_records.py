@@ -9,9 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 from tiny_config import get_config
 
-from mixer_jax.config import OPTIONS, RENAMED, current_name, dataset, fewshot
+from mixer_jax.config import OPTIONS, RENAMED, current_name, dataset, fewshot, mixture
 from mixer_jax.errors import EnvironmentFault, UserError
-from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results
+from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results, refuse_run_folder
 
 
 @pytest.fixture
@@ -84,6 +84,57 @@ def test_another_config_is_refused_with_exactly_the_options_that_differ_and_matt
     named = [line for line in str(refusal.value).splitlines() if line.startswith("  ")]
     assert len(named) == len(lines)
     assert all(line.strip().startswith(expected) for line, expected in zip(named, lines, strict=True))
+
+
+MOVED = {  # an option of the training data before and after
+    "a folder": ("source", "folder:/a/photos", "folder:/b/photos"),
+    "shards": ("source", "records:a", "records:~/b"),
+    "the directory of TFDS": ("data_dir", "/a", "/b"),
+    "another kind": ("source", "folder:/a", "records:/a"),
+    "another data set of TFDS": ("source", "tfds:cifar10", "tfds:cifar100"),
+    "another task": ("source", "vtab:pets", "vtab:dtd"),
+    "another split": ("split", "train", "test"),
+}
+
+
+@pytest.mark.parametrize("in_mixture", [False, True])
+@pytest.mark.parametrize("case", MOVED)
+def test_where_the_training_data_lie_is_no_difference_between_runs_and_is_said(workdir, case, in_mixture, capsys):
+    option, then, now = MOVED[case]
+
+    def config(value: str) -> ConfigDict:
+        data, made = dataset("folder:/x", "train"), get_config()
+        data[option] = value
+        made.data = mixture(photos=data, digits=dataset("digits")) if in_mixture else data
+        return made
+
+    workdir.record_start(config(then), {})
+    name = f"data.{'parts.photos.' * in_mixture}{option}"
+    if case.startswith("another"):
+        with pytest.raises(UserError, match=rf"{name}: '{then}' there, '{now}' now"):
+            workdir.refuse_other_run(config(now))
+    else:
+        workdir.refuse_other_run(config(now))
+        workdir.say_moved_data(config(now))
+        said = f"config.{name} is {now} now, and was {then}: the records are the same, so the run goes on.\n"
+        assert capsys.readouterr().out == said
+
+
+def test_an_evaluation_and_a_run_do_not_replace_each_others_results(tmp_path):
+    evaluation = Workdir(str(tmp_path / "evaluation"))
+    refuse_run_folder(str(evaluation.path))
+    results = {"step": 1, "params_sha256": "a", "evals": {}, "evaluators": {}, "checkpoint": "runs/a"}
+    assert evaluation.replaced_by(results) == ""
+    evaluation.add_results(results)
+    assert evaluation.replaced_by(results) == ""
+    said = f"{evaluation.path}/results.json had the figures of runs/a: these replace them."
+    assert evaluation.replaced_by(results | {"params_sha256": "b"}) == said
+    with pytest.raises(UserError, match=r"has the results of evaluate\.py.*another --workdir"):
+        evaluation.refuse_other_run(get_config())
+    run = Workdir(str(tmp_path / "run"))
+    run.record_start(get_config(), {})
+    with pytest.raises(UserError, match=f"{run.path} is the folder of a run.*another --workdir"):
+        refuse_run_folder(str(run.path))
 
 
 @pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])

@@ -15,7 +15,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("export", help="one file for inference: a program, or weights in the form others read")
     command.add_argument("weights", help=WEIGHTS)
     command.add_argument("--format", required=True, choices=[*PROGRAMS, *WEIGHT_FILES])
-    command.add_argument("--out", help="the file; NAME.FORMAT here when not given")
+    command.add_argument("--out", help="the file; NAME.FORMAT in the run's folder or beside the weights, if not given")
     command.set_defaults(tool=export)
 
 
@@ -25,7 +25,7 @@ def export(arguments: argparse.Namespace) -> None:
     from mixer_jax.export.program import export_program
     from mixer_jax.models.registry import make_model
 
-    out = arguments.out or f"{Path(arguments.weights).resolve().stem}.{arguments.format}"
+    out = arguments.out or default_file(arguments.weights, arguments.format)
     if arguments.format in WEIGHT_FILES:
         convert(arguments.weights, out)
         return
@@ -36,6 +36,21 @@ def export(arguments: argparse.Namespace) -> None:
     difference = export_program(model, params, image_size, out, arguments.format, metadata)
     print(f"{arguments.weights} -> {out}: {weights.model}")
     print(f"  largest difference of logits, loaded without this package: {difference:.3g}")
+
+
+def default_file(weights: str, format: str) -> str:
+    """Return the file to write: in the folder of a run, beside a file of weights, or here for one in a bucket.
+
+    Of a run it is NAME.FORMAT, of one of its steps NAME-STEP.FORMAT.
+    """
+    from mixer_jax.checkpoints.manager import locate  # heavy: JAX
+
+    path = Path(weights).expanduser()
+    if "://" in weights or path.is_file():
+        folder = Path() if "://" in weights else path.parent
+        return str(folder / f"{path.stem}.{format}")
+    run, step = locate(weights)
+    return str(run / f"{run.name}{'' if step is None else f'-{step}'}.{format}")
 
 
 def class_metadata(names: Names) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import flatten
+from mixer_jax.config import flatten, without_paths
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 ROOT = Path(__file__).parents[2]
@@ -19,9 +19,13 @@ PROGRAMS = ("train.py", "evaluate.py")  # beside the package, in a clone
 
 
 def program_facts(config: ConfigDict) -> dict[str, Any]:
-    """Return what must be the same on all hosts before data or devices are touched: every option, all code, every version."""
+    """Return what must be the same on all hosts before data or devices are touched: every option, all code, every version.
+
+    Disks may be mounted in another place on each: data and weights are compared by what lies there.
+    """
+    options = without_paths(flatten(config)) | {"init_from": bool(config.init_from)}
     return (
-        {f"config.{name}": value for name, value in flatten(config).items()}
+        {f"config.{name}": value for name, value in options.items()}
         | {f"code of {file}": digest for file, digest in code_digests().items()}
         | {f"version of {package}": version for package, version in versions().items()}
         | {"version of Python": platform.python_version()}

@@ -12,7 +12,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
     command = commands.add_parser("report", help="write one HTML page about one or more runs")
     command.add_argument("runs", nargs="+", metavar="RUN", help="a folder that train.py wrote")
-    command.add_argument("--out", default="report.html", help="the file of the page")
+    command.add_argument("--out", help="the file of the page (default: report.html in the run's folder, or around several)")
     command.add_argument("--pictures", action="store_true", help="open the data that the runs' configs name, and show images")
     command.set_defaults(tool=report)
 
@@ -28,5 +28,5 @@ def report(arguments: argparse.Namespace) -> None:
     """Write a page about runs and print its path."""
     from mixer_jax.report.page import report_runs  # This import is slow, because it imports JAX.
 
-    report_runs([Path(run) for run in arguments.runs], Path(arguments.out), pictures=arguments.pictures)
-    print(arguments.out)
+    out = report_runs([Path(run) for run in arguments.runs], arguments.out, pictures=arguments.pictures)
+    print(out)

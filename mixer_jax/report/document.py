@@ -9,11 +9,21 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from mixer_jax.errors import UserError
 from mixer_jax.report.style import CSS
-from mixer_jax.storage import write_whole
+from mixer_jax.storage import read_bytes, write_whole
 
 # The cells of a column of numbers: also 93.1 %, 12 min, an empty cell, and an en dash for a missing value.
 NUMBER = re.compile(r"([+\-\u2212\u00b1~]?\d.*|\u2013|)", re.DOTALL)
+
+MADE_BY = "<footer>Made by mixer_jax"
+MAX_PAGE_BYTES = 2**30
+
+
+def refuse_other_file(file: Path) -> None:
+    """Raise UserError where a page would replace a file that is no page of ours."""
+    if file.exists() and MADE_BY not in read_bytes(file, MAX_PAGE_BYTES).decode(errors="replace"):
+        raise UserError(f"{file} exists, and no report made it: choose another --out, or remove it.")
 
 
 def write_page(file: Path, title: str, lead: str, sections: Sequence[str]) -> None:
@@ -26,6 +36,7 @@ def write_page(file: Path, title: str, lead: str, sections: Sequence[str]) -> No
       sections: the sections, as HTML.
     """
     file = Path(file)
+    refuse_other_file(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     page = (
         "<!DOCTYPE html>\n"
@@ -34,7 +45,7 @@ def write_page(file: Path, title: str, lead: str, sections: Sequence[str]) -> No
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
         f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n'
         + "\n".join(sections)
-        + "\n<footer>Made by mixer_jax from the folders of its runs. This file loads nothing.</footer>\n"
+        + f"\n{MADE_BY} from the folders of its runs. This file loads nothing.</footer>\n"
         "</main>\n</body>\n</html>\n"
     )
     with write_whole(file) as temporary:

@@ -3,11 +3,12 @@
 A study that needs another order or table, such as the demo (demo.py), composes the same sections itself.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from mixer_jax.errors import UserError
-from mixer_jax.report.document import number, section, table, write_page
+from mixer_jax.report.document import number, refuse_other_file, section, table, write_page
 from mixer_jax.report.runs import Run, data_text, display_name, last_step, read_run
 from mixer_jax.report.sections import (
     pictures_left_out,
@@ -18,22 +19,27 @@ from mixer_jax.report.sections import (
     units_section,
 )
 
+PAGE = "report.html"
 
-def report_runs(workdirs: Sequence[Path], out: Path, *, pictures: bool) -> None:
-    """Write a page about runs. If anything is missing in a run's folder, the page says so.
+
+def report_runs(workdirs: Sequence[Path], out: str | Path | None = None, *, pictures: bool) -> Path:
+    """Write a page about runs and return its path. If anything is missing in a run's folder, the page says so.
 
     Args:
       workdirs: the folders of the runs, in the order in which the page shows them.
-      out: the file of the page.
+      out: the file of the page. Without it, report.html in the run's folder or in the folder around several. An earlier page is
+        replaced, another file is not.
       pictures: whether to open the data that the configs name, and to show images of them. A run's folder may have been made by
         somebody else, so data are opened only if the user asks for it.
 
     Raises:
-      UserError: `workdirs` is empty, or a folder holds no run or a damaged one.
+      UserError: `workdirs` is empty, a folder holds no run or a damaged one, or `out` is a file that is no page.
     """
     if not workdirs:
         raise UserError("Name at least one run's folder.")
     folders = [Path(workdir).expanduser().absolute() for workdir in workdirs]
+    file = Path(out).expanduser() if out else Path(os.path.commonpath(folders)) / PAGE
+    refuse_other_file(file)
     names_repeat = len({folder.name for folder in folders}) < len(folders)
     runs = [read_run(folder, str(folder) if names_repeat else "") for folder in folders]
     picture_sections = (training_images_section, predictions_section) if pictures else (pictures_left_out,)
@@ -45,7 +51,8 @@ def report_runs(workdirs: Sequence[Path], out: Path, *, pictures: bool) -> None:
     ]
     finished = sum(bool(run.starts) and run.results.get("step") == run.starts[-1]["total_steps"] for run in runs)
     lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of mixer_jax, {finished} finished."
-    write_page(out, ", ".join(run.label for run in runs), lead, sections)
+    write_page(file, ", ".join(run.label for run in runs), lead, sections)
+    return file
 
 
 def _results(runs: list[Run]) -> str:

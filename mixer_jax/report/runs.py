@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import flatten, recorded_config
+from mixer_jax.config import flatten
 from mixer_jax.errors import UserError
+from mixer_jax.recorded_config import recorded_config
 from mixer_jax.records import read_metrics, read_results
 from mixer_jax.report.forms import check_config, check_form
 from mixer_jax.storage import read_json

@@ -15,6 +15,18 @@ def test_a_page_is_one_file_that_refers_to_nothing_outside(whole_run, tmp_path):
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="(.*?)"', page))
 
 
+def test_a_page_lies_with_its_runs_and_replaces_a_page_alone(tmp_path, write_run):
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        write_run(folder)
+    for runs, place in ((folders[:1], "a"), (folders, "")):
+        for _ in range(2):
+            assert report_runs(runs, pictures=False) == tmp_path / place / "report.html"
+    (tmp_path / "thesis.html").write_text("<p>mine</p>")
+    with pytest.raises(UserError, match=r"thesis\.html exists, and no report made it"):
+        report_runs(folders, tmp_path / "thesis.html", pictures=False)
+
+
 def test_results_have_a_row_a_run_and_a_dash_for_what_it_was_not_tested_on(tmp_path, write_run):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b")
