@@ -1,4 +1,4 @@
-"""Figures as text for people: tables whose columns line up, and nested names with their values."""
+"""Formats figures as text for people: tables whose columns line up, and nested names with their values."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,10 +6,10 @@ from mixer_jax.storage import json_text
 
 
 def format_table(rows: Sequence[Sequence[object]], align: str = "<>") -> str:
-    """Return one line for each row, with columns that line up and stand two spaces apart.
+    """Return a table as text, one line for each row. Columns line up, with two spaces between them.
 
-    `align` has a character for each column, "<" (left) or ">" (right); the last one is repeated. None is shown as "-", and a
-    row may have fewer cells than others.
+    `align` has a character for each column, "<" (left) or ">" (right). Its last character holds for all further columns. None is
+    shown as "-". A row may have fewer cells than others.
     """
     texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     num_columns = max(map(len, texts))
@@ -20,11 +20,12 @@ def format_table(rows: Sequence[Sequence[object]], align: str = "<>") -> str:
 
 
 def format_figures(figures: dict) -> str:
-    """Return a line for each figure: its name, indented by how deep it is nested, and its value."""
+    """Return one line for each figure: its name, indented by its depth in the nested dicts, and its value."""
     return format_table(list(_figure_rows(figures)), "<<")
 
 
 def _figure_rows(figures: dict, indent: str = "") -> Iterator[tuple[object, ...]]:
+    """Yield (name, value) of each figure, and (name,) of each dict before its figures."""
     for name, value in figures.items():
         if isinstance(value, dict):
             yield (f"{indent}{name}",)

@@ -1,7 +1,7 @@
-"""A process that is asked and answers: the side that asks is `WorkerProcess`, the side that answers calls `serve`.
+"""A worker process that answers questions. The process that asks uses `WorkerProcess`, and the worker calls `serve`.
 
-Questions and answers are pickled, on standard input and output: both sides are ours. The worker may run in another Python with
-other libraries, so this module needs nothing but the standard library.
+Questions and answers are pickled and sent over standard input and output. Pickle is safe here, because both sides are our own
+programs. The worker may run in another Python with other libraries, so this module needs only the standard library.
 """
 
 import os
@@ -15,24 +15,24 @@ from typing import Any
 
 from mixer_jax.errors import UserError
 
-LAST_WORDS = 5  # lines of standard error that explain why a worker ended
+NUM_LOG_LINES = 5  # How many of the last lines of standard error an error quotes, to explain why a worker ended.
 
 
 class WorkerError(Exception):
-    """A worker gave no answer. The text is a predicate, for a sentence that begins with the worker's name."""
+    """A worker gave no answer. The text is a predicate, which follows the worker's name in a sentence: "failed. ..."."""
 
 
 class WorkerLostError(WorkerError):
-    """It has ended, or was too late. Where memory is short, for example, the system kills processes."""
+    """A worker ended or was too late. For example, the system kills processes when memory is short."""
 
 
 class WorkerProcess:
-    """A process that answers one question after the other, each within `timeout_seconds`."""
+    """A worker process, as the process that asks sees it. It answers one question at a time, each within `timeout_seconds`."""
 
     def __init__(self, command: list[str], environment: dict[str, str], timeout_seconds: float):
-        """Start `command` with `environment` added to that of this process. Raises OSError if it cannot be run."""
+        """Start `command`, with `environment` added to this process's environment. Raises OSError if it cannot be run."""
         self._timeout_seconds = timeout_seconds
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  The file lives as long as the process.
         try:
             self._process = subprocess.Popen(
                 command, env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
@@ -45,8 +45,8 @@ class WorkerProcess:
     def ask(self, question: Any) -> Any:
         """Return the answer to `question`.
 
-        Raises UserError with the worker's text if the worker refuses, and WorkerError if it fails, ends, or is too late. After
-        an end the worker can only be closed.
+        Raises UserError, with the worker's text, if the answering function raises UserError, WorkerError if that function raises
+        anything else, and WorkerLostError if the worker ends or is too late. A lost worker can only be closed.
         """
         is_late = threading.Event()
 
@@ -63,7 +63,7 @@ class WorkerProcess:
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             if is_late.is_set():
                 raise WorkerLostError(f"took more than {self._timeout_seconds:g} s") from None
-            raise WorkerLostError(f"ended with {self._process.wait()}{self._last_words()}") from None
+            raise WorkerLostError(f"ended with {self._process.wait()}{self._quoted_log()}") from None
         finally:
             timer.cancel()
         if kind == "refused":
@@ -73,20 +73,22 @@ class WorkerProcess:
         return answer
 
     def close(self) -> None:
+        """Kill the worker, and wait until it has ended."""
         self._process.kill()
         self._process.communicate()
         self._log.close()
 
-    def _last_words(self) -> str:
+    def _quoted_log(self) -> str:
+        """Return the last lines that the worker wrote to standard error, for the end of a message."""
         self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").splitlines()[-LAST_WORDS:]
+        lines = self._log.read().decode(errors="replace").splitlines()[-NUM_LOG_LINES:]
         return ":\n" + "\n".join(lines) if lines else ""
 
 
 def serve(answer: Callable[[Any], Any]) -> None:
-    """Answer questions until standard input ends. Call it in the worker.
+    """Answer questions with the function `answer` until standard input ends. The worker calls this.
 
-    What else is printed to standard output, by libraries for example, goes to standard error from here on.
+    From here on, everything else that is printed to standard output, by libraries for example, goes to standard error.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -99,7 +101,7 @@ def serve(answer: Callable[[Any], Any]) -> None:
             reply = "answered", answer(question)
         except UserError as error:
             reply = "refused", str(error)
-        except Exception as error:  # whatever a library raises is the answer
+        except Exception as error:  # Anything that a library raises is sent as the answer.
             reply = "failed", f"{type(error).__name__}: {error}"
         pickle.dump(reply, answers)
         answers.flush()

@@ -1,1 +1,1 @@
-"""A trained model as one file for inference, which needs nothing of this package."""
+"""Exports a trained model as one file for inference, which does not need this package."""

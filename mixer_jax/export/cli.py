@@ -1,4 +1,4 @@
-"""`python -m mixer_jax export`: the options, and what runs."""
+"""The command line of `python -m mixer_jax export`: its options, and the function that runs it."""
 
 import argparse
 import json
@@ -11,17 +11,17 @@ PROGRAMS, WEIGHT_FILES = ("stablehlo", "onnx"), ("npz", "safetensors")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register `export`."""
-    command = commands.add_parser("export", help="one file for inference: a program, or weights in the form others read")
+    """Register the command `export`."""
+    command = commands.add_parser("export", help="write one file for inference: a program, or weights in a format of others")
     command.add_argument("weights", help=WEIGHTS)
     command.add_argument("--format", required=True, choices=[*PROGRAMS, *WEIGHT_FILES])
-    command.add_argument("--out", help="the file; NAME.FORMAT in the run's folder or beside the weights, if not given")
+    command.add_argument("--out", help="the file to write; NAME.FORMAT in the run's folder or beside the weights if not given")
     command.set_defaults(tool=export)
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Write a program or a file of weights, and say what it holds."""
-    from mixer_jax.checkpoints.weights import convert, file_metadata, load_weights, tree_of  # heavy: JAX
+    """Write a program or a file of weights, and print what it holds."""
+    from mixer_jax.checkpoints.weights import convert, file_metadata, load_weights, tree_of  # These import JAX.
     from mixer_jax.export.program import export_program
     from mixer_jax.models.registry import make_model
 
@@ -39,11 +39,12 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def default_file(weights: str, format: str) -> str:
-    """Return the file to write: in the folder of a run, beside a file of weights, or here for one in a bucket.
+    """Return the file that is written if --out is not given.
 
-    Of a run it is NAME.FORMAT, of one of its steps NAME-STEP.FORMAT.
+    It stands in the folder of a run, beside a file of weights, or in the current folder if the weights are in a bucket. For a run
+    it is NAME.FORMAT, for one of its steps NAME-STEP.FORMAT.
     """
-    from mixer_jax.checkpoints.manager import locate  # heavy: JAX
+    from mixer_jax.checkpoints.manager import locate  # It imports JAX.
 
     path = Path(weights).expanduser()
     if "://" in weights or path.is_file():
@@ -54,7 +55,10 @@ def default_file(weights: str, format: str) -> str:
 
 
 def class_metadata(names: Names) -> dict[str, str]:
-    """Return the names of the classes as JSON, and what they mean in words where names are WordNet ids."""
+    """Return metadata with the names of the classes as JSON and, if these are WordNet ids, what they mean in words.
+
+    Classes without names have no metadata.
+    """
     if not has_names(names):
         return {}
     words = [describe(name) for name in names]

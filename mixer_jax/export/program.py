@@ -1,16 +1,18 @@
-"""A trained model as one file that answers without this package: `python -m mixer_jax export`.
+"""Exports a trained model as one file that runs without this package: `python -m mixer_jax export`.
 
-A file holds the parameters and a function from uint8 images [batch, image_size, image_size, 3], any batch, to float32 logits
-[batch, K], which normalises the pixels itself. It gets its name only after a fresh process, in which this package cannot be
-imported, has loaded it with the code that docs/weights.md shows to users (`load_...` below) and answered as the model does here.
+A file holds the parameters and a function from uint8 images [batch, image_size, image_size, 3] to float32 logits [batch, K], for
+any batch size. The function normalizes the pixels itself. Before the file gets its name, it is checked: a fresh process, in which
+this package cannot be imported, loads it as users do (`load_stablehlo`, which docs/weights.md shows, or `load_onnx`), and must
+answer as the model does here.
 
     stablehlo   a zip, which numpy reads: `program` (jax.export, for CPU, TPU and CUDA), `metadata.json`, `params/PATH.npy`
-    onnx        an ONNX graph in float32, made by jax2onnx (requirements-export.txt); metadata in its metadata_props
+    onnx        an ONNX graph in float32, made by jax2onnx (requirements-export.txt); its metadata_props hold the metadata
 
-A StableHLO program takes its parameters as arguments. As constants in it, H/14 (1.7 GB) took 26 s and 10.5 GB of memory to
-export on two cores, not 5 s and 1.9 GB; its first answer 45 s and 8.6 GB, not 3 s and 2.7 GB; above 2 GB jax.export fails.
+A StableHLO program takes its parameters as arguments. When they were constants in the program, exporting H/14 (1.7 GB) on two
+cores took 26 s and 10.5 GB of memory instead of 5 s and 1.9 GB, and its first answer took 45 s and 8.6 GB instead of 3 s and
+2.7 GB. Above 2 GB, jax.export fails with constants.
 
-Not here: weights without a program, which checkpoints/weights.py converts.
+Files of weights without a program are written by checkpoints/weights.py.
 """
 
 import contextlib
@@ -40,35 +42,45 @@ from mixer_jax.parallel import path_name
 from mixer_jax.storage import write_whole
 
 PLATFORMS = ("cpu", "tpu", "cuda")
-NEEDS = {"stablehlo": ("flatbuffers",), "onnx": ("jax2onnx", "onnxruntime")}  # packages, to write and to load
-TOLERANCE = 1e-3  # of the largest logit: float32 rounding makes 1e-6; a layer that the ONNX converter misread has made 1
-ONNX_BYTES = 2**31 - 2**24  # protobuf's limit of 2 GiB, less the graph around the parameters
+NEEDS = {"stablehlo": ("flatbuffers",), "onnx": ("jax2onnx", "onnxruntime")}  # Packages that write and load.
+TOLERANCE = 1e-3  # Relative to the largest logit. float32 rounding causes 1e-6, and a layer that jax2onnx misread has caused 1.
+ONNX_BYTES = 2**31 - 2**24  # The limit for parameters: protobuf's 2 GiB, less room for the graph.
 
 
 def export_program(model: nn.Module, params: dict, image_size: int, out: str, format: str, metadata: dict[str, str]) -> float:
-    """Writes `out`, checks it, and returns the largest difference between its logits and the model's, on the CPU.
+    """Write the file `out`, check it, and return the largest difference between its logits and the model's, on the CPU.
 
-    `metadata` (model, source, digest, resize, ...) is stored beside what is known here. Raises UserError for an unknown format
-    or a missing package, for an `out` that exists or whose folder does not, and for a file that would answer wrongly.
+    Args:
+        model: The model.
+        params: Its parameters.
+        image_size: The side of the images in pixels.
+        out: The file to write. It must not exist, and its folder must.
+        format: "stablehlo" or "onnx".
+        metadata: Text by name (model, source, digest, resize, ...), which is stored beside what this function adds.
+
+    Raises UserError for an unknown format, a missing package, an impossible `out`, parameters that the format cannot hold, and
+    a file that would answer wrongly.
     """
     _check_request(out, format)
     params = jax.device_get(params)
     if format == "onnx":
-        model = model.clone(dtype=jnp.float32)  # ONNX Runtime has no bfloat16 convolution or einsum on a CPU
+        model = model.clone(dtype=jnp.float32)  # ONNX Runtime lacks bfloat16 convolution and einsum on CPUs.
     with write_whole(Path(out)) as temporary:
         FORMATS[format](model, params, image_size, temporary, metadata | _program_metadata(model, params, image_size, format))
         return _difference(model, params, image_size, temporary, format)
 
 
 def check_program(out: str, format: str, images: np.ndarray) -> np.ndarray:
-    """The logits [batch, K] of uint8 images by the file `out`, loaded on the CPU of a fresh process without this package.
+    """Return the logits [batch, K] that the file `out` computes for uint8 images, in a fresh process without this package.
 
-    The CPU, because a TPU belongs to one process, and that may be this one. It is asked for two batch sizes: the first image's
-    logits are those of the image alone, the others' those of all together.
+    The process computes on the CPU, because a TPU belongs to one process, which may be this one. It uses two batch sizes: the
+    first image's logits come from a batch of that image alone, the others' from the batch of all images.
+
+    Raises RuntimeError if the file cannot be loaded.
     """
     load = LOADERS[format]
     code = f"""import sys
-sys.modules.update(mixer_jax=None, flax=None)  # importing them is now an error
+sys.modules.update(mixer_jax=None, flax=None)  # From here on, importing them is an error.
 {inspect.getsource(load)}
 import numpy
 predict, metadata = {load.__name__}(sys.argv[1])
@@ -85,7 +97,7 @@ numpy.save("logits.npy", numpy.concatenate([predict(images[:1]), predict(images)
 
 
 def load_stablehlo(path):
-    """(predict, metadata) of an exported file. Needs jax and flatbuffers."""
+    """Return (predict, metadata) of an exported file. Needs jax and flatbuffers."""
     import json
 
     import jax
@@ -99,7 +111,7 @@ def load_stablehlo(path):
 
 
 def load_onnx(path):
-    """(predict, metadata) of an exported file. Needs onnxruntime."""
+    """Return (predict, metadata) of an exported file. Needs onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -108,6 +120,7 @@ def load_onnx(path):
 
 
 def write_stablehlo(model: nn.Module, params: dict, image_size: int, file: Path, metadata: dict[str, str]) -> None:
+    """Write a zip of the program, its metadata and its parameters. The arguments are those of export_program."""
     leaves, tree = jax.tree_util.tree_flatten_with_path(params)
     arrays = {f"params/{path_name(path)}": leaf for path, leaf in leaves}
 
@@ -125,11 +138,15 @@ def write_stablehlo(model: nn.Module, params: dict, image_size: int, file: Path,
 
 
 def write_onnx(model: nn.Module, params: dict, image_size: int, file: Path, metadata: dict[str, str]) -> None:
+    """Write an ONNX graph with its parameters and metadata. The arguments are those of export_program.
+
+    Raises UserError if the parameters exceed ONNX_BYTES.
+    """
     size = sum(x.nbytes for x in jax.tree.leaves(params))
     if size > ONNX_BYTES:
         raise UserError(f"An ONNX file holds 2 GiB, the parameters are {size / 2**30:.1f} GiB: use --format=stablehlo.")
     predict = make_predict(model)
-    with _quiet(), jax.numpy_rank_promotion("allow"), for_platform("portable"):  # ONNX knows no platforms
+    with _quiet(), jax.numpy_rank_promotion("allow"), for_platform("portable"):  # ONNX has no platforms.
         import jax2onnx
 
         graph = jax2onnx.to_onnx(
@@ -145,6 +162,7 @@ LOADERS = {"stablehlo": load_stablehlo, "onnx": load_onnx}
 
 
 def _check_request(out: str, format: str) -> None:
+    """Raise UserError if `out` cannot be written in this format."""
     if format not in FORMATS:
         raise UserError(f"There is no format {format!r}: it must be one of {', '.join(FORMATS)}.")
     missing = [name for name in NEEDS[format] if importlib.util.find_spec(name) is None]
@@ -157,6 +175,7 @@ def _check_request(out: str, format: str) -> None:
 
 
 def _program_metadata(model: nn.Module, params: dict, image_size: int, format: str) -> dict[str, str]:
+    """Return what the file says about its input, output, dtype and the versions that made it."""
     logits, _ = jax.eval_shape(make_predict(model), params, _any_images(image_size))
     return {
         "format": format,
@@ -169,6 +188,7 @@ def _program_metadata(model: nn.Module, params: dict, image_size: int, format: s
 
 
 def _difference(model: nn.Module, params: dict, image_size: int, file: Path, format: str) -> float:
+    """Return the largest difference between the file's logits and the model's. Raises UserError if it exceeds TOLERANCE."""
     images = np.random.default_rng(0).integers(0, 256, (3, image_size, image_size, 3), np.uint8)
     predict = jax.jit(make_predict(model))
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
@@ -183,12 +203,13 @@ def _difference(model: nn.Module, params: dict, image_size: int, file: Path, for
 
 
 def _any_images(image_size: int) -> jax.ShapeDtypeStruct:
+    """Return the shape and dtype of uint8 images in a batch of any size."""
     return jax.ShapeDtypeStruct((*jax.export.symbolic_shape("batch"), image_size, image_size, 3), jnp.uint8)
 
 
 @contextlib.contextmanager
 def _quiet():
-    """jax2onnx prints what it tries, and logs a traceback for each of its own handlers that this jax is too new for."""
+    """Silence jax2onnx: it prints what it tries, and logs a traceback for each of its handlers that this jax is too new for."""
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):

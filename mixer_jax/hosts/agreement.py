@@ -1,7 +1,8 @@
-"""All hosts of a run must agree: on the config, the code, the packages, the devices, the data and the folder.
+"""Checks that all hosts of a run have the same config, code, packages, devices, data and folder.
 
-Each host posts its facts by name. Host 0 compares them with its own and posts the verdict, which every host then raises. Nothing
-may differ but what is not posted: names of machines, process numbers, and how --workdir is spelled (records.Workdir).
+Each host posts its facts by name on the message board (board.py). Host 0 compares them with its own, and posts the verdict. If
+the facts differ, every host raises the verdict as an error. Only three things are no facts, and may differ: the names of the
+machines, the numbers of the processes, and the spelling of --workdir.
 """
 
 import json
@@ -16,18 +17,27 @@ from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.hosts.board import Board, find_board
 from mixer_jax.storage import read_bytes
 
-DISK_SECONDS, MAX_TOKEN_BYTES = 5.0, 10_000
-NOTICE_SECONDS = 60.0
-TIMEOUT_SECONDS = 3600.0  # for hosts that still open their data: to compare the digests of all shards takes its time
-MAX_FIELDS, MAX_VALUES, MAX_HOSTS, MAX_TEXT = 8, 3, 4, 200  # in a message
+DISK_SECONDS, MAX_TOKEN_BYTES = 5.0, 10_000  # For the file that shows that all hosts have the same folder.
+NOTICE_SECONDS = 60.0  # Host 0 prints this often for whom it waits.
+TIMEOUT_SECONDS = 3600.0  # It is long, because hosts may still be opening their data: comparing digests of all shards takes time.
+MAX_FIELDS, MAX_VALUES, MAX_HOSTS, MAX_TEXT = 8, 3, 4, 200  # Limits of a message. The last one is in characters.
 
-Facts = dict[str, Any]  # what JSON holds, by name
+Facts = dict[str, Any]  # Values that JSON can hold, by name.
 
 
 def agree(topic: str, facts: Callable[[], Facts], timeout_seconds: float = TIMEOUT_SECONDS, board: Board | None = None) -> None:
-    """Compare the facts of all hosts. Each calls this with the same topics in the same order; for a host alone it does nothing.
+    """Check that `facts()` returns the same on all hosts. Does nothing, and does not call `facts`, in a run of one process.
 
-    Raises UserError, the same on every host, when they differ; on host 0 EnvironmentFault when a host is not heard from in time.
+    All hosts must call this with the same topics in the same order.
+
+    Args:
+        topic: What the facts are about, for messages.
+        facts: Returns the facts of this host.
+        timeout_seconds: How long host 0 waits for the facts of the others.
+        board: The board of this host, for tests.
+
+    Raises UserError, with the same text on every host, if the facts differ, and EnvironmentFault if the facts of a host, or the
+    verdict of host 0, do not come in time.
     """
     board = board or find_board()
     if board is None:
@@ -44,9 +54,16 @@ def agree(topic: str, facts: Callable[[], Facts], timeout_seconds: float = TIMEO
 
 
 def agree_on_folder(path: Path, file: Path, token: str | None, board: Board | None = None) -> None:
-    """Check that `path` is one folder for all hosts: in `file`, which is in it, all read the token that host 0 has written there.
+    """Check that `path` is the same folder on all hosts. Does nothing in a run of one process.
 
-    Raises UserError, the same on every host.
+    Args:
+        path: The folder, as this host spells it.
+        file: A file in the folder. All hosts must read in it the token that host 0 has written there.
+        token: The token on host 0, None on the others.
+        board: The board of this host, for tests.
+
+    Raises UserError, with the same text on every host, if the folders differ, and EnvironmentFault if a host does not answer in
+    time.
     """
     board = board or find_board()
     if board is None:
@@ -57,32 +74,36 @@ def agree_on_folder(path: Path, file: Path, token: str | None, board: Board | No
     text = board.wait(name, TIMEOUT_SECONDS)
     if text is None:
         raise EnvironmentFault(f"Host 0 has not opened its --workdir in {TIMEOUT_SECONDS:g} s. See what it says.")
-    there, expected = json.loads(text)
-    where = there if _comes_to_hold(file, expected) else f"{path}, which is another folder or not on a disk that both share,"
-    agree("folder", lambda: {"--workdir": where}, board=board)
+    path_on_host_0, token_of_host_0 = json.loads(text)
+    is_same = _contains_soon(file, token_of_host_0)
+    folder = path_on_host_0 if is_same else f"{path}, which is another folder or not on a disk that both share,"
+    agree("folder", lambda: {"--workdir": folder}, board=board)
 
 
 def _compare_all(board: Board, name: str, topic: str, timeout_seconds: float) -> str:
+    """Return, on host 0, the verdict about the facts that all hosts post. Raises EnvironmentFault if some do not come in time."""
     deadline = time.monotonic() + timeout_seconds
     texts = [_wait_for(board, f"{name}/{host}", f"the {topic} of host {host}", deadline) for host in range(board.num_hosts)]
     missing = [host for host, text in enumerate(texts) if text is None]
     if missing:
-        raise EnvironmentFault(f"Nothing came from {_hosts(missing)} in {timeout_seconds:g} s ({topic}). See what is said there.")
-    words = [json.loads(text) for text in texts if text is not None]
-    return compare([word["facts"] for word in words], [word["machine"] for word in words])
+        raise EnvironmentFault(
+            f"Nothing came from {_format_hosts(missing)} in {timeout_seconds:g} s ({topic}). See the messages there."
+        )
+    posts = [json.loads(text) for text in texts if text is not None]
+    return compare([post["facts"] for post in posts], [post["machine"] for post in posts])
 
 
-def _wait_for(board: Board, name: str, what: str, deadline: float) -> str | None:
-    """Return a text, or None when it has not come by the deadline. Say now and then what is waited for."""
+def _wait_for(board: Board, name: str, description: str, deadline: float) -> str | None:
+    """Return a text of the board, or None at the deadline. Print every NOTICE_SECONDS what this host waits for."""
     while (seconds := deadline - time.monotonic()) > 0:
         if (text := board.wait(name, min(seconds, NOTICE_SECONDS))) is not None:
             return text
-        print(f"Waiting for {what}.", flush=True)
+        print(f"Waiting for {description}.", flush=True)
     return None
 
 
-def _comes_to_hold(file: Path, token: str) -> bool:
-    """Whether a file holds the token, or does so soon: a network disk may show what was written a moment later."""
+def _contains_soon(file: Path, token: str) -> bool:
+    """Return whether a file contains the token within DISK_SECONDS: a network disk may show late what was written."""
     deadline = time.monotonic() + DISK_SECONDS
     while not (file.is_file() and read_bytes(file, MAX_TOKEN_BYTES) == token.encode()):
         if time.monotonic() > deadline:
@@ -92,19 +113,25 @@ def _comes_to_hold(file: Path, token: str) -> bool:
 
 
 def compare(facts: list[Facts], machines: list[str]) -> str:
-    """Return what differs between the facts of the hosts, a line for each name, or ""."""
-    fields = [field for field in dict.fromkeys(field for each in facts for field in each) if _values_differ(facts, field)]
+    """Return a message with one line for each name whose value differs between the hosts, or "" if all facts are the same.
+
+    `facts` and `machines` have the facts and the machine's name of each host, in order.
+    """
+    names = dict.fromkeys(field for host_facts in facts for field in host_facts)
+    fields = [field for field in names if _values_differ(facts, field)]
     if not fields:
         return ""
     lines, mentioned = [], {0}
     for field in fields[:MAX_FIELDS]:
         hosts_of_value = defaultdict(list)
-        for host, each in enumerate(facts):
-            hosts_of_value[_text(each, field)].append(host)
+        for host, host_facts in enumerate(facts):
+            hosts_of_value[_value_text(host_facts, field)].append(host)
         shown = list(hosts_of_value.items())[:MAX_VALUES]
         mentioned |= {host for _, hosts in shown for host in hosts[:MAX_HOSTS]}
         more = f", and {len(hosts_of_value) - MAX_VALUES} other values" if len(hosts_of_value) > MAX_VALUES else ""
-        lines.append(f"\n  {field}: " + ", ".join(f"{_brief(value)} on {_hosts(hosts)}" for value, hosts in shown) + more)
+        lines.append(
+            f"\n  {field}: " + ", ".join(f"{_shorten(value)} on {_format_hosts(hosts)}" for value, hosts in shown) + more
+        )
     if len(fields) > MAX_FIELDS:
         lines.append(f"\n  and {len(fields) - MAX_FIELDS} more, such as {fields[MAX_FIELDS]}")
     named = ", ".join(f"host {host} is {machines[host]}" for host in sorted(mentioned)[:MAX_HOSTS])
@@ -112,18 +139,19 @@ def compare(facts: list[Facts], machines: list[str]) -> str:
 
 
 def _values_differ(facts: list[Facts], field: str) -> bool:
-    return any(_text(each, field) != _text(facts[0], field) for each in facts)
+    return any(_value_text(host_facts, field) != _value_text(facts[0], field) for host_facts in facts)
 
 
-def _text(facts: Facts, field: str) -> str:
+def _value_text(facts: Facts, field: str) -> str:
     return json.dumps(facts[field]) if field in facts else "nothing"
 
 
-def _brief(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 4]} ..."
 
 
-def _hosts(hosts: list[int]) -> str:
+def _format_hosts(hosts: list[int]) -> str:
+    """Return "host 1" or "hosts 1, 2, 3 and 5 more"."""
     if len(hosts) == 1:
         return f"host {hosts[0]}"
     shown = ", ".join(map(str, hosts[:MAX_HOSTS]))

@@ -1,4 +1,4 @@
-"""From separate processes to the hosts of one run, and to one common end, however one of them comes to it."""
+"""Joins separate processes as the hosts of one run, and ends all of them when one stops, whatever the reason."""
 
 import contextlib
 import json
@@ -15,54 +15,55 @@ from typing import NoReturn
 
 import jax
 from absl.flags import FlagValues
-from jax._src import distributed  # private: JAX has no public way to start its preemption service later than the rest
+from jax._src import distributed  # It is private: JAX has no public way to start its preemption service later than the rest.
 from jax.errors import JaxRuntimeError
 
 from mixer_jax.errors import as_message
 from mixer_jax.hosts.board import Board, find_board
-from mixer_jax.hosts.cluster import find_place
+from mixer_jax.hosts.cluster import find_distributed_arguments
 from mixer_jax.hosts.rendezvous import listening_address, meet
 
 POLL_SECONDS = 1.0
-GRACE_SECONDS = 3.0  # which a host has to come to an error of its own, after another has stopped
-SEEN_SECONDS = 10.0  # which one who stops, and the one that runs the coordinator, give the others to take note
-END_SECONDS = 300.0
-MISTAKE, FAILED = 2, 1  # codes of app.py
+GRACE_SECONDS = 3.0  # When another host has stopped, a host has this long to come to an error of its own.
+SEEN_SECONDS = 10.0  # The host that stops first, and host 0, then wait this long for the others to notice the stop.
+END_SECONDS = 300.0  # A host that is done waits this long for the others.
+MISTAKE, FAILED = 2, 1  # The exit codes TO_MEND and TRY_AGAIN of app.py.
 
 
 def join(flags: FlagValues) -> "Membership":
-    """Join this process to the others of the run, if there are any. Call before anything touches a device.
+    """Join this process to the other processes of the run, if there are any. Call it before anything touches a device.
 
-    Raises UserError and EnvironmentFault as `find_place` and `meet` do.
+    Raises UserError for impossible flags, and EnvironmentFault if the processes do not meet in time or a port is taken.
     """
-    place = find_place(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
-    if place is None:
+    arguments = find_distributed_arguments(flags.distributed, flags.coordinator, flags.num_processes, flags.process_id)
+    if arguments is None:
         return Membership(None)
-    meet(*place, timeout_seconds=flags.join_timeout)
-    # JAX's preemption service takes SIGTERM from everybody else. Only the training loop listens to it (training/preemption.py).
+    meet(*arguments, timeout_seconds=flags.join_timeout)
+    # JAX's preemption service takes SIGTERM away from all other handlers. So it is off until the training loop, which asks the
+    # service whether to stop, starts it (training/preemption.py).
     jax.config.update("jax_enable_preemption_service", False)
-    bound_to = listening_address(place.coordinator)
-    jax.distributed.initialize(*place, initialization_timeout=flags.join_timeout, coordinator_bind_address=bound_to)
+    bind_address = listening_address(arguments.coordinator)
+    jax.distributed.initialize(*arguments, initialization_timeout=flags.join_timeout, coordinator_bind_address=bind_address)
     return Membership(find_board())
 
 
 def start_preemption_service() -> None:
-    """Let JAX spread a SIGTERM to all hosts, from now on. Call it on every host."""
+    """Let JAX pass a SIGTERM on to all hosts from now on. Call it on every host."""
     if distributed.global_state.preemption_sync_manager is None:
         jax.config.update("jax_enable_preemption_service", True)
         distributed.global_state.initialize_preemption_sync_manager()
 
 
 class Membership:
-    """This process as one of the hosts of a run. A thread tells the others when this one stops, and notices when another does.
+    """This process as one of the hosts of a run. A thread notices when another host stops, and when this one gets SIGTERM.
 
-    A host that waits for another, in a collective for example, cannot notice itself that the other has failed: JAX tells it after
-    100 seconds if the other has ended, and never if that waits somewhere else. Nor can a Python handler of SIGTERM run meanwhile;
-    but Python writes the numbers of signals to a socket, which the thread reads.
+    The main thread cannot do that while it waits for another host, for example in a collective. If the other host has ended, JAX
+    tells the waiting one after 100 seconds. If the other waits somewhere else, JAX never does. A Python handler of SIGTERM cannot
+    run meanwhile either. But Python writes the numbers of signals to a socket, which the thread reads.
     """
 
     def __init__(self, board: Board | None):
-        """Without a board, this process is alone."""
+        """Start the thread that watches `board`. None means that the run has only this process."""
         self._board = board
         if board:
             self._wake, signals = socket.socketpair()
@@ -82,42 +83,43 @@ class Membership:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 signal.set_wakeup_fd(-1)
                 self._signals.close()
-                self._watcher.join()  # a thread in C++ code would crash the interpreter's end
+                self._watcher.join()  # If the thread were in C++ code at the end of the interpreter, Python would crash.
 
     def fail(self, code: int, message: str) -> None:
-        """Tell the other hosts why this one stops, and end this process without JAX's own end, which waits for all hosts.
+        """Tell the other hosts why this one stops, and end this process without JAX's own shutdown, which waits for all hosts.
 
-        Returns at once where there are no others.
+        Returns at once if this process is alone.
         """
         if self._board:
             _stop(self._board, code, message)
 
     def _watch(self, board: Board) -> None:
+        """End this process when it gets SIGTERM, and when another host has stopped. Return when `leave` closes the socket."""
         while True:
             if select.select([self._wake], [], [], POLL_SECONDS)[0]:
                 numbers = self._wake.recv(100)
-                if not numbers:  # closed by `leave`
+                if not numbers:  # `leave` has closed the socket.
                     return
                 if signal.SIGTERM in numbers:
                     _stop(board, 128 + signal.SIGTERM, "SIGTERM, while there was nothing to save")
             try:
                 text = board.read("stopped")
-            except JaxRuntimeError:  # if the coordinator is gone, JAX itself ends this process
+            except JaxRuntimeError:  # If the coordinator is gone, JAX itself ends this process.
                 continue
             stop = json.loads(text) if text else {"host": board.host}
             if stop["host"] != board.host:
                 time.sleep(GRACE_SECONDS)
-                said = f"error: host {stop['host']} ({stop['name']}) stopped: {stop['message']}"
-                print(as_message(said), file=sys.stderr)
+                message = f"error: host {stop['host']} ({stop['name']}) stopped: {stop['message']}"
+                print(as_message(message), file=sys.stderr)
                 _end(board, MISTAKE if stop["code"] == MISTAKE else FAILED, last=board.host == 0)
 
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the thread of `Membership` ends the process."""
+    """Handle SIGTERM by doing nothing: the thread of `Membership` reads it from the socket, and ends the process."""
 
 
 def _stop(board: Board, code: int, message: str) -> NoReturn:
-    """Tell the others why this host stops, and end it when they have noticed."""
+    """Tell the other hosts why this one stops, and end this process when they have noticed."""
     text = json.dumps({"host": board.host, "name": platform.node(), "code": code, "message": message})
     with contextlib.suppress(JaxRuntimeError):
         board.post("stopped", text)
@@ -125,10 +127,11 @@ def _stop(board: Board, code: int, message: str) -> NoReturn:
 
 
 def _end(board: Board, code: int, last: bool) -> NoReturn:
-    """End this process; if it is to be `last`, when the others know that the run stops.
+    """End this process. If `last`, first wait until the other hosts know that the run stops.
 
-    Host 0 is: it runs the coordinator, without which JAX kills the others. So is the one that stops first: its end would be an
-    error of the collective in which the others wait. What libraries say about that from now on is of no use.
+    Two hosts must be last: host 0, because it runs the coordinator, without which JAX kills the others; and the host that stops
+    first, because its end would raise an error in the collective in which the others wait. From here on, standard error is
+    discarded: what libraries write about the stop is of no use.
     """
     sys.stdout.flush()
     sys.stderr.flush()

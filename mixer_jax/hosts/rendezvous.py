@@ -1,9 +1,12 @@
-"""The processes of a run meet at the coordinator's port before JAX uses it.
+"""Lets the processes of a run meet at the coordinator's port, before JAX uses that port.
 
-JAX ends without a Python exception when the port is taken (SIGSEGV) or a process does not come (SIGABRT). So process 0 listens at
-that port first, and each of the others sends it one line: "mixer_jax PROCESS_ID NUM_PROCESSES". It answers "wait" at once. When
-all have come, it closes the port and then answers "go". It answers "no REASON" when the processes cannot be joined, and "late
-REASON" when one has not come in time.
+JAX crashes without a Python exception if the port is taken (SIGSEGV) or a process does not come (SIGABRT). So process 0 first
+listens at the port itself. Each other process sends it one line, "mixer_jax PROCESS_ID NUM_PROCESSES", and gets these answers:
+
+    wait         at once
+    go           when all have come; process 0 has closed the port by then
+    no REASON    if the processes cannot be joined
+    late REASON  if a process has not come in time
 """
 
 import contextlib
@@ -19,41 +22,50 @@ from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
 GREETING = "mixer_jax"
 LINE_BYTES = 2000
 RETRY_SECONDS = 0.2
-LINE_SECONDS = 5.0  # one who has connected says its line in this time
-LINGER_SECONDS = 3.0
-ANSWER_SECONDS = 30.0  # process 0 answers in this time, also when it first waits for some that say nothing
-MAX_SHOWN = 8  # numbers of processes in a message
+LINE_SECONDS = 5.0  # A process that has connected must send its line within this time.
+LINGER_SECONDS = 3.0  # After a refusal, process 0 still refuses those who come within this time.
+ANSWER_SECONDS = 30.0  # Process 0 answers within this time, even if it first waits for some that send nothing.
+MAX_SHOWN = 8  # How many numbers of processes a message lists.
 ERRORS = {"no": UserError, "late": EnvironmentFault}
 
 
 def meet(address: str, num_processes: int, process_id: int, timeout_seconds: float) -> None:
-    """Return when all processes of the run are there. `address` is the HOST:PORT of process 0.
+    """Wait until all processes of the run are there.
 
-    Raises UserError for numbers or an address that cannot be, and EnvironmentFault for a taken port and missing processes.
+    Args:
+        address: The HOST:PORT of process 0.
+        num_processes: The number of processes.
+        process_id: The number of this process.
+        timeout_seconds: How long to wait for the others.
+
+    Raises UserError for impossible or contradictory numbers or an impossible address, and EnvironmentFault for a taken port or
+    missing processes.
     """
     if process_id == 0:
         _gather(*split_address(listening_address(address)), num_processes, timeout_seconds)
     else:
-        _report(*split_address(address), f"{GREETING} {process_id} {num_processes}", timeout_seconds)
+        _greet(*split_address(address), f"{GREETING} {process_id} {num_processes}", timeout_seconds)
 
 
 def listening_address(address: str) -> str:
-    """Return the HOST:PORT at which process 0 listens, and JAX after it: that of the coordinator, if HOST is a number of this
-    machine. A name may mean another address here than elsewhere; then it is every address of this machine, [::].
+    """Return the HOST:PORT at which process 0, and after it JAX, listens for a coordinator at `address`.
+
+    This is `address` itself if its HOST is an IP address of this machine. Otherwise it is all addresses of this machine, [::],
+    because a name may mean another address here than on the other hosts. JAX_COORDINATOR_BIND_ADDRESS overrides both.
     """
-    if bound_to := os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
-        return bound_to
+    if bind_address := os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
+        return bind_address
     host, port = split_address(address)
     try:
         with socket.socket(socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET) as probe:
             probe.bind((host, 0))
         return address
-    except (ValueError, OSError):  # a name, or an address that is not here
+    except (ValueError, OSError):  # HOST is a name, or an address of another machine.
         return f"[::]:{port}"
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT, where HOST may be an IPv6 address in brackets. Raises UserError."""
+    """Return host and port of HOST:PORT, where HOST may be an IPv6 address in brackets. Raises UserError for any other text."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"--coordinator={address}: it must be HOST:PORT of process 0, such as 10.0.0.1:8476.")
@@ -61,33 +73,34 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def _gather(host: str, port: int, num_processes: int, timeout_seconds: float) -> None:
-    """Wait as process 0 for all others."""
+    """Wait, as process 0, for all other processes."""
     deadline = time.monotonic() + timeout_seconds
-    came: dict[int, socket.socket] = {}
+    arrived: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as connections:
         with _listen(host, port) as server:
             if num_processes == 1:
                 return
             for connection in _connections(server, deadline):
                 connections.enter_context(connection)
-                if refusal := _admit(connection, num_processes, came):
-                    _refuse(server, [*came.values(), connection], refusal)
-                if len(came) == num_processes - 1 and not any(map(_is_gone, came.values())):
+                if refusal := _admit(connection, num_processes, arrived):
+                    _refuse(server, [*arrived.values(), connection], refusal)
+                if len(arrived) == num_processes - 1 and not any(map(_is_closed, arrived.values())):
                     break
             else:
-                missing = _missing(num_processes, came)
-                _answer(came.values(), f"late {missing}")
+                missing = _describe_missing(num_processes, arrived)
+                _send_line(arrived.values(), f"late {missing}")
                 raise EnvironmentFault(missing)
-        _answer(came.values(), "go")  # only now: the port is free again
+        _send_line(arrived.values(), "go")  # This comes after the port has been closed, so that JAX can listen at it.
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens where JAX will."""
-    everywhere = host == "::"
-    both = everywhere and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both or (":" in host and not everywhere) else socket.AF_INET
+    """Return a socket that listens where JAX will listen. Raises UserError or EnvironmentFault if it cannot."""
+    all_addresses = host == "::"
+    dual_stack = all_addresses and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual_stack or (":" in host and not all_addresses) else socket.AF_INET
     try:
-        return socket.create_server(("" if everywhere else host, port), family=family, dualstack_ipv6=both, backlog=512)
+        bind_host = "" if all_addresses else host
+        return socket.create_server((bind_host, port), family=family, dualstack_ipv6=dual_stack, backlog=512)
     except OSError as error:
         kind = UserError if is_mistake(error) else EnvironmentFault
         raise kind(
@@ -97,16 +110,17 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _connections(server: socket.socket, deadline: float) -> Iterator[socket.socket]:
+    """Yield the connections that come until the deadline."""
     while (seconds := deadline - time.monotonic()) > 0:
         server.settimeout(seconds)
         with contextlib.suppress(TimeoutError):
             yield server.accept()[0]
 
 
-def _admit(connection: socket.socket, num_processes: int, came: dict[int, socket.socket]) -> str:
-    """Read the line of one that connects, and keep its connection in `came`. Return why all must be refused, or "".
+def _admit(connection: socket.socket, num_processes: int, arrived: dict[int, socket.socket]) -> str:
+    """Read the greeting of a new connection, and keep the connection in `arrived`. Return why all must be refused, or "".
 
-    One that does not greet as we do is left alone. One that comes again, after its process was started anew, replaces the first.
+    A connection without our greeting is ignored. A process that was started again replaces its first connection, which is closed.
     """
     connection.settimeout(LINE_SECONDS)
     words = _read_line(connection).split()
@@ -115,34 +129,34 @@ def _admit(connection: socket.socket, num_processes: int, came: dict[int, socket
     process_id, count = map(int, words[1:])
     if count != num_processes:
         reason = f"process {process_id} was started with --num_processes={count}, and process 0 with {num_processes}"
-    elif process_id == 0 or (process_id in came and not _is_gone(came[process_id])):
+    elif process_id == 0 or (process_id in arrived and not _is_closed(arrived[process_id])):
         reason = f"two were started with --process_id={process_id}"
     else:
-        came[process_id] = connection
-        _answer([connection], "wait")
+        arrived[process_id] = connection
+        _send_line([connection], "wait")
         return ""
     return f"The processes of this run cannot be joined: {reason}. Each needs a number of its own, and all the same count."
 
 
 def _refuse(server: socket.socket, connections: Iterable[socket.socket], refusal: str) -> NoReturn:
-    """Raise the refusal, after all who are there, and those who come a moment later, have been told."""
-    _answer(connections, f"no {refusal}")
+    """Raise the refusal, after telling it to all processes that have come and to those that come within LINGER_SECONDS."""
+    _send_line(connections, f"no {refusal}")
     for connection in _connections(server, time.monotonic() + LINGER_SECONDS):
         with connection:
             connection.settimeout(LINE_SECONDS)
             _read_line(connection)
-            _answer([connection], f"no {refusal}")
+            _send_line([connection], f"no {refusal}")
     raise UserError(refusal)
 
 
-def _report(host: str, port: int, greeting: str, timeout_seconds: float) -> None:
-    """Say to process 0 that this one is there, and wait for its answer."""
+def _greet(host: str, port: int, greeting: str, timeout_seconds: float) -> None:
+    """Tell process 0 that this one is there, and wait for its verdict. Raises UserError or EnvironmentFault for any but "go"."""
     with _connect(host, port, timeout_seconds) as connection:
-        _answer([connection], greeting)
+        _send_line([connection], greeting)
         connection.settimeout(ANSWER_SECONDS)
         verdict, _, reason = _read_line(connection).partition(" ")
         if verdict == "wait":
-            connection.settimeout(timeout_seconds + ANSWER_SECONDS)  # process 0 may have begun to wait later than this one
+            connection.settimeout(timeout_seconds + ANSWER_SECONDS)  # Process 0 may have begun to wait later.
             verdict, _, reason = _read_line(connection).partition(" ")
     if verdict in ERRORS:
         raise ERRORS[verdict](reason)
@@ -154,7 +168,7 @@ def _report(host: str, port: int, greeting: str, timeout_seconds: float) -> None
 
 
 def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:
-    """Try again until the deadline: process 0 may start later, and its name may be known later."""
+    """Return a connection to process 0. Try until the deadline: the process may start later, or its name may be known later."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
@@ -172,7 +186,7 @@ def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:
 
 
 def _read_line(connection: socket.socket) -> str:
-    """Return a line, or "" if none comes in time. Not a byte behind it is read."""
+    """Return a line, or "" if none comes in time. No byte after the line is read."""
     text = b""
     with contextlib.suppress(OSError):
         while not text.endswith(b"\n") and len(text) < LINE_BYTES and (byte := connection.recv(1)):
@@ -180,14 +194,15 @@ def _read_line(connection: socket.socket) -> str:
     return text.decode(errors="replace").strip()
 
 
-def _answer(connections: Iterable[socket.socket], line: str) -> None:
+def _send_line(connections: Iterable[socket.socket], line: str) -> None:
+    """Send a line to all connections. Those that are closed are passed over."""
     for connection in connections:
         with contextlib.suppress(OSError):
             connection.sendall(line.encode()[: LINE_BYTES - 1] + b"\n")
 
 
-def _is_gone(connection: socket.socket) -> bool:
-    """Whether the process at the other end has ended: it says nothing more before it is answered."""
+def _is_closed(connection: socket.socket) -> bool:
+    """Return whether the process at the other end has ended. A living process sends nothing while it waits for its answer."""
     connection.setblocking(False)
     try:
         return connection.recv(1, socket.MSG_PEEK) == b""
@@ -199,8 +214,9 @@ def _is_gone(connection: socket.socket) -> bool:
         connection.settimeout(LINE_SECONDS)
 
 
-def _missing(num_processes: int, came: dict[int, socket.socket]) -> str:
-    numbers = [number for number in range(1, num_processes) if number not in came or _is_gone(came[number])]
+def _describe_missing(num_processes: int, arrived: dict[int, socket.socket]) -> str:
+    """Return the message about the processes that have not come, or have ended since."""
+    numbers = [number for number in range(1, num_processes) if number not in arrived or _is_closed(arrived[number])]
     shown = ", ".join(map(str, numbers[:MAX_SHOWN])) + (", ..." if len(numbers) > MAX_SHOWN else "")
     return (
         f"{len(numbers)} of {num_processes} processes did not come in time (--join_timeout), those with --process_id {shown}. "

@@ -1,4 +1,4 @@
-"""What code a process runs, and with which versions: for the records of a run, and for its hosts to compare."""
+"""Collects what code a process runs, with which versions. A run records them, and its hosts compare them."""
 
 import hashlib
 import importlib.metadata
@@ -14,14 +14,15 @@ from mixer_jax.config import flatten, without_paths
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 ROOT = Path(__file__).parents[2]
-VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # options of compilers
-PROGRAMS = ("train.py", "evaluate.py")  # beside the package, in a clone
+VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # Environment variables with options of compilers.
+PROGRAMS = ("train.py", "evaluate.py")  # They stand beside the package in a clone of the repository.
 
 
 def program_facts(config: ConfigDict) -> dict[str, Any]:
-    """Return what must be the same on all hosts before data or devices are touched: every option, all code, every version.
+    """Return what hosts compare before they touch data or devices: every option, all code, every version, compiler options.
 
-    Disks may be mounted in another place on each: data and weights are compared by what lies there.
+    The paths of data and weights are left out, because a disk may be mounted at another path on each host. Data and weights are
+    compared by their content elsewhere.
     """
     options = without_paths(flatten(config)) | {"init_from": bool(config.init_from)}
     return (
@@ -34,18 +35,18 @@ def program_facts(config: ConfigDict) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return {package: version}."""
+    """Return {package: version} of the packages that a run depends on most."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def code_digests() -> dict[str, str]:
-    """Return {file: digest} of the package's files and of the programs beside it."""
+    """Return {file: digest} of the package's files and of the programs beside it. A digest is the first 12 digits of SHA-256."""
     files = [*(ROOT / "mixer_jax").rglob("*.py"), *(ROOT / name for name in PROGRAMS if (ROOT / name).is_file())]
     return {str(file.relative_to(ROOT)): hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in sorted(files)}
 
 
 def git_commit() -> str:
-    """Return the commit of this code, with + when files have changed since; "unknown" outside a checkout."""
+    """Return the Git commit of this code, followed by + if files have changed since, or "unknown" outside a checkout."""
     git = ["git", "-C", str(ROOT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

@@ -8,7 +8,7 @@ from jax._src.clusters import cloud_tpu_cluster
 
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.hosts import cluster
-from mixer_jax.hosts.cluster import Place, find_place, is_one_of_several_tpu_hosts
+from mixer_jax.hosts.cluster import DistributedArguments, find_distributed_arguments, is_one_of_several_tpu_hosts
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +27,12 @@ def tpu_vm(monkeypatch):
 
 
 def test_flags_are_used_as_given():
-    assert find_place(False, "a:1", 4, 3) == find_place(True, "a:1", 4, 3) == Place("a:1", 4, 3)
-    assert find_place(False, "", 0, -1) is None and find_place(False, "", 1, 0) is None
+    assert (
+        find_distributed_arguments(False, "a:1", 4, 3)
+        == find_distributed_arguments(True, "a:1", 4, 3)
+        == DistributedArguments("a:1", 4, 3)
+    )
+    assert find_distributed_arguments(False, "", 0, -1) is None and find_distributed_arguments(False, "", 1, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,7 @@ def test_flags_are_used_as_given():
 )
 def test_what_cannot_be_is_refused_before_anything_is_started(arguments, message):
     with pytest.raises(UserError, match=message):
-        find_place(*arguments)
+        find_distributed_arguments(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,7 @@ def test_a_tpu_vm_knows_by_its_metadata_server_whether_it_is_one_host_of_several
 
 def test_a_tpu_vm_finds_its_place(tpu_vm):
     tpu_vm(1, "127.0.0.1,127.0.0.2")
-    assert find_place(True, "", 0, -1) == Place("127.0.0.1:8482", 2, 1)
+    assert find_distributed_arguments(True, "", 0, -1) == DistributedArguments("127.0.0.1:8482", 2, 1)
 
 
 @pytest.mark.parametrize("variable", ["TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"])
@@ -88,7 +92,7 @@ def test_a_metadata_server_is_asked_only_on_a_tpu_vm_and_not_waited_for(tpu_vm, 
 
 def test_a_description_that_cannot_be_read_is_one_message(tpu_vm):
     tpu_vm(0, "a:b,c:d")
-    for ask in (is_one_of_several_tpu_hosts, lambda: find_place(True, "", 0, -1)):
+    for ask in (is_one_of_several_tpu_hosts, lambda: find_distributed_arguments(True, "", 0, -1)):
         with pytest.raises(EnvironmentFault, match=r"cannot be read .*unsupported worker-network-endpoints"):
             ask()
 
@@ -97,5 +101,5 @@ def test_slurm_is_a_cluster_but_tasks_of_it_may_run_alone(monkeypatch):
     words = {"JOB_ID": "7", "STEP_NODELIST": "n[1-2]", "NTASKS": "2", "PROCID": "1", "LOCALID": "0", "STEP_NUM_NODES": "2"}
     for name, value in words.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assert find_place(True, "", 0, -1) == Place("n1:61447", 2, 1)
+    assert find_distributed_arguments(True, "", 0, -1) == DistributedArguments("n1:61447", 2, 1)
     assert not is_one_of_several_tpu_hosts()
