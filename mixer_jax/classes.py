@@ -1,13 +1,14 @@
-"""Names of classes, and what happens where two sets of classes meet: they are compared by name, not by number alone.
+"""The names of classes. Wherever two sets of classes meet, the classes are compared by name, not only by number.
 
-Two sets meet where a run's data have changed since its last checkpoint (train.py), where an evaluator's data are given to a model
-(evaluation/evaluators.py), where few-shot examples are (the same), where a head is restored (checkpoints/transfer.py), and where
-data sets are mixed (data/sources/mixture.py). Classes without names are called 0, 1, ..., K - 1, and are compared by number.
+Two sets meet when a run resumes (train.py), when an evaluator gives its data or its few-shot examples to a model
+(evaluation/evaluators.py), when a head is restored from weights (checkpoints/transfer.py), and when data sets are mixed
+(data/sources/mixture.py). Classes without names have the names 0, 1, ..., K - 1 and are compared by number.
 
-ImageNet's classes are called by their WordNet ids. Weights that others released do not name their classes: with 1000 or 21 843
-of them, they are ImageNet's in the order of the ids. wordnet.tsv.gz has a line for each id: the id, whether it is one of the 1000
-classes of ILSVRC 2012 (1) and of the 21 843 of the released weights (2), and its words. The lists are those of timm 1.0.31
-(imagenet_synsets, imagenet21k_goog_synsets, imagenet_synset_to_lemma); the words come from WordNet 3.0, Princeton University.
+ImageNet's classes are named by their WordNet ids. Weights that others have released do not name their classes. If they have 1000
+or 21 843 classes, these are taken to be ImageNet's, in the order of the ids. wordnet.tsv.gz has a line for each id: the id, its
+marks, and its words. Mark 1 stands for the 1000 classes of ILSVRC 2012, and mark 2 for the 21 843 classes of released weights.
+The lists are those of timm 1.0.31 (imagenet_synsets, imagenet21k_goog_synsets, imagenet_synset_to_lemma). The words come from
+WordNet 3.0, Princeton University.
 """
 
 import functools
@@ -20,19 +21,20 @@ from mixer_jax.errors import UserError, printable
 
 Names = tuple[str, ...]
 WORDNET = Path(__file__).with_name("wordnet.tsv.gz")
-LISTS = {"imagenet2012": "1", "imagenet21k": "2"}  # name of a known list of classes -> its mark in the file
-MAX_CLASSES = 1_000_000  # JFT-3B has 30 000
-SHOWN = 8  # names in a message
+LISTS = {"imagenet2012": "1", "imagenet21k": "2"}  # {name of a known list of classes: its mark in wordnet.tsv.gz}
+MAX_CLASSES = 1_000_000  # JFT-3B has 30 000 classes.
+MAX_SHOWN = 8  # names in a message
 
 
 class ClassMap(NamedTuple):
-    """How the classes of one set are numbered in another."""
+    """The numbers that the classes of one set have in another set."""
 
-    numbers: tuple[int, ...]  # class i of the first set is class numbers[i] of the second
-    note: str  # what a user should be told; empty when the sets are equal
+    numbers: tuple[int, ...]  # Class i of the first set is class numbers[i] of the second.
+    note: str  # a sentence for the user; empty if the sets are equal
 
     @property
     def is_identity(self) -> bool:
+        """Return whether every class has the same number in both sets."""
         return self.numbers == tuple(range(len(self.numbers)))
 
 
@@ -42,35 +44,48 @@ def unnamed(count: int) -> Names:
 
 
 def has_names(names: Names) -> bool:
-    """Return whether the classes are called anything but their numbers."""
+    """Return whether any class has a name other than its number."""
     return names != unnamed(len(names))
 
 
-def map_classes(names: Names, of: str, onto: Names, onto_what: str) -> ClassMap:
-    """Return how the classes `names` are numbered among `onto`, by name; some of `onto` may be missing in `names`.
+def map_classes(names: Names, owner: str, target_names: Names, target_owner: str) -> ClassMap:
+    """Return the numbers that classes have in another set, found by their names.
 
-    `of` and `onto_what` say whose classes these are. If one of the sets has no names, both must have as many classes, which are
-    then compared by number. Raises UserError for a name that `onto` does not have.
+    The other set may have further classes. If exactly one of the sets has no names, the classes keep their numbers, and both sets
+    must have the same number of classes.
+
+    Args:
+      names: the names of the classes.
+      owner: what these classes belong to, for messages.
+      target_names: the names of the other set.
+      target_owner: what the other set belongs to, for messages.
+
+    Raises:
+      UserError: a class is not in the other set, two classes of a set have the same name, or the numbers of classes differ where
+        they must be equal.
     """
-    if names == onto:
+    if names == target_names:
         return ClassMap(tuple(range(len(names))), "")
-    both = f"Two sets of classes do not match. {of}: {len(names)} ({_some(names)}). {onto_what}: {len(onto)} ({_some(onto)})."
-    if has_names(names) != has_names(onto):
-        which = onto_what if has_names(names) else of
-        if len(names) != len(onto):
-            raise UserError(f"{both} One does not name its classes ({which}): then both must have as many.")
-        note = f"{of}: taken to be the classes of {onto_what} in the same order, as {which} does not name its classes."
+    both = (
+        f"Two sets of classes do not match. {owner}: {len(names)} ({_first_names(names)}). "
+        f"{target_owner}: {len(target_names)} ({_first_names(target_names)})."
+    )
+    if has_names(names) != has_names(target_names):
+        nameless = target_owner if has_names(names) else owner
+        if len(names) != len(target_names):
+            raise UserError(f"{both} One does not name its classes ({nameless}), so both must have the same number of classes.")
+        note = f"{owner}: taken to be the classes of {target_owner} in the same order, as {nameless} does not name its classes."
         return ClassMap(tuple(range(len(names))), note)
-    number_of = {name: number for number, name in enumerate(onto)}
+    number_of = {name: number for number, name in enumerate(target_names)}
     if unknown := [name for name in names if name not in number_of]:
         raise UserError(
-            f"{both} Only in the first: {len(unknown)} ({_some(unknown)}). Classes of one meaning must have one name: rename "
-            "them where the data lie, or prepare the data with --classes."
+            f"{both} Only in the first: {len(unknown)} ({_first_names(unknown)}). Classes with one meaning must have one name: "
+            "rename them where the data lie, or prepare the data with --classes."
         )
-    if len(number_of) < len(onto) or len(set(names)) < len(names):
+    if len(number_of) < len(target_names) or len(set(names)) < len(names):
         raise UserError(f"{both} Two classes have one name: rename one.")
-    how = "in another order" if len(names) == len(onto) else f"only {len(names)} of the {len(onto)}"
-    return ClassMap(tuple(number_of[name] for name in names), f"{of}: the classes of {onto_what}, {how}, mapped by name.")
+    how = "in another order" if len(names) == len(target_names) else f"only {len(names)} of the {len(target_names)}"
+    return ClassMap(tuple(number_of[name] for name in names), f"{owner}: the classes of {target_owner}, {how}, mapped by name.")
 
 
 def imagenet_names(count: int) -> Names | None:
@@ -85,7 +100,7 @@ def known_names(list_name: str) -> Names:
 
 
 def describe(name: str) -> str:
-    """Return what a class is, in words: of a WordNet id its first word, of any other name the name itself."""
+    """Return a class in words: the first term that WordNet lists for a WordNet id, and any other name as it is."""
     if not (name[:1] == "n" and name[1:].isdecimal()):
         return name
     _, words = _wordnet().get(name, ("", name))
@@ -93,8 +108,8 @@ def describe(name: str) -> str:
 
 
 def to_json(names: Names) -> str | list[str]:
-    """Return what stands for class names in JSON: the name of a known list, or the names."""
-    known = next((name for name in LISTS if len(names) > SHOWN and names == known_names(name)), None)
+    """Return class names as JSON stores them: the name of a known list, or else the list of the names."""
+    known = next((name for name in LISTS if len(names) > MAX_SHOWN and names == known_names(name)), None)
     return known or list(names)
 
 
@@ -114,8 +129,8 @@ def _wordnet() -> dict[str, tuple[str, str]]:
     return {wordnet_id: (marks, words) for wordnet_id, marks, words in rows}
 
 
-def _some(names: Sequence[str]) -> str:
-    """Return the first few names, printable, in words where that says more."""
-    shown = [name if describe(name) == name else f"{name} {describe(name)}" for name in names[:SHOWN]]
-    text = ", ".join(shown) + (", ..." if len(names) > SHOWN else "")
+def _first_names(names: Sequence[str]) -> str:
+    """Return the first MAX_SHOWN names as printable text. The words of a WordNet id follow it."""
+    shown = [name if describe(name) == name else f"{name} {describe(name)}" for name in names[:MAX_SHOWN]]
+    text = ", ".join(shown) + (", ..." if len(names) > MAX_SHOWN else "")
     return printable(text, kept="")
