@@ -9,6 +9,7 @@
 
 import functools
 import itertools
+import sys
 from pathlib import Path
 
 from absl.flags import FlagValues
@@ -47,6 +48,7 @@ from mixer_jax.training import loop
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.memory import check_host_memory
 from mixer_jax.training.preemption import Stopped, StopRequest
+from mixer_jax.training.profiling import Profiler, steps_to_profile
 from mixer_jax.training.program import Program, make_program
 from mixer_jax.training.state import TrainState, from_items, to_items
 from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
@@ -83,6 +85,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         evaluate_every={name: steps(evaluator.every) for name, evaluator in config.evals.items()},
         saved_for=config.checkpoint.best.removeprefix("evals.").partition(".")[0],
     )
+    profiled = steps_to_profile(config.profile, milestones.total)
     program = make_program(config, milestones.total, steps(config.schedule.warmup))
 
     # The machines, and the run's folder. All hosts must have the same.
@@ -125,13 +128,9 @@ def train(config: ConfigDict, workdir: str) -> int:
     predict, eval_loss = make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config.evals, examples, predict, eval_loss, mesh, read_labels=first_step == 0)
     metrics = records.MetricWriter(run.path, first_step, writer=parallel.is_writer())
-    run.record_start(
-        config,
-        {"first_step": first_step, "total_steps": total, "step_flops_per_device": flops}
-        | {"parameters": int(parameter_overview.count_parameters(state.params)), "host_memory_mib": memory}
-        | parallel.device_facts(mesh)
-        | origin,
-    )
+    facts = {"first_step": first_step, "total_steps": total, "step_flops_per_device": flops, "host_memory_mib": memory}
+    facts |= {"parameters": int(parameter_overview.count_parameters(state.params))} | parallel.device_facts(mesh) | origin
+    run.record_start(config, facts)
     best = BestCheckpoint(config.checkpoint.best, run, metrics, checkpoints)
     best.update()
     stop = StopRequest()
@@ -155,9 +154,12 @@ def train(config: ConfigDict, workdir: str) -> int:
             if missed:
                 evaluate(first_step, state, missed)
             if first_step < total:
+                if parallel.is_writer():
+                    print(records.start_line(config, facts, run.path), file=sys.stderr)
                 state = loop.train(
                     state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate,
-                    metrics=metrics, unreadable_share=unreadable_share, stop=stop, rate=loop.Rate(
+                    metrics=metrics, unreadable_share=unreadable_share, stop=stop,
+                    profiler=Profiler(profiled, run.path / "profile"), rate=loop.Rate(
                         config.batch_size, mesh.size, flops, peak_flops_per_sec(mesh.devices.flat[0].device_kind), stopwatch
                     ),
                 )  # fmt: skip

@@ -218,6 +218,8 @@ OPTIONS = (
            allowed="in [2, 2^20]", resumable=True),
     Option("checkpoint.best", "", "Also keep the best by a figure, such as `evals.dev.top1`, and save before it is evaluated. "
            "Lower is better for a loss, higher for all others. Empty: none.", resumable=True),
+    Option("profile", "", "Steps to profile, as FIRST:LAST: their trace lies in WORKDIR/profile, for TensorBoard and xprof.",
+           resumable=True),
     Option("log_every_steps", 50, "How often to write metrics.jsonl, TensorBoard and the progress line.", "steps",
            allowed="in [1, 2^31)", resumable=True),
 )

@@ -33,6 +33,7 @@ from mixer_jax.recorded_config import differences, moved_data, recorded_config
 from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_json, write_whole
 
 OTHER_WORKDIR = "choose another --workdir."
+SECONDS_BETWEEN_LINES = 60  # of progress, where there is no terminal
 MAX_METRICS_BYTES = 2**30  # ten million lines
 TRAIN_ON = (
     "\nA schedule that decays ends at config.total, so with another length every step would be another: only a run with "
@@ -155,6 +156,14 @@ def check_workdir(path: str) -> Path:
     return folder
 
 
+def start_line(config: ConfigDict, facts: dict, workdir: Path) -> str:
+    """Return what runs where, in a line; `facts` are those of `Workdir.record_start`."""
+    model = f"{config.model.family} {config.model.variant}, {facts['parameters'] / 1e6:.3g} million parameters"
+    machines = f"{facts['devices']} x {facts['device_kind']}, {facts['processes']} x host"
+    steps = f"steps {facts['first_step'] + 1} to {facts['total_steps']} of {config.batch_size} images"
+    return f"{model}, on {machines}: {steps}, into {workdir}"
+
+
 class MetricWriter:
     """metrics.jsonl and TensorBoard events of one run. Lines after `from_step` are dropped: a resumed run writes them again."""
 
@@ -244,17 +253,32 @@ class TensorBoard:
 
 
 class Progress:
-    """One line that shows how far a run is, its rate and the time left. Silent when standard error is not a terminal."""
+    """How far some work is and the time left: a bar on a terminal, otherwise plain lines on standard error.
 
-    def __init__(self, total_steps: int, first_step: int, unit: str = "step"):
-        self._bar = tqdm(total=total_steps, initial=first_step, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    A line is printed for each text, and about once a minute without one.
+    """
 
-    def update(self, step: int, text: str | None = None) -> None:
-        self._bar.update(step - self._bar.n)
-        if text is not None:
-            self._bar.set_postfix_str(text)
+    def __init__(self, total: int, first: int, unit: str = "step"):
+        """Begin with `first` of `total` units done."""
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=first, unit=unit, disable=not self._is_terminal, dynamic_ncols=True)
+        self._total, self._first, self._unit = total, first, unit
+        self._start = self._last_line = time.monotonic()
+
+    def update(self, done: int, text: str | None = None) -> None:
+        """Say that `done` units are done, and `text` about them."""
+        if self._is_terminal:
+            self._bar.update(done - self._bar.n)
+            if text is not None:
+                self._bar.set_postfix_str(text)
+        elif text is not None or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            seconds = (self._last_line - self._start) / max(1, done - self._first) * (self._total - done)
+            parts = [f"{self._unit} {done} of {self._total}", *([text] if text else []), f"{tqdm.format_interval(seconds)} left"]
+            print(", ".join(parts), file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        """Leave the bar as it is."""
         self._bar.close()
 
 

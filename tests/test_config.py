@@ -197,7 +197,15 @@ def test_a_length_of_more_steps_than_a_run_can_count_is_refused(length):
 def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_what_a_run_computes():
     names = list(flatten(sound_config()))
     free = [name for name in names if may_change_on_resume(name)]
-    assert {name.split(".")[0] for name in free} == {"log_every_steps", "data", "checkpoint", "evals", "loader", "parallel"}
+    assert {name.split(".")[0] for name in free} == {
+        "log_every_steps",
+        "profile",
+        "data",
+        "checkpoint",
+        "evals",
+        "loader",
+        "parallel",
+    }
     assert [name for name in free if name.startswith("data.")] == ["data.verify"]
     for option in OPTIONS:
         assert not option.resumable or [name for name in free if f"{name}.".startswith(f"{option.name}.")], option.name

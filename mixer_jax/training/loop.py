@@ -6,6 +6,7 @@ always has work. Only a checkpoint and an evaluation wait for the device.
 
 import dataclasses
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.parallel import to_global
 from mixer_jax.records import MetricWriter, Progress, Stopwatch
 from mixer_jax.training.preemption import Stopped, StopRequest
+from mixer_jax.training.profiling import Profiler
 from mixer_jax.training.state import TrainState
 from mixer_jax.training.step import StepMetrics, TrainStep
 from mixer_jax.training.unreadable_share import UnreadableShare
@@ -78,6 +80,25 @@ class Milestones:
         return is_regular or self.saved_for in self.evaluations_due(step)
 
 
+class Log:
+    """The lines of metrics.jsonl and of the progress, one for every `every` steps."""
+
+    def __init__(self, every: int, metrics: MetricWriter, progress: Progress, rate: Rate):
+        self._every, self._metrics, self._progress, self._rate = every, metrics, progress, rate
+        self._losses: list[float] = []  # of the steps since the last line
+
+    def add(self, step: int, numbers: dict[str, float]) -> None:
+        """Take the metrics of a step. The progress shows the mean loss since its last line, the files the loss of this step."""
+        self._losses.append(numbers["loss"])
+        self._progress.update(step)
+        if step % self._every == 0:
+            logged = numbers | self._rate.since_restart(step)
+            self._metrics.write(step, logged)
+            self._progress.update(step, progress_text(logged | {"loss": statistics.fmean(self._losses)}))
+            self._losses.clear()
+            self._rate.restart(step)
+
+
 def train(
     state: TrainState,
     train_step: TrainStep,
@@ -92,6 +113,7 @@ def train(
     rate: Rate,
     unreadable_share: UnreadableShare,
     stop: StopRequest,
+    profiler: Profiler,
 ) -> TrainState:
     """Run steps first_step + 1 .. milestones.total; return the state, which has been saved.
 
@@ -101,6 +123,7 @@ def train(
     """
     stopwatch = rate.stopwatch
     progress = Progress(milestones.total, first_step)
+    log = Log(milestones.log_every, metrics, progress, rate)
     rate.restart(first_step)
 
     def read(step: int, values: StepMetrics) -> None:
@@ -113,18 +136,16 @@ def train(
                 "optimizer.learning_rate, lengthen schedule.warmup or lower optimizer.clip_norm, and use a new --workdir."
             )
         numbers["substituted"] = unreadable_share.add(step, int(numbers["substituted"]))
-        if step % milestones.log_every == 0:
-            logged = numbers | rate.since_restart(step)
-            metrics.write(step, logged)
-            progress.update(step, progress_text(logged))
-            rate.restart(step)
+        log.add(step, numbers)
 
     unread = None
     try:
         for step in range(first_step + 1, milestones.total + 1):
             with stopwatch("data"):  # waits only if the host is slower than the device
                 batch = to_global(next(batches), mesh)
-            state, values = train_step(state, batch)  # returns at once; the old state's memory is given to the new one
+            with profiler.step(step):
+                state, values = train_step(state, batch)  # returns at once; the old state's memory is given to the new one
+            profiler.finish(step, values)
             if unread:
                 read(*unread)  # the step before this one
             unread = step, values
@@ -148,6 +169,7 @@ def train(
                     save(step, state)
                     raise
     finally:
+        profiler.close()
         progress.close()
     return state
 

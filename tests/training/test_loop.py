@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from mixer_jax.parallel import make_mesh
 from mixer_jax.records import Stopwatch
 from mixer_jax.training.loop import DivergedError, Milestones, Rate, train
 from mixer_jax.training.preemption import Stopped, StopRequest
+from mixer_jax.training.profiling import Profiler
 from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
 
 
@@ -65,6 +67,7 @@ def run(
             rate=Rate(8, 8, 1e9, None, Stopwatch()),
             unreadable_share=UnreadableShare(80, 8, 0.25, lambda count: ["ant.jpg is bad"][:count]),
             stop=stop,
+            profiler=Profiler(range(0), Path()),
         )  # fmt: skip
     return log, result
 
@@ -163,3 +166,9 @@ def test_pauses_for_checkpoints_and_evaluations_do_not_count_as_training_time(mo
     rate.restart(10)
     clock[0] += 1.0
     assert rate.since_restart(11)["images_per_sec"] == pytest.approx(100.0)
+
+
+def test_without_a_terminal_a_line_is_printed_at_each_interval_of_the_log_with_the_mean_loss_since_the_last(capsys):
+    run(Milestones(total=7, log_every=3, checkpoint_every=0, evaluate_every={}), loss_at=lambda step: float(step))
+    lines = [line.split(", ")[:2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [["step 3 of 7", "loss 2"], ["step 6 of 7", "loss 5"]]
