@@ -4,7 +4,10 @@ import argparse
 
 from mixer_jax import app
 
-WEIGHTS = "a run's folder, its checkpoints/STEP or best, a .npz or .safetensors file, or SCHEME://BUCKET/FILE"
+WEIGHTS = (
+    "a run's folder, its checkpoints/STEP or best, a .npz or .safetensors file, an index of several "
+    "(model.safetensors.index.json) or its folder, or SCHEME://BUCKET/FILE; FILE#PREFIX for the parameters under a prefix"
+)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:

@@ -56,7 +56,7 @@ def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises UserError when the file is missing, damaged, of another kind, or not to be trusted. One sound file is refused too: a
     compressed .npz of nearly nothing but zeros, which cannot be told from a decompression bomb.
     """
-    with _reading(path), _opened(path) as (_, read, metadata):
+    with refusing(path), _opened(path) as (_, read, metadata):
         return read(), metadata
 
 
@@ -65,7 +65,7 @@ def read_signatures(path: str) -> tuple[Signatures, dict[str, str]]:
 
     Refuses what `read_arrays` refuses, except changed bytes.
     """
-    with _reading(path), _opened(path) as (signatures, _, metadata):
+    with refusing(path), _opened(path) as (signatures, _, metadata):
         return signatures, metadata
 
 
@@ -75,7 +75,7 @@ def write_arrays(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, s
     Raises UserError for another suffix, a missing folder, a file that exists, and for what the format cannot hold.
     """
     suffix = Path(path).suffix
-    with _naming(path):
+    with naming(path):
         if suffix not in DTYPES:
             raise Refused("must end in .npz or .safetensors, which says what format to write")
         if not Path(path).parent.is_dir():
@@ -103,7 +103,7 @@ def local_copy(path: str) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, path.rstrip("/").split("/")[-1])
-        with _naming(path):
+        with naming(path):
             _download(path, local)
         yield local
 
@@ -125,7 +125,7 @@ def _download(url: str, local: str) -> None:
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
+def naming(path: str) -> Iterator[None]:
     """Turn a refusal into an error of one line, which nothing that the file has put into it can break."""
     try:
         yield
@@ -136,8 +136,8 @@ def _naming(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
-    with _naming(path):
+def refusing(path: str) -> Iterator[None]:
+    with naming(path):
         try:
             yield
         except (Refused, FileNotFoundError, UserError):

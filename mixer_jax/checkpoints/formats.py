@@ -11,7 +11,7 @@ which arrays of ours are which array of theirs, and how to turn them.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import numpy as np
 
@@ -46,11 +46,7 @@ class CheckpointFormat:
     def to_ours(self, arrays: Arrays) -> Arrays:
         """Return the arrays under our names. Raises UserError for an array that the format does not have, or with wrong axes."""
         usual = {re.sub(*self.spellings, name): array for name, array in arrays.items()}
-        if self.rows is None:
-            rows = {name: same(name.removeprefix(self.prefix), name) for name in usual if name.startswith(self.prefix)}
-        else:
-            rows = {row.theirs: row for row in self.rows(_blocks(self.their_block, 0, usual))}
-        unknown = sorted(usual.keys() - rows.keys())
+        rows, unknown = self._rows_by_name(arrays), self.unknown(arrays)
         if unknown or len(usual) < len(arrays):
             some = ", ".join(unknown) or "two spellings of one"
             raise UserError(f"These arrays have no place in a {self.family} of the {self.name} format: {some}.")
@@ -61,6 +57,16 @@ class CheckpointFormat:
             except ValueError as error:
                 raise UserError(f"{theirs} has shape {array.shape}, which cannot be: {error}.") from error
         return ours
+
+    def unknown(self, names: Collection[str]) -> list[str]:
+        """Return those of `names` that the format does not have."""
+        return sorted({re.sub(*self.spellings, name) for name in names} - self._rows_by_name(names).keys())
+
+    def _rows_by_name(self, names: Collection[str]) -> dict[str, Row]:
+        usual = {re.sub(*self.spellings, name) for name in names}
+        if self.rows is None:
+            return {name: same(name.removeprefix(self.prefix), name) for name in usual if name.startswith(self.prefix)}
+        return {row.theirs: row for row in self.rows(_blocks(self.their_block, 0, usual))}
 
     def to_theirs(self, arrays: Arrays) -> Arrays:
         """Return the arrays under their names: the inverse of `to_ours`."""

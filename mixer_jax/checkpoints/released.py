@@ -5,10 +5,11 @@ Which files there are, and how large: the model listing of google-research/visio
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 
 from mixer_jax.checkpoints.digest import params_sha256
-from mixer_jax.checkpoints.weights import Weights, file_metadata, load_weights
+from mixer_jax.checkpoints.weights import Weights, load_weights, preprocessing_of
 from mixer_jax.classes import describe, has_names
 from mixer_jax.errors import UserError
 
@@ -66,7 +67,7 @@ def verify(path: str, sha256: str = "") -> str:
         f"{path}: {model}",
         f"  format         {weights.format}; {len(weights.arrays)} arrays, {parameters:,} parameters",
         f"  classes        {_classes(weights)}",
-        f"  preprocessing  {file_metadata(weights)['preprocessing']}",
+        f"  preprocessing  {_preprocessing(weights)}",
         f"  params SHA-256 {params_sha256(weights.arrays)}"
         + (", as its metadata says" if "params_sha256" in weights.metadata else ""),
     ]
@@ -81,6 +82,17 @@ def _classes(weights: Weights) -> str:
     if not has_names(names):
         return f"{len(names)}, without names"
     return f"{len(names)}: {', '.join(map(describe, names[:5]))}" + (", ..." if len(names) > 5 else "")
+
+
+def _preprocessing(weights: Weights) -> str:
+    """Return how to prepare images, as far as it is known."""
+    steps = preprocessing_of(weights)
+    if steps.get("value_range") is not None:
+        return json.dumps(steps)
+    return (
+        f"not known. The model takes images of {weights.model.image_size} px; files of the {weights.format} format were trained "
+        "with pixels in [-1, 1], in [0, 1], or less ImageNet's mean. See where it comes from (config.json: mean, std)."
+    )
 
 
 def _which(weights: Weights) -> list[str]:

@@ -7,7 +7,9 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
+from mixer_jax.checkpoints.sharded import INDEX, find_index, read_sharded
 from mixer_jax.checkpoints.surgery import count_classes
+from mixer_jax.checkpoints.wrapped import split_choice, unwrap
 from mixer_jax.classes import Names, from_json, has_names, imagenet_names, to_json, unnamed
-from mixer_jax.errors import UserError
+from mixer_jax.errors import UserError, as_message
 from mixer_jax.hosts.agreement import agree
 from mixer_jax.models.identify import ModelSpec, identify
 from mixer_jax.models.registry import make_model, param_shapes
@@ -32,6 +36,7 @@ TRAINED = (
     "loss",
     "dtype",
 )  # what a run says of its training, and a file that is made of it: config.loss.kind, config.model.dtype
+OTHER_FLOATS = ("float16", "bfloat16", "float64")
 SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the format in which files of the kind are written
 
 
@@ -61,6 +66,8 @@ class Weights:
 def load_weights(path: str) -> Weights:
     """Load parameters from a run, one of its checkpoints/STEP, a .npz or .safetensors file, or SCHEME://BUCKET/FILE.
 
+    Also from MODEL.safetensors.index.json and the files that it names, or the folder that holds it; FILE#PREFIX chooses one of
+    several sets of parameters (wrapped.py). What was done beside reading is printed on standard error, in one line.
     Of a run's folder: its newest sound step, and the averaged parameters where it has them. A scheme needs its library.
     Raises UserError when there is nothing, when it is damaged, hostile, or in no format that we know; and on all hosts of a run
     when they have not read the same.
@@ -71,26 +78,33 @@ def load_weights(path: str) -> Weights:
 
 
 def _load(path: str) -> Weights:
-    if Path(path).suffix in SUFFIXES or "://" in path or Path(path).is_file():
-        return _load_file(path)
+    file, chosen = split_choice(path) if not os.path.lexists(path) else (path, None)
+    if Path(file).is_dir() and not (Path(file) / "checkpoints").exists():
+        file = find_index(Path(file)) or file
+    if Path(file).suffix in SUFFIXES or file.endswith(INDEX) or "://" in file or Path(file).is_file():
+        return _load_file(file, path, chosen)
     arrays, meta = load_run(path)
     check_finite(arrays, path)
     return Weights(arrays, path, "run", meta["step"], _metadata_of_run(meta), _class_names(meta, arrays, path))
 
 
-def _load_file(path: str) -> Weights:
-    with local_copy(path) as local_path:
-        arrays, metadata = read_arrays(local_path)
-    format = find_format(arrays)
-    if format is None:
-        some = ", ".join(sorted(arrays)[:3])
-        raise UserError(f"{path} is in no format of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {some}, ...")
+def _load_file(file: str, path: str, chosen: str | None) -> Weights:
+    """Load one file, or an index and its files; `path` is what the user typed, with the prefix that is `chosen`."""
+    arrays, metadata, said = _read(file)
     try:
+        arrays, unwrapped = unwrap(arrays, chosen)
+        format = find_format(arrays)
+        if format is None:
+            some = ", ".join(sorted(arrays)[:3])
+            raise UserError(f"It is in no format of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {some}, ...")
         arrays = format.to_ours(arrays)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {str(error).replace('FILE#', f'{file}#')}") from error
     if "params_sha256" in metadata and metadata["params_sha256"] != params_sha256(arrays):
         raise UserError(f"{path}: its parameters are not those that it was written with (metadata: params_sha256).")
+    arrays, converted = to_float32(arrays, path)
+    if said := ", ".join(filter(None, (said, unwrapped, converted))):
+        print(as_message(f"{path}: {said}."), file=sys.stderr)  # of some commands, standard output is one figure alone
     check_finite(arrays, path)
     step = int(metadata["step"]) if re.fullmatch(r"[0-9]{1,15}", metadata.get("step", "")) else 0
     said = {"class_names": _recorded(metadata, "class_names")} if "class_names" in metadata else {}
@@ -98,6 +112,31 @@ def _load_file(path: str) -> Weights:
     if not said and "params_sha256" not in metadata:  # a file of others, who do not name classes
         names = imagenet_names(len(names)) or names
     return Weights(arrays, path, format.name, step, metadata, names)
+
+
+def _read(file: str) -> tuple[Arrays, dict[str, str], str]:
+    """Return (arrays, metadata, what was read if that is more than one file)."""
+    if file.endswith(INDEX):
+        arrays, said = read_sharded(file)
+        return arrays, {}, said
+    with local_copy(file) as local_path:
+        return *read_arrays(local_path), ""
+
+
+def to_float32(arrays: Arrays, where: str) -> tuple[Arrays, str]:
+    """Return arrays of other floating-point types as float32, in which models keep their parameters, and what was converted.
+
+    Raises UserError for a finite value that float32 does not reach.
+    """
+    others = {name: x.dtype.name for name, x in arrays.items() if x.dtype.name in OTHER_FLOATS}
+    converted = {}
+    for name in others:
+        with np.errstate(over="ignore"):
+            converted[name] = arrays[name].astype(np.float32)
+        if count := int(np.count_nonzero(np.isfinite(arrays[name]) & ~np.isfinite(converted[name]))):
+            raise UserError(f"{where}: {name} holds {count} values of {others[name]} that are beyond float32.")
+    types = ", ".join(sorted(set(others.values())))
+    return arrays | converted, f"converted {len(others)} arrays of {types} to float32" if others else ""
 
 
 def check_finite(arrays: Arrays, where: str) -> None:

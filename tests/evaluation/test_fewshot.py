@@ -137,7 +137,7 @@ def test_only_the_shots_go_through_the_model_and_the_figures_are_those_of_all_fe
 def test_an_evaluator_of_a_config_takes_the_shots_of_its_own_labels(tiny_config):
     """The same figures as from the features of every example, computed apart."""
     model, mesh = make_model(tiny_config.model, 10), make_mesh(1, jax.devices()[:1])
-    params = init_params(model, 8, 0)
+    params = jax.jit(lambda: init_params(model, 8, 0))()
     examples = open_examples(tiny_config, tuple("0123456789"), "x", host_transform(tiny_config.model))
     predict = make_predict(model, mesh)
     evaluator = make_evaluators(tiny_config.evals, examples, predict, None, mesh)["fewshot"]
