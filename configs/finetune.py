@@ -1,34 +1,38 @@
-"""Fine-tuning of a pre-trained Mixer: section 3 of arXiv 2105.01601, and the ViT paper's steps that it refers to.
+"""Fine-tuning of a pre-trained Mixer: section 3 of arXiv 2105.01601, with the steps of the ViT paper that it refers to.
 
     python train.py --config=configs/finetune.py:cifar10 --workdir=DIR --config.init_from=WEIGHTS
     python train.py --config=configs/finetune.py:imagenet,448 --workdir=DIR --config.init_from=WEIGHTS
 
-The model is B/16 unless --config.model.variant says otherwise. Momentum SGD, batch 512, cosine decay, clipping at 1, no weight
-decay, a new head of zeros. The paper tries four learning rates for each data set (0.003, 0.01, 0.03, 0.06) on a part of the
-training split and keeps the best: set --config.optimizer.learning_rate.
+The model is B/16 unless --config.model.variant names another. The recipe has momentum SGD, batch size 512, cosine decay, gradient
+clipping at norm 1, no weight decay, and a new head of zeros. For each data set, the paper tries four learning rates (0.003, 0.01,
+0.03, 0.06) on a held-out part of the training split and keeps the best one. Here it is 0.03 unless you set
+--config.optimizer.learning_rate.
 
-| row      | steps  | warm-up | held out by the paper for the choice |
-| imagenet | 20 000 | 500     | 1 %                                  |
-| cifar10  | 10 000 | 500     | 2 %                                  |
-| cifar100 | 10 000 | 500     | 2 %                                  |
-| pets     | 500    | 100     | 10 %                                 |
-| flowers  | 500    | 100     | 10 %                                 |
+| row      | steps  | warm-up | part that the paper holds out to choose the learning rate |
+| imagenet | 20 000 | 500     | 1 %                                                       |
+| cifar10  | 10 000 | 500     | 2 %                                                       |
+| cifar100 | 10 000 | 500     | 2 %                                                       |
+| pets     | 500    | 100     | 10 %                                                      |
+| flowers  | 500    | 100     | 10 %                                                      |
 
-A row is at 224 pixels, with the evaluation of Table 3: the shorter side to 256, then the central 224 (supplement C, ii).
-ROW,448 is at 448, with that of Table 2: both sides to 512, then the central 448 (i; that it is 512 is not in the paper). Table
-3's rows at 448 have the former: --config.evals.test.resize=small (L/16 from ImageNet-21k: 84.15 in Table 2, 83.91 in Table 3).
-So for 448 name it in the row: --config.image_size alone leaves the evaluation of 224. At 448 token mixing starts as that of 2 x
-2 tiles of 224 pixels (supplement C); at a size that 224 does not divide, which the paper does not cover, it is interpolated.
+A row by itself trains at 224 pixels and evaluates as in Table 3: the shorter side is resized to 256 pixels, and the central 224 x
+224 are cropped (supplement C, variant ii). ROW,448 trains at 448 pixels and evaluates as in Table 2: both sides are resized to
+512 pixels, and the central 448 x 448 are cropped (variant i; the paper does not state the 512). Table 3 uses variant ii at 448
+pixels, too: set --config.evals.test.resize=small (L/16 from ImageNet-21k has 84.15 in Table 2 and 83.91 in Table 3). Name 448 in
+the row, because --config.image_size=448 alone keeps variant ii.
 
-Figures to expect are the paper's Table 3 for ImageNet; for the others it gives only the mean over all five ("Avg 5"). We have not
-run this config at size.
+At 448 pixels, token mixing starts as that of 2 x 2 tiles of 224 pixels (supplement C). At a size that is not a multiple of 224,
+which the paper does not cover, token mixing is interpolated.
 
-Not in the paper, from its authors' code: warm-up lengths, softmax loss, momentum 0.9 kept in bfloat16, and the training crop,
-of which the paper only says that inception crops did not help. Here the shorter side goes to 8/7 of the image size, a random
-square of the image size is cut out and flipped, the default of big_vision's configs/transfer.py. Other choices:
---config.augment.resize=square resizes both sides first, as BiT does; that of vision_transformer's code is
---config.augment.crop=inception --config.augment.resize=square. Activations in bfloat16 are our choice; the authors' Mixer code
-has float32: --config.model.dtype=float32.
+Expected metrics: for ImageNet, the paper's Table 3. For the other data sets, the paper states only the mean over all five
+("Avg 5"). We have not run this config at full size.
+
+These parts are not in the paper but in its authors' code: the lengths of the warm-up, the softmax loss, momentum 0.9 stored in
+bfloat16, and the training crop. Of the crop, the paper says only that inception crops did not help. Here, the shorter side is
+resized to 8/7 of the image size, a random square of the image size is cropped, and the square is flipped at random, which is the
+default of big_vision's configs/transfer.py. With --config.augment.resize=square, both sides are resized first, as in BiT. The
+crop of vision_transformer's code is --config.augment.crop=inception --config.augment.resize=square. Activations in bfloat16 are
+our choice. The authors' Mixer code uses float32: --config.model.dtype=float32.
 """
 
 from ml_collections import ConfigDict
@@ -43,7 +47,7 @@ ROWS = {  # source, training split, test split, classes, steps, warm-up steps
     "pets": ("tfds:oxford_iiit_pet", "train", "test", 37, 500, 100),
     "flowers": ("tfds:oxford_flowers102", "train+validation", "test", 102, 500, 100),
 }
-EVAL_RESIZE = {"224": "small", "448": "square"}  # by pixels: crops (ii) and (i) of supplement C, those of Tables 3 and 2
+EVAL_RESIZE = {"224": "small", "448": "square"}  # {pixels: resize}: variants (ii) and (i) of supplement C, of Tables 3 and 2
 
 
 def get_config(row: str = "cifar10") -> ConfigDict:

@@ -2,19 +2,22 @@
 
     python train.py --config=configs/finetune_vtab.py:pets --workdir=DIR --config.init_from=WEIGHTS
 
-The paper's figure is the mean of top-1 over the 19 tasks (arXiv 1910.04867), 1000 training images each: 74.95 for L/16 from
-ImageNet-21k, 75.33 for H/14 from JFT-300M. It gives no task's own figure. We have not run this config at size.
+The paper's figure is the mean top-1 over the 19 tasks (arXiv 1910.04867), each with 1000 training images: 74.95 for L/16
+pre-trained on ImageNet-21k, and 75.33 for H/14 pre-trained on JFT-300M. The paper states no figure for a single task. We have not
+run this config at full size.
 
-From the paper: 224 pixels for data sets of small images and 448 for the others, learning rates 0.003, 0.01 and 0.03, everything
-else as in its other fine-tuning (configs/finetune.py). The learning rate is chosen on the 200 images that the benchmark names:
+The paper states 224 pixels for data sets of small images and 448 pixels for the others, and the learning rates 0.003, 0.01 and
+0.03. Everything else is as in its other fine-tuning (configs/finetune.py). Choose the learning rate on the 200 images that the
+benchmark reserves for this:
 
     --config.data.split=train800 --config.evals.test.data.split=val200 --config.optimizer.learning_rate=0.003
 
-Not in the paper: 2500 steps (the ViT paper's, which it refers to); and from BiT, whose rules it refers to: 100 steps of
-warm-up, which tasks are small (below 96 x 96), and the augmentation: a random square out of the image resized to 8/7, flipped,
-but no crops where the place or distance of things is asked for, and no flips where it would change the label. Evaluation sees
-the whole image, resized to the square that the model takes. From the authors' fine-tuning code, softmax loss and momentum 0.9
-kept in bfloat16. Activations in bfloat16 are our choice; the authors' Mixer code has float32.
+These parts are not in the paper. The 2500 steps are those of the ViT paper, which it refers to. Three rules are BiT's, which it
+also refers to: the warm-up of 100 steps, the tasks that count as small (images below 96 x 96), and the augmentation. The
+augmentation resizes the image to 8/7 of the image size, crops a random square, and flips it at random. There is no crop in tasks
+about the position or the distance of objects, and no flip where it would change the label. Evaluation sees the whole image,
+resized to the square that the model takes. Softmax loss and momentum 0.9 stored in bfloat16 are from the authors' fine-tuning
+code. Activations in bfloat16 are our choice. The authors' Mixer code uses float32.
 """
 
 from ml_collections import ConfigDict

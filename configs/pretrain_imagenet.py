@@ -2,24 +2,25 @@
 
     python train.py --config=configs/pretrain_imagenet.py:B/16 --workdir=DIR
 
-Data: `tfds:imagenet2012` prepared as ArrayRecord. All 1 281 167 training images are used, as 300 epochs of 93 835 steps; the
-released big_vision configuration keeps the last 1 % out.
+Data: `tfds:imagenet2012`, prepared as ArrayRecord. All 1 281 167 training images are used. 300 epochs are 93 835 steps. The
+released big_vision configuration holds out the last 1 % of the images.
 
 | row  | paper: ImageNet top-1, ReaL (Table 3) | paper: TPU-v3 core-days |
 | B/16 | 76.44, 82.36                          | 0.01k, extrapolated     |
 | L/16 | 71.76, 77.08                          | 0.04k, extrapolated     |
 
-These are the paper's figures (after fine-tuning at 224, mean of three). big_vision's authors state 76.3 % for B/16 at the end of
-pre-training itself, in 2 h 11 min on a TPU v3-128. We have not trained this config.
+The figures are the paper's, after fine-tuning at 224 pixels, each the mean of three. big_vision's authors state 76.3 % for B/16
+at the end of pre-training itself, which took 2 h 11 min on a TPU v3-128. We have not trained this config.
 
-Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod", with estimated hours):
+Hardware: every row fits on 64 chips of TPU v3, with 32 images per core. docs/planning.md lists the estimated hours.
 
     python -m mixer_jax plan --config=configs/pretrain_imagenet.py:B/16 --topology=v3:8x8
 
-Not in the paper, from its authors' released configuration: sigmoid loss, head bias -ln(1000), decay of kernels only, stochastic
-depth by block and without rescaling, RandAugment's operations (mixer_jax/data/images/randaugment.py). The linear decay ends at
-an absolute 1e-5, as in the authors' code of 2021; the released configuration's 1e-5 is a fraction of the peak, 1e-8 absolute
-(--config.schedule.end_learning_rate=1e-8). Activations in bfloat16 are our choice; the authors' Mixer code has float32
+These parts are not in the paper but in its authors' released configuration: the sigmoid loss, the head bias -ln(1000), weight
+decay of kernels only, stochastic depth with one rate per block and without rescaling, and the operations of RandAugment
+(mixer_jax/data/images/randaugment.py). The linear decay of the learning rate ends at an absolute 1e-5, as in the authors' code of
+2021. In the released configuration, 1e-5 is a fraction of the peak, which is 1e-8 absolute
+(--config.schedule.end_learning_rate=1e-8). Activations in bfloat16 are our choice. The authors' Mixer code uses float32
 (--config.model.dtype=float32).
 """
 

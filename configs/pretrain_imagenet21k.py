@@ -2,12 +2,12 @@
 
     python train.py --config=configs/pretrain_imagenet21k.py:B/16 --workdir=DIR
 
-Data: 14 197 122 images of 21 843 classes, as `tfds:imagenet21k`, which TFDS's public catalogue has not. For a release that
-image-net.org hands out (README, "From downloads to a run"), whose number of classes is another:
+Data: 14 197 122 images of 21 843 classes, as `tfds:imagenet21k`, which is not in TFDS's public catalog. The releases that
+image-net.org hands out (docs/data.md) have other numbers of classes. For one of them, add
 
     --config.data.source=records:DIR --config.evals.held_out.data.source=records:DIR --config.num_classes=NUMBER
 
-The first 51 200 images are kept out to watch the run, as in big_vision's vit_i21k.py. 300 epochs are about 1.04 million steps.
+The first 51 200 images are held out to monitor the run, as in big_vision's vit_i21k.py. 300 epochs are about 1.04 million steps.
 
 | row  | RandAugment m | mixup p | paper: ImageNet top-1 at 224, ReaL (Table 3) | paper: TPU-v3 core-days |
 | B/16 | 10            | 0.2     | 80.64, 85.80                                 | 0.15k, extrapolated     |
@@ -15,13 +15,14 @@ The first 51 200 images are kept out to watch the run, as in big_vision's vit_i2
 
 The figures are the paper's, after fine-tuning on ImageNet (configs/finetune.py:imagenet). We have not trained this config.
 
-Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod", with estimated hours):
+Hardware: every row fits on 64 chips of TPU v3, with 32 images per core. docs/planning.md lists the estimated hours.
 
     python -m mixer_jax plan --config=configs/pretrain_imagenet21k.py:B/16 --topology=v3:8x8
 
-Not in the paper, from the authors' code for sister models: sigmoid loss, head bias -10, end of the decay at an absolute 1e-5
-(their code of 2021), decay of kernels only, stochastic depth by block and without rescaling, RandAugment's operations
-(mixer_jax/data/images/randaugment.py). Activations in bfloat16 are our choice; the authors' Mixer code has float32.
+These parts are not in the paper but in the authors' code for related models: the sigmoid loss, the head bias -10, the end of the
+learning rate's decay at an absolute 1e-5 (code of 2021), weight decay of kernels only, stochastic depth with one rate per block
+and without rescaling, and the operations of RandAugment (mixer_jax/data/images/randaugment.py). Activations in bfloat16 are our
+choice. The authors' Mixer code uses float32.
 """
 
 from ml_collections import ConfigDict

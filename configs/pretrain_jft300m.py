@@ -1,9 +1,10 @@
-"""Pre-training on JFT-300M, or on data of that kind: Table 4, rows "JFT-300M", of arXiv 2105.01601.
+"""Pre-training on JFT-300M or on similar data: Table 4, rows "JFT-300M", of arXiv 2105.01601.
 
     python train.py --config=configs/pretrain_jft300m.py:L/16 --workdir=DIR --config.data.source=tfds:YOUR_DATA
 
-JFT is Google's own. Put in its place a data set that TFDS prepared as ArrayRecord with a feature "labels" (sets of classes; JFT
-has 1.26 an image and 18 291 classes: --config.num_classes) or "label". Inception crop and flip only, no other regularization.
+Data: JFT is internal to Google. Use a data set of your own that TFDS prepared as ArrayRecord, with a feature "labels" (a set of
+classes per image) or "label" (one class), and set --config.num_classes. JFT has 18 291 classes and 1.26 labels per image. The
+augmentation is an inception crop and a flip. There is no other regularization than weight decay.
 
 | row       | epochs | learning rate | paper: ImageNet top-1 at 224, ReaL (Table 3) | paper: TPU-v3 core-days |
 | S/32      | 5      | 0.003         | 68.70, 75.83                                 | 0.01k                   |
@@ -17,12 +18,13 @@ has 1.26 an image and 18 291 classes: --config.num_classes) or "label". Inceptio
 
 The figures are the paper's, after fine-tuning on ImageNet. We have not trained this config.
 
-Hardware: every row fits on 64 chips of TPU v3, with 32 images a core (README, "Planning a pod", with estimated hours):
+Hardware: every row fits on 64 chips of TPU v3, with 32 images per core. docs/planning.md lists the estimated hours.
 
     python -m mixer_jax plan --config=configs/pretrain_jft300m.py:L/16 --topology=v3:8x8
 
-Not in the paper: sigmoid loss and head bias -10 (from the authors' code for sister models), end of the decay at an absolute 1e-5
-(from their code of 2021), decay of kernels only. Activations in bfloat16 are our choice; the authors' Mixer code has float32.
+These parts are not in the paper: the sigmoid loss and the head bias -10 (from the authors' code for related models), the end of
+the learning rate's decay at an absolute 1e-5 (from their code of 2021), and weight decay of kernels only. Activations in bfloat16
+are our choice. The authors' Mixer code uses float32.
 """
 
 from ml_collections import ConfigDict

@@ -1,22 +1,24 @@
-"""A Mixer from scratch on small images, such as CIFAR's: our own recipe, not the paper's, which trains at 224 pixels alone.
+"""Training a Mixer from scratch on small images, such as CIFAR's. The recipe is ours: the paper pre-trains only at 224 pixels.
 
     python train.py --config=configs/small_images.py:32 --workdir=DIR
     python train.py --config=configs/small_images.py:64 --workdir=DIR --config.data.source=folder:photos
 
-Data: CIFAR-10 as `tfds:cifar10`, or `records:DIR` (README, "From downloads to a run"), or any other that you name; the number of
-classes and the test set follow. Images of other sizes are resized.
+Data: CIFAR-10 as `tfds:cifar10`, unless you name another source, such as `records:DIR` (docs/data.md). The number of classes and
+the test set then follow from the source. Images of other sizes are resized.
 
 | row | model | patches | parameters, 10 classes |
 | 32  | S/4   | 8 x 8   | 17 M                   |
 | 48  | S/6   | 8 x 8   | 17 M                   |
 | 64  | S/8   | 8 x 8   | 17 M                   |
 
-Hardware: not measured; meant for a single GPU or TPU core. Two CPU cores are too slow for a model of this size: choose fewer
-blocks and channels there, as configs/demo does. `python -m mixer_jax bench step --config=configs/small_images.py` times a step.
+Hardware: the recipe is meant for a single GPU or TPU core, but we have not measured it there. Two CPU cores are too slow for a
+model of this size. Choose fewer blocks and channels for them, as configs/demo does. This command times a step:
+`python -m mixer_jax bench step --config=configs/small_images.py`.
 
-Expected metric: not measured on CIFAR. Nothing here was tuned. Regularization (RandAugment, mixup, stochastic depth, weight
-decay) and Adam's learning rate are those of Table 4 for ImageNet from scratch; ours are batch size, length, the softmax loss, the
-crop (a square of 8/9 of the side) and the magnitude of RandAugment, lower because small images bear less.
+Expected metric: we have not measured it on CIFAR, and nothing here was tuned. Mixup, stochastic depth, weight decay, the layers
+of RandAugment, Adam and its learning rate are those of Table 4 of arXiv 2105.01601 for ImageNet. Batch size, length, cosine
+decay, warm-up, the softmax loss, and the crop (a square of 8/9 of the side) are ours. So is the magnitude of RandAugment, which
+is lower because small images tolerate less.
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +26,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config import classification, dataset, default_config, duration
 from mixer_jax.errors import UserError
 
-ROWS = {"32": "S/4", "48": "S/6", "64": "S/8"}  # pixels: model, always with 64 patches
+ROWS = {"32": "S/4", "48": "S/6", "64": "S/8"}  # {pixels: model}; each model has 64 patches
 
 
 def get_config(pixels: str = "32") -> ConfigDict:

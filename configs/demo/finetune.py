@@ -1,14 +1,14 @@
-"""The demo's fine-tuning on real handwritten digits, and the same model from scratch beside it.
+"""The demo's fine-tuning on real handwritten digits and, for comparison, the same model trained from scratch.
 
     python train.py --config=configs/demo/finetune.py:few --workdir=DIR --config.init_from=RUN_OF_PRETRAIN
 
 | row     | labeled digits  | start       | optimizer                                                          |
-| few     | 10 a class      | pre-trained | Adam, averaged parameters (better here than the paper's SGD)       |
-| scratch | 10 a class      | random      | Adam, averaged parameters, a learning rate and length of its own   |
+| few     | 10 per class    | pre-trained | Adam, averaged parameters (better here than the paper's SGD)       |
+| scratch | 10 per class    | random      | Adam, averaged parameters, a learning rate and length of its own   |
 | full    | all 1438        | pre-trained | the paper's for fine-tuning: momentum SGD, no weight decay, cosine |
 
-The recipe from scratch was tuned for itself: it has three times the learning rate and more steps. Both were tuned by looking at
-the test digits, with the demo's seeds and others. A step takes tens of milliseconds on two CPU cores.
+The recipe from scratch was tuned separately: it has three times the learning rate and more steps. Both recipes for 10 digits per
+class were tuned on the test digits, with the demo's seeds and others. A step takes tens of milliseconds on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config import classification, dataset, default_config, duration
 from mixer_jax.errors import UserError
 
-ROWS = {  # labeled examples a class (0: all), steps, optimizer, learning rate, weight decay, EMA decay, least area of a crop
+ROWS = {  # labeled examples per class (0: all), steps, optimizer, learning rate, weight decay, EMA decay, least area of a crop
     "few": (10, 150, "adam", 0.001, 0.1, 0.97, 0.8),
     "scratch": (10, 200, "adam", 0.003, 0.1, 0.97, 0.8),
     "full": (0, 300, "sgd", 0.03, 0.0, 0.0, 0.6),

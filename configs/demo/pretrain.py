@@ -2,9 +2,10 @@
 
     python train.py --config=configs/demo/pretrain.py --workdir=DIR
 
-Stands in for the pre-training of Table 4 of arXiv 2105.01601, at a size for two CPU cores: about two minutes. What to expect is
-what `make demo` prints; the README says on what machine it printed which figures. Our own choices, not the paper's: everything
-but the model's proportions (D_S = C/2, D_C = 4C), Adam, clipping at 1, warm-up and linear decay.
+It stands for the pre-training of Table 4 of arXiv 2105.01601, at a size for two CPU cores, on which it takes about two minutes.
+Expected metrics: those that `make demo` prints. docs/getting_started.md shows which figures it printed on which machine. The
+model's proportions (D_S = C/2, D_C = 4C), Adam, clipping at norm 1, warm-up and linear decay are the paper's. Everything else is
+our choice.
 """
 
 from ml_collections import ConfigDict
