@@ -26,7 +26,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.text_table import format_table
 
-WARM_UP = 8  # Images that are not counted.
+WARM_UP = 8  # The number of images at the start of each stage that are not counted.
 BACKWARD = 2  # A backward pass costs about twice as many operations as the forward pass.
 UTILIZATION = 0.4  # The assumed share of a device's peak that a training step reaches. The figures say that it is an estimate.
 
@@ -52,9 +52,10 @@ def benchmark_input(
     measures = {"ours": our_measure(source, config), "grain": grain_measure(source, config)} | others
     pipelines = pipeline_speeds(config.augment, measures, cores)
     seconds = stage_seconds(source, config, num_images)
-    whole = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
-    rest = whole - sum(seconds.values()) + seconds["to device"]  # The measured pipelines end before the device.
-    seconds |= {"workers and buffers": rest} if rest > 0 else {}
+    pipeline_seconds = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
+    # The measured pipelines end before the device.
+    remaining_seconds = pipeline_seconds - sum(seconds.values()) + seconds["to device"]
+    seconds |= {"workers and buffers": remaining_seconds} if remaining_seconds > 0 else {}
     wanted = wanted_images_per_sec(config, device, devices)
     return {
         "image_size": config.image_size,
@@ -82,12 +83,12 @@ def format_benchmark(figures: dict) -> str:
 def _format_pipelines(figures: dict, augmentation: str) -> str:
     """Return the table of the speeds of all pipelines with one augmentation."""
     speeds = figures["pipelines"][augmentation]
-    ours_over = [figures[key][augmentation] for key in ("ours_over_others", "ours_over_others_by_clock")]
+    ratio_tables = [figures[key][augmentation] for key in ("ours_over_others", "ours_over_others_by_clock")]
     counts = list(speeds["ours"]["images_per_sec"])
     clocks = [f"images/s, {count} core{'s' * (count != '1')}" for count in counts]
     rows = [(augmentation, "images/CPU-s", *clocks, "speed-up", "ours by CPU time", "by the clock")]
     for name, speed in speeds.items():
-        ratio = [f"{by_name[name]:.2f}" for by_name in ours_over if name in by_name]
+        ratio = [f"{by_name[name]:.2f}" for by_name in ratio_tables if name in by_name]
         by_clock = (f"{value:.0f}" for value in speed["images_per_sec"].values())
         rows.append((name, f"{speed['images_per_cpu_sec']:.0f}", *by_clock, f"{speed['speed_up']:.2f}", *ratio))
     return format_table(rows)
@@ -127,8 +128,8 @@ def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[s
             result = timed(stage, lambda *inputs, function=transform: np.ascontiguousarray(function(*inputs)), image, rng)
         result = timed("patchify", to_patches, result)
     seconds = {stage: median(stage_times[WARM_UP:] or [0]) for stage, stage_times in times.items()}
-    if together := seconds.pop("partial decode and crop"):
-        seconds["decode"] = together - seconds["crop and resize"]
+    if decode_and_crop := seconds.pop("partial decode and crop"):
+        seconds["decode"] = decode_and_crop - seconds["crop and resize"]
     # Augmentations are compared by means: only every other image is flipped, and RandAugment's operations differ in cost.
     means = {stage: mean(times[stage][WARM_UP:]) for stage in transforms}
     seconds["flip"] = means["flip"] - means["crop and resize"]
@@ -154,11 +155,9 @@ def _batch_seconds(config: ConfigDict, image: np.ndarray) -> dict[str, float]:
 
 
 def wanted_images_per_sec(config: ConfigDict, device: str, devices: int) -> float:
-    """Return the images/s that a host must supply to train on `devices` devices of a kind.
+    """Return the images/s that a host must supply to `devices` devices, on which the config's model is trained.
 
-    This rate is
-
-        devices * UTILIZATION * peak operations/s / (operations of the forward pass * (1 + BACKWARD))
+        devices * UTILIZATION * peak operations/s / (operations of the forward pass for one image * (1 + BACKWARD))
 
     The compiler counts the operations of the forward pass.
     """
@@ -181,7 +180,10 @@ def verdict(seconds: dict[str, float], wanted: float, cores: int, model: str, de
     """
     needed = wanted * sum(seconds.values())  # Cores.
     if needed <= cores:
-        return f"Fast enough: {devices} training {model} take {wanted:.0f} images/s, for which {needed:.1f} of {cores} cores do."
+        return (
+            f"Fast enough: {devices} training {model} take {wanted:.0f} images/s, for which {needed:.1f} of {cores} cores are "
+            "enough."
+        )
     slowest = max(seconds, key=seconds.get)
     share = seconds[slowest] / sum(seconds.values())
     return (

@@ -1,8 +1,8 @@
 """Checks that all hosts of a run have the same config, code, packages, devices, data and folder.
 
 Each host posts its facts by name on the message board (board.py). Host 0 compares them with its own, and posts the verdict. If
-the facts differ, every host raises the verdict as an error. Only three things are no facts, and may differ: the names of the
-machines, the numbers of the processes, and the spelling of --workdir.
+the facts differ, every host raises the verdict as an error. Only what is not among the facts may differ: the names of the
+machines, the numbers of the processes, and the paths under which --workdir, data and weights are mounted.
 """
 
 import json
@@ -18,7 +18,7 @@ from mixer_jax.hosts.board import Board, find_board
 from mixer_jax.storage import read_bytes
 
 DISK_SECONDS, MAX_TOKEN_BYTES = 5.0, 10_000  # For the file that shows that all hosts have the same folder.
-NOTICE_SECONDS = 60.0  # Host 0 prints this often for whom it waits.
+NOTICE_SECONDS = 60.0  # Host 0 prints this often which host it waits for.
 TIMEOUT_SECONDS = 3600.0  # It is long, because hosts may still be opening their data: comparing digests of all shards takes time.
 MAX_FIELDS, MAX_VALUES, MAX_HOSTS, MAX_TEXT = 8, 3, 4, 200  # Limits of a message. The last one is in characters.
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
 
 GREETING = "mixer_jax"
-LINE_BYTES = 2000
+LINE_BYTES = 2000  # The limit of a line.
 RETRY_SECONDS = 0.2
 LINE_SECONDS = 5.0  # A process that has connected must send its line within this time.
 LINGER_SECONDS = 3.0  # After a refusal, process 0 still refuses those who come within this time.

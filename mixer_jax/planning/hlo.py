@@ -9,15 +9,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from math import prod
 
+# Parts of a program's text. A computation begins with a line that ends in {, and has one instruction on each line.
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\(")
 CALLED = re.compile(r"\b(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.-]+)|branch_computations=\{([^}]*)\}")
 CONDITION = re.compile(r"condition=%?([\w.-]+)")
-BOUND = re.compile(r" = s32\[\]\S* constant\((\d+)\)")
+BOUND = re.compile(r" = s32\[\]\S* constant\((\d+)\)")  # The integer that a loop counter is compared with.
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 OP_NAME = re.compile(r'op_name="([^"]*)"')
 CHANNEL = re.compile(r"channel_id=(\d+)")
-FIRST_GROUP = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\])")
+FIRST_GROUP = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\])")  # The devices of a collective.
 ARRAY = re.compile(r"\b([a-z]+)(\d+)[a-z0-9]*\[([\d,]*)\]")  # For example bf16[64,196].
 COLLECTIVES = (
     "all-reduce",

@@ -1,4 +1,4 @@
-"""One config on one pod: whether its program compiles and fits, how fast it would be, and how long the recipe would take.
+"""Plans one config on one pod: whether its program compiles and fits, how fast it is, and how long the recipe takes.
 
 Every figure is an estimate. The TPU compiler estimates cycles and memory, and estimate.py estimates communication.
 """

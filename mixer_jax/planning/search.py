@@ -19,7 +19,7 @@ def search(compiler: Compiler, config_file: str, config: ConfigDict, topology: s
     "best" are the figures with these flags, "tried" the figures of all attempts in their order. The search has two steps:
 
     1. Find the smallest fsdp with which the config's own batch fits on this pod. For each fsdp, try without remat first.
-    2. With these two, find the largest batch by doubling and then by bisection, to within an eighth.
+    2. With this fsdp and remat, find the largest batch by doubling and then by bisection, to within an eighth.
 
     Together they compile at most MOST_COMPILATIONS programs. `options` are arguments of `plan`. Raises UserError if nothing fits.
     """

@@ -45,7 +45,7 @@ def test_what_a_device_takes_is_its_peak_over_the_operations_of_a_step(tiny_conf
 
 def test_the_verdict_counts_cores_and_names_the_slowest_stage():
     seconds = {"decode": 0.003, "flip": 0.001}
-    assert "for which 2.0 of 4 cores do" in benchmark.verdict(seconds, 500, 4, "B/16", "8 x TPU v3")
+    assert "for which 2.0 of 4 cores are enough" in benchmark.verdict(seconds, 500, 4, "B/16", "8 x TPU v3")
     slow = benchmark.verdict(seconds, 5000, 4, "B/16", "8 x TPU v3")
     assert slow.startswith("Not fast enough") and "needs 20 cores" in slow and "75% of their time goes to: decode" in slow
 
