@@ -178,6 +178,17 @@ def _quiet_libraries() -> None:
     """Hide what libraries log below errors, and all that Orbax logs: it logs with pages of tracebacks what it also raises."""
     logging.set_verbosity(logging.ERROR)
     logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+    sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print an exception that could be raised nowhere, but for those of writes that Orbax has abandoned.
+
+    When one write of a checkpoint fails, Orbax closes its event loop. TensorStore's threads then have an exception for each write
+    that comes to its end later: hundreds of tracebacks on a full disk, around the one message that says so.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _mute_stderr() -> None:

@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 
 from mixer_jax.errors import UserError
+from mixer_jax.storage import naming
 
 # The errors of a disk without file locks. EBADF is that of a folder on NFS.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
@@ -56,6 +57,7 @@ class Lease:
                 "once. Choose a folder on another disk, or mount this one with locks (NFS: without nolock, with lock service)."
             ) from error
         if is_file:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, self.owner.encode())
-            os.fsync(descriptor)  # Other hosts read the name of the owner.
+            with naming(path):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, self.owner.encode())
+                os.fsync(descriptor)  # Other hosts read the name of the owner.

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+from types import SimpleNamespace
 
 import programs
 import pytest
@@ -153,6 +154,15 @@ def test_a_config_file_that_exits_is_not_taken_for_a_run_that_is_done(tmp_path):
     for flags, code in (((), 3), (("--help",), DONE)):
         process = programs.start(f"--workdir={tmp_path / 'run'}", *flags, config=f"--config={tmp_path / 'config.py'}")
         programs.finish(process, code)
+
+
+@pytest.mark.parametrize(("text", "shown"), [("Event loop is closed", False), ("a fault of ours", True)])
+def test_writes_that_orbax_has_abandoned_print_no_tracebacks(text, shown, capsys):
+    arguments = SimpleNamespace(exc_value=RuntimeError(text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.__unraisablehook__", lambda unraisable: print(unraisable.exc_value))
+        app._report_unraisable(arguments)
+    assert (text in capsys.readouterr().out) == shown
 
 
 def test_a_message_has_an_end(capsys):

@@ -73,6 +73,16 @@ def test_a_disk_that_fails_while_it_locks_is_named(tmp_path, monkeypatch):
     assert ending(error.value).code == TRY_AGAIN and error.value.filename == str(tmp_path / ".lock")
 
 
+def test_a_full_disk_is_told_with_the_name_of_the_lock(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.write", fail)
+    with pytest.raises(OSError, match="No space left") as error:
+        Lease(tmp_path / ".lock")
+    assert error.value.filename == str(tmp_path / ".lock")
+
+
 def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_stays(tmp_path):
     (tmp_path / "canary").write_text("whole")
     (tmp_path / ".lock").symlink_to(tmp_path / "canary")

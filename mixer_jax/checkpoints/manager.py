@@ -7,9 +7,11 @@ fit, with everything that differs.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import stat
@@ -34,6 +36,7 @@ from mixer_jax.storage import json_text, read_json, refuse_links
 MAX_DESCRIPTION_BYTES = 2**26  # that of H/14's 390 arrays has 60 kB
 MAX_DIMS = 32
 MAX_LINES = 100  # in a message; H/14 has 390 arrays
+OS_ERROR = re.compile(r"\[OS error \d+: (?:E[A-Z0-9]+ )?([^\]]+)\]")  # at the end of what TensorStore says
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 BEST = "best.json"  # written by best.py
 
@@ -102,10 +105,12 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Orbax and TensorStore raise many kinds for a disk that is full or fails
-            free = shutil.disk_usage(self._workdir).free >> 20
+            free = ""
+            with contextlib.suppress(OSError):  # the disk may be gone
+                free = f", where {shutil.disk_usage(self._workdir).free >> 20} MiB are free"
             raise EnvironmentFault(
-                f"A checkpoint could not be saved in {self._workdir}, where {free} MiB are free ({_first_line(error)}). Those "
-                "saved before are whole: when the disk is mended, the same command goes on from the last."
+                f"A checkpoint could not be saved in {self._workdir}{free} ({_brief(error)}). Those saved before are whole: when "
+                "the disk is mended, the same command goes on from the last."
             ) from error
 
     def restore_latest(self, items: dict) -> tuple[dict, dict] | None:
@@ -334,6 +339,14 @@ def _on_host(arrays: dict) -> dict:
     """A tree of NumPy arrays without memory of their own: it tells Orbax to restore into host memory."""
     zeros = {path: np.broadcast_to(np.zeros((), jnp.dtype(row["dtype"])), row["shape"]) for path, row in arrays.items()}
     return traverse_util.unflatten_dict(zeros, sep="/")
+
+
+def _brief(error: Exception) -> str:
+    """Return the reason why a write failed, without the paths of Orbax's temporary files."""
+    if "RESOURCE_EXHAUSTED" in str(error):  # TensorStore's word for ENOSPC and EDQUOT
+        return os.strerror(errno.ENOSPC)
+    known = OS_ERROR.search(str(error))
+    return known[1] if known else getattr(error, "strerror", None) or _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Checkpoints on disk: read back exactly, damaged ones passed over, unfit ones refused, never a silent start from nothing."""
 
+import errno
 import json
 import resource
 import shutil
@@ -64,6 +65,36 @@ def test_a_save_that_fails_in_the_background_is_the_environments_fault_and_leave
     tree, meta = restore(tmp_path)
     assert meta["step"] == 1
     assert_same(tree, items(1))
+
+
+PATH = '"/x/checkpoints/3.orbax-checkpoint-tmp/optimizer.orbax-checkpoint-tmp/_sharding"'
+FAILED_WRITES = [  # what Orbax and TensorStore raise, and the reason in the message
+    (ValueError(f"RESOURCE_EXHAUSTED: Error writing local file {PATH}: Failed to write 4731 bytes"), "No space left on device"),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    (OSError(errno.EDQUOT, "Disk quota exceeded", "/x"), "Disk quota exceeded"),
+    (
+        ValueError(f"UNKNOWN: Error writing {PATH}: failed [OS error 5: EIO Input/output error] [x=1]"),
+        "Input/output error",
+    ),
+    (ValueError(f"INTERNAL: Error writing {PATH} [OS error 116: Stale file handle]"), "Stale file handle"),
+    (RuntimeError("something else\nand more"), "RuntimeError: something else"),
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), FAILED_WRITES, ids=str)
+def test_a_save_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch, error, reason):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    said = rf"^A checkpoint could not be saved in {tmp_path}, where \d+ MiB are free \({reason}\)"
+    with pytest.raises(EnvironmentFault, match=said):
+        checkpoints.save(1, items(1), {"step": 1})
+    monkeypatch.setattr("shutil.disk_usage", fail if isinstance(error, OSError) else shutil.disk_usage)
+    with pytest.raises(EnvironmentFault, match=rf"\({reason}\)"):  # also where the disk has gone
+        checkpoints.save(1, items(1), {"step": 1})
 
 
 def test_an_error_beside_does_not_cost_the_step_that_is_being_saved(tmp_path: Path):
