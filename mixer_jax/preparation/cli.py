@@ -43,6 +43,20 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="leave out copies of these images, such as a test set: KIND:PATH as in --from, or records:DIR/SPLIT",
     )  # fmt: skip
     command.add_argument(
+        "--drop-near-duplicates-within", action="store_true",
+        help="keep the first of images that are copies of each other; all are read twice",
+    )  # fmt: skip
+    command.add_argument(
+        "--near-duplicate-correlation", type=float, metavar="R",
+        help="of the details of two aligned images, from 0.7 to 1: with as much they are copies; "
+        f"{PreparationSpec.near_duplicate_correlation} if left out",
+    )  # fmt: skip
+    command.add_argument(
+        "--near-duplicate-detail", type=float, metavar="S",
+        help="of an image, from 0 for a blank to 1; most photographs have 0.75: with less it is compared by its bytes alone; "
+        f"{PreparationSpec.near_duplicate_detail} if left out",
+    )  # fmt: skip
+    command.add_argument(
         "--skip-unreadable", action="store_true", help="leave images out that do not decode; the manifest lists them"
     )
     command.add_argument("--skip-bad", dest="skip_unreadable", action=app.OldFlag, nargs=0, const=True)

@@ -26,7 +26,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mixer_jax.data.images.decode import UnreadableImageError
+from mixer_jax.data.images.decode import UnreadableImageError, decode
 from mixer_jax.data.sources.class_tree import SHOWN, Advise, report_left_out
 from mixer_jax.data.sources.image_files import MAX_IMAGE_BYTES
 from mixer_jax.data.sources.tfds import TfdsSource
@@ -191,3 +191,12 @@ def _refuse_compressed(path: Path, kind: str, spec: PreparationSpec) -> None:
     raise UserError(
         f"{path} is compressed, and images are read by their offset. Unpack it first:\n  {unpack}\n  {command} --to ..."
     )
+
+
+def decode_input(data: bytes | UnreadableImageError, labels: tuple[int, ...], num_classes: int) -> np.ndarray:
+    """Return the pixels, uint8 [h, w, 3], of what `Inputs.read` gives. Raises UserError for what cannot be prepared."""
+    if not all(0 <= label < num_classes for label in labels):
+        raise UserError(f"labels {labels} that are not all below {num_classes}, the number of classes")
+    if isinstance(data, UnreadableImageError):
+        raise data
+    return decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse

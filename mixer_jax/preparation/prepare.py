@@ -15,7 +15,8 @@ for each thread. Threads do, as reading, hashing, decoding and writing release t
 Bytes are kept as they are, CMYK JPEGs and PNGs named .JPEG included: decoding goes by content. With `--max-side N` an image with
 a side longer than N is decoded (to RGB), made smaller by averaging areas, the aspect kept, and written as a JPEG of `--quality`,
 with full colour resolution; its EXIF, colour profile and format are lost, its name stays. Every image is decoded once as a check,
-and with `--drop-near-duplicates-of` compared with those that must not be among them (references.py).
+and with `--drop-near-duplicates-of` compared with those that must not be among them (references.py). With
+`--drop-near-duplicates-within` all are read once before, and compared with each other (within.py).
 """
 
 import contextlib
@@ -28,8 +29,8 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
+from threadpoolctl import threadpool_limits
 
-from mixer_jax.data.images.decode import UnreadableImageError, decode
 from mixer_jax.data.images.resize import resize_large
 from mixer_jax.data.sources.manifest import (
     FORMAT,
@@ -48,12 +49,15 @@ from mixer_jax.data.sources.receipts import stamp_of
 from mixer_jax.data.sources.shards import read_labels, write_shard
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import HeldError, Lease
-from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, ListedInputs, open_inputs
+from mixer_jax.preparation.inputs import Inputs, ListedInputs, decode_input, open_inputs
+from mixer_jax.preparation.near_duplicates.fingerprint import fingerprint_image
 from mixer_jax.preparation.near_duplicates.references import References, write_list
+from mixer_jax.preparation.near_duplicates.within import find_duplicates
 from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
 from mixer_jax.storage import read_json, refuse_links, write_json, write_whole
 
+LEAST_CORRELATION = 0.7  # pairs with less are not aligned
 # Of a split that is mended. Older versions wrote --skip-bad for --skip-unreadable, and a source may have moved; files that are no
 # images of the split are in no shard.
 NOT_COMPARED = ("command", "ignored_files", "ignored_kinds")
@@ -69,6 +73,7 @@ class Work(NamedTuple):
     target: Path  # DIR/SPLIT
     pieces: list[np.ndarray]  # the numbers of each shard's images, in the shard's order
     stamps: dict[str, str]  # of the shards whose bytes were hashed, from before that; the threads add theirs
+    duplicates: dict[str, list] | None = None  # the manifest's rows of all copies by their names; None: found shard by shard
 
     @property
     def folder(self) -> Path:
@@ -90,12 +95,20 @@ def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
             "max_side": spec.max_side, "quality": spec.quality, "seed": spec.seed,
             "records_per_shard": spec.records_per_shard, **references.manifest_fields(),
         }  # fmt: skip
+        is_of_earlier_method = references.keep_earlier_method(made, _made_before(target))
         finished, stamps = _begin(target, made)
         order = shuffle(inputs, spec.seed)
         pieces = np.array_split(order, -(-len(order) // spec.records_per_shard))
+        if is_of_earlier_method and len(finished) < len(pieces):
+            raise UserError(
+                f"{target} was begun by an earlier version of mixer_jax, which found near duplicates in another way, and "
+                f"{len(pieces) - len(finished)} of its {len(pieces)} shards are missing or altered. Make them with that "
+                f"version, or choose another --to, or remove it: rm -r {target}"
+            )
         work = Work(spec, inputs, references, target, pieces, stamps)
-        shards = _make_shards(work, finished, threads)
-        if spec.drop_near_duplicates_of:
+        with threadpool_limits(1, "blas"):  # Threads of matrix products beside ours would only wait for a core.
+            shards = _make_shards(work, finished, threads)
+        if spec.drops_near_duplicates:
             write_list(target, shards)
         write_json(target / MANIFEST, make_manifest(spec, inputs.class_names, made, target, shards), work.folder)
         shutil.rmtree(work.folder)
@@ -128,6 +141,12 @@ def check_spec(spec: PreparationSpec, threads: int) -> None:
         raise UserError(f"--quality {spec.quality}: it must be from 1 to 100.")
     if spec.quality != PreparationSpec.quality and not spec.max_side:
         raise UserError("--quality is that of images made smaller: give --max-side too. Without it all bytes are kept.")
+    for name, least in (("near_duplicate_correlation", LEAST_CORRELATION), ("near_duplicate_detail", 0)):
+        option, value = f"--{name.replace('_', '-')}", getattr(spec, name)
+        if not least <= value <= 1:
+            raise UserError(f"{option} {value}: it must be from {least} to 1.")
+        if value != getattr(PreparationSpec, name) and not spec.drops_near_duplicates:
+            raise UserError(f"{option} has no effect without --drop-near-duplicates-of or --drop-near-duplicates-within.")
 
 
 def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | None, spec: PreparationSpec) -> None:
@@ -199,7 +218,7 @@ def _make_shards(work: Work, finished: dict[int, Shard], threads: int) -> list[S
     """
     missing = [number for number in range(len(work.pieces)) if number not in finished]
     if missing:
-        work.references.hash_all(threads)
+        work = _prepare_to_compare(work, threads)
     progress, unreadable = Progress(sum(map(len, work.pieces)), 0, unit="image"), []
     done = sum(len(work.pieces[number]) for number in finished)
     progress.update(done)
@@ -225,27 +244,41 @@ def _make_shards(work: Work, finished: dict[int, Shard], threads: int) -> list[S
     return [finished[number] for number in range(len(work.pieces))]
 
 
+def _prepare_to_compare(work: Work, threads: int) -> Work:
+    """Return the work with what finding copies needs: the references' fingerprints, or all rows of copies."""
+    if not work.spec.drop_near_duplicates_within:
+        work.references.hash_all(threads)
+        return work
+    if (work.target / MANIFEST).exists():  # a finished split is mended: it lists them
+        rows = {row[0]: list(row) for shard in Manifest(work.target).shards for row in shard.duplicates}
+    else:
+        work.references.hash_all(threads)
+        rows = find_duplicates(work.inputs, work.references, work.spec, work.folder, threads)
+    return work._replace(duplicates=rows)
+
+
 def _make_shard(work: Work, number: int) -> Shard:
     """Write a shard and its row; with unreadable images and without --skip-unreadable neither."""
-    spec, inputs, references, target, pieces, stamps = work
-    records, left_out, duplicates, reencoded = {}, [], [], 0
+    spec, inputs, references, target, pieces, stamps, known = work
+    records, left_out, reencoded, compared = {}, [], set(), {}
     for image, data, labels in inputs.read(sorted(pieces[number].tolist())):
         name = inputs.name(image)
         try:
-            if not all(0 <= label < len(inputs.class_names) for label in labels):
-                raise UserError(f"labels {labels} that are not all below {len(inputs.class_names)}, the number of classes")
-            if isinstance(data, UnreadableImageError):
-                raise data
-            pixels = decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse
+            pixels = decode_input(data, labels, len(inputs.class_names))
         except UserError as error:
             left_out.append([name, str(error)])
             continue
-        if duplicate := references.find(name, data, pixels):
-            duplicates.append(duplicate)
-            continue
         kept = shrink_if_large(data, pixels, spec.max_side, spec.quality)
-        reencoded += kept is not data
+        reencoded |= {image} if kept is not data else set()
         records[image] = (name, labels, kept)
+        if known is None and spec.drop_near_duplicates_of:
+            compared[image] = name, hashlib.sha256(data).digest(), fingerprint_image(pixels, spec.near_duplicate_detail)
+    if known is None:
+        rows = dict(zip(compared, references.find(list(compared.values())), strict=True))
+    else:
+        rows = {image: known.get(name) for image, (name, *_) in records.items()}
+    duplicates = {image: row for image, row in rows.items() if row is not None}
+    records = {image: record for image, record in records.items() if image not in duplicates}
     name = shard_name(spec.split, number, len(pieces))
     if left_out and not spec.skip_unreadable:
         return Shard(name, 0, 0, "", "", 0, left_out)
@@ -253,7 +286,8 @@ def _make_shard(work: Work, number: int) -> Shard:
         write_shard(temporary, [records[image] for image in pieces[number].tolist() if image in records])
         written = temporary.stat().st_mtime_ns
         digests = sha256(temporary), ends_sha256(temporary)
-        shard = Shard(name, temporary.stat().st_size, len(records), *digests, reencoded, sorted(left_out), sorted(duplicates))
+        counts = temporary.stat().st_size, len(records), *digests, len(reencoded - duplicates.keys())
+        shard = Shard(name, *counts, sorted(left_out), sorted(duplicates.values()))
     stamp = stamp_of(target / name)
     if (target / name).stat().st_mtime_ns == written:  # and not changed while it was hashed
         stamps[name] = stamp

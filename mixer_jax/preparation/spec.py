@@ -20,8 +20,16 @@ class PreparationSpec:
     records_per_shard: int = 2048
     seed: int = 0  # of the order
     drop_near_duplicates_of: tuple[str, ...] = ()  # KIND:PATH of images that must not be among them: references.py
+    drop_near_duplicates_within: bool = False  # keep the first of images that are copies of each other: within.py
+    near_duplicate_correlation: float = 0.9  # of the aligned details of two images, from which on they are copies
+    near_duplicate_detail: float = 0.5  # of a thumbnail (fingerprint.py); an image with less is compared by its bytes alone
     skip_unreadable: bool = False
     allow_empty_classes: bool = False
+
+    @property
+    def drops_near_duplicates(self) -> bool:
+        """Whether images are compared with others."""
+        return bool(self.drop_near_duplicates_of) or self.drop_near_duplicates_within
 
     def command(self) -> str:
         """Return the command that makes the same shards, without --to."""

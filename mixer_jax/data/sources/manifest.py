@@ -45,7 +45,7 @@ class Shard(NamedTuple):
     ends_sha256: str  # of the first and the last END_BYTES
     reencoded: int  # images whose bytes are not the source's
     left_out: list  # [name, what is wrong] of images of the source that are not here
-    duplicates: list | tuple = ()  # [name, exact or near, bits that differ, source, name there] of images that were dropped
+    duplicates: list | tuple = ()  # [name, exact or near, distance, source or within, name there] of images that were dropped
 
 
 def shard_name(split: str, number: int, count: int) -> str:
@@ -115,14 +115,14 @@ class Manifest:
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()[:16]
 
     def summary(self) -> str:
-        content = self.content
+        content, made = self.content, self.content["made"]
         text = f"{self.directory}: {content['records']} images of {content['classes']} classes in {len(self.shards)} shards"
         counts = {"left_out": "unreadable images left out", "reencoded": "images made smaller"}
         parts = [text, *(f"{content[name]} {words}" for name, words in counts.items() if content[name])]
-        if sources := content["made"].get("references"):
+        if originals := [*made.get("references", ()), *(["earlier images"] if made.get("within") else [])]:
             exact, near = content["duplicates"]["exact"], content["duplicates"]["near"]
-            parts.append(f"{exact} exact and {near} near duplicates of {', '.join(sources)} dropped")
-        return ", ".join(parts) + (f" (see {self.directory / DUPLICATES})" if sources else "")
+            parts.append(f"{exact} exact and {near} near duplicates of {', '.join(originals)} dropped")
+        return ", ".join(parts) + (f" (see {self.directory / DUPLICATES})" if originals else "")
 
     def write_receipts(self, stamps: dict[str, str]) -> None:
         """Write receipts for shards that have just been hashed: `stamps` has those from before their bytes were read."""

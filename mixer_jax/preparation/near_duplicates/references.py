@@ -22,13 +22,15 @@ from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.inputs import MAX_PIXELS, Inputs, ListedInputs
 from mixer_jax.preparation.listing import LISTERS, list_files
-from mixer_jax.preparation.near_duplicates.fingerprint import Fingerprint, fingerprint_reference
-from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE, MIN_CORRELATION, Index
+from mixer_jax.preparation.near_duplicates.fingerprint import fingerprint_image
+from mixer_jax.preparation.near_duplicates.index import Index
 from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
 
 CHUNK = 64  # images that a thread hashes at a time
+METHOD = 2  # of finding near duplicates, as a manifest says it; 1, a perceptual hash, was a list of its two thresholds
+WITHIN = "within"  # in place of a source: the copy of an earlier image of the split itself
 
 
 class RecordsInputs:
@@ -61,12 +63,26 @@ class References:
     def __init__(self, spec: PreparationSpec, target: Path):
         """Raises UserError for a source that is not there, and for one of which all would be copies."""
         self._inputs = {source: _open(source, spec, target) for source in spec.drop_near_duplicates_of}
+        self._spec = spec
         self._index = Index([], [])
 
     def manifest_fields(self) -> dict:
-        """Return what a manifest says of them; nothing where there are none."""
+        """Return what a manifest says of the search for copies; nothing where there is none."""
+        spec = self._spec
         digests = {source: inputs.sha256() for source, inputs in self._inputs.items()}
-        return {"references": digests, "near": [MAX_DISTANCE, MIN_CORRELATION]} if digests else {}
+        fields = ({"references": digests} if digests else {}) | ({"within": True} if spec.drop_near_duplicates_within else {})
+        near = {"method": METHOD, "correlation": spec.near_duplicate_correlation, "detail": spec.near_duplicate_detail}
+        return fields | {"near": near} if fields else {}
+
+    def keep_earlier_method(self, made: dict, before: dict) -> bool:
+        """Return whether a split was begun with method 1, which then stays in `made`. It had no thresholds to choose."""
+        spec = self._spec
+        thresholds = spec.near_duplicate_correlation, spec.near_duplicate_detail
+        earlier = isinstance(before.get("near"), list) and not spec.drop_near_duplicates_within
+        if not earlier or thresholds != (PreparationSpec.near_duplicate_correlation, PreparationSpec.near_duplicate_detail):
+            return False
+        made["near"] = before["near"]
+        return True
 
     def hash_all(self, threads: int) -> None:
         """Hash the images, as `find` needs it. Raises UserError for an image that cannot be read."""
@@ -83,9 +99,13 @@ class References:
                     progress.update(len(hashed))
         finally:
             progress.close()
-        self._index = Index([digest for digest, _ in hashed], [fingerprint for _, fingerprint in hashed])
+        self._index = Index(
+            [digest for digest, _ in hashed],
+            [fingerprint for _, fingerprint in hashed],
+            self._spec.near_duplicate_correlation,
+        )
 
-    def _hash_chunk(self, chunk: tuple[str, range]) -> list[tuple[bytes, Fingerprint]]:
+    def _hash_chunk(self, chunk: tuple[str, range]) -> list[tuple[bytes, np.ndarray | None]]:
         source, numbers = chunk
         inputs, hashed = self._inputs[source], []
         for number, data, _ in inputs.read(numbers):
@@ -95,20 +115,27 @@ class References:
                 image = decode(data, MAX_PIXELS, strict=False)
             except UnreadableImageError as error:
                 raise UserError(f"{source} cannot be compared with: {inputs.name(number)} is {error}. Take it out.") from error
-            hashed.append((hashlib.sha256(data).digest(), fingerprint_reference(image)))
+            hashed.append((hashlib.sha256(data).digest(), fingerprint_image(image, self._spec.near_duplicate_detail)))
         return hashed
 
-    def find(self, name: str, data: bytes, image: np.ndarray) -> list | None:
-        """Return the row [name, kind, distance, source, name there] of an image that is a copy, by its file's bytes or pixels."""
-        match = self._index.find(data, image)
-        if match is None:
-            return None
-        number = match.number
+    def find(self, images: list[tuple[str, bytes, np.ndarray | None]]) -> list[list | None]:
+        """Return the row [name, kind, distance, source, name there] of each image that is a copy.
+
+        An image is its name, the SHA-256 of its file and its fingerprint.
+        """
+        matches = self._index.find([digest for _, digest, _ in images], [fingerprint for *_, fingerprint in images])
+        return [
+            match and [name, match.kind, match.distance, *self._locate(match.number)]
+            for (name, *_), match in zip(images, matches, strict=True)
+        ]
+
+    def _locate(self, number: int) -> tuple[str, str]:
+        """Return the source of a reference, and its name there."""
         for source, inputs in self._inputs.items():
             if number < len(inputs):
-                return [name, match.kind, match.distance, source, inputs.name(number)]
+                return source, inputs.name(number)
             number -= len(inputs)
-        raise IndexError(match.number)
+        raise IndexError(number)
 
 
 def _open(source: str, spec: PreparationSpec, target: Path) -> Inputs | RecordsInputs:

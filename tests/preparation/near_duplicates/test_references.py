@@ -13,7 +13,7 @@ from preparation.preparing import make
 
 from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.near_duplicates.index import MAX_DISTANCE
+from mixer_jax.preparation.spec import PreparationSpec
 
 
 def jpeg(image: np.ndarray, quality: int = 92) -> bytes:
@@ -93,8 +93,8 @@ def test_copies_are_dropped_and_listed_apart_and_nothing_else(tmp_path, referenc
     assert {row["of"] for row in rows} == {source}
     assert [row["kind"] for row in rows] == ["exact"] * 2 + ["near"] * 6
     assert {Path(row["image"]).name for row in rows[:2]} == {"exact.jpg", "blank_exact.jpg"}
-    distances = [int(row["distance"]) for row in rows[2:]]
-    assert distances == sorted(distances) and distances[-1] <= MAX_DISTANCE
+    distances = [float(row["distance"]) for row in rows[2:]]
+    assert distances == sorted(distances) and distances[-1] <= 1 - PreparationSpec.near_duplicate_correlation
     manifest = Manifest(tmp_path / "to/train")
     assert manifest.content["duplicates"] == {"exact": 2, "near": 6}
     assert f"2 exact and 6 near duplicates of {source} dropped (see " in manifest.summary()
