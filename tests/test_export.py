@@ -1,4 +1,4 @@
-"""An exported file answers as the model does, for any batch, and needs nothing of ours; a wrong one is never there."""
+"""An exported file answers as the model does, for any batch size, and needs nothing of this package. Wrong files are not kept."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ def format(request) -> str:
 
 
 def random_params(model: nn.Module) -> dict:
-    """All of them random, the head's too, which starts at zero."""
+    """Return random parameters, also for the head, which normally starts at zero."""
     images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
     shapes = param_shapes(model, images)
     rng = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def random_params(model: nn.Module) -> dict:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """(family, format) -> the file, its parameters, and what export_program says of it; each is written once."""
+    """Return a function of (family, format) that returns (file, parameters, difference). Each file is written once."""
     done = {}
 
     def exported(family: str, format: str) -> tuple[str, dict, float]:
@@ -67,7 +67,7 @@ def test_an_exported_file_has_the_logits_of_the_model_for_any_batch(format, expo
     out, params, _ = exported("mixer", format)
     images = np.random.default_rng(1).integers(0, 256, (3, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     expected, _ = jax.jit(make_predict(MODELS["mixer"]))(params, images)
-    logits = check_program(out, format, images)  # loads it in another process, and asks for batches of 1 and 3
+    logits = check_program(out, format, images)  # It loads the file in another process, and asks for batches of 1 and 3.
     assert (logits.shape, logits.dtype) == ((3, 5), np.float32)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Figures as text: columns that line up, nested figures, and one line of JSON for programs."""
+"""Figures become tables whose columns line up, nested names, or one line of JSON for programs."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A process that is asked: answers, refusals, failures, being late, and what else it prints."""
+"""A worker process answers, refuses, fails, ends or is late, and may print other things."""
 
 import sys
 from contextlib import closing

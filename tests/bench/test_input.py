@@ -1,4 +1,4 @@
-"""The benchmark of the input: stages of the pipeline that there is, and a verdict that follows from them."""
+"""`bench input` times every stage of the pipeline, and its verdict follows from these times."""
 
 from pathlib import Path
 
@@ -31,15 +31,15 @@ def test_every_stage_of_the_pipeline_is_timed(photographs, tiny_config):
     tiny_config.augment.flip = True
     seconds = benchmark.stage_seconds(photographs, tiny_config, 4)
     assert {"read", "decode", "crop and resize"} <= seconds.keys()
-    assert all(each > 0 for each in seconds.values())
-    assert max(seconds, key=seconds.get) == "decode"  # of 500 x 375 pixels, for 8 x 8
+    assert all(value > 0 for value in seconds.values())
+    assert max(seconds, key=seconds.get) == "decode"  # It decodes 500 x 375 pixels, for a crop of 8 x 8.
 
 
 def test_what_a_device_takes_is_its_peak_over_the_operations_of_a_step(tiny_config):
     tiny_config.model.update(variant="B/16", num_blocks=0, hidden_dim=0, tokens_mlp_dim=0, channels_mlp_dim=0)
     tiny_config.image_size = 224
     wanted = benchmark.wanted_images_per_sec(tiny_config, "TPU v3", 8)
-    forward = 2 * 12.6e9  # operations: two for each of the 12.60 G multiply-adds (Table 1's sizes)
+    forward = 2 * 12.6e9  # Two operations for each of the 12.60 G multiply-adds of the sizes in table 1.
     assert wanted == pytest.approx(8 * benchmark.UTILIZATION * 61.5e12 / (3 * forward), rel=0.05)
 
 
@@ -65,7 +65,7 @@ def test_what_the_stages_do_not_explain_is_workers_and_buffers(photographs, tiny
         "decode": 1.0,
         "to device": 1.0,
         "workers and buffers": 1.0,
-    }  # 2 ms without device
+    }  # The pipeline takes 2 ms without the device.
     lines = benchmark.format_benchmark(figures).splitlines()
     assert lines[1].split() == ["decode", "1000", "1.000", "33%"] and lines[-1] == figures["verdict"]
     assert ["ours", "500", "510", "900", "1.76"] in [line.split() for line in lines]

@@ -1,4 +1,4 @@
-"""Whole input pipelines: ours is the one that trains, comparisons take turns, and what is compared is the same work."""
+"""Our measured pipeline is the one that trains, compared pipelines take turns, and they do the same work."""
 
 import itertools
 import os
@@ -26,7 +26,7 @@ def test_speed_is_images_over_time_once_the_buffers_are_full():
 def test_a_pipeline_of_one_core_is_measured_on_one():
     allowed, seen = os.sched_getaffinity(0), []
     speed.measure((seen.append(os.sched_getaffinity(0)) for _ in itertools.count()), seconds=0.01, cores=1)
-    assert {len(each) for each in seen[speed.WARM_UP :]} == {1}
+    assert {len(processors) for processors in seen[speed.WARM_UP :]} == {1}
     assert os.sched_getaffinity(0) == allowed
 
 
@@ -35,7 +35,7 @@ def test_ours_is_the_stream_that_trains_and_goes_on_where_it_was(tiny_config, mo
     measure = pipelines.our_measure(DigitsSource("train"), tiny_config)
     first, second = (measure(tiny_config.augment, 1, 0.0) for _ in range(2))
     again = pipelines.our_measure(DigitsSource("train"), tiny_config)(tiny_config.augment, 2, 0.0)
-    assert first["image"].shape == (speed.BATCH, 4, 4, 12)  # in patches of 2, as the model takes them
+    assert first["image"].shape == (speed.BATCH, 4, 4, 12)  # The host has cut the images into patches of 2 pixels.
     assert (first["image"] == again["image"]).all() and (first["image"] != second["image"]).any()
 
 
@@ -48,7 +48,7 @@ def test_grain_reads_the_same_examples_in_processes_that_count(tiny_config, monk
         return batch
 
     monkeypatch.setattr(pipelines, "measure", first_batch)
-    tiny_config.augment.update(crop="resize", randaugment_layers=0)  # nothing is random, so that an example can be recognized
+    tiny_config.augment.update(crop="resize", randaugment_layers=0)  # Without randomness, examples can be recognized.
     source = DigitsSource("train")
     batch = grain_measure(source, tiny_config)(tiny_config.augment, 1, 0.0)
     ours = pipelines.our_measure(source, tiny_config)(tiny_config.augment, 1, 0.0)
@@ -58,7 +58,7 @@ def test_grain_reads_the_same_examples_in_processes_that_count(tiny_config, monk
     known = {(transform(record.image, np.random.default_rng(0)).tobytes(), record.labels) for record in records}
     examples = {(image.tobytes(), (int(label),)) for image, (label,) in zip(batch["image"], batch["labels"], strict=True)}
     assert len(examples) > speed.BATCH / 2 and examples <= known
-    assert len(children) >= 1  # a worker of Grain's is among those whose CPU time is counted
+    assert len(children) >= 1  # The CPU time of Grain's worker is counted.
 
 
 def test_those_compared_take_turns_at_the_same_work(tiny_config):
@@ -67,7 +67,7 @@ def test_those_compared_take_turns_at_the_same_work(tiny_config):
     def measure(name):
         def called(augment, threads, seconds):
             asked.append((name, augment.randaugment_layers, threads))
-            noise = 1000 * (len(asked) <= len(SPEEDS))  # of the first of each: a median does not mind
+            noise = 1000 * (len(asked) <= len(SPEEDS))  # The first measurement is noisy, which does not change the median.
             return {"images_per_cpu_sec": SPEEDS[name] + noise, "images_per_sec": SPEEDS[name] * threads}
 
         return called

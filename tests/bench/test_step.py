@@ -1,4 +1,4 @@
-"""The benchmark of steps and predictions: who is compared, that it is the same work, whose turn it is, and what is said of it."""
+"""`bench step` and `bench predict` compare the same work, let contestants take turns, and print every figure."""
 
 import itertools
 import time

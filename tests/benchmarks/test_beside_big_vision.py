@@ -1,4 +1,4 @@
-"""The input pipeline beside big_vision's: the same work, on the same images, and what is missing is said."""
+"""big_vision's pipeline does the same work on the same images as ours, and messages say what is missing for the comparison."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_only_jpegs_can_be_compared(tmp_path: Path):
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Without big_vision's code, and without TensorFlow beside it."""
+    """Return the folder of a clone that has neither big_vision's code nor TensorFlow."""
     (tmp_path / "clone/big_vision/pp").mkdir(parents=True)
     (tmp_path / "clone/big_vision/pp/builder.py").write_text("")
     (tmp_path / "clone/tensorflow.py").write_text("raise ImportError('no TensorFlow here')")

@@ -1,4 +1,4 @@
-"""Training and prediction beside timm: the same work, timm among the contestants, and what is missing is said."""
+"""timm is a contestant that does the same work as ours, and messages say what is missing for the comparison."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ serve(lambda question: {{"device": "cpu"}} if question == "start" else {{"clock"
 
 @pytest.fixture
 def python(tmp_path: Path) -> str:
-    """A "Python" whose timm takes eight seconds a step, so it says."""
+    """Return a program in place of Python, whose timm claims that a step takes eight seconds."""
     file = tmp_path / "python"
     file.write_text(PEER.format(python=sys.executable, root=str(ROOT)))
     file.chmod(0o700)
@@ -62,7 +62,7 @@ def test_what_timm_is_asked_for_is_what_the_config_says(tiny_config):
 )
 def test_what_is_missing_for_timm_is_one_message(tiny_config, tmp_path: Path, monkeypatch, family, python, message):
     (tmp_path / "torch.py").write_text("raise ImportError('no PyTorch here')")
-    monkeypatch.chdir(tmp_path)  # the first place where a Python looks
+    monkeypatch.chdir(tmp_path)  # Python imports from the current folder first.
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     tiny_config.model.family = family
     with pytest.raises(UserError, match=message), timm(python, "step", tiny_config):

@@ -1,4 +1,4 @@
-"""docs/configuration.md is what the table of options gives."""
+"""docs/configuration.md is generated from the table of options."""
 
 from benchmarks.configuration import PAGE, page
 from mixer_jax.config import EVALUATORS, OPTIONS
@@ -13,4 +13,7 @@ def test_every_option_has_a_line_with_as_many_cells_as_the_head():
     names = [line.split("`")[1] for line in lines]
     for option in [*OPTIONS, *(row for rows in EVALUATORS.values() for row in rows)]:
         assert option.name in names
-    assert {line.count(" | ") for line in lines} == {3, 1}  # options, and renamed ones
+    assert {line.count(" | ") for line in lines} == {
+        3,
+        1,
+    }  # The tables of options have four columns, the table of renamed options two.

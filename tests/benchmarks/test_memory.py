@@ -1,4 +1,4 @@
-"""The benchmark of memory: a split that is as real as its manifest says, and figures within the budget."""
+"""The benchmark of memory makes a split that matches its manifest, and its figures keep within the memory budget."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The tables of the planner's estimates: what is in them, that they are checked, and that the docs show them."""
+"""The tables of the planner's estimates are complete, are checked, and stand in the docs."""
 
 import json
 from pathlib import Path

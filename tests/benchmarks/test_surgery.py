@@ -1,4 +1,4 @@
-"""The benchmark of changes of resolution: what it compares, and that its figures are those of the stages it starts."""
+"""The benchmark of resolutions compares every method, and its accuracies come from the programs that it starts."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,10 @@ from mixer_jax.checkpoints.weights import load_weights, save_weights
 
 @pytest.fixture
 def stages(monkeypatch) -> list[tuple]:
-    """The commands that the benchmark starts. Each "result" is the side of the weights it was given, over 1000."""
+    """Return the list of commands that the benchmark starts.
+
+    A fake accuracy is the image size of the weights / 1000, plus 1 after training.
+    """
     started = []
 
     def stage(program, config, workdir, *flags, output):
@@ -26,12 +29,14 @@ def stages(monkeypatch) -> list[tuple]:
         (workdir / "results.json").write_text(json.dumps({"evals": {"test": {"top1": top1}}}))
 
     monkeypatch.setattr(app, "stage", stage)
-    monkeypatch.setattr(surgery, "tiles_error", lambda weights, k: weights.model.image_size / k)  # of a B/16: slow
+    monkeypatch.setattr(
+        surgery, "tiles_error", lambda weights, k: weights.model.image_size / k
+    )  # The error of a B/16 is slow to compute.
     return started
 
 
 def test_every_method_is_evaluated_and_fine_tuned_at_every_side(tmp_path: Path, stages):
-    save_weights(random_weights(SMALL["mixer"]), str(tmp_path / "run"))  # 3 x 3 patches of 4 pixels
+    save_weights(random_weights(SMALL["mixer"]), str(tmp_path / "run"))  # The model has 3 x 3 patches of 4 pixels.
     figures = benchmark_surgery(tmp_path / "run", tmp_path / "out", 7)
     assert figures["top1"] == {
         f"{side} px, {method}": {"before": side / 1000, "after": side / 1000 + 1}

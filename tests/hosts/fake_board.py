@@ -1,4 +1,4 @@
-"""A coordination service for threads: JAX's client as hosts/board.py calls it, with JAX's own errors."""
+"""A fake of JAX's coordination service for threads in one process. It raises JAX's own errors."""
 
 import threading
 
@@ -8,7 +8,7 @@ from mixer_jax.hosts.board import Board
 
 
 class FakeService:
-    """What all hosts have written. It is its own client."""
+    """The store of what all hosts have written. It has the methods of JAX's client that hosts/board.py calls."""
 
     def __init__(self):
         self.texts: dict[str, str] = {}
@@ -42,7 +42,7 @@ class FakeService:
 
 
 def on_all_hosts(num_hosts: int, function) -> list:
-    """Call function(host's board) in a thread for each host; return what each returned or raised."""
+    """Call function(board) in one thread for each host. Return what each call returned or raised."""
     service, ended = FakeService(), [None] * num_hosts
 
     def call(host: int) -> None:

@@ -1,4 +1,4 @@
-"""A metadata server of Compute Engine on loopback, as a worker of a TPU slice sees it."""
+"""A fake of Compute Engine's metadata server on this machine, as a worker of a TPU slice sees it."""
 
 import contextlib
 import threading
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextlib.contextmanager
 def metadata_server(worker: int, endpoints: str, slices: int = 1) -> Iterator[str]:
-    """Yield the address of the server: HOST:PORT, for GCE_METADATA_IP."""
+    """Run the server, and yield its HOST:PORT for the variable GCE_METADATA_IP."""
     attributes = {"agent-worker-number": str(worker), "worker-network-endpoints": endpoints, "tpu-env": "WORKER_ID: '0'\n"}
     if slices > 1:
         attributes["tpu-env"] += f"MEGASCALE_NUM_SLICES: '{slices}'\nMEGASCALE_SLICE_ID: '1'\n"

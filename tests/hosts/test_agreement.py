@@ -1,4 +1,4 @@
-"""Hosts that differ in anything are refused, all with the same words, which name what differs and where."""
+"""Hosts that differ in anything are all refused with the same message, which names what differs and on which hosts."""
 
 import re
 import time
@@ -31,7 +31,7 @@ def test_a_difference_is_refused_on_every_host_in_the_same_words(odd_one):
 
 
 def changed(name: str) -> dict:
-    """The facts of a program, one of them another."""
+    """Return the facts of a program, with another value for one of them."""
     facts = program_facts(get_config())
     return facts | {name: "another"}
 
@@ -92,7 +92,7 @@ def test_a_host_alone_makes_no_facts(tmp_path):
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Returns what each of two hosts ends with, for the folder of each."""
+    """Return a function of two folders, one for each host, that returns what agree_on_folder raises on each host."""
     monkeypatch.setattr(agreement, "DISK_SECONDS", 0.3)
 
     def ended(*paths):

@@ -1,4 +1,4 @@
-"""The place of a process in its run: from flags, from a cluster, and when a host of a TPU slice was started alone."""
+"""A process finds its number in its run from flags or from a cluster, and a lone host of a TPU slice is recognized."""
 
 import contextlib
 
@@ -19,7 +19,7 @@ def no_cluster(monkeypatch):
 
 @pytest.fixture
 def tpu_vm(monkeypatch):
-    """Returns a function that makes this machine a worker of a TPU slice of Compute Engine."""
+    """Return a function that makes this machine a worker of a TPU slice of Compute Engine."""
     monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
     monkeypatch.delenv("TPU_SKIP_MDS_QUERY", raising=False)
     with contextlib.ExitStack() as servers:
@@ -55,7 +55,7 @@ def test_what_cannot_be_is_refused_before_anything_is_started(arguments, message
     ("endpoints", "slices", "several"),
     [
         ("127.0.0.1,127.0.0.2", 1, True),
-        ("a:0:127.0.0.1,b:1:127.0.0.2", 1, True),  # the older form
+        ("a:0:127.0.0.1,b:1:127.0.0.2", 1, True),  # This is the older form.
         ("127.0.0.1", 1, False),
         ("127.0.0.1", 2, True),
     ],

@@ -1,4 +1,4 @@
-"""A host that stops tells the others, which stop too; hosts that come to their end wait for each other."""
+"""If one host stops, the others stop too. Hosts that are done wait for each other."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ from mixer_jax.hosts.joining import Membership
 
 
 class Ended(BaseException):
-    """Stands for the end of a process."""
+    """The end of a process, which these tests raise instead of calling os._exit."""
 
 
 @pytest.fixture
 def ends(monkeypatch):
-    """{host: exit code} of the processes that have ended."""
+    """Return {host: exit code} of the processes that have ended so far."""
     codes = {}
 
     def end(board, code, last):
@@ -28,7 +28,7 @@ def ends(monkeypatch):
     monkeypatch.setattr(joining, "_end", end)
     monkeypatch.setattr(joining, "GRACE_SECONDS", 0.05)
     monkeypatch.setattr(joining, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # threads end by `Ended`
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # Threads end with `Ended`.
     handler = signal.getsignal(signal.SIGTERM)
     yield codes
     signal.set_wakeup_fd(-1)
@@ -55,13 +55,13 @@ def test_a_host_that_stops_ends_all_others_with_its_reason(ends, capsys, stoppin
     assert len(said) == 2 and all(line.startswith(f"error: host {stopping} (") for line in said)
     assert all(line.endswith("stopped: config.seed is -1") for line in said)
     signal.set_wakeup_fd(-1)
-    hosts[stopping]._signals.close()  # its thread, whose process would be gone
+    hosts[stopping]._signals.close()  # This ends the thread. A real process would be gone.
 
 
 def test_sigterm_ends_a_host_whatever_it_waits_for_and_the_others(ends):
     service = FakeService()
     others = Membership(service.board(0, 2))
-    Membership(service.board(1, 2))  # the last one in this process is who hears the signal
+    Membership(service.board(1, 2))  # Of several in one process, the last one gets the signal.
     os.kill(os.getpid(), signal.SIGTERM)
     wait_until(lambda: len(ends) == 2)
     assert ends == {0: 1, 1: 143} and others

@@ -1,4 +1,4 @@
-"""The hosts of a run as processes: those that differ, or of which one fails, all end within seconds, each with one message."""
+"""If hosts differ or one fails, all their processes end within seconds, each with one message."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from programs import finish, free_port, start, start_two, wait_for
 from mixer_jax.app import DONE, TO_MEND, TRY_AGAIN
 from mixer_jax.checkpoints.weights import load_weights, save_weights
 
-# train.py with a line of its own, as a fault of one host.
+# train.py with one more line, which makes one host fail.
 PATCHED = """import sys, time; sys.path[:0] = [""]; sys.argv[0] = "train.py"
 import train
 from mixer_jax import app
@@ -29,11 +29,11 @@ SLOW_DATA = PATCHED.format("train.open_source = lambda _: print('opening', flush
 BROKEN_STEP = PATCHED.format("train.loop.to_global = lambda *_: 1 / 0")
 
 
-ON_TPU_VM = PATCHED.format("import os; os.environ.pop('TPU_SKIP_MDS_QUERY')")  # which JAX sets where there is no chip
+ON_TPU_VM = PATCHED.format("import os; os.environ.pop('TPU_SKIP_MDS_QUERY')")  # JAX sets it on machines without a TPU chip.
 
 
 def ends_alike(processes, code: int) -> str:
-    """Wait for both; return what both say, in one message."""
+    """Wait for both processes, check that both print the same message, and return it."""
     first, second = (finish(process, code) for process in processes)
     messages = [output[output.index("error: ") :] for output in (first, second)]
     assert messages[0] == messages[1] and "Traceback" not in first + second
@@ -90,7 +90,7 @@ def test_a_host_that_fails_in_the_middle_ends_the_others(tmp_path: Path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_hosts_wait_for_each_other_ends_them(tmp_path: Path, number: signal.Signals):
     processes = start_two(f"--workdir={tmp_path / 'run'}", programs=("train.py", SLOW_DATA))
-    assert processes[1].stdout.readline() == "opening\n"  # the first one waits for its word
+    assert processes[1].stdout.readline() == "opening\n"  # The first host is now waiting for the second.
     time.sleep(1)
     processes[0].send_signal(number)
     start = time.monotonic()
@@ -135,7 +135,7 @@ def test_the_workers_of_a_tpu_slice_find_each_other_and_one_alone_is_refused(tmp
     assert not (tmp_path / "run").exists()
 
 
-LAPTOP = [  # flags and variables, the exit code, what is said
+LAPTOP = [  # Flags, environment variables, the exit code, the message.
     (["--distributed"], {}, TO_MEND, "this machine belongs to no cluster that JAX knows"),
     ([], {"JAX_PLATFORMS": "tpu"}, TRY_AGAIN, "JAX finds no device for JAX_PLATFORMS=tpu"),
     ([], {"JAX_PLATFORMS": "cuda"}, TO_MEND, "JAX finds no device for JAX_PLATFORMS=cuda"),
@@ -155,7 +155,7 @@ def test_a_start_that_cannot_be_is_one_message_within_seconds(flags, variables, 
 
 
 def test_a_disk_that_is_full_is_named_and_the_same_command_goes_on_when_it_is_mended(tmp_path: Path):
-    """A limit on the size of files stands for the end of the disk."""
+    """A limit on the size of files takes the place of a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""Processes meet at a port, or each ends with one message that says why they did not."""
+"""Processes meet at a port, or each ends with one message that says why they did not meet."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 def meet_all(*processes: tuple[int, int], seconds: float = 20, port: int | None = None, host: str = "localhost") -> list:
-    """What each of (process_id, num_processes) ends with: None, or what it raises."""
+    """Call `meet` for each (process_id, num_processes) at the same time. Return for each None or the error that it raised."""
     address = f"{host}:{port or free_port()}"
 
     def ended(process: tuple[int, int]):
@@ -43,8 +43,8 @@ def test_processes_that_are_all_there_meet(num_processes, host):
     ("address", "listens"),
     [
         ("127.0.0.1:80", "127.0.0.1:80"),
-        ("localhost:80", "[::]:80"),  # elsewhere the name may be that of another address
-        ("192.0.2.1:80", "[::]:80"),  # an address that no machine has, as behind a service or a translation
+        ("localhost:80", "[::]:80"),  # On other hosts, the name may mean another address.
+        ("192.0.2.1:80", "[::]:80"),  # No machine has this address, as behind a service or a NAT.
     ],
 )
 def test_a_number_of_this_machine_is_listened_at_alone(address, listens, monkeypatch):
@@ -104,7 +104,7 @@ def test_an_address_may_have_a_name_or_numbers():
 
 @pytest.fixture
 def other_program():
-    """A program that has a port, and says something of its own to all who come."""
+    """Return the port of a program that is not ours, which sends a greeting of its own to all that connect."""
     server = socket.create_server(("localhost", 0))
 
     def talk():

@@ -1,4 +1,4 @@
-"""timm's side of `benchmarks.beside_timm`: the model that is compared is the same, and it can be timed in every form."""
+"""timm's side of `benchmarks.beside_timm` has the same model as ours, and can be timed with every setting."""
 
 import jax
 import pytest

@@ -1,4 +1,4 @@
-"""A compiler of the planner's that compiles nothing: its figures follow from the request."""
+"""A stand-in for the planner's compiler. It compiles nothing: its figures follow from the request."""
 
 from mixer_jax.planning.topology import generation, num_devices
 from mixer_jax.planning.worker import Request
@@ -7,7 +7,7 @@ GIB = 2**30
 
 
 class FakeCompiler:
-    """A compiler for which images cost memory and cycles alike, and fsdp and remat save memory."""
+    """A compiler for which every image costs the same memory and cycles, and fsdp and remat save memory."""
 
     version = "libtpu 0, jax 0"
 

@@ -1,4 +1,7 @@
-"""The process that has the compiler: started when needed, bounded in time, its failures told. Another stands in for it."""
+"""The worker process of the compiler starts when needed, has a time limit, and its failures are reported.
+
+A small program takes the worker's place in these tests.
+"""
 
 import sys
 from pathlib import Path
@@ -23,7 +26,7 @@ while True:
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
-    """text of a program -> a Compiler that runs it in the worker's place."""
+    """Return a function that takes the text of a program and returns a Compiler that runs this program as its worker."""
     (tmp_path / "libtpu").mkdir()
     (tmp_path / "libtpu/libtpu.so").touch()
     (tmp_path / "libtpu-0.0.1.dist-info").mkdir()

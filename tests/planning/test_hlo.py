@@ -1,4 +1,4 @@
-"""Reading a compiled program's text: loops, fusions, and collectives however the compiler writes them."""
+"""The text of a compiled program is read: loops, fusions, and collectives in all forms that the compiler writes."""
 
 import jax
 import jax.numpy as jnp

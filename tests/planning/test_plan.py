@@ -1,4 +1,4 @@
-"""Plans from what a compiler would say: figures, the recipe, the search, and what cannot be. No test has the compiler."""
+"""The planner's figures, recipe lengths, search and refusals. No test needs the TPU compiler: a fake one answers."""
 
 import sys
 
@@ -19,7 +19,7 @@ CONFIG = "configs/pretrain_jft300m.py:B/16"
 def test_figures_are_the_compilers_cycles_at_the_clock_and_bytes_over_the_links():
     found = plan.plan(FakeCompiler(), CONFIG, app.read_config(CONFIG, []), "v3:4x4", batch_per_core=64)
     assert (found["devices"], found["batch_per_core"]) == (32, 64)
-    assert found["compute_seconds"] == pytest.approx(0.064)  # 940 000 cycles an image at 940 MHz
+    assert found["compute_seconds"] == pytest.approx(0.064)  # An image takes 940 000 cycles, at 940 MHz.
     assert found["communication_seconds"] == pytest.approx(2 * 82e6 / 164e9)
     assert found["step_seconds"] == pytest.approx(0.065)
     assert found["images_per_sec_per_core"] == pytest.approx(64 / 0.065)
@@ -48,7 +48,7 @@ def test_a_batch_that_the_pod_cannot_split_is_refused():
 
 @pytest.mark.parametrize(
     ("config", "steps"),
-    [  # section 3.1 of arXiv 2105.01601: epochs at batch 4096; of ImageNet-21k 51 200 images are held out
+    [  # arXiv 2105.01601, section 3.1: epochs at batch 4096. Of ImageNet-21k, 51 200 images are held out.
         ("configs/pretrain_imagenet.py:B/16", 93_835),
         ("configs/pretrain_imagenet21k.py:L/16", 1_036_078),
         ("configs/pretrain_jft300m.py:B/16", 517_822),

@@ -1,6 +1,6 @@
-"""With the TPU compiler (`make plan-check`): what the devices of small pods send each other is what one expects.
+"""The devices of small pods send each other what one expects. These tests need the TPU compiler (`make plan-check`).
 
-A Mixer of two blocks of S/32, mixup off. Only whole kernels are asked after: 99 % of the parameters.
+They compile a Mixer of two blocks of S/32 without mixup, and look only at whole kernels, which hold 99 % of the parameters.
 """
 
 import functools
@@ -16,7 +16,7 @@ KERNELS = 32 * 32 * 3 * 512 + 2 * (2 * 49 * 256 + 2 * 512 * 2048) + 512 * 1024  
 
 @pytest.fixture(scope="module")
 def compiled():
-    """(topology, slices, fsdp, accumulation steps, stage) -> {kind of collective: {"count", "bytes", bytes of each dtype}}."""
+    """Return a function that compiles a program, and returns {kind of collective: {"count", "bytes", bytes of each dtype}}."""
     with Compiler() as compiler:
 
         @functools.cache
@@ -31,7 +31,7 @@ def compiled():
 
 
 def numbers(collective: dict) -> float:
-    """How many float numbers it has."""
+    """Return how many float32 and bfloat16 numbers the collective moves."""
     return collective.get("f32", 0) / 4 + collective.get("bf16", 0) / 2
 
 
