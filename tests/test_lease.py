@@ -1,4 +1,4 @@
-"""A folder has one owner, which is named, and is free when its owner is gone."""
+"""A folder has one owner, which is named to others. It is free when its owner is gone."""
 
 import errno
 import os

@@ -12,7 +12,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
     command = commands.add_parser("report", help="write one HTML page about one or more runs")
     command.add_argument("runs", nargs="+", metavar="RUN", help="a folder that train.py wrote")
-    command.add_argument("--out", help="the file of the page (default: report.html in the run's folder, or around several)")
+    command.add_argument("--out", help="the file of the page (default: report.html in the folder of the run, or around several)")
     command.add_argument("--pictures", action="store_true", help="open the data that the runs' configs name, and show images")
     command.set_defaults(tool=report)
 

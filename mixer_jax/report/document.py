@@ -21,7 +21,7 @@ MAX_PAGE_BYTES = 2**30
 
 
 def refuse_other_file(file: Path) -> None:
-    """Raise UserError where a page would replace a file that is no page of ours."""
+    """Raise UserError if a file exists and is not a page that `write_page` wrote."""
     if file.exists() and MADE_BY not in read_bytes(file, MAX_PAGE_BYTES).decode(errors="replace"):
         raise UserError(f"{file} exists, and no report made it: choose another --out, or remove it.")
 

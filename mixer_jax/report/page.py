@@ -27,8 +27,8 @@ def report_runs(workdirs: Sequence[Path], out: str | Path | None = None, *, pict
 
     Args:
       workdirs: the folders of the runs, in the order in which the page shows them.
-      out: the file of the page. Without it, report.html in the run's folder or in the folder around several. An earlier page is
-        replaced, another file is not.
+      out: the file of the page. By default, it is report.html in the run's folder or, for several runs, in the innermost folder
+        that contains them all. An existing page is replaced, but no other file.
       pictures: whether to open the data that the configs name, and to show images of them. A run's folder may have been made by
         somebody else, so data are opened only if the user asks for it.
 

@@ -1,4 +1,4 @@
-"""TIFF and BMP files of all forms, written byte by byte: Pillow writes few of them. No test stands here."""
+"""Writers of TIFF and BMP files of all forms, of which Pillow writes only a few. This file has no tests."""
 
 import struct
 
@@ -10,7 +10,7 @@ ORIENTATION, EXTRA, FORMAT = 274, 338, 339
 
 
 def tiff(samples: np.ndarray, photometric: int, order: str = "<", rows: int = 0, tags: dict | None = None) -> bytes:
-    """Write [h, w, n] samples of uint8 or another type in strips of `rows`; `tags` are added or replaced: {tag: values}."""
+    """Return a TIFF file of samples [h, w, n] in strips of `rows`. `tags`, {tag: values}, are added or replace others."""
     height, width, count = samples.shape
     samples = samples.astype(samples.dtype.newbyteorder(order))
     rows = rows or height
@@ -23,7 +23,7 @@ def tiff(samples: np.ndarray, photometric: int, order: str = "<", rows: int = 0,
 
 
 def with_directory(order: str, strips: list[bytes], entries: dict[int, list[int]]) -> bytes:
-    """Put the strips behind the header, then the directory of the entries, and where the strips are."""
+    """Return a TIFF file: the header, the strips, then the directory of the entries with the offsets of the strips."""
     starts, at = [], 8
     for strip in strips:
         starts.append(at)
@@ -43,17 +43,17 @@ def with_directory(order: str, strips: list[bytes], entries: dict[int, list[int]
     return head + body + struct.pack(order + "H", len(entries)) + directory + bytes(4) + values
 
 
-def bmp_with_runs(grey: np.ndarray) -> bytes:
-    """Write uint8 [h, w] with run-length encoding (RLE8)."""
-    height, width = grey.shape
-    rows = b"".join(b"".join(bytes((1, value)) for value in row.tolist()) + b"\0\0" for row in grey[::-1]) + b"\0\1"
+def bmp_with_runs(gray: np.ndarray) -> bytes:
+    """Return a BMP file of uint8 [h, w] with run-length encoding (RLE8)."""
+    height, width = gray.shape
+    rows = b"".join(b"".join(bytes((1, value)) for value in row.tolist()) + b"\0\0" for row in gray[::-1]) + b"\0\1"
     colors = b"".join(bytes((value, value, value, 0)) for value in range(256))
     head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rows), 0, 0, 256, 0)
     return struct.pack("<2sIHHI", b"BM", 14 + 40 + 1024 + len(rows), 0, 0, 14 + 40 + 1024) + head + colors + rows
 
 
 def bmp(image: np.ndarray, bits: int, masks: tuple[int, ...] = (), *, top_down: bool = False, header: int = 40) -> bytes:
-    """Write uint8 RGB [h, w, 3] with 16, 24 or 32 bits a pixel; the colors where the masks say, or as usual."""
+    """Return a BMP file of uint8 RGB [h, w, 3] with 16, 24 or 32 bits per pixel. `masks` replace the usual color masks."""
     height, width = image.shape[:2]
     usual = {16: (0x7C00, 0x3E0, 0x1F)}.get(bits, (0xFF0000, 0xFF00, 0xFF))
     packed = np.zeros((height, width), np.uint32)

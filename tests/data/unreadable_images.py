@@ -1,4 +1,4 @@
-"""A corpus of 1000 small images, of all kinds that are read and 52 that are not, made in a moment."""
+"""A corpus of 1000 small images of all kinds that can be read, with 52 that cannot. It is made in a moment."""
 
 import io
 import struct
@@ -28,7 +28,7 @@ from mixer_jax.data.images.decode import HARMLESS
 
 
 def picture(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
-    """Smooth colours, so that a JPEG of them is close: uint8 [h, w, 3]."""
+    """Return an image with smooth colors, uint8 [h, w, 3]. A JPEG of it is similar."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -40,7 +40,7 @@ def file_of(image: np.ndarray, kind: str, mode: str = "RGB", **options) -> bytes
 
 
 def rotated(image: np.ndarray, kind: str = "JPEG", mode: str = "RGB") -> bytes:
-    """To be shown turned by 90 degrees."""
+    """Return a file whose EXIF data rotate it by 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return file_of(image, kind, mode, exif=exif)
@@ -60,14 +60,14 @@ def opacity(image: np.ndarray) -> np.ndarray:
 
 
 def gigantic_tiff(height: int = 30000, width: int = 30000) -> bytes:
-    """With one strip that holds so many zeros, and all tags right."""
+    """Return a TIFF with one strip of compressed zeros. Its tags are valid."""
     strip = zlib.compress(bytes(10**6))
     entries = {WIDTH: [width], HEIGHT: [height], BITS: [8], COMPRESSION: [8], PHOTOMETRIC: [1], SAMPLES: [1]}
     return with_directory("<", [strip], entries)
 
 
 def gigantic_bmp(height: int = 30000, width: int = 30000) -> bytes:
-    """A header with RLE, of which a few bytes could be so many pixels."""
+    """Return a BMP with run-length encoding, in which few bytes could be so many pixels."""
     head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 0, 0)
     return struct.pack("<2sIHHI", b"BM", 0, 0, 0, 54 + 1024) + head + bytes(1024) + b"\0\1"
 
@@ -83,7 +83,7 @@ def animated(image: np.ndarray, kind: str = "PNG") -> bytes:
 
 
 def stray_bytes(image: np.ndarray) -> bytes:
-    """Three bytes that belong nowhere before the first table of a JPEG: libjpeg warns, the pixels are sound."""
+    """Return a JPEG with three stray bytes before its first table. libjpeg warns of them, and the pixels are right."""
     data = file_of(image, "JPEG")
     at = data.index(b"\xff\xdb")
     return data[:at] + b"\x00\x00\x13" + data[at:]
@@ -93,20 +93,20 @@ READ = {
     "JPEG": lambda image: file_of(image, "JPEG", quality=90),
     "progressive JPEG": lambda image: file_of(image, "JPEG", progressive=True),
     "JPEG of RGB": lambda image: file_of(image, "JPEG", keep_rgb=True),
-    "grey JPEG": lambda image: file_of(image, "JPEG", "L"),
+    "gray JPEG": lambda image: file_of(image, "JPEG", "L"),
     "CMYK JPEG": lambda image: file_of(image, "JPEG", "CMYK"),
     "rotated JPEG": rotated,
     "rotated CMYK JPEG": lambda image: rotated(image, mode="CMYK"),
     "JPEG with stray bytes before its tables": stray_bytes,
     "JPEG with bytes after its end": lambda image: file_of(image, "JPEG") + b"more",
     "PNG": lambda image: file_of(image, "PNG"),
-    "grey PNG": lambda image: file_of(image, "PNG", "L"),
+    "gray PNG": lambda image: file_of(image, "PNG", "L"),
     "black and white PNG": lambda image: file_of(image, "PNG", "1"),
     "palette PNG": lambda image: file_of(image, "PNG", "P"),
-    "palette PNG with a transparent colour": lambda image: file_of(image, "PNG", "P", transparency=3),
+    "palette PNG with a transparent color": lambda image: file_of(image, "PNG", "P", transparency=3),
     "PNG of 16 bits": sixteen_bits,
     "PNG with alpha": with_alpha,
-    "grey PNG with alpha": lambda image: file_of(image, "PNG", "LA"),
+    "gray PNG with alpha": lambda image: file_of(image, "PNG", "LA"),
     "rotated PNG": lambda image: rotated(image, "PNG"),
     "animated PNG": animated,
     "lossy WebP": lambda image: file_of(image, "WEBP", quality=95),
@@ -115,10 +115,10 @@ READ = {
     "lossy WebP with alpha": lambda image: file_of(opacity(image), "WEBP", "RGBA", exact=True, quality=95),
     "rotated WebP": lambda image: rotated(image, "WEBP"),
     "BMP": lambda image: file_of(image, "BMP"),
-    "grey BMP": lambda image: file_of(image, "BMP", "L"),
+    "gray BMP": lambda image: file_of(image, "BMP", "L"),
     "palette BMP": lambda image: file_of(image, "BMP", "P"),
     "black and white BMP": lambda image: file_of(image, "BMP", "1"),
-    "grey BMP with runs": lambda image: bmp_with_runs(np.asarray(Image.fromarray(image).convert("L"))),
+    "gray BMP with runs": lambda image: bmp_with_runs(np.asarray(Image.fromarray(image).convert("L"))),
     "BMP from the top down": lambda image: bmp(image, 24, top_down=True),
     "BMP of 32 bits": lambda image: bmp(image, 32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), header=108),
     "BMP of OS/2": lambda image: bmp(image, 24, header=12),
@@ -129,13 +129,13 @@ READ = {
     "TIFF with PackBits": lambda image: file_of(image, "TIFF", compression="packbits"),
     "TIFF of a JPEG": lambda image: file_of(image, "TIFF", compression="jpeg", quality=95),
     "TIFF of a JPEG's YCbCr": lambda image: file_of(image, "TIFF", "YCbCr", compression="jpeg", quality=95),
-    "grey TIFF": lambda image: file_of(image, "TIFF", "L"),
-    "grey TIFF whose white is 0": lambda image: tiff(255 - np.asarray(Image.fromarray(image).convert("L"))[..., None], 0),
+    "gray TIFF": lambda image: file_of(image, "TIFF", "L"),
+    "gray TIFF whose white is 0": lambda image: tiff(255 - np.asarray(Image.fromarray(image).convert("L"))[..., None], 0),
     "black and white TIFF": lambda image: file_of(image, "TIFF", "1", compression="group4"),
     "palette TIFF": lambda image: file_of(image, "TIFF", "P"),
     "CMYK TIFF": lambda image: file_of(image, "TIFF", "CMYK"),
     "TIFF with alpha": lambda image: tiff(opacity(image), 2, tags={EXTRA: [2]}),
-    "grey TIFF with alpha": lambda image: file_of(image, "TIFF", "LA"),
+    "gray TIFF with alpha": lambda image: file_of(image, "TIFF", "LA"),
 }
 
 
@@ -160,7 +160,7 @@ def flipped_tiff(image: np.ndarray) -> bytes:
 
 
 def flipped_jpeg(image: np.ndarray) -> bytes:
-    """With one bit of the scan flipped, the first for which libjpeg says that it notices; it does not notice most of them."""
+    """Return a JPEG with a flipped bit in its scan, the first of which libjpeg warns. It does not notice most flipped bits."""
     data = bytearray(file_of(image, "JPEG"))
     for at in range(data.index(b"\xff\xda") + 14, len(data) - 2):
         data[at] ^= 16
@@ -178,26 +178,26 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def gigantic_png(height: int = 30000, width: int = 30000) -> bytes:
-    """A sound header, and the beginning of so many pixels."""
+    """Return a PNG with a valid header and only the beginning of so many pixels."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(10**6))) + png_chunk(b"IEND", b"")
 
 
 def gigantic_jpeg(height: int = 30000, width: int = 30000) -> bytes:
-    """A small picture whose frame header says so; libjpeg would fill up the rest."""
+    """Return a small JPEG whose frame header claims this size. libjpeg would fill the rest."""
     data = file_of(picture(0), "JPEG")
     at = data.index(b"\xff\xc0") + 5
     return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
 
 
 def gigantic_chunk(length: int = 2**30) -> bytes:
-    """A PNG whose pixels are said to take a GiB of the file."""
+    """Return a PNG that claims a GiB for the chunk of its pixels."""
     data = file_of(picture(0), "PNG")
     at = data.index(b"IDAT") - 4
     return data[:at] + struct.pack(">I", length) + data[at + 4 :]
 
 
-# kind: how to make it of a picture, how many of the corpus are, what the message says
+# {kind: (function that makes it of a picture, its number in the corpus, pattern of the message)}
 UNREADABLE = {
     "JPEG that lacks its end": (truncated(0.98), 4, "damaged JPEG .Premature end"),
     "JPEG half there": (truncated(0.85), 4, "damaged JPEG .Premature end"),
@@ -231,7 +231,7 @@ UNREADABLE = {
 
 
 def write_corpus(root: Path, num_images: int = 1000, classes: int = 4) -> dict[int, str]:
-    """Writes CLASS/NUMBER.jpg, `num_images` in all; returns record -> kind for the 52 that are unreadable, spread at random."""
+    """Write `num_images` files CLASS/NUMBER.jpg. Return {record: kind} of the unreadable ones, which are spread at random."""
     kinds = [kind for kind, (_, count, _) in UNREADABLE.items() for _ in range(count)]
     places = np.random.default_rng(0).permutation(num_images)[: len(kinds)]
     planted = dict(zip(places.tolist(), kinds, strict=True))

@@ -1,4 +1,4 @@
-"""Run folders made by hand: the text files that records.py describes, and one with a checkpoint. Nothing is trained."""
+"""Run folders with the text files that records.py describes, one of them with a checkpoint. Nothing is trained."""
 
 import json
 
@@ -12,7 +12,7 @@ from mixer_jax.training.state import init_params
 
 
 def _write_run(folder, *, metrics=None, **changes):
-    """A finished run of 40 steps on the digits, with `changes` of its config (dots as double underscores)."""
+    """Write a finished run of 40 steps on the digits, with `changes` of its config; double underscores stand for dots."""
     config = default_config()
     config.total.steps, config.batch_size, config.image_size, config.num_classes = 40, 16, 8, 10
     config.model.update({"variant": "S/2", "num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 6, "channels_mlp_dim": 8})
@@ -48,20 +48,20 @@ def write_run():
 
 @pytest.fixture(scope="session")
 def answer() -> int:
-    """The class that the checkpoint of `whole_run` answers to every image."""
+    """Return the class that the checkpoint of `whole_run` predicts for every image."""
     return 3
 
 
 @pytest.fixture
 def run_folder(tmp_path):
-    """A finished run without a checkpoint."""
+    """Return the folder of a finished run without a checkpoint."""
     _write_run(tmp_path / "run")
     return tmp_path / "run"
 
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory, answer):
-    """A finished run with a checkpoint, whose model gives one answer."""
+    """Return the folder of a finished run with a checkpoint, whose model always predicts the same class."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     config = _write_run(folder)
     model = make_model(config.model, 10)

@@ -74,7 +74,7 @@ HOSTILE = [None, -1, 10**400, float("nan"), "\ud800", [[]], {"": {"": ""}}]
 
 
 def changed(content, change):
-    """Yield `content` with each value in it, one at a time, changed or, if it is in a table, taken out."""
+    """Yield copies of `content` in which one value, at any depth, is replaced by `change` or, in a dict, removed."""
     items = content.items() if isinstance(content, dict) else enumerate(content)
     for key, value in list(items):
         copy = content.copy()

@@ -17,7 +17,7 @@ def test_top1_is_in_percent_and_losses_are_as_logged(run_folder):
     assert re.findall(r"</i>test <b>(.*?)</b>", html) == ["1.2", "60"]
 
 
-def test_an_evaluator_has_one_colour_in_every_chart(run_folder):
+def test_an_evaluator_has_one_color_in_every_chart(run_folder):
     html = sections.run_section(read_run(run_folder))
     assert set(re.findall(r'<i class="(s\d)"></i>test ', html)) == {"s1"}
 

@@ -92,7 +92,7 @@ def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
         Training is strict. Evaluation is not, because the paper's figures are over all images as TensorFlow decodes them.
 
     Raises:
-      UnreadableImageError: the file is damaged, too large, or of a form that is not supported.
+      UnreadableImageError: the file is damaged, too large, too thin, or of a form that is not supported.
     """
     if data.startswith(JPEG):
         jpeg_frame(data, max_pixels)

@@ -60,8 +60,8 @@ def randaugment(
     """
     scale = min(image.shape[:2]) / LENGTHS_SIDE if lengths == "shares" else 1.0
     strength = Strength(magnitude, scale, solarize == "wrapped")
-    for drawn in rng.integers(len(OPERATIONS), size=layers):
-        operation, arguments = ROWS[drawn]
+    for index in rng.integers(len(OPERATIONS), size=layers):
+        operation, arguments = ROWS[index]
         image = operation(image, *arguments(strength, rng))
     return image
 

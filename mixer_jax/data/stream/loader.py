@@ -44,7 +44,7 @@ substituted: int32 [B], in training only; 1 for an image that was read in place 
 """
 
 LoadExample = Callable[[int], tuple[HostBatch, list[UnreadableImage]]]
-"""A function that loads the example at a position and also returns the unreadable images that it met."""
+"""A function that returns the example at a position and the images that could not be read for it."""
 
 
 class UnreadableListener(Protocol):
@@ -170,7 +170,7 @@ def _read_ahead(
     """Yield batches of the examples that `load` returns for `positions`, loaded ahead of time by workers.
 
     A task has at most EXAMPLES_PER_TASK examples, and their number divides the batch size. A worker copies each example into the
-    memory of the batch at once, while the processor still has it in its cache. No other copy is made.
+    memory of the batch right after it was loaded, while it is still in the processor's cache. No other copy is made.
 
     Args:
       load: loads the example at a position.

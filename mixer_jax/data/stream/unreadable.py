@@ -18,7 +18,7 @@ from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.errors import EnvironmentFault, UserError, as_message
 
 SUBSTITUTE_STREAM = 2  # number of this random stream of the run's seed; order.py and loader.py define the other streams
-MAX_MESSAGES = 100  # Later messages are not kept, as there may be millions. Of those images only the record's number is kept.
+MAX_MESSAGES = 100  # messages that are kept; of later images, of which there may be millions, only the record's number is kept
 # The most substitutes tried for one record. If half of all images are unreadable, all of them are with probability 10^-30.
 MAX_SUBSTITUTES = 100
 

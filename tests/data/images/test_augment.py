@@ -1,4 +1,4 @@
-"""Which part of an image is seen in training and in evaluation."""
+"""The part of an image that the model sees in training and in evaluation."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from mixer_jax.errors import UserError
 
 
 def coordinates(height: int, width: int) -> np.ndarray:
-    """An image whose pixels say where they are: y and x, by value (up to 256 x 256)."""
+    """Return an image of at most 256 x 256 pixels whose pixels hold their own y and x."""
     y, x = np.mgrid[:height, :width]
     return np.stack([y, x, np.zeros_like(x)], -1).astype(np.uint8)
 
@@ -24,7 +24,7 @@ def augment_config(**changes) -> ConfigDict:
 
 
 def crops(height: int, width: int, draws: int, area: float, aspects: tuple[float, float]) -> np.ndarray:
-    """[draws, 4]: top, left, height and width of random crops."""
+    """Return the top, left, height and width of random crops, [draws, 4]."""
     image, rng = coordinates(height, width), np.random.default_rng(0)
     parts = [inception_crop(image, rng, area, *aspects) for _ in range(draws)]
     for part in parts:
@@ -44,9 +44,10 @@ def test_a_crop_keeps_the_least_area_and_an_aspect_in_range_within_the_rounding_
 
 
 def expected_crops(height: int, width: int, area: float, aspects: tuple[float, float]) -> dict[str, np.ndarray]:
-    """The definition integrated on a grid, rounding to pixels aside: areas (as shares) and log aspects with their weights.
+    """Return areas (as shares) and aspects of crops with their weights, integrated on a grid without rounding to pixels.
 
-    Aspect uniform; height uniform between that of the least area and the largest that fits; again where there is none.
+    The aspect is uniform. The height is uniform between that of the least area and the largest that fits. An aspect for which
+    there is no such height is drawn again.
     """
     aspect = np.linspace(*aspects, 1001)[:, None]
     lowest = np.sqrt(area * height * width / aspect)
@@ -60,15 +61,15 @@ def expected_crops(height: int, width: int, area: float, aspects: tuple[float, f
 @pytest.mark.parametrize(
     ("size", "area", "aspects"),
     [
-        ((200, 200), 0.05, (0.75, 1.33)),  # what configs have
+        ((200, 200), 0.05, (0.75, 1.33)),  # the options of the configs
         ((150, 200), 0.05, (0.75, 1.33)),
         ((250, 120), 0.05, (0.75, 1.33)),
         ((240, 240), 0.05, (1, 4)),
-        ((240, 250), 0.6, (0.5, 3)),  # some aspects do not fit
+        ((240, 250), 0.6, (0.5, 3)),  # Some aspects do not fit.
     ],
 )
 def test_area_and_aspect_of_crops_are_distributed_as_defined(size, area, aspects):
-    """Kolmogorov and Smirnov's distance of 4000 draws; what pixels add to it is about half a percent."""
+    """The Kolmogorov-Smirnov distance of 4000 draws is small. Rounding to pixels adds about half a percent to it."""
     expected = expected_crops(*size, area, aspects)
     _, _, h, w = crops(*size, 4000, area, aspects).T
     for name, drawn in (("area", h * w / np.prod(size)), ("aspect", w / h)):
@@ -131,9 +132,8 @@ def test_training_crops_then_flips_then_applies_randaugment(crop: str, solarize:
     whole = train_transform(augment_config(crop=crop, flip=flip, randaugment_layers=2, randaugment_magnitude=15, **options), size)
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        expected = randaugment(
-            plain(image, rng), rng, 2, 15, solarize=solarize, lengths=lengths
-        )  # goes on with the generator where crop and flip have left it
+        cropped = plain(image, rng)
+        expected = randaugment(cropped, rng, 2, 15, solarize=solarize, lengths=lengths)  # The same generator goes on.
         np.testing.assert_array_equal(whole(image, np.random.default_rng(seed)), expected)
 
 
@@ -170,13 +170,13 @@ def test_a_random_crop_larger_than_what_was_resized_is_refused():
 
 @pytest.mark.parametrize(
     ("resize", "resize_size", "height", "width", "y", "x"),
-    [  # the first and last row and column of the original that are seen
+    [  # y and x are the first and the last row and column of the original that are seen.
         ("small", 80, 80, 120, (8, 71), (28, 91)),
         ("small", 64, 64, 200, (0, 63), (68, 131)),
         ("small", 64, 128, 128, (0, 127), (0, 127)),
         ("square", 80, 80, 120, (8, 71), (12, 107)),
         ("square", 64, 64, 192, (0, 63), (0, 191)),
-        ("small", 0, 73, 73, (4, 67), (4, 67)),  # 64 x 256 / 224 is 73
+        ("small", 0, 73, 73, (4, 67), (4, 67)),  # The resized side is 64 x 256 / 224 = 73.
     ],
 )
 def test_evaluation_sees_the_central_square_of_the_resized_image(resize, resize_size, height, width, y, x):

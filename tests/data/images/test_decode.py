@@ -1,4 +1,4 @@
-"""Files to pixels: what comes out of which, and what is refused."""
+"""The pixels that each kind of file becomes, and the files that are refused."""
 
 import base64
 import hashlib
@@ -53,7 +53,7 @@ def test_a_png_comes_out_as_the_pixels_that_went_in():
 
 
 def test_a_jpeg_comes_out_as_the_bits_that_tensorflow_reads():
-    """Digest: tf.io.decode_image(PHOTOGRAPH, channels=3, expand_animations=False), by TensorFlow 2.21.0 (and 2.15.1)."""
+    """The digest is of tf.io.decode_image(PHOTOGRAPH, channels=3, expand_animations=False) in TensorFlow 2.21.0 and 2.15.1."""
     decoded = decode(base64.b64decode(PHOTOGRAPH), CAP)
     assert decoded.shape == (16, 24, 3)
     assert hashlib.sha256(decoded.tobytes()).hexdigest() == "b1385defd0eff458e9b113f409669a75d5914d27d779d8138a70c26613cd52f5"
@@ -70,16 +70,16 @@ def test_every_kind_that_is_read_comes_out_as_the_rgb_that_pillow_reads(kind, ca
         opaque = file.convert("RGBA").convert("RGB") if file.has_transparency_data else file.convert("RGB")
         expected = np.asarray(opaque)
     assert (decoded.shape, decoded.dtype) == ((24, 32, 3), np.uint8)
-    # Of the fast inverse DCT. In a TIFF, OpenCV and Pillow turn a JPEG's YCbCr into RGB by different parts of libtiff.
+    # The fast inverse DCT may differ by 8 levels. OpenCV and Pillow convert the YCbCr of a JPEG in a TIFF by different code.
     tolerance = 8 if data.startswith(JPEG) else 3 if "TIFF of a JPEG" in kind else 0
     assert np.abs(decoded.astype(int) - expected).max() <= tolerance
     np.testing.assert_array_equal(decode(data, CAP, strict=False), decoded)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in READ if not re.search("black|palette", kind)])  # Pillow dithers
+@pytest.mark.parametrize("kind", [kind for kind in READ if not re.search("black|palette", kind)])  # Pillow dithers these.
 def test_what_is_read_looks_like_what_went_in(kind, capfd):
     decoded, original = decode(READ[kind](picture(3)), CAP).astype(int), picture(3).astype(int)
-    if "grey" in kind:
+    if "gray" in kind:
         assert np.all(decoded == decoded[..., :1])
         decoded, original = decoded.mean(-1), original @ [0.299, 0.587, 0.114]
     assert np.abs(decoded - original).mean() <= 15
@@ -92,7 +92,7 @@ def test_of_sixteen_bits_the_high_byte_is_kept_as_tensorflow_keeps_it(low_byte):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("low_byte", [0, 127, 128, 255])
-def test_of_a_tiff_of_sixteen_bits_grey_keeps_the_high_byte_and_colors_are_rounded(low_byte, order):
+def test_of_a_tiff_of_sixteen_bits_gray_keeps_the_high_byte_and_colors_are_rounded(low_byte, order):
     samples = RAMP.astype(np.uint16) * 256 + low_byte
     np.testing.assert_array_equal(decode(tiff(samples[..., :1], 1, order), CAP), RAMP[..., :1].repeat(3, -1))
     assert np.abs(decode(tiff(samples, 2, order), CAP).astype(int) - RAMP).max() <= 1
@@ -112,7 +112,7 @@ def test_a_bmp_of_sixteen_bits_has_the_five_high_bits_of_each_color(masks, top_d
     np.testing.assert_array_equal(decoded & 0xF8, RAMP & 0xF8)
 
 
-def test_transparency_is_dropped_and_shows_the_colours_underneath():
+def test_transparency_is_dropped_and_shows_the_colors_underneath():
     np.testing.assert_array_equal(decode(with_alpha(RAMP), CAP), RAMP)
 
 
@@ -146,7 +146,7 @@ def test_no_flipped_bit_of_a_png_changes_a_pixel(capfd):
     for bit in range(0, 8 * len(data), 5):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
-        try:  # only the checksum of the empty last chunk may be wrong
+        try:  # Only a wrong checksum of the empty last chunk is accepted.
             np.testing.assert_array_equal(decode(bytes(flipped), CAP), picture(0))
         except UnreadableImageError:
             continue
@@ -180,7 +180,7 @@ def test_the_cap_is_on_the_pixels_that_the_header_promises(file, capfd):
 def test_what_stands_before_the_frame_header_does_not_hide_it():
     data = file_of(picture(0), "JPEG")
     at = data.index(b"\xff\xdb")
-    thumbnail = data[at : data.index(b"\xff\xda")]  # another frame header, as in EXIF data
+    thumbnail = data[at : data.index(b"\xff\xda")]  # This is another frame header, as in EXIF data.
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail.replace(b"\x00\x18\x00\x20", b"\xff\xff\xff\xff")
     for between in (comment, b"\xff\xff\xff", comment * 3):
         assert decode(data[:at] + between + data[at:], 24 * 32).shape == (24, 32, 3)
@@ -225,7 +225,7 @@ def test_a_right_beginning_followed_by_garbage_is_refused(start, capfd):
 
 
 def test_a_jpeg_of_very_many_scans_is_refused_before_they_are_decoded():
-    """Each scan goes over the whole image: hundreds of nearly empty ones in few bytes would keep a decoder busy for long."""
+    """Decoding a scan touches the whole image, so hundreds of nearly empty scans would keep a decoder busy for long."""
     file = file_of(picture(0, 64, 64), "JPEG", progressive=True)
     assert file.count(SCAN) < MAX_SCANS / 3
     decode(file, 2**20)

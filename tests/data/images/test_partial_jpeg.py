@@ -1,4 +1,4 @@
-"""JPEGs decoded down to a row: the same bits as the whole, for those files and no others that are known to be sound."""
+"""JPEGs that are decoded down to a row have the same bits as the whole image. Only files known to be sound are decoded so."""
 
 import cv2
 import numpy as np
@@ -18,8 +18,8 @@ SAMPLINGS = ("444", "422", "420", "440", "411", "Gray")
 def encoded(height: int, width: int, sampling: str = "420", quality: int = 92, which: int = 0) -> bytes:
     image = np.ascontiguousarray(PHOTOGRAPHS[which][100 : 100 + height, 200 : 200 + width])
     if sampling == "Gray":
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-        return simplejpeg.encode_jpeg(grey, quality=quality, colorspace="GRAY", colorsubsampling="Gray")
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+        return simplejpeg.encode_jpeg(gray, quality=quality, colorspace="GRAY", colorsubsampling="Gray")
     return simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling=sampling)
 
 

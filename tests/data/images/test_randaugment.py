@@ -1,4 +1,4 @@
-"""Each operation against a reference of its own: Pillow's where Pillow has it, else its definition in NumPy."""
+"""Each operation equals a reference: Pillow's operation if Pillow has it, or else its definition in NumPy."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ OPTIONS = {"solarize": "wrapped", "lengths": "shares"}
 
 
 class Recorder(np.random.Generator):
-    """A generator that remembers its numbers in [0, 1)."""
+    """A generator that records the numbers that it draws from [0, 1)."""
 
     def __init__(self, seed: int):
         super().__init__(np.random.PCG64(seed))
@@ -33,7 +33,7 @@ class Recorder(np.random.Generator):
         return numbers
 
 
-# References: (image, magnitude m, numbers drawn) -> image. What m stands for is written from section 3.2 of the authors' code.
+# References: (image, magnitude m, numbers drawn) -> image. The meaning of m is transcribed from section 3.2 of the authors' code.
 
 
 def pillow(operation: Callable[[Image.Image, float], Image.Image]) -> Callable:
@@ -58,14 +58,15 @@ def cutout(image: np.ndarray, m: float, drawn: list[float]) -> np.ndarray:
     return np.where(inside[..., None], 128, image)
 
 
-def moved(place: Callable) -> Callable:
-    """The pixel nearest to `place`; grey where there is none."""
+def moved(source_of: Callable) -> Callable:
+    """Return the reference that takes the pixel nearest to `source_of` of each position, and gray outside the image."""
 
     def reference(image: np.ndarray, m: float, drawn: list[float]) -> np.ndarray:
         height, width = image.shape[:2]
         y, x = np.mgrid[:height, :width].astype(np.float64)
         sign = 1 if drawn[0] < 0.5 else -1
-        column, row = (np.floor(np.round(at, 9) + 0.5).astype(int) for at in place(x, y, sign * m / 10, image))
+        sources = source_of(x, y, sign * m / 10, image)
+        column, row = (np.floor(np.round(source, 9) + 0.5).astype(int) for source in sources)
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         result = np.full_like(image, 128)
         result[inside] = image[row[inside], column[inside]]
@@ -75,13 +76,15 @@ def moved(place: Callable) -> Callable:
 
 
 def turned(x, y, share, image):
-    """About the centre, by 30 degrees times the share, in complex numbers."""
-    centre = (image.shape[1] - 1 + 1j * (image.shape[0] - 1)) / 2
-    place = centre + np.exp(1j * np.radians(30 * share)) * (x + 1j * y - centre)
-    return place.real, place.imag
+    """Rotate about the center by 30 degrees times the share. Positions are complex numbers."""
+    center = (image.shape[1] - 1 + 1j * (image.shape[0] - 1)) / 2
+    source = center + np.exp(1j * np.radians(30 * share)) * (x + 1j * y - center)
+    return source.real, source.imag
 
 
-MOVES = {  # x, y of the result, share m / 10 with its sign, image -> x, y in the image; pixels are numbered from the upper left
+# {operation: function}. The function takes (x, y of the result, m / 10 with its sign, image) and returns x, y in the image. The
+# upper left pixel is (0, 0).
+MOVES = {
     "Rotate": turned,
     "ShearX": lambda x, y, share, image: (x + 0.3 * share * y, y),
     "ShearY": lambda x, y, share, image: (x, y + 0.3 * share * x),
@@ -100,7 +103,7 @@ REFERENCES = {
     "Sharpness": enhance(ImageEnhance.Sharpness),
     "Cutout": cutout,
     "SolarizeAdd": solarize_add,
-} | {name: moved(place) for name, place in MOVES.items()}
+} | {name: moved(source_of) for name, source_of in MOVES.items()}
 MULTIPLY = ("AutoContrast", "Color", "Contrast", "Brightness", "Sharpness")
 FLAT = np.broadcast_to(np.uint8([0, 77, 255]), (20, 30, 3))
 TWO_LEVELS = np.where(np.arange(600).reshape(20, 30, 1) % 7 > 2, np.uint8([3, 77, 255]), np.uint8([4, 200, 0]))
@@ -110,7 +113,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (31, 33, 3), np.uint8)
 def run(
     name: str, image: np.ndarray, magnitude: float, seed: int, strength: Strength = PILLOWS
 ) -> tuple[np.ndarray, list[float]]:
-    """What the operation makes of the image, and what it drew; lengths are those at 224 pixels, and Solarize is Pillow's."""
+    """Return the result of the operation and the numbers that it drew. Lengths are in pixels, and Solarize is Pillow's."""
     operation, arguments = OPERATIONS[name]
     rng = Recorder(seed)
     return operation(image, *arguments(strength._replace(magnitude=magnitude), rng)), rng.drawn
@@ -126,7 +129,7 @@ def test_an_operation_is_its_reference_everywhere_within_one_level_where_a_facto
     tolerance = 1 if name in MULTIPLY else 0
     for magnitude in MAGNITUDES:
         for image in (*PHOTOGRAPHS, FLAT, TWO_LEVELS, NOISE):
-            for seed in range(4):  # two of each sign, four places
+            for seed in range(4):  # The seeds give each sign twice, and four positions.
                 seen, drawn = run(name, image, magnitude, seed)
                 expected = REFERENCES[name](image, magnitude, drawn)
                 assert np.abs(seen.astype(int) - expected).max() <= tolerance, f"m = {magnitude}, seed {seed}"
@@ -135,11 +138,11 @@ def test_an_operation_is_its_reference_everywhere_within_one_level_where_a_facto
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_pixels_move_as_pillow_moves_them_but_where_its_fixed_point_may_take_the_neighbour(name: str):
-    """Pillow computes places in 1 / 65536: one that lies half way between two pixels to that precision may fall either way.
+def test_pixels_move_as_pillow_moves_them_but_where_its_fixed_point_may_take_the_neighbor(name: str):
+    """Pillow computes positions in steps of 1 / 65536, so a position halfway between two pixels may be rounded either way.
 
-    Those are lines of the shears (every tenth pixel at m = 10, every twentieth at 5 and 15) and some of a rotation's (one in
-    fifty). For Pillow, numbers are corners of pixels: hence the halves.
+    Such positions are whole lines of the shears (every tenth pixel at m = 10, every twentieth at 5 and 15) and one in fifty of
+    a rotation's. Pillow's coordinates count from the corners of pixels, so halves are subtracted and added.
     """
     for magnitude in MAGNITUDES:
         for seed in range(4):
@@ -147,17 +150,17 @@ def test_pixels_move_as_pillow_moves_them_but_where_its_fixed_point_may_take_the
             seen, drawn = run(name, image, magnitude, seed)
             share = magnitude / 10 * (1 if drawn[0] < 0.5 else -1)
 
-            def place(x, y, share=share, image=image):
+            def source_of(x, y, share=share, image=image):
                 return np.array(MOVES[name](x - 0.5, y - 0.5, share, image)) + 0.5
 
-            shift = place(0, 0)
-            matrix = np.stack([place(1, 0) - shift, place(0, 1) - shift, shift], -1)
-            size, grey = image.shape[1::-1], (128, 128, 128)
+            shift = source_of(0, 0)
+            matrix = np.stack([source_of(1, 0) - shift, source_of(0, 1) - shift, shift], -1)
+            size, gray = image.shape[1::-1], (128, 128, 128)
             expected = Image.fromarray(image).transform(
-                size, Image.Transform.AFFINE, matrix.ravel().tolist(), Image.Resampling.NEAREST, fillcolor=grey
+                size, Image.Transform.AFFINE, matrix.ravel().tolist(), Image.Resampling.NEAREST, fillcolor=gray
             )
             y, x = np.mgrid[: size[1], : size[0]] + 0.5
-            from_halfway = np.abs((place(x, y) + 0.5) % 1 - 0.5).min(axis=0)
+            from_halfway = np.abs((source_of(x, y) + 0.5) % 1 - 0.5).min(axis=0)
             certain = from_halfway > 0.005
             np.testing.assert_array_equal(seen[certain], np.asarray(expected)[certain])
             assert certain.mean() > 0.89
@@ -172,14 +175,14 @@ def test_solarizes_threshold_wraps_around_in_uint8_as_in_the_authors_code_or_is_
 
 
 class Middle(np.random.Generator):
-    """A generator whose numbers in [0, 1) are all one half."""
+    """A generator that always draws one half from [0, 1)."""
 
     def random(self, *arguments):
         return np.full(arguments, 0.5) if arguments else 0.5
 
 
 def length_of(name: str, size: int, magnitude: float, lengths: str, monkeypatch) -> int:
-    """How many columns (for TranslateY, rows) of an image become grey by an operation."""
+    """Return the number of columns (for TranslateY, rows) of an image that an operation makes gray."""
     monkeypatch.setattr("mixer_jax.data.images.randaugment.ROWS", (OPERATIONS[name],) * len(OPERATIONS))
     seen = randaugment(
         np.zeros((size, size, 3), np.uint8), Middle(np.random.PCG64(0)), 1, magnitude, solarize="wrapped", lengths=lengths
@@ -212,7 +215,7 @@ def test_at_224_pixels_lengths_as_shares_change_nothing(layers_and_magnitude: tu
 @pytest.mark.parametrize(("lengths", "least", "most"), [("shares", 0, 0.02), ("pixels", 0.3, 0.4)])
 @pytest.mark.parametrize("magnitude", [10, 15])
 def test_hardly_any_small_image_becomes_one_flat_color(magnitude: int, lengths: str, least: float, most: float):
-    """Real digits of 32 x 32 pixels, with the recipes' two layers. In pixels, a third do."""
+    """With lengths in pixels, a third of real digits of 32 x 32 pixels do, at the recipes' two layers."""
     augment, source = default_config().augment, DigitsSource("train")
     augment.update(crop="resize", flip=False, randaugment_layers=2, randaugment_magnitude=magnitude, randaugment_lengths=lengths)
     transform = train_transform(augment, 32)
@@ -224,7 +227,7 @@ def test_hardly_any_small_image_becomes_one_flat_color(magnitude: int, lengths: 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (8, 8), (224, 224)])
 def test_an_operation_gives_a_new_image_of_the_same_kind_and_leaves_its_input_alone(name: str, size: tuple[int, int]):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    image.flags.writeable = False  # as decoders may give it
+    image.flags.writeable = False  # A decoder may return such an array.
     for magnitude in MAGNITUDES:
         seen, _ = run(name, image, magnitude, 0)
         assert (seen.shape, seen.dtype, seen.flags.c_contiguous) == (image.shape, np.uint8, True)
@@ -247,18 +250,18 @@ def test_both_directions_are_equally_likely(name: str):
     assert len(set(strengths)) == 2 and sum(strengths) == pytest.approx(0, abs=0.05 * sum(map(abs, strengths)))
 
 
-def test_the_cut_out_square_is_centred_anywhere_with_equal_chance():
+def test_the_cut_out_square_is_centerd_anywhere_with_equal_chance():
     image = np.zeros((12, 20, 3), np.uint8)
-    centres = np.zeros((12, 20), int)
+    centers = np.zeros((12, 20), int)
     rng = np.random.default_rng(0)
     for _ in range(4800):
         _, arguments = OPERATIONS["Cutout"]
         half, y, x = arguments(PILLOWS._replace(magnitude=0.25), rng)
         seen = OPERATIONS["Cutout"][0](image, half, y, x)
-        row, column = np.argwhere(seen[..., 0] == 128).max(axis=0)  # half is 1: two pixels, the centre the later one
-        centres[row, column] += 1
-    assert half == 1 and centres.sum() == 4800
-    assert ((centres - 20) ** 2 / 20).sum() < 290  # chi-square, 239 degrees of freedom: 1 %
+        row, column = np.argwhere(seen[..., 0] == 128).max(axis=0)  # The side is 2 pixels, and the center is the second one.
+        centers[row, column] += 1
+    assert half == 1 and centers.sum() == 4800
+    assert ((centers - 20) ** 2 / 20).sum() < 290  # chi-square with 239 degrees of freedom exceeds this with 1 %
 
 
 def test_each_operation_is_drawn_with_equal_chance_in_each_layer(monkeypatch):
@@ -273,9 +276,11 @@ def test_each_operation_is_drawn_with_equal_chance_in_each_layer(monkeypatch):
         randaugment(NOISE, rng, 2, 15, **OPTIONS)
     for layer in (calls[::2], calls[1::2]):
         counts = np.array([layer.count(name) for name in OPERATIONS])
-        assert counts.sum() == 8000 and ((counts - 500) ** 2 / 500).sum() < 30.6  # chi-square, 15 degrees of freedom: 1 %
+        assert counts.sum() == 8000
+        assert ((counts - 500) ** 2 / 500).sum() < 30.6  # chi-square with 15 degrees of freedom exceeds this with 1 %
     pairs = np.unique([f"{first} {second}" for first, second in zip(calls[::2], calls[1::2], strict=True)], return_counts=True)[1]
-    assert len(pairs) == 256 and ((pairs - 31.25) ** 2 / 31.25).sum() < 310  # 255 degrees of freedom: also one twice, 1 %
+    assert len(pairs) == 256  # An operation may also follow itself.
+    assert ((pairs - 31.25) ** 2 / 31.25).sum() < 310  # chi-square with 255 degrees of freedom exceeds this with 1 %
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

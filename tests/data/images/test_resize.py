@@ -50,5 +50,5 @@ def test_resizing_by_the_shorter_side_keeps_the_aspect(height, width, size, expe
 
 
 @pytest.mark.parametrize(("size", "top", "left"), [(16, 0, 4), (8, 4, 8), (15, 0, 4), (1, 7, 11)])
-def test_the_central_crop_is_in_the_centre(size, top, left):
+def test_the_central_crop_is_in_the_center(size, top, left):
     np.testing.assert_array_equal(central_crop(RAMP, size), RAMP[top : top + size, left : left + size])

@@ -1,4 +1,4 @@
-"""Which record comes when: one stream on any number of hosts and workers, from any step, each record with its own randomness."""
+"""The stream of records is the same on any number of hosts and workers and from any step. A record has its own randomness."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ from mixer_jax.errors import UserError
 
 
 class Numbers:
-    """A source whose images show their record's number in every pixel; record i has i % (max_labels + 1) labels."""
+    """A source whose pixels are the number of their record. Record i has i % (max_labels + 1) labels."""
 
     num_classes = 5
     class_names = tuple("abcde")
@@ -38,7 +38,7 @@ class Numbers:
 
 
 def scribble(image, rng):
-    """A transform that leaves a pixel as it is and draws the others."""
+    """Replace all pixels but the first by random ones."""
     drawn = rng.integers(0, 256, image.shape, np.uint8)
     drawn[0, 0] = image[0, 0]
     return drawn
@@ -57,7 +57,7 @@ def hosts_indices(batch_size: int, hosts: int) -> list[np.ndarray]:
 
 
 def join(batches_of_hosts: list[list[dict]]) -> list[dict]:
-    """The global batches, from each host's part of them."""
+    """Return the global batches, joined from the parts of the hosts."""
     return [
         {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         for parts in zip(*batches_of_hosts, strict=True)
@@ -117,7 +117,7 @@ def test_the_augmentation_of_a_record_depends_on_seed_epoch_and_record_alone():
         return {(i // 13, int(image[0, 0, 0])): image.tobytes() for i, image in enumerate(images)}
 
     seen = views(0, 4)
-    assert len(seen) == len(set(seen.values())) == 52  # 4 epochs of 13
+    assert len(seen) == len(set(seen.values())) == 52  # Four epochs have 13 records each.
     assert views(0, 13) == views(0, 26) == seen
     assert not set(views(1, 4).values()) & set(seen.values())
 
@@ -140,7 +140,7 @@ def test_an_evaluation_reads_every_record_once_in_order_and_the_rest_is_masked(l
         list(eval_batches(source, in_one_size, loader, batch_size=batch_size, batch_indices=indices))
         for indices in hosts_indices(batch_size, hosts)
     ]
-    assert {len(part) for part in parts} == {-(-length // batch_size)}  # as many on each host
+    assert {len(part) for part in parts} == {-(-length // batch_size)}  # Every host has the same number of batches.
     stream = join(parts)
     assert all(len(batch["mask"]) == batch_size for batch in stream)
     mask = np.concatenate([batch["mask"] for batch in stream])

@@ -1,4 +1,4 @@
-"""Every record once an epoch in an order of its own; in a mixture exact shares, each part through its own epochs."""
+"""An epoch has every record once, in an order of its own. The parts of a mixture have exact shares and epochs of their own."""
 
 import hashlib
 from collections import Counter
@@ -21,7 +21,7 @@ from mixer_jax.validation import validate
 
 
 class Part:
-    """Images show first + number mod 256; odd ones cannot be read if so asked for. Record i is of class i mod K."""
+    """A source whose pixels are (first + record) mod 256. Odd records can be made unreadable. Record i has class i mod K."""
 
     max_labels = 1
 
@@ -44,7 +44,7 @@ class Part:
 
 
 def three_parts() -> Mixture:
-    """Records 0 to 2999, 3000 to 7999 and 8000 to 49999, of which half, a third and a sixth."""
+    """Return a mixture of records 0 to 2999 (one half), 3000 to 7999 (one third) and 8000 to 49999 (one sixth)."""
     return Mixture({"small": Part(3000), "middle": Part(5000, 3000), "large": Part(42000, 8000)}, [3, 2, 1])
 
 
@@ -66,11 +66,11 @@ def test_no_two_epochs_or_seeds_have_the_same_order():
     assert tuple(range(100)) not in orders
 
 
-def test_a_record_may_be_anywhere_in_an_epoch_and_its_neighbour_anywhere_else():
+def test_a_record_may_be_anywhere_in_an_epoch_and_its_neighbor_anywhere_else():
     order = EpochOrder(256, 0)
     epochs = np.array([[order(256 * epoch + place)[1] for place in range(256)] for epoch in range(60)])
     places = np.argsort(epochs, axis=1)  # [epoch, record]
-    np.testing.assert_allclose(places.mean(0), 127.5, atol=45)  # the deviation of a mean over 60 epochs is 9.5
+    np.testing.assert_allclose(places.mean(0), 127.5, atol=45)  # The standard deviation of a mean over 60 epochs is 9.5.
     here, next_door = places[:, :-1].ravel(), places[:, 1:].ravel()
     assert abs(np.corrcoef(here, next_door)[0, 1]) < 0.05
     assert np.mean(next_door - here == 1) < 0.01
@@ -81,14 +81,14 @@ def test_in_every_block_each_part_has_its_share_exactly_and_everywhere():
     for block in (0, 7_000_000):
         found = parts[[order(block * BLOCK + place)[1] for place in range(BLOCK)]]
         np.testing.assert_allclose(np.bincount(found), [BLOCK / 2, BLOCK / 3, BLOCK / 6], atol=1)
-        for batch in found.reshape(-1, 4096):  # a share's deviation is 32 of 2048
+        for batch in found.reshape(-1, 4096):  # The standard deviation of a share is 32 of 2048.
             np.testing.assert_allclose(np.bincount(batch), [2048, 1365, 683], atol=200)
 
 
 def test_each_part_goes_through_its_own_epochs():
     order = MixtureOrder(three_parts(), 0)
     seen = Counter(order(position) for position in range(BLOCK))
-    assert set(seen.values()) == {1}  # no record twice in one of its epochs
+    assert set(seen.values()) == {1}  # No record is seen twice in an epoch.
     for records, positions in ((range(3000), BLOCK / 2), (range(3000, 8000), BLOCK / 3), (range(8000, 50000), BLOCK / 6)):
         whole = int(positions) // len(records)
         assert {(epoch, record) for epoch in range(whole) for record in records} <= seen.keys()

@@ -1,4 +1,4 @@
-"""The memory of memory: others write into it, and it comes back when nobody holds it, not before."""
+"""Shared memory: other processes write into it, and it is used again only when nobody holds its arrays."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""A corpus of 1000 images, 52 of them unreadable: only these are substituted, and the stream stays a function of the seed."""
+"""Of 1000 images, exactly the 52 unreadable ones are substituted, and the stream stays a pure function of the seed."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from mixer_jax.data.stream.order import EpochOrder
 from mixer_jax.data.stream.unreadable import UnreadableImages, read_or_substitute
 from mixer_jax.errors import UserError
 
-CAP, BATCH, STEPS = 2**26, 40, 25  # an epoch
+CAP, BATCH, STEPS = 2**26, 40, 25  # The steps are an epoch.
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def corpus(tmp_path_factory) -> tuple[FolderSource, dict[int, str]]:
 def stream(
     source, *, hosts=1, workers=4, steps=range(STEPS), seed=0, batch_size=BATCH, listed=None, processes=False
 ) -> list[dict]:
-    """The global batches, from those that each host reads for itself."""
+    """Return the global batches, joined from the batches that each host reads."""
     transform = train_transform(default_config().augment, 8)
     parts = []
     for indices in np.split(np.arange(batch_size), hosts):
@@ -48,7 +48,7 @@ def fingerprints(batches: list[dict]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(corpus) -> list[str]:
-    """One host, one thread, from the beginning, over the end of the first epoch."""
+    """Return the batches of one host with one thread, from the beginning to beyond the end of the first epoch."""
     return fingerprints(stream(corpus[0], workers=1, steps=range(STEPS + 5)))
 
 
@@ -62,8 +62,9 @@ def test_exactly_the_planted_ones_are_substituted_and_each_is_listed_once_with_p
     records = [order(1000 * epoch + place)[1] for place in np.flatnonzero(substituted)]
     assert sorted(records) == sorted(planted)
     assert {batch["image"].shape for batch in batches} == {(BATCH, 8, 8, 3)}
-    stream(source, steps=range(2), listed=listed)  # those that are known are not listed again
-    lines = re.findall(r"record \d+, .*; another takes its place", capfd.readouterr().err)  # libpng may begin the line
+    stream(source, steps=range(2), listed=listed)  # Known images are not listed again.
+    # libpng may write the beginning of a line.
+    lines = re.findall(r"record \d+, .*; another takes its place", capfd.readouterr().err)
     assert len(lines) == 52
     for line in lines:
         record, path, reason = re.fullmatch(r"record (\d+), (\S+), is (.*); another takes its place", line).groups()
@@ -101,7 +102,7 @@ def test_another_seed_gives_another_stream(corpus, whole, capfd):
 
 
 class HalfUnreadable:
-    """Records show their number; `unreadable` says which cannot be read."""
+    """A source whose pixels are the number of their record; `unreadable` says which records cannot be read."""
 
     num_classes, class_names, max_labels = 100, tuple(map(str, range(100))), 1
 
@@ -128,7 +129,7 @@ def test_a_substitute_is_read_brings_its_own_label_and_is_drawn_anew_in_each_epo
     found = np.array([[at(seed, epoch, record)[0] for record in range(100)] for seed in (0, 1) for epoch in (0, 1)])
     assert np.all(found[:, ::2] == np.arange(0, 100, 2))
     assert np.all(found % 2 == 0)
-    assert all(len(set(row[1::2])) > 20 for row in found)  # not a few again and again
+    assert all(len(set(row[1::2])) > 20 for row in found)  # The substitutes are not the same few.
     assert len({tuple(row) for row in found}) == 4
     for record in range(100):
         number, (image, labels, _), _ = at(0, 0, record)

@@ -1,4 +1,4 @@
-"""Workers: errors and deaths that reach the run, no process left by a killed one, and sources that others read the same."""
+"""Workers: their errors and deaths reach the run, they end with it, and they read the same records from a source."""
 
 import multiprocessing
 import os
