@@ -4,7 +4,11 @@ A run is a function of its config. So what changes numbers behind the config's b
 with every start: XLA_FLAGS, LIBTPU_INIT_ARGS and the precision of matrix products (parallel.device_facts).
 """
 
+import ast
+import linecache
 import os
+import sys
+import threading
 from collections.abc import Mapping
 
 from mixer_jax.errors import UserError
@@ -26,3 +30,28 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
         value = environment.get(name, "")
         if value and value.lower() not in harmless:
             raise UserError(f"The environment has {name}={value}, which {effect}. Unset it: unset {name}")
+
+
+def check_script() -> None:
+    """Raise UserError when each worker process would run the script that was started anew.
+
+    A new process imports that file. So the statement at its top level that trains must be under `if __name__ == "__main__":`.
+    """
+    program = sys.modules["__main__"]
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame and not (frame.f_code.co_name == "<module>" and frame.f_globals is vars(program)):
+        frame = frame.f_back
+    file = getattr(program, "__file__", None)
+    if frame is None or file is None:  # a notebook, or code that was typed: no process imports it
+        return
+    try:
+        statements = ast.parse("".join(linecache.getlines(file))).body
+    except (SyntaxError, ValueError):  # no source
+        return
+    line = frame.f_lineno
+    running = [statement for statement in statements if statement.lineno <= line][-1:]
+    if running and not any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(running[0])):
+        raise UserError(
+            f"Line {line} of {file} starts worker processes, and each of them would run the script anew. Put the call under "
+            '`if __name__ == "__main__":`, or decode in threads (config.loader.processes = False).'
+        )

@@ -32,7 +32,7 @@ def as_message(text: str) -> str:
 def is_mistake(error: OSError) -> bool:
     """Whether a person must change a path or its permissions. Any other OSError is the environment's: a disk, a network."""
     mistakes = FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError
-    return isinstance(error, mistakes) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+    return isinstance(error, mistakes) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS)
 
 
 def is_lost_disk(error: OSError) -> bool:

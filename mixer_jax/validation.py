@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mixer_jax.config import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
-from mixer_jax.environment import check_environment
+from mixer_jax.environment import check_environment, check_script
 from mixer_jax.errors import UserError
 
 INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
@@ -30,6 +30,8 @@ def validate(config: ConfigDict) -> None:
     _check_data("data", config.data)
     _check_rows(OPTIONS, config)
     _require(not config.loader.processes or sys.platform == "linux", "loader.processes", True, "False on any system but Linux")
+    if config.loader.processes:
+        check_script()
     divisor = f"a divisor of batch_size={config.batch_size}"
     _require(config.batch_size % config.accumulation_steps == 0, "accumulation_steps", config.accumulation_steps, divisor)
     weights = f"a run's folder or a file of weights, because init_head={config.init_head}"

@@ -1,8 +1,12 @@
 """What the environment does to a program: variables that change numbers, folders that cannot be written, no home."""
 
 import os
+import re
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from mixer_jax import parallel
 from mixer_jax.app import TO_MEND, ending
@@ -115,3 +119,37 @@ def test_a_folder_that_nobody_may_write_in_is_refused(tmp_path, refuse_all):
 def test_a_folder_that_is_there_or_can_be_made_is_taken(tmp_path):
     assert check_workdir(str(tmp_path)) == tmp_path and check_workdir(f"{tmp_path}/a/b") == tmp_path / "a/b"
     assert not list(tmp_path.iterdir())
+
+
+IMPORT = "import threading; from mixer_jax.environment import check_script\n"
+SCRIPTS = {  # a script, and the line at its top level that each worker process would run anew
+    "check_script()": 2,
+    "x = 1\n\ncheck_script(\n)": 4,
+    "def main():\n    check_script()\n\nmain()": 5,
+    "for _ in range(1):\n    check_script()": 3,
+    "if 1 > 0:\n    check_script()": 3,
+    "thread = threading.Thread(target=check_script)\nthread.start()\nthread.join()": 0,  # refused in the thread, see below
+    "if __name__ == '__main__':\n    check_script()": None,
+    "def main():\n    check_script()\n\nif __name__ == '__main__':\n    main()": None,
+    "if '__main__' == __name__:\n    x = 1\n    for _ in range(1):\n        check_script()": None,
+    "__name__ == '__main__' and check_script()": None,
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_that_every_worker_would_run_anew_is_told_what_to_write(script, tmp_path):
+    file, line = tmp_path / "script.py", SCRIPTS[script]
+    file.write_text(IMPORT + script)
+    ended = subprocess.run([sys.executable, file], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    if line is None:
+        assert (ended.returncode, ended.stderr) == (0, "")
+        return
+    assert (ended.returncode == 1) == (line > 0)
+    assert re.search(rf"UserError: Line {line or '.'} of {file} starts worker processes", ended.stderr)
+    assert 'under `if __name__ == "__main__":`' in ended.stderr.splitlines()[-1]
+
+
+def test_code_that_was_typed_is_imported_by_no_worker():
+    code, options = IMPORT + "check_script()", {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True, "check": True}
+    subprocess.run([sys.executable, "-c", code], **options)
+    subprocess.run([sys.executable], input=code, **options)

@@ -21,20 +21,21 @@ from pathlib import Path
 import cloudpickle
 
 from mixer_jax.data.sources import shards
-from mixer_jax.errors import EnvironmentFault
+from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
 
 
 @contextmanager
 def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[Callable]:
     """Yield submit(*arguments), which returns the future of function(*arguments). Pending work is canceled on exit.
 
-    Raises EnvironmentFault if a worker process dies.
+    Raises EnvironmentFault if a worker process dies, and what `_starting` does if none can be started.
     """
     if processes:
-        start_server()
-        executor = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("forkserver"), _initialize, (cloudpickle.dumps(function), workers)
-        )
+        with _starting():
+            start_server()
+            executor = ProcessPoolExecutor(
+                workers, multiprocessing.get_context("forkserver"), _initialize, (cloudpickle.dumps(function), workers)
+            )
         function = _call_function
     else:
         executor = ThreadPoolExecutor(workers)
@@ -51,6 +52,19 @@ def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[C
         executor.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Turn what the system says when processes cannot be started into UserError or EnvironmentFault, with what to do."""
+    try:
+        yield
+    except OSError as error:
+        kind = UserError if is_mistake(error) or not error.errno else EnvironmentFault
+        raise kind(
+            f"Worker processes cannot be started ({error}). They need a folder for temporary files (TMPDIR, a short path) and "
+            "/dev/shm, both with room and to be written in. --config.loader.processes=false decodes in threads, without either."
+        ) from error
+
+
 def start_server() -> None:
     """Start the fork server, the process that the workers are forked from, unless it is running.
 
@@ -65,8 +79,10 @@ def start_server() -> None:
     # The fork server would otherwise start the resource tracker below, and that start would unblock the two signals.
     multiprocessing.resource_tracker.ensure_running()
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    multiprocessing.forkserver.ensure_running()
-    signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
 def _initialize(function: bytes, workers: int) -> None:

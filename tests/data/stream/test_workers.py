@@ -1,5 +1,6 @@
 """Workers: their errors and deaths reach the run, they end with it, and they read the same records from a source."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -101,3 +102,26 @@ def test_a_source_reads_the_same_in_another_process(sources, name):
     other = cloudpickle.loads(cloudpickle.dumps(source))
     np.testing.assert_array_equal(np.frombuffer(other[3].image, np.uint8), np.frombuffer(expected.image, np.uint8))
     assert other[3].labels == expected.labels and len(other) == len(source)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOENT, UserError),
+        (errno.EACCES, UserError),
+        (errno.EROFS, UserError),
+        (None, UserError),
+        (errno.ENOSPC, EnvironmentFault),
+        (errno.EMFILE, EnvironmentFault),
+        (errno.EAGAIN, EnvironmentFault),
+    ],
+)
+def test_where_no_process_can_be_started_it_is_said_what_they_need(monkeypatch, number, kind):
+    def fail(*_):
+        raise OSError(number, os.strerror(number)) if number else OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", fail)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with pytest.raises(kind, match=r"cannot be started \(.*TMPDIR.*/dev/shm.*loader\.processes=false"), worker_pool(len, 1, True):
+        pass
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
