@@ -107,8 +107,8 @@ def train(config: ConfigDict, workdir: str) -> int:
     first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
     new = [name for name, text in described.items() if not parallel.broadcast_from_writer(run.has_figures(total, name, text))]
     if first_step == total and parallel.broadcast_from_writer(run.has_results(total)):
-        to_do = f"Evaluating, without training: {', '.join(new)}." if new else "Nothing to do."
-        print(f"{run.path} is finished: it is at step {total} of {total}, and evaluated. {to_do}")
+        to_do = f". Evaluating what is new, without training: {', '.join(new)}." if new else ", and evaluated. Nothing to do."
+        print(f"{run.path} is finished: it is at step {total} of {total}{to_do}")
         if not new:
             return app.DONE
 

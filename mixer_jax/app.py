@@ -4,7 +4,7 @@
 1    the environment failed (another host, a disk, a folder in use, a device), or the program did: a supervisor may try again
 2    a person must change something: flags, config, data, a checkpoint that does not fit. Trying again is of no use
 75   stopped by SIGTERM or Ctrl-C, and saved: the same command goes on
-130  Ctrl-C when there was nothing to save
+130  Ctrl-C when there was nothing to save, or a second Ctrl-C, which does not wait until all is saved
 143  SIGTERM when there was nothing to save, on one host of several; a process alone ends as SIGTERM ends any other
 """
 
@@ -56,7 +56,7 @@ def ending(error: BaseException) -> Ending:
         hint = "Make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "See to it"
         return Ending(TRY_AGAIN, f"error: {reason}. {hint} and start the same command again; what was saved is kept.")
     if isinstance(error, KeyboardInterrupt):
-        return Ending(INTERRUPTED, "Interrupted, with nothing to save. What was saved before is kept.")
+        return Ending(INTERRUPTED, "Interrupted, without saving. What was saved before is kept.")
     if isinstance(error, RuntimeError) and str(error) == _NO_HOME:
         return Ending(TO_MEND, "error: ~ stands for a home folder, and none is known: set HOME, or write whole paths.")
     if _is_device_fault(error):

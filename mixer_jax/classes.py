@@ -52,7 +52,7 @@ def map_classes(names: Names, owner: str, target_names: Names, target_owner: str
     """Return the numbers that classes have in another set, found by their names.
 
     The other set may have further classes. If exactly one of the sets has no names, the classes keep their numbers, and both sets
-    must have the same number of classes.
+    must have the same number of classes; but classes that are called by numbers of the other set, such as 0 and 2, are those.
 
     Args:
       names: the names of the classes.
@@ -70,7 +70,8 @@ def map_classes(names: Names, owner: str, target_names: Names, target_owner: str
         f"Two sets of classes do not match. {owner}: {len(names)} ({_first_names(names)}). "
         f"{target_owner}: {len(target_names)} ({_first_names(target_names)})."
     )
-    if has_names(names) != has_names(target_names):
+    are_numbers = has_names(names) and not has_names(target_names) and set(names) <= set(target_names)
+    if has_names(names) != has_names(target_names) and not are_numbers:
         nameless = target_owner if has_names(names) else owner
         if len(names) != len(target_names):
             raise UserError(f"{both} One does not name its classes ({nameless}), so both must have the same number of classes.")

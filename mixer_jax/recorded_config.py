@@ -1,5 +1,6 @@
 """The config of a run as its config.json has it: read back, used again, and compared with another."""
 
+import copy
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -21,13 +22,17 @@ from mixer_jax.config import (
 
 
 def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
-    """Return the config of a run from its config.json, with present names, and with what it did before later options existed."""
+    """Return the config of a run from its config.json, with present names, and with later options.
+
+    Those have what a run did before they existed: for an option that a resumed run may change, that is its default.
+    """
     config = ConfigDict(_with_current_names(content))
     for option in OPTIONS:
         *parents, name = option.name.split(".")
         part = functools.reduce(lambda part, parent: part.get(parent) if isinstance(part, ConfigDict) else None, parents, config)
-        if option.before is not None and isinstance(part, ConfigDict) and name not in part:
-            part[name] = option.before
+        value = copy.deepcopy(option.default) if option.resumable else option.before
+        if value is not None and isinstance(part, ConfigDict) and name not in part:
+            part[name] = value
     return config
 
 

@@ -21,9 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from mixer_jax.errors import EnvironmentFault, UserError
@@ -31,6 +28,7 @@ from mixer_jax.hosts.software import git_commit, versions
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.recorded_config import differences, moved_data, recorded_config
 from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_json, write_whole
+from mixer_jax.tensorboard import TensorBoard, numbers
 
 OTHER_WORKDIR = "choose another --workdir."
 SECONDS_BETWEEN_LINES = 60  # of progress, where there is no terminal
@@ -182,14 +180,14 @@ class MetricWriter:
             print(f"{len(damaged)} lines of {self._file} cannot be read: they are kept in {aside.name}.")
         with write_whole(self._file) as temporary:
             temporary.write_text("".join(json_text(row) + "\n" for row in kept))
-        self._tensorboard = TensorBoard(workdir / "tensorboard", from_step + 1)
+        self._tensorboard = TensorBoard(workdir / "tensorboard", from_step, kept)
 
     def write(self, step: int, values: dict[str, float | None]) -> None:
         if not self._writer:
             return
         with naming(self._file), open(self._file, "a") as file:
             file.write(json_text({"step": step} | values) + "\n")
-        self._tensorboard.write(step, {name: value for name, value in values.items() if value is not None})
+        self._tensorboard.write(step, numbers(values))
 
     def evaluated(self, step: int, evaluator: str) -> bool:
         """Whether figures of an evaluator at `step` have been written."""
@@ -224,32 +222,6 @@ class MetricWriter:
     def close(self) -> None:
         if self._writer:
             self._tensorboard.close()
-
-
-class TensorBoard:
-    """One event file, which replaces what earlier ones have from `first_step` on.
-
-    Everything is on the disk when `write` returns. tensorboardX's own SummaryWriter leaves that to a thread; where a disk is full
-    this thread ends, and the run would wait for it forever.
-    """
-
-    def __init__(self, folder: Path, first_step: int):
-        folder.mkdir(exist_ok=True)
-        self._folder, self._writer = folder, EventsWriter(str(folder / "events"))
-        self._write([Event(step=first_step, session_log=SessionLog(status=SessionLog.START))])
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        self._write([Event(step=step, summary=scalar(name, value)) for name, value in values.items()])
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def _write(self, events: list[Event]) -> None:
-        with naming(self._folder):
-            for event in events:
-                event.wall_time = time.time()
-                self._writer.write_event(event)
-            self._writer.flush()
 
 
 class Progress:

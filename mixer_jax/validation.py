@@ -14,9 +14,10 @@ from mixer_jax.errors import UserError
 
 INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
 UNITS = {"steps": "in [0, 2^31)", "epochs": "in [0, 10^6]", "examples": "in [0, 2^50]"}  # of a length
-FIGURES: dict[str, Callable[[ConfigDict], tuple[str, ...]]] = {  # of each kind of evaluator, those that say how good a model is
-    "classification": lambda _: ("top1", "top5", "loss"),
-    "fewshot": lambda evaluator: tuple(f"top1_{shots}shot" for shots in evaluator.shots),
+# Of each kind of evaluator, the figures that say how good a model is: (evaluator, number of classes) -> their names.
+FIGURES: dict[str, Callable[[ConfigDict, int], tuple[str, ...]]] = {
+    "classification": lambda _, num_classes: ("top1", *(["top5"] if num_classes > 5 else []), "loss"),
+    "fewshot": lambda evaluator, _: tuple(f"top1_{shots}shot" for shots in evaluator.shots),
 }
 NAME = re.compile(r"[\w-]+")  # of an evaluator or a part: a part of paths, of names of metrics and of flags
 
@@ -43,7 +44,7 @@ def validate(config: ConfigDict) -> None:
     for name, evaluator in config.evals.items():
         _check_evaluator(name, evaluator, config.image_size)
     if config.checkpoint.best:
-        _check_best(config.checkpoint.best, config.evals)
+        _check_best(config.checkpoint.best, config.evals, config.num_classes)
 
 
 def allows(allowed: str, value: Any) -> bool:
@@ -122,8 +123,8 @@ def _check_evaluator(name: str, evaluator: ConfigDict, image_size: int) -> None:
         _check_data(f"{field}.{data}", evaluator[data])
 
 
-def _check_best(best: str, evals: ConfigDict) -> None:
-    figures = {f"evals.{name}.{figure}": name for name, each in evals.items() for figure in FIGURES[each.kind](each)}
+def _check_best(best: str, evals: ConfigDict, num_classes: int) -> None:
+    figures = {f"evals.{name}.{figure}": name for name, each in evals.items() for figure in FIGURES[each.kind](each, num_classes)}
     _require(best in figures, "checkpoint.best", best, f"one of {', '.join(figures)}" if figures else "empty without evaluators")
     evaluator = f"config.evals.{figures[best]}"
     if not any(evals[figures[best]].every.values()):

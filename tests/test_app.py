@@ -35,7 +35,7 @@ CODES = [  # what is raised, the exit code, a part of the message
     (RuntimeError(f"{BACKEND} 'x': Backend 'x' is not in the list of known backends"), TO_MEND, "JAX finds no device"),
     (RuntimeError("a fault of ours"), TRY_AGAIN, "Traceback (most recent call last)"),
     (MemoryError(), TRY_AGAIN, "MemoryError"),
-    (KeyboardInterrupt(), INTERRUPTED, "Interrupted"),
+    (KeyboardInterrupt(), INTERRUPTED, "Interrupted, without saving. What was saved before is kept."),
 ]
 
 

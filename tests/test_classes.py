@@ -41,6 +41,8 @@ PAIRS = {  # names, onto ANIMALS or what is given -> numbers, or a part of the r
     "numbers of another count": (("0", "1"), ANIMALS, None, "so both must have the same number of classes"),
     "onto numbers of another count": (ANIMALS, ("0", "1"), None, "so both must have the same number of classes"),
     "only numbers": (("0", "1"), ("0", "1", "2"), (0, 1), "only 2 of the 3"),
+    "some numbers": (("0", "2"), ("0", "1", "2"), (0, 2), "only 2 of the 3"),
+    "numbers in another order": (("2", "0", "1"), ("0", "1", "2"), (2, 0, 1), "in another order"),
     "a name twice": (("dog", "cat"), ("cat", "dog", "dog"), None, "Two classes have one name"),
     "a name twice, the same": (("cat", "cat"), ("cat", "cat"), (0, 1), ""),
 }

@@ -259,7 +259,7 @@ def test_an_option_that_was_renamed_is_understood_by_its_old_name_and_the_new_on
         setattr(part, old, value / 2)
         part.update({old: part[old] / 2})
         assert part[new] == value / 4
-    assert flatten(recorded_config({"some": {old: 1}})) == {f"some.{new}": 1}
+    assert flatten(recorded_config({"some": {old: 1}}))[f"some.{new}"] == 1
     assert capsys.readouterr().err == f"The option {old} is now called {new}.\n"
 
 

@@ -58,9 +58,9 @@ def test_a_finished_run_evaluates_what_is_new_without_training(finished: Path, m
     monkeypatch.setattr(Program, "compile_step", None)  # it is not called
     config, before = small_config(4), read_results(finished)
     config.evals["dev"] = classification(dataset("digits", "train"), resize_size=8, batch_size=120)
-    for said in ("Evaluating, without training: dev.", "Nothing to do."):
+    for said in (". Evaluating what is new, without training: dev.", ", and evaluated. Nothing to do."):
         assert train.train(config, str(finished)) == DONE
-        assert f"it is at step 4 of 4, and evaluated. {said}" in capsys.readouterr().out
+        assert f"it is at step 4 of 4{said}" in capsys.readouterr().out
     after = read_results(finished)
     assert after["params_sha256"] == before["params_sha256"]
     assert after["evals"].keys() == {"test", "dev"}

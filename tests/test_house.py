@@ -12,7 +12,7 @@ LAYERS = [
     {"errors"},
     {"config", "storage", "classes", "environment"},
     {"recorded_config"},
-    {"lease", "hosts", "validation", "config_files"},
+    {"lease", "hosts", "validation", "config_files", "tensorboard"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},
     {"training", "evaluation"},  # the loop receives evaluators as functions

@@ -27,7 +27,7 @@ class Classification:
 
     Examples without any label (as some of ReaL's) do not count; where none has one, only "examples" is returned. Where the
     examples have only some of the model's classes (as ImageNet-A has 200 of 1000), these are `present`: top1_among_present and
-    top5_among_present take only them for answers.
+    top5_among_present take only them for answers. Among five answers or fewer there is no top 5: it would always be right.
     """
 
     def __init__(
@@ -38,16 +38,17 @@ class Classification:
         mesh: Mesh,
         present: Sequence[int] | None = None,
     ):
-        def top(logits: jax.Array, batch: Batch, suffix: str = "") -> dict[str, jax.Array]:
-            return {f"top{k}{suffix}": correct_in_top(logits, batch["labels"], k) for k in (1, 5)}
+        def top(logits: jax.Array, batch: Batch, num_answers: int, suffix: str = "") -> dict[str, jax.Array]:
+            ranks = [k for k in (1, 5) if k == 1 or k < num_answers]
+            return {f"top{k}{suffix}": correct_in_top(logits, batch["labels"], k) for k in ranks}
 
         def sums(params: Params, batch: Batch) -> dict[str, jax.Array]:
             logits, _ = predict(params, batch["image"])
             counted = batch["mask"] * jnp.any(batch["labels"] >= 0, axis=1)
-            figures = top(logits, batch) | {"loss": loss(logits, batch["labels"])}
+            figures = top(logits, batch, logits.shape[-1]) | {"loss": loss(logits, batch["labels"])}
             if present is not None:
                 is_absent = jnp.ones(logits.shape[-1], bool).at[np.array(present)].set(False)
-                figures |= top(jnp.where(is_absent[None], -jnp.inf, logits), batch, "_among_present")
+                figures |= top(jnp.where(is_absent[None], -jnp.inf, logits), batch, len(present), "_among_present")
             return {name: jnp.sum(counted * figure) for name, figure in figures.items()} | {"examples": jnp.sum(counted)}
 
         self._batches, self._mesh = batches, mesh

@@ -39,9 +39,14 @@ def run_evaluators(evaluators: dict[str, Evaluator], params: Params, step: int, 
     for name, evaluator in evaluators.items():
         evals[name] = evaluator(params, check_stop)
         if is_writer():
-            numbers = (f"{key} {value:.4g}" for key, value in evals[name].items() if not isinstance(value, list))
-            tqdm.write(f"step {step}  {name}: {', '.join(numbers)}")
+            tqdm.write(f"step {step}  {name}: {figures_text(evals[name])}")
     return {"step": step, "params_sha256": params_sha256(to_host(params)), "evals": evals}
+
+
+def figures_text(figures: Figures) -> str:
+    """Return the figures as a line, counts whole, without the lists."""
+    numbers = {key: value for key, value in figures.items() if not isinstance(value, list)}
+    return ", ".join(f"{key} {value if isinstance(value, int) else f'{value:.4g}'}" for key, value in numbers.items())
 
 
 class Examples(NamedTuple):

@@ -20,7 +20,7 @@ from mixer_jax.storage import read_json
 PARTS = {
     "compile": "compiling",
     "data": "waiting for input",
-    "device": "waiting for the accelerator",
+    "device": "waiting for the device",
     "checkpoint": "checkpoints",
     "evaluation": "evaluation",
 }

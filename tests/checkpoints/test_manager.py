@@ -273,10 +273,18 @@ def test_a_checkpoint_of_another_model_is_refused_with_what_differs_and_left_alo
     assert restore(tmp_path)[1]["step"] == 1
 
 
-@pytest.mark.parametrize("place", ["nowhere", "checkpoints/7"])
+NO_CHECKPOINT = {
+    "nowhere": r"There is no \S+/nowhere\.",
+    "checkpoints/7": r"There is no \S+/checkpoints/7\.",
+    "checkpoints": "neither a run's folder",
+    "best": "has no best checkpoint",
+}
+
+
+@pytest.mark.parametrize("place", NO_CHECKPOINT)
 def test_a_place_without_a_checkpoint_is_refused(tmp_path: Path, place: str):
     save(tmp_path, 1)
-    with pytest.raises(UserError, match="neither a run's folder"):
+    with pytest.raises(UserError, match=NO_CHECKPOINT[place]):
         load_run(str(tmp_path / place))
 
 

@@ -69,6 +69,22 @@ def test_figures_are_means_over_the_examples_that_have_a_label_each_counted_once
     assert figures == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("classes", [2, 5, 6])
+def test_top_5_is_left_out_where_it_would_always_be_right(classes):
+    mesh = make_mesh(1)
+    batch = {"image": np.zeros((8, 2), np.float32), "labels": np.ones((8, 1), np.int32), "mask": np.ones(8, np.float32)}
+    evaluator = Classification(
+        lambda mesh: iter([to_global(batch, mesh)]),
+        lambda params, images: (jnp.zeros((8, classes + 4)) + jnp.arange(classes + 4.0)[None], None),
+        lambda logits, labels: logits[:, 0],
+        mesh,
+        range(classes),
+    )
+    figures = evaluator({})
+    assert "top1_among_present" in figures
+    assert ("top5" in figures, "top5_among_present" in figures) == (classes + 4 > 5, classes > 5)
+
+
 def test_accuracy_is_exact_to_the_example():
     correct = sum(in_top(x, labels, 1) for x, labels in zip(LOGITS, SINGLES, strict=True))
     assert evaluate(padded(SINGLES, 1), 8)["top1"] == correct / 13
