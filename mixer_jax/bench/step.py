@@ -29,11 +29,15 @@ from mixer_jax.validation import validate
 
 ROUNDS = 7
 EXPLANATION = """
-by_cpu_time: ours_is_times_as_fast in CPU time, which does not count the time of other programs. compile_seconds: with an empty
-cache. start_seconds: from the start of a new process to the end of its first {what}; restart_seconds: the same, with the compiled
-program in the cache. peak_memory_mib: the most memory that {memory_of} held. The machine's load before the benchmark was
-{load_before}. If other programs are running, PyTorch's threads wait for each other after every operation: put
-OMP_WAIT_POLICY=PASSIVE in front of the command, so that waiting costs no CPU time, and read by_cpu_time."""
+by_cpu_time: ours_is_times_as_fast in CPU time, which does not count the time of other programs.
+compile_seconds: with an empty cache of compiled programs.
+start_seconds: from the start of a new process to the end of its first step or batch.
+restart_seconds: the same, with the compiled program in the cache.
+peak_memory_mib: the most memory that {memory_of} held.
+
+The machine's load before the benchmark was {load_before}. If other programs are running, PyTorch's threads wait for each other
+after every operation: put OMP_WAIT_POLICY=PASSIVE in front of the command, so that waiting costs no CPU time, and read
+by_cpu_time."""
 COMPARABLE = "\nours_comparable is without dropout, stochastic depth and remat, as the others are."
 
 
