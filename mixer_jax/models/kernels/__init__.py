@@ -1,4 +1,8 @@
-"""The operations of the models, each in the form that a platform's compiler runs fastest: portable.py defines them."""
+"""The operations of the models, each with the implementation that a platform's compiler runs fastest.
+
+portable.py defines the operations in plain JAX. cpu.py and tpu.py implement some of them again for one compiler. The table at the
+end of this file says which.
+"""
 
 import functools
 from collections.abc import Callable
@@ -8,16 +12,23 @@ import jax
 
 from mixer_jax.models.kernels import cpu, portable, tpu
 
-# `with for_platform("tpu"):` takes the TPU's form of everything traced inside, whatever the program is lowered for, and
-# "portable" the definitions alone.
+# Inside `with for_platform("tpu"):` operations are traced in their TPU implementation, whatever platform the program is lowered
+# for. Inside `with for_platform("portable"):` they are traced as portable.py defines them.
 for_platform = jax.make_user_context(None)
 
 
-def per_platform(definition: Callable, **forms: Callable) -> Callable:
+def per_platform(definition: Callable, **implementations: Callable) -> Callable:
     """Select, among equivalent implementations, the one for the platform that the program is lowered for.
 
-    Where a mesh is exposed to the model, that is the platform of its devices. Elsewhere all implementations are traced, which
-    takes longer, and one is chosen when the program is lowered. An exported program has all of them.
+    If the model is traced where a mesh is in use, the platform is that of the mesh's devices. Without a mesh all implementations
+    are traced, which takes longer, and one is selected when the program is lowered. An exported program contains all of them.
+
+    Args:
+      definition: the operation in plain JAX, for all platforms that have no implementation of their own.
+      **implementations: the implementation for each platform, by the platform's name in JAX ("cpu", "tpu").
+
+    Returns:
+      A function of arrays and keyword options, with the arguments of `definition`.
     """
 
     @functools.wraps(definition)
@@ -25,8 +36,8 @@ def per_platform(definition: Callable, **forms: Callable) -> Callable:
         device = jax.sharding.get_abstract_mesh().abstract_device
         platform = for_platform.value or (device and device.platform)
         if platform:
-            return forms.get(platform, definition)(*arrays, **options)
-        bound = {name: functools.partial(form, **options) for name, form in forms.items()}
+            return implementations.get(platform, definition)(*arrays, **options)
+        bound = {name: functools.partial(implementation, **options) for name, implementation in implementations.items()}
         return jax.lax.platform_dependent(*arrays, default=functools.partial(definition, **options), **bound)
 
     return operation

@@ -1,7 +1,11 @@
-"""Forms for the TPU compiler. Each is equivalent to the function of the same name in portable.py.
+"""Implementations for XLA's TPU compiler. Each is equivalent to the function of the same name in portable.py.
 
-That compiler's estimates for TPU v3 say what each gains. The speed table of benchmarks/planning compares all of them together
-with models/reference.py.
+That each of them is faster is this compiler's estimate for TPU v3. `python -m benchmarks.planning speed` estimates how much
+faster all of them together are than the reference model (models/reference.py).
+
+In the formulas of gradients, W and b are the kernel and the bias of the dense layer, s and t the scale and the shift of the layer
+norm, n = r (x - mean(x)) the normalized input with r = 1 / sigma, z the output of the dense layer, and dz the gradient of z. Sums
+and means are over the channels of one token.
 """
 
 import jax
@@ -19,16 +23,17 @@ TokenSums = Float[Array, "batch tokens"]
 def dense(x: Float[Array, "batch tokens inputs"], kernel: Float[Array, "*inputs outputs"], bias: Outputs) -> Hidden:
     """Equivalent to the following JAX code: `x @ kernel.reshape(-1, kernel.shape[-1]) + bias`.
 
-    The matmul is a convolution over images with a window of one. For a plain matmul the compiler chooses the layout by whether
-    images or tokens leave fewer of 128 lanes idle. With 128 images a core it puts images after tokens, and rearranges everything
-    between token and channel mixing, which takes a tenth of the step.
+    The matmul is written as a convolution over the images with a window of one image. For a plain matmul XLA chooses the order of
+    the axes by whether images or tokens leave fewer of 128 lanes idle. With 128 images per core it puts images after tokens, and
+    then rearranges all activations between token mixing and channel mixing, which takes a tenth of the step.
     """
     return _convolution(x, kernel) + bias[None, None]
 
 
 def _dense_backward(saved: tuple, gradient: Hidden) -> tuple:
     x, kernel, bias = saved
-    # The barrier keeps the bias's sum fused into the matmul that makes `gradient`. Otherwise XLA reads it again in another pass.
+    # The barrier keeps the sum for the bias fused into the matmul that computes `gradient`. Otherwise XLA reads `gradient` again
+    # in another pass.
     gradient, dbias = jax.lax.optimization_barrier((gradient, _sum_tokens(gradient.astype(jnp.float32))))
     dbias = dbias.sum(0).astype(bias.dtype)
     return *jax.vjp(_convolution, x, _gather_again(kernel))[1](gradient), dbias
@@ -41,8 +46,10 @@ dense.defvjp(lambda x, kernel, bias: (dense(x, kernel, bias), (x, kernel, bias))
 def norm_dense_gelu(x: Tokens, scale: Channels, shift: Channels, kernel: Kernel, bias: Outputs) -> tuple[Tokens, Hidden]:
     """Equivalent to the following JAX code: `(x, gelu(layer_norm(x, scale, shift) @ kernel + bias))`.
 
-    The gradient of a layer norm needs two sums over each token's channels. As JAX writes it, it waits for the matmul before it,
-    and is a pass of its own. Here the sums are taken from what goes into that matmul, and the gradient is complete where it ends.
+    The gradient of a layer norm needs two sums over the channels of each token, sum(g) and sum(g n), where g is the gradient of
+    n. JAX's own derivative takes them from the output of the matmul that precedes it in the backward pass, and so needs a
+    separate pass over that output. Here they are computed from the inputs of that matmul, so that XLA can fuse the rest of the
+    norm's gradient into it.
     """
     return _norm_dense_gelu_forward(x, scale, shift, kernel, bias)[0]
 
@@ -53,7 +60,10 @@ def _norm_dense_gelu_forward(x: Tokens, scale: Channels, shift: Channels, kernel
 
 
 def _norm_dense_gelu_backward(saved: tuple, gradients: tuple) -> tuple:
-    """With z = (n s + t) W + b and g = s W dz: sum(g) = dz . W^T s and sum(g n) = dz . (z - b - W^T t), for each token."""
+    """Return the gradients of x, scale, shift, kernel and bias.
+
+    With z = (n s + t) W + b, the gradient of n is g = s W dz. Hence sum(g) = dz . (W^T s) and sum(g n) = dz . (z - b - W^T t).
+    """
     (x, z, scale, shift, kernel, bias), (dresidual, dhidden) = saved, gradients
     kernel = _gather_again(kernel)
     kernel32 = portable.constrain(kernel).astype(jnp.float32)
@@ -64,8 +74,9 @@ def _norm_dense_gelu_backward(saved: tuple, gradients: tuple) -> tuple:
     kernel_scale, kernel_shift = ((value[:, None] * kernel32).sum(0) for value in (scale, shift))
     sum_g = (dz32 * kernel_scale[None, None]).sum(-1)
     sum_gn = (dz32 * (z32 - (kernel_shift + bias)[None, None])).sum(-1)
-    # The two barriers keep these sums fused into the matmul epilogue. Otherwise XLA reads the output again in separate passes.
-    # The sums are those of each device. Behind a barrier, a sum over all would be sent once for every part of a batch.
+    # Each of the two barriers keeps the sums that pass through it fused into the matmul before it. Otherwise XLA reads the output
+    # of that matmul again in separate passes. The sums are over the tokens of each device. A sum over all devices would be
+    # communicated at the barrier, and therefore once for each part of an accumulated batch.
     dz, dbias, sum_g, sum_gn = jax.lax.optimization_barrier((dz, _sum_tokens(dz32), sum_g, sum_gn))
 
     y = (n * scale[None, None] + shift[None, None]).astype(kernel.dtype)
@@ -82,10 +93,13 @@ norm_dense_gelu.defvjp(_norm_dense_gelu_forward, _norm_dense_gelu_backward)
 def norm_token_dense_gelu(
     x: Tokens, scale: Channels, shift: Channels, kernel: TokenKernel, bias: Outputs
 ) -> tuple[Tokens, TokenHidden]:
-    """Equivalent to the following JAX code: `(x, gelu(einsum("sd,bsc->bdc", kernel, y) + bias[:, None]))` with
-    `y = layer_norm(x, scale, shift)`.
+    """Equivalent to the following JAX code, with `y = layer_norm(x, scale, shift)`.
 
-    The norm's gradient is complete where the matmul's ends, as in norm_dense_gelu and for the same reason.
+        (x, gelu(einsum("sd,bsc->bdc", kernel, y) + bias[:, None]))
+
+    As in norm_dense_gelu, the two sums that the norm's gradient needs are computed without the output of the matmul that precedes
+    it in the backward pass, so that XLA can fuse the rest of the norm's gradient into that matmul. The sums follow from the
+    gradient of the kernel, computed for each image.
     """
     return _norm_token_dense_gelu_forward(x, scale, shift, kernel, bias)[0]
 
@@ -96,8 +110,11 @@ def _norm_token_dense_gelu_forward(x: Tokens, scale: Channels, shift: Channels, 
 
 
 def _norm_token_dense_gelu_backward(saved: tuple, gradients: tuple) -> tuple:
-    """With y = n s + t, z = W^T y + b and g = s W dz: each image's gradient of W is G = y dz^T, and the sums over the channels of
-    a token are sum(g) = W (dz s) and sum(g n) = (W * G) 1 - W (dz t).
+    """Return the gradients of x, scale, shift, kernel and bias.
+
+    With y = n s + t and z = W^T y + b, the gradient of n is g = s W dz, and the gradient of W from one image is G = y dz^T. The
+    two sums for all tokens of the image are sum(g) = W (dz s) and sum(g n) = (W * G) 1 - W (dz t). Here 1 is a vector of ones and
+    * is the product of elements.
     """
     (x, z, scale, shift, kernel, bias), (dresidual, dhidden) = saved, gradients
     kernel = _gather_again(kernel)
@@ -115,7 +132,7 @@ def _norm_token_dense_gelu_backward(saved: tuple, gradients: tuple) -> tuple:
     sum_gn = (image_dkernels * kernel32[None]).sum(-1) - sum_t
     dkernel = _sum_tokens(image_dkernels[:, None])
     dkernel, sum_g, sum_gn = jax.lax.optimization_barrier((dkernel, sum_g, sum_gn))
-    dy = jnp.einsum("bsd,bdc->bsc", portable.kernel_of_each_image(kernel, x), dz)
+    dy = jnp.einsum("bsd,bdc->bsc", portable.kernel_per_image(kernel, x), dz)
     dx, dscale, dshift = _norm_gradients(dresidual, n, r, scale, dy, sum_g, sum_gn)
     return dx, dscale.sum(0), dshift.sum(0), dkernel.sum(0).astype(kernel.dtype), dbias.sum(0).astype(bias.dtype)
 
@@ -125,9 +142,10 @@ norm_token_dense_gelu.defvjp(_norm_token_dense_gelu_forward, _norm_token_dense_g
 
 @jax.custom_vjp
 def store_gradient(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Equivalent to the following JAX code: `x`. Stores its gradient once instead of letting XLA recompute it for each reader.
+    """Equivalent to the following JAX code: `x`.
 
-    The gradient of the norm before the head is cheap, and has four readers.
+    The gradient of the norm before the head is cheap to compute and is used four times, so XLA would compute it four times. This
+    function makes XLA compute it once and store it.
     """
     return x
 
@@ -136,25 +154,30 @@ store_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (jax.lax.optimiza
 
 
 def _convolution(x: Float[Array, "batch tokens inputs"], kernel: Float[Array, "*inputs outputs"]) -> Hidden:
-    # Every device has the whole kernel. XLA would otherwise split the convolution as its kernel is split, not as images are. The
-    # constraint precedes the reshape. Otherwise the gradient of a patch projection is summed over devices in each of its parts.
+    """Return the matmul of x and the kernel, as a convolution over the images with a window of one image."""
+    # Every device must have the whole kernel. Otherwise XLA splits the convolution over devices as the kernel is split, and not
+    # as the images are. The constraint is put before the reshape. Otherwise the gradient of a patch projection's kernel is summed
+    # over devices once for each part of an accumulated batch.
     kernel = portable.constrain(kernel).reshape(1, -1, kernel.shape[-1])
     return jax.lax.conv_general_dilated(x, kernel, (1,), "VALID", dimension_numbers=("WNC", "WIO", "WNC"))
 
 
 def _gather_again(kernel: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Return the kernel for the backward pass, gathered again. Otherwise what the forward pass gathered is kept until then."""
+    """Return the kernel, such that the backward pass gathers it again from all devices.
+
+    Otherwise the kernel that was gathered for the forward pass is kept in memory until then.
+    """
     return jax.lax.optimization_barrier(kernel)
 
 
 def _sum_tokens(x: Float[Array, "batch tokens *dims"]) -> Float[Array, "devices *dims"]:
-    """Sum over the images of each device and their tokens."""
-    devices = max(1, jax.sharding.get_abstract_mesh().size)  # The size is 0 where there is no mesh.
+    """Return the sum over all tokens of all images of each device: [B, S, ...] -> [devices, ...]."""
+    devices = max(1, jax.sharding.get_abstract_mesh().size)  # The size is 0 where no mesh is in use.
     return x.reshape(devices, -1, *x.shape[1:]).sum((1, 2))
 
 
 def _normalize(x: Tokens) -> tuple[Tokens, TokenScalars]:
-    """Return n = r (x - mean(x)) and r = 1 / sigma of each token, in float32."""
+    """Return n = r (x - mean(x)) [B, S, C] and r = 1 / sigma [B, S, 1], in float32."""
     x32 = x.astype(jnp.float32)
     mean = x32.mean(-1, keepdims=True)
     variance = jnp.maximum(0.0, jnp.square(x32).mean(-1, keepdims=True) - jnp.square(mean))
@@ -165,7 +188,10 @@ def _normalize(x: Tokens) -> tuple[Tokens, TokenScalars]:
 def _norm_gradients(
     dresidual: Tokens, n: Tokens, r: TokenScalars, scale: Channels, dy: Tokens, sum_g: TokenSums, sum_gn: TokenSums
 ) -> tuple:
-    """Return dresidual + r (g - mean(g) - n mean(g n)) with g = s dy and its sums for each token; ds and dt of each device."""
-    dy, share = dy.astype(jnp.float32), 1.0 / scale.size
-    dx = dresidual + r * (dy * scale[None, None] - (share * sum_g)[..., None] - n * (share * sum_gn)[..., None])
+    """Return the gradients of x, scale and shift. Those of scale and shift are sums over the tokens of each device.
+
+    The gradient of x is dresidual + r (g - mean(g) - n mean(g n)) with g = s dy, of which the caller gives sum(g) and sum(g n).
+    """
+    dy, per_channel = dy.astype(jnp.float32), 1.0 / scale.size
+    dx = dresidual + r * (dy * scale[None, None] - (per_channel * sum_g)[..., None] - n * (per_channel * sum_gn)[..., None])
     return dx.astype(dresidual.dtype), _sum_tokens(dy * n), _sum_tokens(dy)
