@@ -1,1 +1,1 @@
-"""Pixels in, logits and named features out. Models know nothing of meshes, losses or data."""
+"""Models: they take pixels and return logits and named features. They know nothing of losses, data or command-line flags."""

@@ -1,4 +1,4 @@
-"""What several model families need around or inside their own blocks, and pixels to numbers."""
+"""Layers that several model families share: pixel normalization, patches, stochastic depth, and the head."""
 
 from typing import TypeVar
 
@@ -14,15 +14,15 @@ Images = TypeVar("Images", np.ndarray, jax.Array)
 
 
 def normalize_pixels(images: Num[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
-    """Scale pixels from 0..255 to [-1, 1], the range of the released weights (arXiv 2105.01601, code), in float32.
+    """Scale pixels from 0..255 to [-1, 1] in float32: x / 127.5 - 1.
 
-    They are uint8 or, after mixup, float32.
+    The released weights were trained with this range (code of arXiv 2105.01601). Pixels are uint8, or float32 after mixup.
     """
     return images.astype(jnp.float32) / 127.5 - 1.0
 
 
 def num_patches(height: int, width: int, patch_size: int) -> int:
-    """S, how many patches a height x width image is cut into. Raises UserError when they do not tile it."""
+    """Return S, the number of patches in a height x width image. Raises UserError if the patch size does not divide a side."""
     if height % patch_size or width % patch_size:
         side = next(side for side in (height, width) if side % patch_size)
         below = max(1, side // patch_size) * patch_size
@@ -34,19 +34,21 @@ def num_patches(height: int, width: int, patch_size: int) -> int:
 
 
 def patchify(images: Images, patch_size: int) -> Images:
-    """Each P x P patch as one vector, its pixels row by row: [..., H, W, 3] -> [..., H / P, W / P, P P 3].
+    """Cut images into P x P patches: [..., H, W, 3] -> [..., H / P, W / P, P P 3], with the pixels of a patch row by row.
 
-    Of NumPy's arrays and of JAX's. What is cut already is returned as it is. Raises UserError for images that have not three
-    colours, and as num_patches does.
+    Takes NumPy and JAX arrays. Images that are already cut into such patches are returned unchanged.
 
-    The processes that decode images cut them too (registry.host_transform). That is a copy of 150 kB for them; for a TPU, whose
-    vectors have 128 lanes, three colours are the worst thing to rearrange.
+    The processes that decode images call this too, so that no device has to. It costs them one copy of 150 kB for an image of
+    224 x 224 pixels. A TPU would be slow at it: its vectors have 128 lanes, and each pixel has three colors.
+
+    Raises:
+      UserError: the images do not have three colors, or P does not divide their sides.
     """
     *batch, height, width, channels = images.shape
     if channels == 3 * patch_size**2:
         return images
     if channels != 3:
-        raise UserError(f"The model takes images of 3 colours, or cut into {patch_size} x {patch_size} patches; not {channels}.")
+        raise UserError(f"The model takes images of 3 colors, or cut into {patch_size} x {patch_size} patches; not {channels}.")
     num_patches(height, width, patch_size)
     rows, columns = height // patch_size, width // patch_size
     patches = images.reshape(*batch, rows, patch_size, columns, patch_size, channels).swapaxes(-4, -3)
@@ -54,14 +56,15 @@ def patchify(images: Images, patch_size: int) -> Images:
 
 
 class StochasticDepth(nn.Module):
-    """Drops a residual branch for whole examples (Huang et al., arXiv 1603.09382), with randomness from the "dropout" stream.
+    """Stochastic depth: drops a residual branch for some examples (Huang et al., arXiv 1603.09382).
 
-    y [B, S, C] -> m y in training, with m in {0, 1} drawn once an example, P(m = 0) = rate. Otherwise y itself.
+    In training, y [B, S, C] -> m y, where m is 0 with probability `rate` and otherwise 1, drawn once per example from the random
+    stream "dropout". In evaluation, y -> y.
 
-    There are two conventions. With `rescale`, a kept branch is divided by 1 - rate, so that its expectation is that of
-    evaluation (timm, scenic). Without, it is kept as it is and evaluation adds all branches in full. The default of our configs
-    is without: it is what the authors' own released Mixer configuration does (big_vision, mlp_mixer_i1k.py), and the one whose
-    76.3 % ImageNet top-1 they state.
+    There are two conventions. With `rescale`, m y is divided by 1 - rate, so that its expectation is y, as in evaluation (timm,
+    scenic). Without `rescale`, evaluation adds the branch in full although training added it only with probability 1 - rate. Our
+    configs do the latter by default, because the authors' released Mixer configuration does (big_vision, mlp_mixer_i1k.py): they
+    state 76.3 % ImageNet top-1 for it.
     """
 
     rate: float
@@ -69,6 +72,7 @@ class StochasticDepth(nn.Module):
 
     @nn.compact
     def __call__(self, y: Float[Array, "batch tokens channels"], *, train: bool) -> Float[Array, "batch tokens channels"]:
+        """Return the branch, zeroed for the examples that drop it."""
         if not train or self.rate == 0.0:
             return y
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, (y.shape[0], 1, 1)).astype(y.dtype)
@@ -76,16 +80,20 @@ class StochasticDepth(nn.Module):
 
 
 def stochastic_depth_rate(block: int, num_blocks: int, last_rate: float) -> float:
-    """Return the rate of a block's branches, linear from 0 in the first block to `last_rate` in the last.
+    """Return the probability of dropping a branch of block `block`: last_rate * block / (num_blocks - 1).
 
-    The paper (section 3) says from the first MLP to the last, and a block has two. In both public codes, big_vision and scenic,
-    the rate goes by block, and both branches of a block have the same; so it is here.
+    It rises linearly from 0 in the first block to `last_rate` in the last. Both branches of a block have the same probability, as
+    in both public codes, big_vision and scenic. The paper (section 3) says that it rises from the first MLP to the last, and a
+    block has two MLPs.
     """
     return last_rate * block / max(1, num_blocks - 1)
 
 
 def zero_init_head(num_classes: int, bias_init: float) -> nn.Dense:
-    """Pooled features [B, C] -> float32 logits [B, K], all `bias_init` at first. Call it inside a model: its name is "head"."""
+    """Return the layer "head", from pooled features [B, C] to float32 logits [B, K]. All logits are `bias_init` at first.
+
+    Call this inside the `__call__` of a model. The parameters are then the model's.
+    """
     return nn.Dense(
         num_classes,
         kernel_init=nn.initializers.zeros,

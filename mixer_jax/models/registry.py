@@ -1,4 +1,4 @@
-"""From `config.model` to a model: the table of families, which options each has, and the reading of a variant's name."""
+"""From `config.model` to a model: the table of families, and what the name of a variant means."""
 
 import dataclasses
 import functools
@@ -20,22 +20,27 @@ from mixer_jax.models.layers import patchify
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """How a family's models are made of config.model."""
+    """One family of models, and how config.model becomes a model of it."""
 
     make: Callable[[ConfigDict, int | None], nn.Module]
-    matmul_params: str  # A pattern of paths: the parameters whose only use is a matmul in config.model.dtype.
-    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The sizes of a variant SIZE/PATCH, by name.
+    matmul_params: str  # A regular expression for the paths of parameters that only a matmul in config.model.dtype uses.
+    # The sizes by name, for a family whose variants are SIZE/PATCH. Empty for a family that does not cut images into patches.
+    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def make_mixer(config: ConfigDict, num_classes: int | None) -> mixer.Mixer:
-    """Return the Mixer of `config.variant`, such as "B/16", "S/8" or "B/14", with the widths that the config replaces."""
+    """Return the Mixer of `config.variant`, such as "B/16", "S/8" or "B/14".
+
+    A depth or width in the config that is not 0 replaces the variant's.
+    """
     return mixer.Mixer(tile_size=config.tile_size, **_patch_model_fields(config, num_classes, mixer.SIZES))
 
 
 def make_vit(config: ConfigDict, num_classes: int | None) -> vit.VisionTransformer:
-    """Return the ViT of `config.variant`, such as "B/16", with the widths that the config replaces.
+    """Return the ViT of `config.variant`, such as "B/16".
 
-    Raises UserError when the heads do not divide the channels.
+    A depth, width or number of heads in the config that is not 0 replaces the variant's. Raises UserError if the number of heads
+    does not divide the number of channels.
     """
     fields = _patch_model_fields(config, num_classes, vit.SIZES)
     size = fields["size"]
@@ -48,9 +53,10 @@ def make_vit(config: ConfigDict, num_classes: int | None) -> vit.VisionTransform
 
 
 def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
-    """Return the BiT-ResNet of `config.variant`, such as "R50x1". hidden_dim replaces the 64 that the width factor multiplies.
+    """Return the BiT-ResNet of `config.variant`, such as "R50x1".
 
-    Raises UserError when the width is not a multiple of the groups of the group norms.
+    The width is 64, or config.hidden_dim if that is not 0, times the width factor in the variant's name. Raises UserError if it
+    is not a multiple of the number of groups of the group norms, or if the variant does not exist.
     """
     depth, _, factor = config.variant.partition("x")
     if depth not in resnet.UNITS or factor not in map(str, resnet.WIDTH_FACTORS):
@@ -72,14 +78,16 @@ def make_resnet(config: ConfigDict, num_classes: int | None) -> resnet.ResNet:
 FAMILIES = {
     "mixer": Family(make_mixer, r"(stem|MixerBlock_.*)/kernel", mixer.SIZES),
     "vit": Family(make_vit, r"(embedding|Transformer/.*)/kernel", vit.SIZES),
-    "resnet": Family(make_resnet, r"(?!)"),  # None: kernels are standardized in float32.
+    "resnet": Family(make_resnet, r"(?!)"),  # This pattern matches no parameter, because kernels are standardized in float32.
 }
 
 
 def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
-    """Return the model of `config.model`. Every family is called as model.apply(params, images, train=...) -> (logits, features).
+    """Return the model of `config.model`, with K = `num_classes`, or without a head if that is None.
 
-    Raises UserError for a family or variant that does not exist, and for an option that is set and that the family does not have.
+    Models of all families are called alike: model.apply({"params": params}, images, train=...) -> (logits, features by name).
+    Raises UserError for a family or variant that does not exist, and for an option that the family does not have but that differs
+    from its default.
     """
     family, options = _family(config), family_options(config.family)
     for field, default in default_config().model.items():
@@ -94,26 +102,32 @@ def make_model(config: ConfigDict, num_classes: int | None) -> nn.Module:
 def random_params(model: nn.Module, images: Any, key: jax.Array) -> dict[str, Any]:
     """Return random parameters in float32 for images of this shape.
 
-    They do not depend on how a platform runs an operation, so only the definitions are traced. To trace the forms of all
-    platforms takes 2.5 times as long (H/14: 2.2 and 0.9 seconds of CPU).
+    They do not depend on the platform's implementation of an operation, so only the portable one is traced. Tracing the
+    implementations of all platforms takes 2.5 times as long (H/14: 2.2 instead of 0.9 seconds of CPU time).
     """
     with kernels.for_platform("portable"):
         return dict(model.init(key, images)["params"])
 
 
 def param_shapes(model: nn.Module, images: Any) -> dict[str, Any]:
-    """Return the shapes and dtypes of the parameters for images of this shape (arrays or shapes). Allocates nothing."""
+    """Return the shapes and dtypes of the parameters. `images` are arrays or their shapes. No parameter is allocated."""
     return jax.eval_shape(functools.partial(random_params, model), images, jax.random.key(0))
 
 
 def compute_dtype(config: ConfigDict) -> Callable[[str], jnp.dtype]:
-    """Return a function from a parameter's path to the type in which the model takes it. A cast before changes no result."""
+    """Return a function from a parameter's path to the type in which the model uses this parameter.
+
+    Casting a parameter to this type before calling the model does not change the result.
+    """
     matmul_params = re.compile(FAMILIES[config.family].matmul_params)
     return lambda path: jnp.dtype(config.dtype if matmul_params.fullmatch(path) else jnp.float32)
 
 
 def host_transform(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what the host does with an image, uint8 [H, W, 3]: it cuts patches for a model that begins with them."""
+    """Return the function that the host applies to each image, uint8 [H, W, 3], before it is sent to a device.
+
+    It cuts the image into patches for a model that begins with patches. For other models it is the identity.
+    """
     sizes = _family(config).sizes
     if not sizes:
         return lambda image: image
@@ -127,7 +141,7 @@ def _family(config: ConfigDict) -> Family:
 
 
 def _shared_fields(config: ConfigDict, num_classes: int | None) -> dict[str, Any]:
-    """Return the fields that all families have."""
+    """Return the arguments that the models of all families take."""
     return {
         "num_classes": num_classes,
         "dtype": jnp.dtype(config.dtype),
@@ -137,7 +151,7 @@ def _shared_fields(config: ConfigDict, num_classes: int | None) -> dict[str, Any
 
 
 def _patch_model_fields(config: ConfigDict, num_classes: int | None, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that all families with a variant SIZE/PATCH have."""
+    """Return the arguments that the models of all families with variants SIZE/PATCH take."""
     size, patch_size = _size_and_patch(config, sizes)
     return _shared_fields(config, num_classes) | {
         "patch_size": patch_size,
@@ -149,7 +163,10 @@ def _patch_model_fields(config: ConfigDict, num_classes: int | None, sizes: Mapp
 
 
 def _size_and_patch(config: ConfigDict, sizes: Mapping[str, Any]) -> tuple[Any, int]:
-    """Return the size that a variant SIZE/PATCH names, with the config's own widths in it, and the patch size."""
+    """Return the size and the patch size that a variant SIZE/PATCH names.
+
+    A depth or width in the config that is not 0 replaces the one of the size.
+    """
     size_name, _, patch_size = config.variant.partition("/")
     if size_name not in sizes or not patch_size.isdecimal() or int(patch_size) == 0:
         raise UserError(

@@ -1,13 +1,16 @@
 """Vision Transformer (Dosovitskiy et al., arXiv 2010.11929), the attention-based model that the Mixer paper compares itself with.
 
-The parameter tree is that of the released checkpoints: cls, embedding, Transformer/posembed_input/pos_embedding,
-Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query, ..., Transformer/encoder_norm, pre_logits, head.
+    z_0 = [cls; E x_1; ...; E x_S] + E_pos      a learned class token before the S projected patches x_i    (equation 1)
+    z'_l = MSA(LN(z_(l-1))) + z_(l-1)           multi-head self-attention, softmax(q k^T / sqrt(C / heads)) v        (2)
+    z_l = MLP(LN(z'_l)) + z'_l                  dense, gelu, dense on each token                                     (3)
+    y = LN(z_L)[cls]                            the class token after the last block                                 (4)
+    logits = head(y)
 
-    z_0 = [cls; E x_1; ...; E x_S] + E_pos        a learned class token before the S projected patches   (equation 1)
-    z'_l = MSA(LN(z_(l-1))) + z_(l-1)             multi-head self-attention, softmax(q k^T / sqrt(C / heads)) v        (2)
-    z_l = MLP(LN(z'_l)) + z'_l                    dense, gelu, dense on every token                                    (3)
-    y = LN(z_L)[cls]                              or the mean over the patches, then without a class token             (4)
-    logits = head(y), or head(tanh(W y)) with a pre-logits layer, as in the authors' pre-training
+There are two options. With mean pooling there is no class token, and y is the mean over the patches. With a pre-logits layer, as
+in the authors' pre-training, logits = head(tanh(W y)).
+
+The parameters have the names and shapes of the released checkpoints: cls, embedding, Transformer/posembed_input/pos_embedding,
+Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query, ..., Transformer/encoder_norm, pre_logits, head.
 """
 
 import dataclasses
@@ -24,14 +27,16 @@ from mixer_jax.models.mlp import LayerNorm, PatchProjection, ResidualMlp
 
 @dataclasses.dataclass(frozen=True)
 class Size:
+    """The depth and widths of a ViT."""
+
     num_blocks: int
     hidden_dim: int  # C
-    channels_mlp_dim: int  # D_C, of the MLP on tokens
+    channels_mlp_dim: int  # D_C, the width of the MLP, which acts on the channels of each token
     num_heads: int
 
 
-# Table 1 of arXiv 2010.11929; S, which it has not, is the one beside Mixer-S in the figures of arXiv 2105.01601 (8 layers, as in
-# arXiv 2106.05974), not the smaller S of AugReg and timm (12 layers, width 384).
+# Table 1 of arXiv 2010.11929, which has no S. Our S is the one that the figures of arXiv 2105.01601 show beside Mixer-S, with
+# 8 layers as in arXiv 2106.05974. The S of AugReg and timm is smaller (12 layers, width 384).
 SIZES = {
     "S": Size(num_blocks=8, hidden_dim=512, channels_mlp_dim=2048, num_heads=8),
     "B": Size(num_blocks=12, hidden_dim=768, channels_mlp_dim=3072, num_heads=12),
@@ -41,9 +46,12 @@ SIZES = {
 
 
 def default_num_heads(hidden_dim: int) -> int:
-    """Attention heads of a ViT of this width, for files that do not say: the table's, else one for each 64 channels."""
-    table = {size.hidden_dim: size.num_heads for size in SIZES.values()}
-    return table.get(hidden_dim, max(1, hidden_dim // 64))
+    """Return the number of attention heads of a ViT of this width, for files of weights that do not state it.
+
+    It is the number in SIZES for this width, or else one head per 64 channels.
+    """
+    heads = {size.hidden_dim: size.num_heads for size in SIZES.values()}
+    return heads.get(hidden_dim, max(1, hidden_dim // 64))
 
 
 KERNEL_INIT = nn.initializers.xavier_uniform()
@@ -52,29 +60,40 @@ POSITION_INIT = nn.initializers.normal(0.02)
 
 
 class PositionEmbedding(nn.Module):
-    """Adds one learned vector to each token: [B, S, C] -> [B, S, C]."""
+    """Position embeddings: one learned vector for each token."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
+        """Return the tokens plus their embeddings, [B, S, C] -> [B, S, C]."""
         embedding = self.param("pos_embedding", POSITION_INIT, (1, *x.shape[1:]))
         return x + embedding.astype(x.dtype)
 
 
 class EncoderBlock(nn.Module):
-    """One layer: self-attention, then an MLP, each behind a layer norm and a residual. [B, S, C] -> [B, S, C]."""
+    """One layer: self-attention, then an MLP, each after a layer norm and inside a residual connection.
+
+    Attributes:
+      num_heads: number of attention heads.
+      mlp_dim: width of the MLP.
+      dropout: probability after the attention and after both dense layers of the MLP.
+      stoch_depth: probability that the attention, and separately the MLP, of this block is dropped for an example.
+      stoch_depth_rescale: divide the output of a branch that is not dropped by 1 - stoch_depth.
+      dtype: type of activations and matrix products.
+    """
 
     num_heads: int
     mlp_dim: int
     dropout: float
-    stoch_depth: float  # this block's own probability
+    stoch_depth: float
     stoch_depth_rescale: bool
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"], train: bool) -> Float[Array, "batch tokens channels"]:
+        """Return the block's output, [B, S, C] -> [B, S, C]."""
         y = nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(x)
-        # No dropout on attention weights: the paper's is "after every dense layer except for the qkv-projections" (appendix
-        # B.1). The softmax is a reduction, and those are in float32.
+        # Attention weights have no dropout: the paper applies it "after every dense layer except for the qkv-projections"
+        # (appendix B.1). The softmax is in float32, as all reductions of our models are.
         attention = nn.MultiHeadDotProductAttention(
             self.num_heads,
             kernel_init=KERNEL_INIT,
@@ -98,7 +117,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Position embeddings, all blocks, and a norm in float32: [B, S, C] -> ([B, S, C], the blocks' outputs by name)."""
+    """Position embeddings, all blocks, and a layer norm in float32."""
 
     size: Size
     dropout: float
@@ -111,6 +130,7 @@ class Encoder(nn.Module):
     def __call__(
         self, x: Float[Array, "batch tokens channels"], *, train: bool
     ) -> tuple[Float[Array, "batch tokens channels"], dict[str, Float[Array, "batch tokens channels"]]]:
+        """Return the encoded tokens, [B, S, C] -> float32 [B, S, C], and the output of each block by name."""
         features = {}
         x = PositionEmbedding(name="posembed_input")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -129,21 +149,23 @@ class Encoder(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """The whole model. `__call__` returns (logits, features by name).
+    """The whole model, from images to logits and features.
 
     Attributes:
-      num_classes: K, or None for a model without a head, whose "logits" are the pre-logits.
-      patch_size: P, pixels.
+      num_classes: K, or None for a model without a head, which returns the pre-logits in place of logits.
+      patch_size: P, in pixels.
       size: depth and widths (Table 1).
-      pooling: what the head reads: "token", the class token; or "mean", the mean over patches, and there is no class token.
-      pre_logits_dim: width of a dense layer and tanh before the head (C in the authors' pre-training, dropped after it); 0: none.
-      dropout: probability after the position embeddings, the output of each attention and both dense layers of each MLP.
-      stoch_depth: probability s of the last block; block i of L has s i / (L - 1).
-      stoch_depth_rescale: which convention; see layers.StochasticDepth.
-      dtype: of activations and matrix products. The softmax, norm statistics, pooled features, pre-logits and logits are float32
-        always.
-      remat: recompute every block in the backward pass.
-      head_bias_init: the head's kernel starts at zero, its bias at this.
+      pooling: what the head reads: the class token ("token"), or the mean over patches of a model without a class token ("mean").
+      pre_logits_dim: width of a dense layer with tanh before the head. The authors' pre-training has it with width C, and their
+        fine-tuning drops it. 0: there is no such layer.
+      dropout: probability after the position embeddings, each attention and both dense layers of each MLP.
+      stoch_depth: probability s that a branch of the last block is dropped for an example. Block i of 0..L-1 has s i / (L - 1).
+      stoch_depth_rescale: True divides the output of a branch that is not dropped by 1 minus this probability, as timm and scenic
+        do. False leaves it unchanged, as big_vision does. Evaluation adds all branches unchanged in both cases.
+      dtype: type of activations and matrix products. The softmax, norm statistics, pooled features, pre-logits and logits are
+        always float32.
+      remat: recompute each block in the backward pass, to save memory.
+      head_bias_init: initial value of the head's bias. The head's kernel starts at zero.
     """
 
     num_classes: int | None
@@ -162,13 +184,20 @@ class VisionTransformer(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> tuple[Float[Array, "batch outputs"], dict[str, Float[Array, "..."]]]:
-        """float [B, H, W, 3] in [-1, 1] -> float32 [B, K], and features: stem [B, S, C]; encoderblock_i [B, T, C] with T = S + 1,
-        the class token first (S with pooling="mean"); pre_logits [B, C], or [B, pre_logits_dim] when that is set.
+        """Return the logits and the features by name.
 
-        Images may be cut already, by layers.patchify.
+        Args:
+          images: float [B, H, W, 3] in [-1, 1], or the same images cut into patches: [B, H / P, W / P, P P 3], with the pixels of
+            a patch row by row.
+          train: apply dropout and stochastic depth. If either probability is above 0, `apply` needs rngs={"dropout": key}.
 
-        Needs the random stream "dropout" when train and dropout or stoch_depth are on. Raises UserError for an image size that
-        the patch size does not divide, or that has another number of tokens than the parameters have position embeddings.
+        Returns:
+          Logits, float32 [B, K]; and "stem" [B, S, C], "encoderblock_i" [B, 1 + S, C] with the class token first ([B, S, C] with
+          mean pooling), and "pre_logits", float32 [B, C] or, with a pre-logits layer, [B, pre_logits_dim].
+
+        Raises:
+          UserError: the images do not have three colors, P does not divide their sides, or their number of tokens is not the
+            number of position embeddings that the parameters have.
         """
         patches = patchify(images, self.patch_size)
         self._check_image_size(*(side * self.patch_size for side in patches.shape[1:3]))
@@ -209,6 +238,7 @@ class VisionTransformer(nn.Module):
             )
 
     def _positions_of_parameters(self) -> int | None:
+        """Return the number of position embeddings that the given parameters have, or None while parameters are being made."""
         if self.is_initializing() or not self.has_variable("params", "Transformer"):
             return None
         return self.get_variable("params", "Transformer")["posembed_input"]["pos_embedding"].shape[1]

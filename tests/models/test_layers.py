@@ -54,6 +54,6 @@ def test_patches_are_vectors_of_their_pixels_row_by_row():
 
 
 @pytest.mark.parametrize("channels", [1, 4, 48])
-def test_images_without_three_colours_are_refused(channels):
-    with pytest.raises(UserError, match=f"3 colours.*not {channels}"):
+def test_images_without_three_colors_are_refused(channels):
+    with pytest.raises(UserError, match=f"3 colors.*not {channels}"):
         patchify(np.zeros((2, 4, 6, channels)), 2)
