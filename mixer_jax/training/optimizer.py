@@ -1,4 +1,4 @@
-"""The update rule: clipping, Adam or momentum, decoupled weight decay, multipliers and freezing by parameter path."""
+"""The optimizer: clipping, Adam or momentum, decoupled weight decay, and multipliers by parameter path."""
 
 import re
 from collections.abc import Callable
@@ -14,44 +14,54 @@ from mixer_jax.parallel import Params, path_name
 
 
 def make_optimizer(options: ConfigDict, schedule: optax.Schedule, params: Params) -> optax.GradientTransformation:
-    """Return clip -> Adam or momentum -> + weight decay -> x multiplier -> x -learning rate.
+    """Return the optimizer, which applies in this order: clipping, Adam or momentum, weight decay, multipliers, learning rate.
 
-    `options` is config.optimizer; `params` gives the paths (shapes suffice).
+    Weight decay: the paper (Table 4) states 0.1, with Adam at a learning rate of 0.001, and gives no formula. Here it is
+    decoupled (Loshchilov & Hutter, arXiv 1711.05101) and scaled by the schedule: a step subtracts learning_rate x weight_decay x
+    parameter, which is 1e-4 x parameter at the paper's peak. The authors' released configuration has the same effect:
+    big_vision's `wd = 1e-4` is multiplied by the shape of the schedule and not by the learning rate. There, as in our default of
+    `weight_decay_pattern`, only kernels decay.
 
-    Weight decay. The paper (Table 4) states 0.1 with Adam at learning rate 0.001 and no formula. Read here as decoupled
-    (Loshchilov & Hutter, arXiv 1711.05101) and scaled by the schedule: a step takes learning_rate x weight_decay x parameter
-    away, 1e-4 at that peak. That is what the authors' released configuration amounts to (big_vision's `wd = 1e-4`, multiplied not
-    by the learning rate but by the schedule's shape), kernels alone included, which is our default `weight_decay_pattern`.
+    A parameter whose multiplier is 0 is frozen: it has no update, no decay and no optimizer state, and its gradient does not
+    count in the norm that is clipped.
 
-    Parameters with multiplier 0 are frozen: no update, no decay, no optimizer state, and no share in the clipped norm.
-    Raises UserError for a pattern that matches no parameter.
+    Args:
+      options: config.optimizer.
+      schedule: the learning rate at each step.
+      params: the parameters, or their shapes. Only their paths are used.
+
+    Raises:
+      UserError: a pattern in the options matches no parameter.
     """
     _refuse_unmatched(options, params)
 
-    def factor(name: str) -> float:
+    def multiplier(name: str) -> float:
         return next((float(factor) for pattern, factor in options.multipliers if re.fullmatch(pattern, name)), 1.0)
 
-    def decays(name: str) -> bool:
+    def is_decayed(name: str) -> bool:
         return re.fullmatch(options.weight_decay_pattern, name) is not None
 
-    chain = [optax.clip_by_global_norm(options.clip_norm)] if options.clip_norm else []
+    transforms = [optax.clip_by_global_norm(options.clip_norm)] if options.clip_norm else []
     if options.name == "adam":
-        chain.append(optax.scale_by_adam(options.b1, options.b2, options.eps, mu_dtype=options.momentum_dtype))
+        transforms.append(optax.scale_by_adam(options.b1, options.b2, options.eps, mu_dtype=options.momentum_dtype))
     else:
-        chain.append(optax.trace(options.momentum, accumulator_dtype=options.momentum_dtype))
+        transforms.append(optax.trace(options.momentum, accumulator_dtype=options.momentum_dtype))
     if options.weight_decay:
-        chain.append(optax.add_decayed_weights(options.weight_decay, mask=lambda tree: _map_names(decays, tree)))
+        transforms.append(optax.add_decayed_weights(options.weight_decay, mask=lambda tree: _map_names(is_decayed, tree)))
     if options.multipliers:
-        chain.append(optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, _map_names(factor, updates))))
-    chain.append(optax.scale_by_learning_rate(schedule))
-    trained = optax.chain(*chain)
-    labels = _map_names(lambda name: "trained" if factor(name) > 0 else "frozen", params)
+        transforms.append(
+            optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, _map_names(multiplier, updates)))
+        )
+    transforms.append(optax.scale_by_learning_rate(schedule))
+    trained = optax.chain(*transforms)
+    labels = _map_names(lambda name: "trained" if multiplier(name) > 0 else "frozen", params)
     if "frozen" not in jax.tree.leaves(labels):
         return trained
     return optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, labels)
 
 
 def _refuse_unmatched(options: ConfigDict, params: Params) -> None:
+    """Raise UserError for a pattern that matches no parameter."""
     names = jax.tree.leaves(_map_names(lambda name: name, params))
     patterns = [pattern for pattern, _ in options.multipliers]
     patterns += [options.weight_decay_pattern] if options.weight_decay else []
@@ -61,5 +71,5 @@ def _refuse_unmatched(options: ConfigDict, params: Params) -> None:
 
 
 def _map_names(function: Callable[[str], Any], tree: Any) -> Any:
-    """Return `function` of each parameter's path, in a tree like `tree` (which may have gaps where parameters are frozen)."""
+    """Return a tree like `tree` with `function(path)` for each parameter. `tree` may lack the parameters that are frozen."""
     return jax.tree_util.tree_map_with_path(lambda path, _: function(path_name(path)), tree)

@@ -1,6 +1,6 @@
-"""What a config asks the devices to do, as one object: the model, its optimizer, the state and the compiled step.
+"""Everything that a config makes devices compute, as one object: the model, the optimizer, the state and the compiled step.
 
-train.py runs it; the benchmark and the planner compile the same one. Making it allocates nothing and touches no device.
+Training runs it. The speed measurements and the planner compile the same object. Making it allocates no array and uses no device.
 """
 
 import dataclasses
@@ -29,11 +29,18 @@ from mixer_jax.training.step import TrainStep, make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What a config asks the devices to do.
+    """Everything that a config makes devices compute.
 
-    `new_params()` makes random parameters; `new_state(params)` the state before the first step.
-    `host_transform` is what the host makes of an image before a device has it (models/registry.py).
-    `params_shapes` are the shapes and dtypes of the parameters: tracing a deep model for them takes seconds, so it is done once.
+    Attributes:
+      config: the config.
+      model: the model.
+      host_transform: the function that the host applies to an image before a device gets it. For models that begin with patches,
+        it cuts the image into patches.
+      schedule: the learning rate at each step.
+      tx: the optimizer.
+      new_params: a function that returns random parameters.
+      new_state: a function from parameters to the state before the first step.
+      params_shapes: the shapes and dtypes of the parameters. They are kept here because a deep model takes seconds to trace.
     """
 
     config: ConfigDict
@@ -46,30 +53,37 @@ class Program:
     params_shapes: Params
 
     def image_shapes(self, mesh: Mesh) -> jax.ShapeDtypeStruct:
-        """Return the shape of a global batch of images, uint8, as a device has them."""
+        """Return the shape and sharding of a global batch of images, uint8, after `host_transform`."""
         side = self.config.image_size
         shape = self.host_transform(np.empty((side, side, 3), np.uint8)).shape
         return jax.ShapeDtypeStruct((self.config.batch_size, *shape), jnp.uint8, sharding=batch_sharding(mesh))
 
     def state_shapes(self, mesh: Mesh, axes: tuple[str, ...] = STATE_AXES) -> TrainState:
-        """Return shapes, dtypes and shardings of the whole state, split along `axes` of the mesh."""
+        """Return the shapes, dtypes and shardings of the state, if it is split along `axes` of the mesh."""
         shapes = jax.eval_shape(self.new_state, self.params_shapes)
         shardings = state_sharding(shapes, mesh, axes)
         return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
     def init_params(self, mesh: Mesh) -> Params:
-        """Return random parameters; each device makes its own part."""
+        """Return random parameters. Each device makes its own part."""
         return jax.jit(self.new_params, out_shardings=_shardings(self.state_shapes(mesh).params))()
 
     def init_state(self, mesh: Mesh, params: Params) -> TrainState:
-        """Return the state before the first step. It takes the parameters' memory over."""
+        """Return the state before the first step. The parameters are donated: the state takes over their memory."""
         return jax.jit(self.new_state, out_shardings=_shardings(self.state_shapes(mesh)), donate_argnums=0)(params)
 
     def compile_step(self, mesh: Mesh, max_labels: int) -> tuple[TrainStep, float]:
-        """Return the training step compiled for the mesh, and the operations of one step on one device.
+        """Return the training step, compiled for the mesh, and the number of floating-point operations of one step on one device.
 
-        The operations are those that the compiler counts, with what remat computes twice. It counts a loop's body once, so with
-        accumulation its figure is multiplied by the number of parts.
+        This number is the compiler's count, so it includes what remat computes twice. XLA counts a loop body once, so with
+        accumulation the count is multiplied by the number of parts.
+
+        Args:
+          mesh: the mesh on which the step will run.
+          max_labels: M, the number of labels for which a batch has room per example.
+
+        Raises:
+          UserError: the parts of an accumulated batch cannot be split evenly over the devices.
         """
         compiled = self.lower_step(mesh, max_labels).compile()
         analysis = compiled.cost_analysis()
@@ -77,9 +91,9 @@ class Program:
         return compiled, analysis["flops"] * self.config.accumulation_steps
 
     def lower_step(self, mesh: Mesh, max_labels: int) -> jax.stages.Lowered:
-        """Return the training step, ready to be compiled for the mesh. The old state's memory is given to the new.
+        """Return the training step, traced and lowered for the mesh, with the arguments of `compile_step`.
 
-        Raises UserError when the parts of an accumulated batch cannot be split over the devices.
+        The old state is donated: the new state takes over its memory. Raises UserError as `compile_step` does.
         """
         config, shapes = self.config, self.state_shapes(mesh)
         if config.batch_size // config.accumulation_steps % mesh.size:
@@ -100,7 +114,16 @@ class Program:
 
 
 def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Program:
-    """Return the program of a config. Raises UserError when its model, image size or a parameter pattern cannot be."""
+    """Return the program of a config.
+
+    Args:
+      config: the config.
+      total_steps: the length of the run, where the decay of the learning rate ends.
+      warmup_steps: the length of the warm-up.
+
+    Raises:
+      UserError: the model does not exist or does not take the image size, or a pattern of the optimizer matches no parameter.
+    """
     model = make_model(config.model, config.num_classes)
     new_params = functools.partial(init_params, model, config.image_size, config.seed)
     schedule = make_schedule(config.schedule, config.optimizer.learning_rate, total_steps, warmup_steps)
@@ -111,7 +134,7 @@ def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Pro
 
 
 def reference_program(program: Program) -> Program:
-    """Return the same program around the reference model, which has neither dropout, stochastic depth nor tiles."""
+    """Return the same program with the reference model, which has no dropout, no stochastic depth and no `tile_size`."""
     model = program.model
     assert isinstance(model, Mixer) and model.num_classes is not None
     reference = ReferenceMixer(model.num_classes, model.patch_size, **dataclasses.asdict(model.size), dtype=model.dtype)
@@ -119,4 +142,5 @@ def reference_program(program: Program) -> Program:
 
 
 def _shardings(shapes: Any) -> Any:
-    return jax.tree.map(lambda x: x.sharding, shapes)
+    """Return the shardings in a tree of shapes."""
+    return jax.tree.map(lambda shape: shape.sharding, shapes)

@@ -5,11 +5,20 @@ from ml_collections import ConfigDict
 
 
 def make_schedule(options: ConfigDict, peak: float, total_steps: int, warmup_steps: int) -> optax.Schedule:
-    """Return linear warm-up from 0 to `peak`, then linear, cosine or no decay to `end_learning_rate` at `total_steps`.
+    """Return the learning rate as a function of the step.
 
-    `options` is config.schedule.
-    The decay starts where the warm-up ends, as in the code of the paper's time. Its end value there is an absolute 1e-5; later
-    big_vision code reads the same setting as a factor of the peak. Ours is absolute, and each config states it.
+    It rises linearly from 0 to `peak` in `warmup_steps`. From there it falls to `end_learning_rate` at `total_steps`, linearly or
+    as a cosine, or it stays constant.
+
+    The paper does not say where the decay starts and ends. In the code of its time (2021) it starts at the end of the warm-up and
+    ends at 1e-5. Later code of big_vision reads the same setting as a factor of the peak. Here `end_learning_rate` is the
+    learning rate itself, and each config states it.
+
+    Args:
+      options: config.schedule.
+      peak: the learning rate at the end of the warm-up.
+      total_steps: the length of the run.
+      warmup_steps: the length of the warm-up. 0: the run starts at `peak`.
     """
     end, decay_steps = options.end_learning_rate, max(1, total_steps - warmup_steps)
     decays = {

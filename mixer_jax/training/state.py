@@ -1,4 +1,4 @@
-"""What a run carries from step to step, its random streams, and how it is first made."""
+"""The state that a run carries from step to step, its initialization, and the run's random streams."""
 
 import zlib
 from typing import Any
@@ -18,9 +18,13 @@ from mixer_jax.parallel import Params
 
 @struct.dataclass
 class TrainState:
-    """Everything a step changes. Split over the mesh by parallel.state_sharding.
+    """Everything that a step changes. Its arrays are split over the mesh.
 
-    step: the steps done. ema: the average of the parameters, or None. opt_state: the optimizer's.
+    Attributes:
+      step: the number of steps done.
+      params: the parameters, in float32.
+      ema: the exponential moving average of the parameters, or None if the run has none.
+      opt_state: the state of the optimizer.
     """
 
     step: Int[Array, ""]
@@ -30,19 +34,19 @@ class TrainState:
 
     @property
     def eval_params(self) -> Params:
-        """Return the parameters that evaluators take."""
+        """Return the parameters to evaluate: the average if the run has one, or else the parameters themselves."""
         return self.params if self.ema is None else self.ema
 
 
 def random_key(seed: int, stream: str) -> Key[Array, ""]:
-    """Return the key of a named random stream ("init", "mixup", "dropout"): streams are independent of each other."""
+    """Return the key of a named random stream ("init", "mixup", "dropout"). The streams are independent of each other."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
 
 
 def init_params(model: nn.Module, image_size: int, seed: int) -> Params:
-    """Return random parameters in float32. Under jax.eval_shape, their shapes at no cost.
+    """Return random parameters in float32, for images of `image_size` x `image_size` pixels.
 
-    Raises UserError for an image size that the model does not take.
+    Raises UserError if the model does not take this image size.
     """
     images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
     try:
@@ -58,11 +62,11 @@ def init_state(params: Params, tx: optax.GradientTransformation, ema_decay: floa
 
 
 def to_items(state: TrainState) -> dict[str, Any]:
-    """Return the state as a checkpoint's items, so that parameters can be read without the optimizer's state."""
+    """Return the items of a checkpoint of this state. A reader can read "params" or "ema" without the optimizer's state."""
     items = {"params": state.params, "optimizer": {"step": state.step, "opt_state": state.opt_state}}
     return items if state.ema is None else items | {"ema": state.ema}
 
 
 def from_items(items: dict[str, Any]) -> TrainState:
-    """Return the state that `to_items` made `items` of."""
+    """Return the state from the items of a checkpoint: the inverse of `to_items`."""
     return TrainState(params=items["params"], ema=items.get("ema"), **items["optimizer"])

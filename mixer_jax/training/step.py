@@ -1,7 +1,8 @@
-"""One training step: the method section of the paper (3, Pre-training) as a pure function of state and batch.
+"""One training step: pre-training (section 3 of arXiv 2105.01601) as a pure function of the state and a batch.
 
-Follows the paper wherever the paper is specific. The choices it leaves open are made in losses.py (which loss), mixup.py (one
-draw per batch), optimizer.py (which parameters decay), models/layers.py (stochastic depth) and schedule.py.
+Follows the paper wherever the paper is specific. The choices that it leaves open are made in losses.py (which loss), mixup.py
+(one draw per batch), optimizer.py (what the weight decay multiplies, and which parameters decay), schedule.py (where the decay of
+the learning rate begins and ends) and models/layers.py (stochastic depth).
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from mixer_jax.training.state import TrainState, random_key
 
 StepMetrics = dict[str, Float[Array, ""]]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+# (parameters, images, targets, dropout key) -> (loss, gradients)
 ValueAndGrad = Callable[
     [Params, Float[Array, "batch ..."], Float[Array, "batch classes"], Key[Array, ""]], tuple[Float[Array, ""], Params]
 ]
@@ -34,19 +36,29 @@ def make_train_step(
 ) -> TrainStep:
     """Return the step: (state, batch) -> (next state, float32 metrics).
 
-    A batch has uint8 image [B, H, W, 3], int32 labels [B, M], padded with -1, and int32 substituted [B].
-    Images may be in another layout of their pixels, which the model takes (registry.host_transform): nothing here depends on it.
+    A batch has "image" uint8 [B, H, W, 3], "labels" int32 [B, M], padded with -1, and "substituted" int32 [B], which is 1 where
+    an image could not be decoded and another took its place. Images may also be cut into patches already: the step
+    passes them to the model as they are.
+
+    Args:
+      model: the model.
+      tx: the optimizer, which includes the schedule.
+      schedule: the learning rate at each step, for the metrics.
+      config: the config of the run.
+      mesh: the mesh over which the state and the batch are split.
     """
-    loss_of = make_loss(config.loss.kind, config.loss.label_smoothing)
+    example_losses = make_loss(config.loss.kind, config.loss.label_smoothing)
 
     def loss_fn(
         params: Params, images: Float[Array, "batch ..."], targets: Float[Array, "batch classes"], key: Key[Array, ""]
     ) -> Float[Array, ""]:
         logits, _ = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
-        return loss_of(logits, targets).mean()
+        return example_losses(logits, targets).mean()
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        mixup_key, dropout_key = (jax.random.fold_in(random_key(config.seed, s), state.step) for s in ("mixup", "dropout"))
+        mixup_key, dropout_key = (
+            jax.random.fold_in(random_key(config.seed, stream), state.step) for stream in ("mixup", "dropout")
+        )
         images, targets = batch["image"], k_hot(batch["labels"], config.num_classes)
         if config.augment.mixup:
             # Mix the uint8 images before normalizing: the roll then moves a quarter of the bytes between devices.
@@ -54,10 +66,10 @@ def make_train_step(
         images = normalize_pixels(images)
 
         value_and_grad = accumulate(jax.value_and_grad(loss_fn), config.accumulation_steps)
-        whole = gather_params(state.params, mesh, compute_dtype(config.model))
+        gathered = gather_params(state.params, mesh, compute_dtype(config.model))
         with use_mesh_in_models(mesh):
-            loss, grads = value_and_grad(whole, images, targets, dropout_key)
-        grads = scatter_grads(grads, mesh)  # From here on each device updates its part of the state.
+            loss, grads = value_and_grad(gathered, images, targets, dropout_key)
+        grads = scatter_grads(grads, mesh)  # From here on, each device updates its own part of the state.
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -78,10 +90,11 @@ def make_train_step(
 
 
 def accumulate(value_and_grad: ValueAndGrad, num_parts: int) -> ValueAndGrad:
-    """Return a function that computes the same over `num_parts` parts of the batch, one after the other, to save memory.
+    """Return a function that computes the same loss and gradients in `num_parts` parts of the batch, one by one, to save memory.
 
-    The sums are float32, whatever the gradients of one part are. Part i takes the examples i, i + num_parts, ...: every device
-    keeps its own examples, and nothing moves between devices.
+    The result is the mean over the parts, which all have the same size. It is summed in float32, whatever the type of one part's
+    gradients is. Part i has the examples i, i + num_parts, i + 2 num_parts, ...: each device then has examples of its own in
+    every part, and no example moves between devices. Dropout draws differ from those of a batch that is not split.
     """
     if num_parts == 1:
         return value_and_grad
