@@ -91,8 +91,8 @@ REGULARISED = [
 
 
 @pytest.fixture(autouse=True)
-def one_form():
-    """The laws hold for every form of the operations (tests/models/kernels). To trace one takes less than half as long as all."""
+def one_implementation():
+    """Traces one implementation of each operation, in less than half the time of all. tests/models/kernels compares them."""
     with for_platform("cpu"):
         yield
 

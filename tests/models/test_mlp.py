@@ -18,7 +18,7 @@ every_platform = pytest.mark.parametrize("platform", ["cpu", "tpu", "portable"])
 
 @pytest.fixture(autouse=True)
 def on_platform(request):
-    """The forms of `platform`, all of which this machine's CPU can compute."""
+    """The implementations of `platform`, all of which this machine's CPU can compute."""
     platform = request.node.callspec.params.get("platform", "portable") if hasattr(request.node, "callspec") else "portable"
     with for_platform(platform):
         yield

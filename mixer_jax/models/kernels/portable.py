@@ -34,10 +34,11 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @gelu.defjvp
 def _gelu_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """Return gelu(x) and its derivative times dx.
+    """Return gelu(x), and its derivative times dx.
 
-    With a = GELU_SCALE, b = GELU_CUBIC and t = tanh(a (x + b x^3)), the derivative is (1 + t) / 2 (1 + x (1 - t) a (1 + 3 b
-    x^2)).
+    With a = GELU_SCALE, b = GELU_CUBIC and t = tanh(a (x + b x^3)), the derivative is
+
+        (1 + t) / 2 (1 + x (1 - t) a (1 + 3 b x^2))
     """
     (x,), (dx,) = primals, tangents
     x32 = x.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Each platform's form of an operation computes what its definition computes, and what Flax's own layers compute."""
+"""Each platform's implementation of an operation computes what its definition computes, and what Flax's own layers compute."""
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,13 @@ every_gelu = pytest.mark.parametrize("gelu", [cpu.gelu, portable.gelu], ids=["cp
 
 @pytest.fixture(autouse=True)
 def on_platform(request):
-    """The forms of `platform`, all of which this machine's CPU can compute."""
+    """The implementations of `platform`, all of which this machine's CPU can compute."""
     platform = request.node.callspec.params.get("platform") if hasattr(request.node, "callspec") else None
     with for_platform(platform):
         yield
 
 
-def test_a_form_is_that_of_the_platform_asked_for_or_else_that_which_the_program_is_lowered_for():
+def test_an_implementation_is_that_of_the_platform_asked_for_or_else_of_that_which_the_program_is_lowered_for():
     operation = per_platform(lambda x: 1 * x, cpu=lambda x: 2 * x, tpu=lambda x: 3 * x)
     assert operation(1) == 2  # This machine's.
     for platform, expected in {"cpu": 2, "tpu": 3, "cuda": 1, "portable": 1}.items():
