@@ -1,6 +1,5 @@
 """Runs that are asked to stop in an evaluation save, end with 75, and go on with that evaluation to the same bits."""
 
-import itertools
 import os
 import signal
 from pathlib import Path
@@ -16,7 +15,6 @@ from mixer_jax.records import read_metrics, read_results
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-TEST, FEWSHOT = 3, 12 + 3  # batches of 120 images
 STEPS = 4
 
 
@@ -40,44 +38,46 @@ def rows(workdir: Path) -> dict[int, dict]:
     return merged
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory) -> Path:
-    workdir = tmp_path_factory.mktemp("unbroken")
-    assert train.train(small_config(), str(workdir)) == DONE
-    return workdir
+def count_batches(monkeypatch, signal_at: int | None = None) -> list[int]:
+    """Let a run count the batches that it evaluates, in the list that is returned, and get a signal before one of them."""
+    count, batches_of = [0], Examples.batches
+
+    def batches(*arguments):
+        for batch in batches_of(*arguments):
+            count[0] += 1
+            if count[0] == signal_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(Examples, "batches", batches)
+    return count
 
 
-# What each start does: the batch of its evaluations at which it gets the signal, and the step that it saves.
+# What each start does: the batch at which it gets the signal (of N in an evaluation of all), and the step that it saves.
 STARTS = {
-    "in the first evaluation": (2, 2),
-    "when that is made up for, in the few-shot one": (TEST + 5, 2),
-    "at the end": (TEST + FEWSHOT + 1, 4),
+    "in the first batches": lambda n: (2, 2),
+    "in the last one, made up for": lambda n: (n, 2),
+    "at the end": lambda n: (n + 1, 4),
 }
 
 
-def test_a_stop_in_an_evaluation_ends_with_75_and_the_same_command_goes_on_with_it(
-    unbroken: Path, tmp_path: Path, monkeypatch, capsys
-):
-    config, batches_of = small_config(), Examples.batches
-    for signal_at, step in STARTS.values():
-        count = itertools.count(1)
-
-        def batches(examples, mesh, count=count, signal_at=signal_at):
-            for batch in batches_of(examples, mesh):
-                if next(count) == signal_at:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                yield batch
-
-        monkeypatch.setattr(Examples, "batches", batches)
-        assert train.train(config, str(tmp_path)) == STOPPED
+def test_a_stop_in_an_evaluation_ends_with_75_and_the_same_command_goes_on_with_it(tmp_path: Path, monkeypatch, capsys):
+    config, unbroken, stopped = small_config(), tmp_path / "unbroken", tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        count = count_batches(patch)
+        assert train.train(config, str(unbroken)) == DONE
+    for start in STARTS.values():
+        signal_at, step = start(count[0] // 2)
+        with monkeypatch.context() as patch:
+            count_batches(patch, signal_at)
+            assert train.train(config, str(stopped)) == STOPPED
         said = capsys.readouterr().out
         assert f"Stopped as asked in an evaluation: step {step} of {STEPS} is saved. The same command goes on from there." in said
-        assert max(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir()) == step
-    monkeypatch.undo()
-    assert train.train(config, str(tmp_path)) == DONE
+        assert max(int(folder.name) for folder in (stopped / "checkpoints").iterdir()) == step
+    assert train.train(config, str(stopped)) == DONE
     for name in ("step", "params_sha256", "evals", "evaluators"):
-        assert read_results(tmp_path)[name] == read_results(unbroken)[name]
-    assert rows(tmp_path) == rows(unbroken)
+        assert read_results(stopped)[name] == read_results(unbroken)[name]
+    assert rows(stopped) == rows(unbroken)
 
 
 def test_two_processes_leave_an_evaluation_at_the_same_batch_when_one_is_told_to(tmp_path: Path):
