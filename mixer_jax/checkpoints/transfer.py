@@ -9,7 +9,7 @@ from mixer_jax.checkpoints.digest import named_arrays, params_sha256
 from mixer_jax.checkpoints.formats import Arrays
 from mixer_jax.checkpoints.manager import differences, signatures
 from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
-from mixer_jax.checkpoints.weights import Weights, load_weights
+from mixer_jax.checkpoints.weights import Weights, load_weights, range_note
 from mixer_jax.classes import Names, map_classes
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import identify
@@ -28,6 +28,8 @@ def fit(weights: Weights, shapes: dict) -> Arrays:
     arrays, said = fit_resolution(weights.arrays, expected)
     if said:
         print(f"{weights.path}: {said}.")
+    if note := range_note(weights):
+        print(note)
     lines = differences(expected, signatures(arrays))
     if lines:
         raise UserError(f"{weights.path} does not fit this model. {_explain(expected, weights)}\n  " + "\n  ".join(lines))
@@ -60,7 +62,7 @@ def init_from(
         return head != "new" or not (name.startswith(HEAD) or (name.startswith(PRE_LOGITS) and name not in names))
 
     fitted = fit(
-        Weights({n: x for n, x in there.items() if wanted(n)}, path, weights.format, weights.step, {}),
+        Weights({n: x for n, x in there.items() if wanted(n)}, path, weights.format, weights.step, weights.metadata),
         {n: x for n, x in named_arrays(params).items() if wanted(n)},
     )
     merged = jax.tree_util.tree_map_with_path(

@@ -193,6 +193,17 @@ def preprocessing_of(weights: Weights) -> dict:
     return preprocessing(weights.model.image_size) | ({"value_range": None} if weights.format in ANY_RANGE else {})
 
 
+def range_note(weights: Weights) -> str:
+    """Return what a user should know of the range of pixels that the weights expect; "" where it is the one that they get."""
+    steps = _recorded(weights.metadata, "preprocessing")
+    ours = None if weights.format in ANY_RANGE else [-1, 1]
+    found = steps.get("value_range") if isinstance(steps, dict) and steps else ours
+    if found == [-1, 1]:
+        return ""
+    said = "not known" if found is None else f"said to be {json.dumps(found)[:50]}"
+    return f"{weights.path}: the range of pixels that it expects is {said}. It is given [-1, 1], and may answer wrongly."
+
+
 def preprocessing(image_size: int, resize: str = "small", resize_size: int = 0) -> dict:
     """Return how images become the model's input; the defaults are those of the paper (supplement C) and of our evaluators."""
     if resize == "whole":

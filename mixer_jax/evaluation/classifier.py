@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mixer_jax import parallel
-from mixer_jax.checkpoints.weights import Weights, load_weights, preprocessing_of, tree_of
+from mixer_jax.checkpoints.weights import Weights, load_weights, preprocessing_of, range_note, tree_of
 from mixer_jax.classes import Names, has_names
 from mixer_jax.config import FLOATS, RESIZES, default_config
 from mixer_jax.data.images.augment import Transform, eval_transform
@@ -120,11 +120,8 @@ class Classifier:
             said = f"names images of {image_size} px, and its parameters are for {model.image_size}"
             self.notes.append(f"{weights.path} {said}: so is what it is given.")
             resize_size, image_size = round(resize_size * model.image_size / image_size), model.image_size
-        if steps.get("value_range") != [-1, 1]:
-            said = "not known" if steps.get("value_range") is None else f"said to be {json.dumps(steps['value_range'])[:50]}"
-            self.notes.append(
-                f"{weights.path}: the range of pixels that it expects is {said}. It is given [-1, 1], and may answer wrongly."
-            )
+        if note := range_note(weights):
+            self.notes.append(note)
         return image_size, eval_transform(resize, resize_size, image_size, host_transform(model.config()))
 
 

@@ -21,7 +21,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Write a program or a file of weights, and print what it holds."""
-    from mixer_jax.checkpoints.weights import convert, file_metadata, load_weights, tree_of  # These import JAX.
+    from mixer_jax.checkpoints.weights import convert, file_metadata, load_weights, range_note, tree_of  # These import JAX.
     from mixer_jax.export.program import export_program
     from mixer_jax.models.registry import make_model
 
@@ -36,6 +36,8 @@ def export(arguments: argparse.Namespace) -> None:
     difference = export_program(model, params, image_size, out, arguments.format, metadata)
     print(f"{arguments.weights} -> {out}: {weights.model}")
     print(f"  largest difference of logits, loaded without this package: {difference:.3g}")
+    if note := range_note(weights):
+        print(note)
 
 
 def default_file(weights: str, format: str) -> str:

@@ -1,7 +1,8 @@
 """What follows the training data when a user types others than the config file's: `--config.data.source=folder:photos`.
 
 Evaluators of the data set that the file trains on then evaluate on the new one, on a split of it that is not trained on, and the
-number of classes is that of the new data. What the user typed is never changed. An evaluator of other data stays as it is.
+number of classes is that of the new data. What the user typed is never changed. An evaluator of other data stays as it is. One
+that names no source, such as a new one that was typed, is of the training data.
 """
 
 from collections.abc import Collection
@@ -47,17 +48,21 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
       typed: the paths of the options that the user typed, such as "data.source".
       num_classes: whether the number of classes follows too.
     """
-    if not any(f"data.{field}" in typed for field in SHARED) or config.data.parts:
+    is_typed = any(f"data.{field}" in typed for field in SHARED)
+    follower = Follower(config, typed)
+    following = _following(follower, in_file, is_typed)
+    if config.data.parts or not (is_typed or following):
         return ""
+    for path in following:
+        for option in SHARED:
+            follower.set(f"{path}.{option}", config.data[option])
     validate(config)
-    follower, splits = Follower(config, typed), split_names(config.data)
-    if splits is not None:
-        follower.set("data.split", _training_split(config.data, splits))
-    known = [name for name in config.evals if name in in_file.evals]
-    without_split = [name for name in known if not _follow(follower, in_file, name, splits)]
-    if without_split:
-        raise UserError(_explain(config, without_split, splits or ()))
-    if num_classes and not follower.is_typed("num_classes"):
+    splits = split_names(config.data)
+    if splits is not None:  # otherwise there is no such data set, which is said where it is opened
+        if is_typed:
+            follower.set("data.split", _training_split(config.data, splits))
+        _set_splits(follower, following, splits)
+    if num_classes and is_typed and not follower.is_typed("num_classes"):
         data = config.data.copy_and_resolve_references()
         data.examples_per_class = 0  # it would read all labels, and does not change the classes
         follower.set("num_classes", open_source(data).num_classes)
@@ -67,24 +72,34 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
     return f"Set for the training data {config.data.source}, as you did not type it: {flags}"
 
 
-def _follow(follower: Follower, in_file: ConfigDict, name: str, splits: tuple[str, ...] | None) -> bool:
-    """Let the data of one evaluator follow. Return False if they have no split that is not trained on."""
-    config, evaluator = follower.config, follower.config.evals[name]
-    if evaluator.kind != in_file.evals[name].kind:
-        return True
-    for field in DATA_FIELDS[evaluator.kind]:
-        path, data, before = f"evals.{name}.{field}", evaluator[field], in_file.evals[name][field]
-        if follower.is_typed(f"{path}.source") or data.parts or before.source != in_file.data.source:
-            continue
-        for option in SHARED:
-            follower.set(f"{path}.{option}", config.data[option])
-        if splits is None or follower.is_typed(f"{path}.split"):
+def _following(follower: Follower, in_file: ConfigDict, is_typed: bool) -> list[str]:
+    """Return the paths of the evaluators' data that follow: without a source or, if data are typed, with the file's source."""
+    config, paths = follower.config, []
+    for name, evaluator in config.evals.items():
+        for field in DATA_FIELDS.get(evaluator.kind, ()):
+            path, data = f"evals.{name}.{field}", evaluator[field]
+            before = in_file.evals[name].get(field) if name in in_file.evals else None
+            is_of_file = is_typed and before is not None and before.source == in_file.data.source
+            if not data.parts and not follower.is_typed(f"{path}.source") and (is_of_file or not data.source):
+                paths.append(path)
+    return paths
+
+
+def _set_splits(follower: Follower, following: list[str], splits: tuple[str, ...]) -> None:
+    """Set the splits of data that follow. Raises UserError where none is left for evaluators."""
+    config, without_split = follower.config, []
+    for path in following:
+        _, name, field = path.split(".")
+        data = config.evals[name][field]
+        if follower.is_typed(f"{path}.split"):
             continue
         split = _training_split(data, splits) if field == "train" else _held_out_split(data, splits, config.data.split)
         if split is None:
-            return False
-        follower.set(f"{path}.split", split)
-    return True
+            without_split.append(name)
+        else:
+            follower.set(f"{path}.split", split)
+    if without_split:
+        raise UserError(_explain(config, without_split, splits))
 
 
 def _training_split(data: ConfigDict, splits: tuple[str, ...]) -> str:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from absl import flags
 from conftest import ROOT
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from mixer_jax.app import typed_options
 from mixer_jax.config import flatten
+from mixer_jax.config_files import define_config, without_switches
 from mixer_jax.data.sources.own_data import follow_training_data
 from mixer_jax.errors import UserError
 
@@ -20,8 +21,8 @@ SHARDS = f"records:{ROOT}/tests/written_at_094b98b/data"  # train and test, 10 c
 def followed(config: str, *typed: str, **options) -> tuple[ConfigDict, str]:
     """The config of train.py with what follows the flags that are typed, and what is said."""
     values, argv = flags.FlagValues(), ["", f"--config={ROOT}/configs/{config}", *(f"--config.{flag}" for flag in typed)]
-    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=argv)
-    assert values(argv) == [""]
+    define_config(values, argv)
+    assert values(without_switches(argv)) == [""]
     said = follow_training_data(values.config, *typed_options(values), **options)
     return values.config, said
 
@@ -65,6 +66,7 @@ FOLDERS = {
     "a typed split of training": ("finetune.py:cifar10", "train test", ("data.split=test", f"{TEST}.split=train"), {}),
     "training data, on purpose": ("finetune.py:cifar10", "train", (f"{TEST}.split=train",), {f"{TEST}.split": "train"}),
     "no splits": ("finetune.py:cifar10", "", (f"{TEST}.source=digits",), {"data.split": "", f"{TEST}.split": "test"}),
+    "an evaluator switched off": ("finetune.py:cifar10", "train", ("evals.test=None",), {}),
     "a task of VTAB": ("finetune_vtab.py:pets", "train test", (), {"data.split": "train", f"{TEST}.split": "test"}),
 }
 
@@ -78,7 +80,7 @@ def test_evaluators_splits_and_classes_follow_a_folder_and_what_is_typed_stays(c
     values, in_file = flatten(config), flatten(before)
     assert values["num_classes"] == 3 and said.count("\n") == 0 and "--config.num_classes=3" in said
     assert {path: values[path] for path in expected} == expected
-    typed_values = dict(flag.split("=", 1) for flag in typed) | {"data.source": source}
+    typed_values = dict(flag.split("=", 1) for flag in typed if not flag.endswith("=None")) | {"data.source": source}
     assert {path: values[path] for path in typed_values} == typed_values
     for path, value in values.items():  # what was set is said, and nothing else has changed
         assert (value != in_file[path]) == (path in typed_values or f"--config.{path}={value}" in said.split(" ")), path
@@ -129,6 +131,16 @@ def test_nothing_follows_where_no_training_data_are_typed():
         before, _ = followed("finetune.py:cifar10")
         changed = {path for path, value in flatten(config).items() if flatten(before)[path] != value}
         assert said == "" and changed <= {flag.split("=")[0] for flag in typed}
+
+
+def test_a_new_evaluator_that_names_no_source_is_of_the_training_data(tmp_path: Path):
+    source = make_photos(tmp_path, "train val test")
+    for typed in ((f"data.source={source}",), ()):
+        config, said = followed("demo/finetune.py", *typed, "evals.more.resize=whole")
+        assert config.evals.more.data.source == (source if typed else "digits")
+        assert config.evals.more.data.split == "test" and "--config.evals.more.data.split=test" in said
+    config, _ = followed("finetune.py:cifar10", f"data.source={source}", "evals.val.data.split=val")
+    assert (config.evals.val.data.source, config.evals.val.data.split, config.evals.test.data.split) == (source, "val", "test")
 
 
 def test_a_folder_that_is_not_there_is_refused_as_everywhere():
