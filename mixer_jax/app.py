@@ -232,8 +232,6 @@ def read_config(path: str, overrides: list[str]) -> ConfigDict:
 
     Raises UserError for what cannot be.
     """
-    if not Path(path.partition(":")[0]).is_file():
-        raise UserError(f"There is no config file {path.partition(':')[0]}.")
     if IS_CLONE and str(ROOT) not in sys.path:
         sys.path.append(str(ROOT))  # a config anywhere may import the shipped ones, as with train.py
     values, argv = flags.FlagValues(), ["", f"--config={path}", *overrides]
@@ -254,13 +252,10 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     """What of `argv` is no flag. Raises UserError for flags, or a config, that cannot be."""
     try:
         arguments = values(without_switches(argv))
-        values.config.seed  # noqa: B018  a config file that cannot be loaded says so only when it is read
     except (KeyError, AttributeError) as error:
         raise _unknown_option(error, argv) from error
     except (flags.Error, TypeError, ValueError, OSError) as error:
         raise _innermost_user_error(error) or UserError(str(error)) from error
-    except Exception as error:  # the config file is a program, and may fail as any
-        raise _innermost_user_error(error) or _failing_config(error) from error
     return arguments
 
 
@@ -326,17 +321,6 @@ def _innermost_user_error(error: BaseException | None) -> UserError | None:
         found = error if isinstance(error, UserError) else found
         error = error.__cause__ or error.__context__
     return found
-
-
-def _failing_config(error: Exception) -> UserError:
-    """Return what the code of a config file raised, with the line."""
-    if isinstance(error, SyntaxError):
-        where = f"{error.filename}, line {error.lineno}"
-    else:
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
-        where = f"{lines[-1].filename}, line {lines[-1].lineno}"
-    reason = f": {error.args[0]}" if error.args else ""
-    return UserError(f"The config file fails in {where}: {type(error).__name__}{reason}.")
 
 
 def _unknown_option(error: Exception, argv: list[str]) -> UserError:

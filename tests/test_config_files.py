@@ -106,3 +106,59 @@ def test_the_config_of_a_checkpoint_is_its_runs(tmp_path: Path):
     (tmp_path / "run/config.json").write_text(json.dumps({}))
     for path in ("run", "run/checkpoints/30"):
         assert config_file(str(tmp_path / path)) == str(tmp_path / "run/config.json")
+
+
+MAKE = "from mixer_jax.config import default_config\n"
+NOT_CONFIGS = {  # name and content of a file, what is typed after its path, and the message
+    "no get_config": ("c.py", "x = 1\n", "", r"c\.py has no function get_config"),
+    "empty": ("c.py", "", "", r"c\.py has no function get_config"),
+    "get_config is no function": ("c.py", "get_config = 3\n", "", r"c\.py has no function get_config"),
+    "its syntax": ("c.py", "x = (\ny = 1\n", "", r"fails in .*c\.py, line 1: SyntaxError"),
+    "a tab": ("c.py", "def get_config():\n    x = 1\n\treturn x\n", "", r"fails in .*c\.py, line 3: TabError"),
+    "not UTF-8": ("c.py", b"x = 'caf\xe9'\n", "", r"fails in .*c\.py.*: SyntaxError: .*utf-8"),
+    "a binary": ("c.py", b"\x7fELF\0\0", "", r"fails in .*c\.py: .*null bytes"),
+    "within get_config": ("c.py", "def get_config():\n    a = 1\n    return b\n", "", r"c\.py, line 3: NameError: name 'b'"),
+    "an import": ("c.py", "import nothing_of_this_name\n", "", r"c\.py, line 1: ModuleNotFoundError"),
+    "a file that it reads": ("c.py", "open('/nowhere')\n", "", r"c\.py, line 1: FileNotFoundError"),
+    "itself": ("c.py", "def get_config():\n    return get_config()\n", "", r"c\.py, line 2: RecursionError"),
+    "an unknown option": (
+        "c.py", f"{MAKE}def get_config():\n    c = default_config()\n    c.batchsize = 3\n", "",
+        r'c\.py, line 4: there is no option "batchsize"\. Did you mean "batch_size"\?$',
+    ),
+    "an option of another type": (
+        "c.py", f"{MAKE}def get_config():\n    c = default_config()\n    c.batch_size = 'x'\n", "",
+        r"c\.py, line 4: TypeError: Could not override field 'batch_size'",
+    ),
+    "it returns nothing": ("c.py", f"{MAKE}def get_config():\n    default_config()\n", "", r"get_config in .*c\.py returns None"),
+    "it returns a dict": ("c.py", "def get_config():\n    return {}\n", "", r"returns an object of type dict"),
+    "it returns another config": (
+        "c.py", "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({'seed': 1})\n", "",
+        r"The config of .*c\.py lacks accumulation_steps, augment",
+    ),
+    "an argument too many": ("c.py", f"{MAKE}get_config = default_config\n", ":B/16", r"'B/16', and its get_config takes none"),
+    "no argument": ("c.py", f"{MAKE}def get_config(x):\n    return x\n", "", r"its get_config needs one: .*c\.py:ARG"),
+    "YAML": ("c.yaml", "seed: 1\n", "", r"c\.yaml is no config: that is a file of Python"),
+    "no suffix": ("c", "seed: 1\n", "", r"/c is no config: that is a file of Python"),
+    "other JSON": ("c.json", '{"a": 1}', "", r"c\.json is no config of a run.*\"a\" does not exist"),
+    "missing": ("c.py", None, "", r"There is no config file .*c\.py\.$"),
+    "missing, with an argument": ("c.py", None, ":B/16", r"There is no config file .*c\.py\.$"),
+    "a folder": ("", None, "", r"is a folder: name a file in it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NOT_CONFIGS)
+def test_what_is_no_config_is_told_in_one_line(tmp_path: Path, case: str):
+    name, content, argument, message = NOT_CONFIGS[case]
+    if content is not None:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message) as error:
+        read_config(f"{tmp_path / name}{argument}", [])
+    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 400
+
+
+def test_an_error_in_a_config_that_is_imported_has_the_line_there(tmp_path: Path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "imported_config.py").write_text("\ndef get_config():\n    return 1 / 0\n")
+    (tmp_path / "c.py").write_text("import imported_config\ndef get_config():\n    return imported_config.get_config()\n")
+    with pytest.raises(UserError, match=r"imported_config\.py, line 3: ZeroDivisionError"):
+        read_config(str(tmp_path / "c.py"), [])
