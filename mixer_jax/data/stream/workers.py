@@ -46,7 +46,7 @@ def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[C
             process.kill()  # The executor would wait for the workers forever, because they block its SIGTERM.
         raise EnvironmentFault(
             "A process that decodes images has died. If memory is short, the system kills such processes and says so in its log. "
-            "With fewer --config.loader.workers less memory is needed. The same command goes on from the last checkpoint."
+            "With fewer --config.loader.workers less memory is needed. What was saved is kept: start the same command again."
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
