@@ -37,8 +37,8 @@ def make_train_step(
     """Return the step: (state, batch) -> (next state, float32 metrics).
 
     A batch has "image" uint8 [B, H, W, 3], "labels" int32 [B, M], padded with -1, and "substituted" int32 [B], which is 1 where
-    an image could not be decoded and another took its place. Images may also be cut into patches already: the step
-    passes them to the model as they are.
+    an image could not be decoded and another took its place. Images may already be cut into the patches that the model takes. The
+    step is the same for them.
 
     Args:
       model: the model.
