@@ -1,14 +1,14 @@
-"""How much of its host's memory a run will need, by part, before it makes anything; refused when the host has less.
+"""The memory of a host that a run will need, by part, computed before the run makes anything.
 
-Buffers of the input, the features of few-shot evaluators and the state while a checkpoint is written are counted as they are when
-they are largest. What cannot be known before is dealt with so:
+A run is refused when its host has less. Input buffers, few-shot features and the state while a checkpoint is written are counted
+at their largest. Two parts cannot be known before:
 
-Images. A worker holds whichever image it has at work. In the budget, which a run is refused by, each is of
-ORDINARY_PIXELS. All workers may at once meet images of `loader.max_pixels`, in the form that takes most memory; but to refuse
-small machines for that would be wrong. Where it would not fit, a line says so and the run starts.
+Images. A worker holds the image that it decodes. The budget takes each to have ORDINARY_PIXELS. All workers could meet images of
+`loader.max_pixels` at once, in the file format that takes most memory. To refuse small machines for that would be wrong, so a
+message says when such a case would not fit, and the run starts.
 
-Programs. Python, JAX and its compiler are what the process takes now and PROGRAM_BYTES, by measurement. On a CPU the state is
-counted, because it lies in the host's memory; gradients and activations are the device's part and not counted, as elsewhere.
+Programs. Python, JAX and its compiler take what the process holds now, plus PROGRAM_BYTES, which was measured. On a CPU the state
+is counted as well, because it lies in the host's memory. Gradients and activations belong to the device and are never counted.
 """
 
 import sys
@@ -31,17 +31,21 @@ from mixer_jax.data.stream.loader import EXAMPLES_PER_TASK
 from mixer_jax.errors import UserError
 from mixer_jax.training.state import TrainState
 
-ORDINARY_PIXELS = 2**24  # of an image: a camera's photograph
-MOST_BYTES_PER_PIXEL = 28  # of a TIFF with opacity in 16 bits; a progressive JPEG in full color resolution takes 9, a PNG 6
-AUGMENT_BYTES_PER_PIXEL = 24  # of an image as the model sees it: RandAugment's temporary arrays
-INDEX_BYTES = 14  # for each image of an open shard: its place, and what malloc keeps when shards are opened and closed
-WORKER_BYTES = 48 * 2**20  # of a process that decodes, beside its image: 37 MiB with B/16's augmentation
-COPY_BYTES = 4  # for each byte of a source as it is sent to a worker: names of files take 3 as strings, and are first received
-SERVER_BYTES = 2**28  # of the process that workers are copies of, which loads what the run has loaded: 249 MiB resident
-PROGRAM_BYTES = 3 * 2**28  # compiled on a CPU: a training step 300 MiB (S/32) to 440 (L/16), all programs of the demo 470
-COPIES_WHILE_SAVING = 3.5  # of the state, on the host: the most in ten saves in a row; half of it is kept by malloc between them
+ORDINARY_PIXELS = 2**24  # The size of a camera's photograph.
+# A TIFF with opacity in 16 bits takes most. A progressive JPEG in full color resolution takes 9, a PNG 6.
+MOST_BYTES_PER_PIXEL = 28
+AUGMENT_BYTES_PER_PIXEL = 24  # RandAugment's temporary arrays, for each pixel that the model sees.
+INDEX_BYTES = 14  # For each image of an open shard: its offset, and what malloc keeps when shards are opened and closed.
+WORKER_BYTES = 48 * 2**20  # A decoding process without its image was measured at 37 MiB with B/16's augmentation.
+# For each byte of a source as it is sent to a worker. File names take 3 bytes as strings, and the message itself is one more.
+COPY_BYTES = 4
+SERVER_BYTES = 2**28  # The process that workers are forked from loads what the run has loaded: 249 MiB resident.
+# Compiling on a CPU took 300 MiB for the training step of S/32, 440 MiB for L/16's, and 470 MiB for all programs of the demo.
+PROGRAM_BYTES = 3 * 2**28
+# Host copies of the state while it is saved: the most in ten saves in a row. malloc keeps half of them between saves.
+COPIES_WHILE_SAVING = 3.5
 
-PARTS = {  # what each is, and what makes it smaller
+PARTS = {  # name of a part -> what it is, and what makes it smaller
     "process": "Python, JAX and its compiler",
     "places": "where images lie in open shards",
     "workers": "processes that decode; fewer loader.workers, or loader.processes=False",
@@ -61,15 +65,15 @@ def check_host_memory(
     source: Source,
     examples: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, int]:
-    """Return {part: MiB needed}. Raises UserError, with all of them, when the host has less.
+    """Return {part: MiB needed}. Raises UserError, which lists all parts, when the host has less.
 
     Args:
-      config: the whole config.
-      mesh: the devices.
-      batch_indices: the examples of a global batch that this host loads.
-      shapes: those of the state.
-      source: the training data.
-      examples: what evaluators.open_examples returned.
+      config: The config of the run.
+      mesh: The devices.
+      batch_indices: The examples of a global batch that this host loads.
+      shapes: The shapes of the state.
+      source: The training data.
+      examples: The examples of each evaluator, by its name and field.
     """
     sources = [source, *(each.source for sets in examples.values() for each in sets.values())]
     parts = {"process": resident_bytes() + PROGRAM_BYTES, "state": state_bytes(shapes, mesh, bool(examples))}
@@ -95,7 +99,7 @@ def input_bytes(config: ConfigDict, share: float, sources: Sequence[Source]) -> 
     parts = [part for source in sources for part in (source.parts if isinstance(source, Mixture) else [source])]
     decoded = [len(part) for part in parts if _holds_files(part)]
     evaluated = max((evaluator.batch_size or config.batch_size for evaluator in config.evals.values()), default=0)
-    streams = 2 if config.evals else 1  # what is ready for training stays so during an evaluation
+    streams = 2 if config.evals else 1  # Batches that are ready for training are kept during an evaluation.
     image = 3 * min(config.loader.max_pixels, ORDINARY_PIXELS) if decoded else 0
     return {
         "places": INDEX_BYTES * sum(min(count, INDEXED_IMAGES) for count in decoded),
@@ -107,7 +111,7 @@ def input_bytes(config: ConfigDict, share: float, sources: Sequence[Source]) -> 
 
 
 def _holds_files(source: Source) -> bool:
-    """Return whether the images are files that are yet to be decoded, by the first one; only a file may be unreadable."""
+    """Return whether a source holds encoded files, judged by its first image. Only an encoded file can be unreadable."""
     try:
         return isinstance(source[0].image, bytes)
     except UnreadableImageError:
@@ -115,46 +119,46 @@ def _holds_files(source: Source) -> bool:
 
 
 def _worker_bytes(workers: int, streams: int, sources: Sequence[Source]) -> int:
-    """Of the processes that decode. Each has its own copy of what a source holds: of a folder, the names of all its files."""
+    """Return the bytes of the decoding processes. Each has a copy of the sources; that of a folder holds all file names."""
     copies = COPY_BYTES * sum(len(cloudpickle.dumps(source)) for source in sources)
     return SERVER_BYTES + workers * (streams * WORKER_BYTES + copies)
 
 
 def fewshot_bytes(evaluator: ConfigDict, examples: Mapping[str, Any], shapes: TrainState) -> int:
-    """Return the bytes that evaluation/fewshot.py holds; 0 for evaluators of another kind."""
+    """Return the bytes of a few-shot evaluator's features and matrices, or 0 for an evaluator of another kind."""
     if evaluator.kind != "fewshot":
         return 0
     train, test = (len(examples[field].source) for field in ("train", "test"))
     kernel = max(jax.tree.leaves(shapes.params["head"]), key=lambda x: x.ndim)  # [C, K] or, of a ResNet's head, [1, 1, C, K]
     classes, channels = examples["train"].source.num_classes, kernel.shape[-2]
-    labeled = min(train, classes * max(evaluator.shots))  # of one seed
+    labeled = min(train, classes * max(evaluator.shots))  # The examples of one seed.
     used = min(train, labeled * len(evaluator.seeds))
     return 8 * channels * (used + test) + (16 * channels + 16 * classes) * labeled + (16 * channels + 8 * classes) * test
 
 
 def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:
-    """Return the bytes of the state, on a CPU; of its copies while it is written; of a copy of the parameters for the digest."""
+    """Return the bytes of the state (on a CPU), of its copies while it is saved, and of the copy of the parameters for a digest."""
 
     def part_bytes(x: jax.ShapeDtypeStruct) -> tuple[int, int]:
-        """Return the bytes of the different parts that this host's devices hold, and of all of them."""
+        """Return the bytes of an array's distinct shards on this host's devices, and of all its shards there."""
         size = int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize
-        places = x.sharding.addressable_devices_indices_map(x.shape).values()
-        return size * len({str(place) for place in places}), size * len(places)
+        shards = x.sharding.addressable_devices_indices_map(x.shape).values()
+        return size * len({str(shard) for shard in shards}), size * len(shards)
 
-    different, held = np.sum([part_bytes(x) for x in jax.tree.leaves(shapes)], axis=0).tolist()
-    itself = held if mesh.devices.flat[0].platform == "cpu" else 0
+    distinct, held = np.sum([part_bytes(x) for x in jax.tree.leaves(shapes)], axis=0).tolist()
+    on_host = held if mesh.devices.flat[0].platform == "cpu" else 0
     params = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes.params)) if evaluated else 0
-    return round(itself + COPIES_WHILE_SAVING * different) + params
+    return round(on_host + COPIES_WHILE_SAVING * distinct) + params
 
 
 def resident_bytes(field: str = "VmRSS", process: int | str = "self") -> int:
-    """What a process takes now, or with VmHWM: the most that it ever took. 0 where there is no /proc."""
+    """Return the memory of a process in bytes: now, or with VmHWM at its peak. 0 where there is no /proc."""
     file = Path(f"/proc/{process}/status")
     return int(file.read_text().split(f"{field}:")[1].split()[0]) * 1024 if file.exists() else 0
 
 
 def host_bytes(root: Path = Path("/")) -> int:
-    """The machine's memory or, when that is less, the limit of a control group (container) that this process is in."""
+    """Return the machine's memory in bytes, or the limit of this process's control group (container) if that is less."""
     limits = [sysconf("SC_PHYS_PAGES") * sysconf("SC_PAGE_SIZE")]
     groups = root / "proc/self/cgroup"
     for line in groups.read_text().splitlines() if groups.exists() else ():
@@ -162,9 +166,10 @@ def host_bytes(root: Path = Path("/")) -> int:
         if controllers and "memory" not in controllers.split(","):
             continue
         folder = root / "sys/fs/cgroup" / ("memory" if controllers else "")
-        file = "memory.limit_in_bytes" if controllers else "memory.max"  # version 1, 2
-        place = folder / group.strip("/")
-        for above in (place, *place.parents):  # a limit above holds too; within a container only the top is there
+        file = "memory.limit_in_bytes" if controllers else "memory.max"  # Control groups of version 1 and 2.
+        innermost = folder / group.strip("/")
+        # The limits of enclosing groups hold too. Within a container only the top folder exists.
+        for above in (innermost, *innermost.parents):
             text = (above / file).read_text().strip() if above.is_relative_to(folder) and (above / file).exists() else ""
             limits += [int(text)] if text.isdecimal() else []
     return min(limits)
