@@ -137,7 +137,7 @@ def fewshot_bytes(evaluator: ConfigDict, examples: Mapping[str, Any], shapes: Tr
 
 
 def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:
-    """Return the bytes of the state (on a CPU), of its copies while it is saved, and of the copy of the parameters for a digest."""
+    """Return the bytes of the state (on a CPU), of its copies while it is saved, and of the parameters copied for a digest."""
 
     def part_bytes(x: jax.ShapeDtypeStruct) -> tuple[int, int]:
         """Return the bytes of an array's distinct shards on this host's devices, and of all its shards there."""
