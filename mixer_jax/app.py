@@ -79,13 +79,15 @@ def _is_device_fault(error: BaseException) -> bool:
 
 
 class PrintableOutput:
-    """Standard output to which only `printable` text is written, whoever prints it."""
+    """Standard output to which only `printable` text is written, whoever prints it, with ? for what its encoding lacks."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(text if text.isprintable() else printable(text))
+        encoding = self._stream.encoding or "utf-8"
+        shown = text if text.isprintable() else printable(text)
+        return self._stream.write(shown.encode(encoding, "replace").decode(encoding))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

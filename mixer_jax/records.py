@@ -146,6 +146,10 @@ def check_workdir(path: str) -> Path:
     if not path:
         raise UserError("--workdir is empty: name the run's folder.")
     folder = Path(path).expanduser().absolute()
+    if not _is_utf8(str(folder)):
+        raise UserError(
+            f"--workdir={path!r} is not read as UTF-8 here, in which checkpoints need it. Set PYTHONUTF8=1, or rename it."
+        )
     existing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not existing.is_dir():
         raise UserError(f"--workdir={path}: {existing} is there and is no folder. Name a folder, or one that can be made.")
@@ -160,6 +164,11 @@ def start_line(config: ConfigDict, facts: dict, workdir: Path) -> str:
     machines = f"{facts['devices']} x {facts['device_kind']}, {facts['processes']} x host"
     steps = f"steps {facts['first_step'] + 1} to {facts['total_steps']} of {config.batch_size} images"
     return f"{model}, on {machines}: {steps}, into {workdir}"
+
+
+def _is_utf8(name: str) -> bool:
+    """Return whether a name has no byte that the locale's encoding could not read."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 class MetricWriter:

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 from types import SimpleNamespace
 
 import programs
@@ -140,6 +141,13 @@ def test_nothing_that_a_file_says_moves_the_cursor(text, shown, capsys):
     run_tool(parser, [])
     said = capsys.readouterr()
     assert (said.out, said.err) == (f"{shown}\n", f"error: {shown}\n")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"gr??e ? ok"), ("latin-1", b"gr\xf6\xdfe ? ok"), ("utf-8", None)])
+def test_what_the_terminal_cannot_show_is_a_question_mark(encoding, shown):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    print("gr\u00f6\u00dfe \udcff ok", end="", file=app.PrintableOutput(stream))
+    assert stream.buffer.getvalue() == (shown or "gr\u00f6\u00dfe ? ok".encode())
 
 
 def test_what_a_tool_prints_is_whole_however_long(capsys):

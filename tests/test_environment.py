@@ -101,6 +101,7 @@ def test_a_home_that_is_not_known_is_told_in_one_line(monkeypatch):
         ("/dev/null", "/dev/null is there and is no folder"),
         ("", "--workdir is empty"),
         ("gs://bucket/run", "a bucket must be mounted"),
+        ("{}/caf\udce9", r"caf\\udce9' is not read as UTF-8 here.*PYTHONUTF8=1"),
     ],
 )
 def test_a_folder_that_cannot_be_a_runs_is_refused_before_anything_is_done(path, reason, tmp_path):

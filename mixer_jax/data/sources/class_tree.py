@@ -93,8 +93,19 @@ def list_folder(root: Path, *, plain_names: bool = True) -> ImageTree:
         for name in sorted(files):
             path = above + name
             if tree.add(path) and plain_names and not path.isprintable():
-                raise UserError(f"{root} holds {path!r}: rename it, names must be plain text.")
+                raise UserError(f"{root} holds {path!r}: {_advise_name(path)}")
     return tree
+
+
+def _advise_name(path: str) -> str:
+    """Return what to do about a name that is not plain text: it may be, but this program was told to read names as ASCII."""
+    try:
+        is_text = os.fsencode(path).decode().isprintable()
+    except UnicodeDecodeError:
+        is_text = False
+    if is_text:
+        return f"the names of files are read as {sys.getfilesystemencoding()} here, and this one is UTF-8. Set PYTHONUTF8=1."
+    return "rename it, names must be plain text in UTF-8."
 
 
 def _raise(error: OSError) -> NoReturn:

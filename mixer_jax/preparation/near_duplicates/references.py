@@ -161,4 +161,4 @@ def write_list(target: Path, shards: list[Shard]) -> None:
     lines = sorted((kind, distance, name, source, reference) for name, kind, distance, source, reference in dropped)
     text = "".join("\t".join(map(str, line)) + "\n" for line in [("kind", "distance", "image", "of", "reference"), *lines])
     with write_whole(target / DUPLICATES, target / UNFINISHED) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")

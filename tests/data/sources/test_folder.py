@@ -1,9 +1,13 @@
 """Folders of image files, and what is said of those that are not as they should be."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import pytest
+from conftest import ROOT
 from data.sources.shades import contents, pixels
 
 from mixer_jax.config import dataset
@@ -56,3 +60,16 @@ def test_a_folder_that_is_not_as_it_should_be_is_refused_by_name(tmp_path, make,
         (tmp_path / directory).mkdir(parents=True)
     with pytest.raises(UserError, match=message):
         open_source(dataset(f"folder:{tmp_path}", split))
+
+
+def test_a_name_that_is_no_text_is_refused_and_one_that_only_the_locale_cannot_read_is_not_blamed(tmp_path):
+    (tmp_path / "ant").mkdir()
+    for name, advice in {b"\xff.png": "rename it", b"a\n.png": "rename it", "\u00fc.png".encode(): "Set PYTHONUTF8=1"}.items():
+        file = os.fsencode(tmp_path / "ant") + b"/" + name
+        open(file, "w").close()
+        code = "from mixer_jax.data.sources.class_tree import list_folder\nfrom pathlib import Path\n"
+        code += f"list_folder(Path({str(tmp_path)!r}))"
+        locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run([sys.executable, "-c", code], env=os.environ | locale, capture_output=True, check=False)
+        assert ended.returncode == 1 and advice.encode() in ended.stderr.splitlines()[-1]
+        os.remove(file)
