@@ -1,7 +1,7 @@
 """Evaluates a checkpoint: `python evaluate.py [--config=configs/FILE.py[:ARG]] --checkpoint=WEIGHTS --workdir=OUT`.
 
-Without --config, the config is that of the run in --checkpoint.
-Runs every evaluator of the config (config.evals) once and writes OUT/results.json, in the form that training writes it too.
+Without --config, the config of the run in --checkpoint is used. The program runs every evaluator of the config (config.evals)
+once, and writes their figures to OUT/results.json in the form that training uses.
 """
 
 import jax
@@ -34,6 +34,7 @@ from mixer_jax.validation import validate
 
 
 def main(flags: FlagValues) -> int:
+    """Run `evaluate` on the command line's config, completed for the data that the user typed. Return the exit code."""
     parallel.keep_compiled_programs()
     in_file, typed = app.typed_options(flags)
     said = follow_training_data(flags.config, in_file, typed, num_classes=False)
@@ -43,12 +44,18 @@ def main(flags: FlagValues) -> int:
 
 
 def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_weights: bool = False) -> int:
-    """Evaluate `checkpoint` with every evaluator of `config`; return an exit code of app.py. Raises UserError.
+    """Evaluate `checkpoint` with every evaluator of `config`, and return the exit code of the program.
 
-    With `classes_of_weights`, config.num_classes does not count: the model has as many classes as the checkpoint.
+    Raises UserError for what a person must change, and EnvironmentFault for what may succeed later.
+
+    Args:
+      config: The config.
+      checkpoint: A run's folder, one of its checkpoints, or a file of weights.
+      workdir: The folder for results.json.
+      classes_of_weights: Whether the number of classes is that of the checkpoint, whatever config.num_classes says.
     """
     stopwatch = records.Stopwatch()
-    config.checkpoint.best = ""  # an option of training, which may name an evaluator that is switched off here
+    config.checkpoint.best = ""  # An option of training. It may name an evaluator that is switched off here.
     validate(config)
     records.refuse_run_folder(workdir)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
@@ -62,7 +69,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     arrays = fit(weights, shapes)
     examples = open_examples(config, weights.class_names, checkpoint, host_transform(config.model))
 
-    # The machines, and the folder. All hosts must have the same.
+    # The data, the devices and the folder, which must be the same on all hosts.
     agree("data", lambda: source_facts(sources_of(examples)))
     agree("devices", parallel.local_device_facts)
     mesh = parallel.make_mesh(config.parallel.fsdp)

@@ -1,9 +1,9 @@
 """Pre-trains or fine-tunes a model: `python train.py --config=configs/FILE.py[:ARG] --workdir=DIR [--config.a.b=VALUE ...]`.
 
-`train` is the whole story of a run, from top to bottom. The state comes from the first of these that there is:
+The function `train` is a run from beginning to end. Its state comes from the first of these that exists:
 
-    1. the newest sound checkpoint in --workdir: the run goes on exactly where it was;
-    2. config.init_from: the parameters of another run or of a file and, unless told otherwise, a new head (fine-tuning);
+    1. the newest sound checkpoint in --workdir, where the run goes on exactly;
+    2. config.init_from: the parameters of another run or of a file, with a new head unless config.init_head says otherwise;
     3. random initialization.
 """
 
@@ -56,6 +56,7 @@ from mixer_jax.validation import validate
 
 
 def main(flags: FlagValues) -> int:
+    """Run `train` on the command line's config, completed for the training data that the user typed. Return the exit code."""
     parallel.keep_compiled_programs()
     said = follow_training_data(flags.config, *app.typed_options(flags))
     if said and parallel.is_writer():
@@ -64,10 +65,13 @@ def main(flags: FlagValues) -> int:
 
 
 def train(config: ConfigDict, workdir: str) -> int:
-    """Start or resume the run of `config` in `workdir`; return an exit code of app.py. Raises UserError."""
+    """Start or resume the run of `config` in the folder `workdir`, and return the exit code of the program.
+
+    Raises UserError for what a person must change, and EnvironmentFault for what may succeed later.
+    """
     stopwatch = records.Stopwatch()
 
-    # What needs no device comes first: a mistake costs seconds, and nothing is touched.
+    # What needs no device comes first, so that a mistake is found within seconds and before anything is written.
     validate(config)
     records.check_workdir(workdir)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
@@ -88,7 +92,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     profiled = steps_to_profile(config.profile, milestones.total)
     program = make_program(config, milestones.total, steps(config.schedule.warmup))
 
-    # The machines, and the run's folder. All hosts must have the same.
+    # The data, the devices and the run's folder, which must be the same on all hosts.
     agree("data", lambda: source_facts({"data": source} | sources_of(examples)))
     agree("devices", parallel.local_device_facts)
     mesh = parallel.make_mesh(config.parallel.fsdp)
@@ -99,7 +103,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     agree_on_folder(run.path, run.lock, run.owner)
     run.refuse_other_run(config)
 
-    # The state, from the first source in the list above. A finished run evaluates what has not been evaluated, and nothing else.
+    # The state comes from the list at the top of this file. A finished run only evaluates what has no figures yet.
     checkpoints = Checkpoints(run.path, config.checkpoint.keep)
     data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
     state, substituted, origin = open_state(config, program, run, checkpoints, mesh, data, source.class_names)
@@ -112,7 +116,7 @@ def train(config: ConfigDict, workdir: str) -> int:
         if not new:
             return app.DONE
 
-    # The compiled step, the stream of batches from there on, and the evaluators.
+    # Compile the step, open the stream of batches from the next step on, and make the evaluators.
     flops = 0.0
     if first_step < total:
         with stopwatch("compile"):
@@ -147,7 +151,8 @@ def train(config: ConfigDict, workdir: str) -> int:
         best.update()
         run.add_results(results | {"evaluators": {name: described[name] for name in names}, "seconds": stopwatch.report()})
 
-    due = milestones.evaluations_due(first_step)  # those that have no figures yet were cut off by a stop
+    # Evaluators that were due at the last step and have no figures were cut off by a stop.
+    due = milestones.evaluations_due(first_step)
     missed = [name for name in due if parallel.broadcast_from_writer(not metrics.evaluated(first_step, name))]
     with stop, checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
         try:
@@ -164,7 +169,7 @@ def train(config: ConfigDict, workdir: str) -> int:
                     ),
                 )  # fmt: skip
             with stopwatch("checkpoint"):
-                checkpoints.finish()  # what was saved is on disk before the last evaluation
+                checkpoints.finish()  # The last checkpoint is on disk before the last evaluation begins.
             with stopwatch("evaluation"):
                 evaluate(total, state, new)
         except Stopped as stopped:
@@ -185,17 +190,26 @@ def open_state(
     data: dict,
     class_names: Names,
 ) -> tuple[TrainState, int, dict]:
-    """Return the state that the run starts from, by the list at the top of this file.
+    """Return the state that the run starts from, as the list at the top of this file says.
 
-    Also return the number of images substituted before it, and what the records say of where it comes from.
+    Also return the number of images substituted so far, and what run.json says about the origin of the state.
+
+    Args:
+      config: The config of the run.
+      program: Initializes states.
+      run: The run's folder.
+      checkpoints: The run's checkpoints.
+      mesh: The devices.
+      data: What a checkpoint must have recorded of the training data.
+      class_names: The classes of the training data.
     """
-    if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1
+    if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1 of the list
         items, meta = restored
         check_same_data(meta, data, class_names)
         run.say_moved_data(config)
         return from_items(items), meta["data"]["substituted"], {}
-    params, origin = program.init_params(mesh), {}  # 3
-    if config.init_from:  # 2: takes the place of what the file has
+    params, origin = program.init_params(mesh), {}  # 3 of the list
+    if config.init_from:  # 2 of the list: it replaces the parameters that the file has
         params, listing, source = init_from(config.init_from, params, config.init_head, config.init_classes, class_names)
         print_listing(config.init_from, listing)
         origin = {"init_from": source}
@@ -203,10 +217,11 @@ def open_state(
 
 
 def check_same_data(meta: dict, now: dict, class_names: Names) -> None:
-    """Raise UserError when the data are not those that the run has read so far: its position in them would mean nothing."""
+    """Raise UserError when the training data are not those of the checkpoint: a position in other data would mean nothing."""
     then = meta["data"]
     changed = [f"{name}: {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
-    if "class_names" in meta and (names := from_json(meta["class_names"])) != class_names:  # runs before 2026-12 have none
+    # Runs before 2026-12 recorded no names of classes.
+    if "class_names" in meta and (names := from_json(meta["class_names"])) != class_names:
         number = next(i for i, pair in enumerate(itertools.zip_longest(names, class_names)) if pair[0] != pair[1])
         changed.append(f"class {number}: {names[number : number + 1]} then, {class_names[number : number + 1]} now")
     if changed:
@@ -217,7 +232,7 @@ def check_same_data(meta: dict, now: dict, class_names: Names) -> None:
 
 
 def refuse_shorter(workdir: Path, step: int, total: int) -> None:
-    """Raise UserError for a run that has gone further than its config now asks for."""
+    """Raise UserError when the run is beyond the last step that its config asks for."""
     if step > total:
         raise UserError(
             f"{workdir} is at step {step} already, and config.total asks for {total}. Set it to {step} or more, or evaluate an "
@@ -226,11 +241,13 @@ def refuse_shorter(workdir: Path, step: int, total: int) -> None:
 
 
 def print_listing(path: str, listing: dict[str, list[str]]) -> None:
-    """Print what a transfer did with each parameter, the parameters of a block under one name where they share a fate."""
+    """Print what a transfer did with the parameters: the names of their top-level modules, by what was done."""
     print(f"From {path}:")
     for fate, names in listing.items():
         print(f"  {fate:9s} {len(names):4d} arrays: {', '.join(sorted({name.split('/')[0] for name in names})) or '-'}")
 
 
 if __name__ == "__main__":
-    app.run(main, join, workdir="The run's folder: made when missing, taken up again when it holds this config's run.")
+    app.run(
+        main, join, workdir="The run's folder. It is made if it is missing. If it holds a run of this config, that run goes on."
+    )

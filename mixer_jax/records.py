@@ -1,12 +1,12 @@
-"""What a run writes for people and tools: its folder, metrics, results and the progress line. No device is touched here.
+"""The records of a run: its folder, metrics, results and progress. Nothing here touches a device.
 
-WORKDIR/config.json        the resolved config; what a resumed run is compared with
-WORKDIR/run.json           versions, git commit, machine and command of every start
+WORKDIR/config.json        every option of the run; a resumed run is compared with it
+WORKDIR/run.json           a record for each start: command, versions, git commit, machine
 WORKDIR/metrics.jsonl      a line every `log_every_steps`, and one for every evaluation: {"step": ..., name: number, ...}
-WORKDIR/tensorboard/       the same numbers
+WORKDIR/tensorboard/       the same numbers as TensorBoard events
 WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seconds by part
-WORKDIR/best.json          with config.checkpoint.best: figure, value, step and checkpoint (checkpoints/best.py)
-WORKDIR/checkpoints/       see checkpoints/manager.py
+WORKDIR/best.json          the best checkpoint, with config.checkpoint.best: figure, value, step, checkpoint
+WORKDIR/checkpoints/       a folder for each saved step
 """
 
 import json
@@ -16,6 +16,7 @@ import shlex
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_l
 from mixer_jax.tensorboard import TensorBoard, numbers
 
 OTHER_WORKDIR = "choose another --workdir."
-SECONDS_BETWEEN_LINES = 60  # of progress, where there is no terminal
-MAX_METRICS_BYTES = 2**30  # ten million lines
+SECONDS_BETWEEN_LINES = 60  # Between two lines of progress without a text, where there is no terminal.
+MAX_METRICS_BYTES = 2**30  # About ten million lines.
 TRAIN_ON = (
     "\nA schedule that decays ends at config.total, so with another length every step would be another: only a run with "
     "schedule.decay=constant can be made longer. To train on from here, start a new run with another --workdir and "
@@ -41,11 +42,11 @@ TRAIN_ON = (
 
 
 class Workdir:
-    """A run's folder, held by this process until it ends: a second run in it is refused.
+    """The folder of a run, which this process holds until it ends, so that a second run cannot write in it.
 
-    All hosts of a pod name the same folder, on a disk they share; the one that is not the `writer` neither locks nor writes.
-    `lock` is a file in it that names the `owner`; this is None where the process is not the writer. Raises EnvironmentFault while
-    another process has the folder.
+    All hosts of a pod name the same folder, on a disk that they share. Only the `writer` among them locks the folder and writes
+    in it. The file `lock` names the `owner`, which is None for the other hosts. Raises EnvironmentFault while another process
+    holds the folder.
     """
 
     def __init__(self, path: str, writer: bool = True):
@@ -65,9 +66,9 @@ class Workdir:
             ) from error
 
     def refuse_other_run(self, config: ConfigDict) -> None:
-        """Raise UserError if the folder's run has another config, naming the options that change what a run computes.
+        """Raise UserError if the folder has a run of another config; the message lists the options that differ.
 
-        So it does where the folder has the results of an evaluation alone: training would replace them.
+        A folder that has the results of an evaluation alone is refused too, because training would replace them.
         """
         if (before := self._read_config()) is None:
             if (self.path / "results.json").exists():
@@ -82,19 +83,19 @@ class Workdir:
             raise UserError(f"{self.path} holds a run with another config. Choose another --workdir, or undo:{lines}{longer}")
 
     def say_moved_data(self, config: ConfigDict) -> None:
-        """Print where the training data lay before and lie now. They have been found to be the same."""
+        """Print each path of the training data that has changed since the last start. The caller has compared the data."""
         before = self._read_config() if self._writer else None
         moved = moved_data(before, _as_recorded(config)) if before is not None else {}
         for name, (then, now) in moved.items():
             print(f"config.{name} is {now} now, and was {then}: the records are the same, so the run goes on.")
 
     def _read_config(self) -> ConfigDict | None:
-        """Return the config of the run in the folder, None where there is no run."""
+        """Return the config of the run in the folder, or None if there is no run."""
         file = self.path / "config.json"
         return recorded_config(read_json(file)) if file.exists() else None
 
     def record_start(self, config: ConfigDict, facts: dict) -> None:
-        """Writes config.json; appends this start to run.json: command, versions, git commit, `facts` on devices and model."""
+        """Write config.json, and add a record of this start to run.json: `facts`, the command, versions and the git commit."""
         if not self._writer:
             return
         write_json(self.path / "config.json", json.loads(config.to_json()))
@@ -111,7 +112,7 @@ class Workdir:
         write_json(file, {"starts": [*starts, start | facts]})
 
     def add_results(self, results: dict) -> None:
-        """Write results.json. Figures of other evaluators stay in it if they are of the same step and parameters."""
+        """Write results.json. It keeps the figures of other evaluators if they are of the same step and parameters."""
         if not self._writer:
             return
         before = read_results(self.path)
@@ -120,7 +121,7 @@ class Workdir:
         write_json(self.path / "results.json", results)
 
     def replaced_by(self, results: dict) -> str:
-        """Return a line that says which results `add_results` would replace, "" where there are none of other parameters."""
+        """Return a line about the results of other parameters that `add_results` would replace, or "" if there are none."""
         before = read_results(self.path) if self._writer else {}
         if before.get("params_sha256") in (None, results["params_sha256"]):
             return ""
@@ -129,18 +130,18 @@ class Workdir:
         )
 
     def has_results(self, step: int) -> bool:
-        """Whether results.json is of this step."""
+        """Return whether results.json is of this step."""
         return self._writer and read_results(self.path).get("step") == step
 
     def has_figures(self, step: int, evaluator: str, description: dict) -> bool:
-        """Whether results.json has the figures of an evaluator of this name and description at this step."""
+        """Return whether results.json has the figures of an evaluator with this name and description at this step."""
         results = read_results(self.path)
         described = results.get("evaluators", {}).get(evaluator, description)  # results before 2026-12 do not describe them
         return self.has_results(step) and evaluator in results.get("evals", {}) and described == description
 
 
 def check_workdir(path: str) -> Path:
-    """Return the whole path of a run's folder. Raises UserError where, by what is there now, none can be made or written in."""
+    """Return the absolute path of a run's folder. Raises UserError if the folder cannot be made or written in."""
     if "://" in path:
         raise UserError(f"--workdir={path}: a bucket must be mounted as a folder, or use a disk that all hosts share.")
     if not path:
@@ -159,7 +160,7 @@ def check_workdir(path: str) -> Path:
 
 
 def start_line(config: ConfigDict, facts: dict, workdir: Path) -> str:
-    """Return what runs where, in a line; `facts` are those of `Workdir.record_start`."""
+    """Return a line that says what runs where. `facts` has devices, processes, parameters, first_step and total_steps."""
     model = f"{config.model.family} {config.model.variant}, {facts['parameters'] / 1e6:.3g} million parameters"
     machines = f"{facts['devices']} x {facts['device_kind']}, {facts['processes']} x host"
     steps = f"steps {facts['first_step'] + 1} to {facts['total_steps']} of {config.batch_size} images"
@@ -167,12 +168,16 @@ def start_line(config: ConfigDict, facts: dict, workdir: Path) -> str:
 
 
 def _is_utf8(name: str) -> bool:
-    """Return whether a name has no byte that the locale's encoding could not read."""
+    """Return whether the locale's encoding could read every byte of a name."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 class MetricWriter:
-    """metrics.jsonl and TensorBoard events of one run. Lines after `from_step` are dropped: a resumed run writes them again."""
+    """The writer of metrics.jsonl and of the TensorBoard events of one run.
+
+    Lines of steps after `from_step` are dropped at the start, because a resumed run writes them again. Lines that cannot be read
+    are kept in a file of their own.
+    """
 
     def __init__(self, workdir: Path, from_step: int, writer: bool = True):
         self._workdir, self._writer = workdir, writer
@@ -192,6 +197,7 @@ class MetricWriter:
         self._tensorboard = TensorBoard(workdir / "tensorboard", from_step, kept)
 
     def write(self, step: int, values: dict[str, float | None]) -> None:
+        """Write the metrics of a step."""
         if not self._writer:
             return
         with naming(self._file), open(self._file, "a") as file:
@@ -199,18 +205,18 @@ class MetricWriter:
         self._tensorboard.write(step, numbers(values))
 
     def evaluated(self, step: int, evaluator: str) -> bool:
-        """Whether figures of an evaluator at `step` have been written."""
+        """Return whether figures of an evaluator at `step` have been written."""
         return any(name.startswith(f"{evaluator}/") for name in self._read_step(step))
 
     def values(self, name: str) -> dict[int, float | None]:
-        """Return the numbers of this name by step; {} where this process is not the writer."""
+        """Return {step: value} of a metric, or {} if this process is not the writer."""
         rows = read_metrics(self._workdir) if self._writer else []
         return {row["step"]: row[name] for row in rows if name in row}
 
     def write_evals(self, step: int, evals: dict[str, dict]) -> None:
-        """Write figures of evaluators as NAME/FIGURE, without those that an earlier start has written.
+        """Write the figures of evaluators as NAME/FIGURE, except those that an earlier start has written.
 
-        Lists stay in results.json alone.
+        Figures that are lists are written to results.json alone.
         """
         written = self._read_step(step)
         figures = {
@@ -224,30 +230,31 @@ class MetricWriter:
             self.write(step, new)
 
     def _read_step(self, step: int) -> dict[str, float | None]:
-        """Return all numbers of a step that are written, the later ones where a name has several."""
+        """Return all metrics of a step. If a name was written several times, the last value counts."""
         rows = read_metrics(self._workdir) if self._writer else []
         return {name: value for row in rows if row["step"] == step for name, value in row.items()}
 
     def close(self) -> None:
+        """Close the event file."""
         if self._writer:
             self._tensorboard.close()
 
 
 class Progress:
-    """How far some work is and the time left: a bar on a terminal, otherwise plain lines on standard error.
+    """The progress of some work and the time left: a bar on a terminal, and otherwise lines on standard error.
 
-    A line is printed for each text, and about once a minute without one.
+    A line is printed for each text that is given, and about once a minute without a text.
     """
 
     def __init__(self, total: int, first: int, unit: str = "step"):
-        """Begin with `first` of `total` units done."""
+        """Start at `first` of `total` units."""
         self._is_terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=first, unit=unit, disable=not self._is_terminal, dynamic_ncols=True)
         self._total, self._first, self._unit = total, first, unit
         self._start = self._last_line = time.monotonic()
 
     def update(self, done: int, text: str | None = None) -> None:
-        """Say that `done` units are done, and `text` about them."""
+        """Show that `done` units are done, and `text` beside the number."""
         if self._is_terminal:
             self._bar.update(done - self._bar.n)
             if text is not None:
@@ -259,19 +266,20 @@ class Progress:
             print(", ".join(parts), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar as it is and begin a new line."""
         self._bar.close()
 
 
 class Stopwatch:
-    """Seconds spent by part of a run: `with stopwatch("data"): ...`."""
+    """The seconds that each part of a run has taken: `with stopwatch("data"): ...`."""
 
     def __init__(self):
         self.seconds = defaultdict(float)
         self._start = time.monotonic()
 
     @contextmanager
-    def __call__(self, part: str):
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add the time that the block takes to `part`."""
         start = time.monotonic()
         try:
             yield
@@ -279,7 +287,7 @@ class Stopwatch:
             self.seconds[part] += time.monotonic() - start
 
     def report(self) -> dict[str, float]:
-        """Seconds by part, and "total" since the start."""
+        """Return the seconds by part, and "total" since the start."""
         return {part: round(s, 3) for part, s in self.seconds.items()} | {"total": round(time.monotonic() - self._start, 3)}
 
 
@@ -289,7 +297,7 @@ def read_metrics(workdir: Path) -> list[dict]:
 
 
 def _parse_metrics(file: Path) -> tuple[list[dict], list[bytes]]:
-    """Return (rows, lines that are none). A last line that a kill cut short is in neither."""
+    """Return the rows, and the lines that cannot be read. A last line that a kill cut short is in neither list."""
     rows: list[dict] = []
     damaged: list[bytes] = []
     lines = read_bytes(file, MAX_METRICS_BYTES).split(b"\n") if file.exists() else []
@@ -297,7 +305,7 @@ def _parse_metrics(file: Path) -> tuple[list[dict], list[bytes]]:
         try:
             row = json.loads(line)
             is_sound = isinstance(row, dict) and isinstance(row.get("step"), int)
-        except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested too deep
+        except (ValueError, RecursionError):  # The line is not JSON or UTF-8, or is nested too deep.
             is_sound = False
         if is_sound:
             rows.append(row)
@@ -307,12 +315,12 @@ def _parse_metrics(file: Path) -> tuple[list[dict], list[bytes]]:
 
 
 def read_results(workdir: Path) -> dict:
-    """results.json, or {} before the first evaluation."""
+    """Return the content of results.json, or {} before the first evaluation."""
     return read_json(Path(workdir) / "results.json")
 
 
 def refuse_run_folder(workdir: str) -> None:
-    """Raise UserError for the folder of a run: an evaluation would replace what training wrote in its results.json."""
+    """Raise UserError for the folder of a run, because an evaluation would replace the results.json that training wrote."""
     folder = check_workdir(workdir)
     if any((folder / name).exists() for name in ("config.json", "run.json", "metrics.jsonl", "checkpoints")):
         raise UserError(f"{folder} is the folder of a run, and its results.json would be replaced: {OTHER_WORKDIR}")
@@ -323,5 +331,5 @@ def _as_recorded(config: ConfigDict) -> ConfigDict:
 
 
 def _flag(name: str, value: Any) -> str:
-    """Return what to type for an option to have this value; nothing for a value that a flag cannot give."""
+    """Return the flag that gives an option this value, or "" for a value that a flag cannot give."""
     return f": {shlex.quote(f'--config.{name}={value}')}" if isinstance(value, str | int | float) else ""

@@ -80,7 +80,8 @@ def test_a_file_says_what_it_is_and_stays_small(file: Path):
     assert "TYPE_CHECKING" not in text and "TODO" not in text
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            body = node.end_lineno - node.body[0].lineno + 1
+            code = node.body[1:] if ast.get_docstring(node) else node.body
+            body = node.end_lineno - code[0].lineno + 1 if code else 0
             limit = 110 if (file.name, node.name) in {("train.py", "train"), ("config.py", "default_config")} else 60
             assert body <= limit, f"{node.name} has {body} lines"
 

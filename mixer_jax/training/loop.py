@@ -1,7 +1,7 @@
-"""The loop around the step: data in, metrics out, evaluations and checkpoints when due, and stopping well.
+"""The training loop: it feeds batches to the step, writes metrics, and saves and evaluates when due.
 
-The host stays one step behind the device: it starts step n and only then reads the numbers of step n - 1, so that the device
-always has work. Only a checkpoint and an evaluation wait for the device.
+The host stays one step behind the device. It starts step n and only then reads the metrics of step n - 1, so the device always
+has work. Only a checkpoint or an evaluation waits for the device.
 """
 
 import dataclasses
@@ -25,26 +25,28 @@ from mixer_jax.training.unreadable_share import UnreadableShare
 
 
 class DivergedError(UserError):
-    """The loss or a norm is not finite."""
+    """The error that the loss or a norm is not finite."""
 
 
 @dataclasses.dataclass
 class Rate:
-    """Speed between two lines of the log: evaluations and checkpoints do not count."""
+    """The speed of training since the last line of the log. Time in evaluations and checkpoints does not count."""
 
     batch_size: int
     num_devices: int
-    flops_per_device: float  # of one step
-    peak_flops_per_sec: float | None  # of one device; None when unknown
+    flops_per_device: float  # The floating-point operations of one step on one device.
+    peak_flops_per_sec: float | None  # The peak of one device, or None if it is unknown.
     stopwatch: Stopwatch
 
     def __post_init__(self) -> None:
         self.restart(step=0)
 
     def restart(self, step: int) -> None:
+        """Measure from `step` on."""
         self._step, self._start, self._seconds = step, time.monotonic(), dict(self.stopwatch.seconds)
 
     def since_restart(self, step: int) -> dict[str, float | None]:
+        """Return the speed metrics of the steps up to `step`; "mfu" is the share of the device's peak."""
         spent = {part: seconds - self._seconds.get(part, 0.0) for part, seconds in self.stopwatch.seconds.items()}
         pauses = spent.get("evaluation", 0.0) + spent.get("checkpoint", 0.0)
         seconds = max(1e-9, time.monotonic() - self._start - pauses)
@@ -61,9 +63,9 @@ class Rate:
 
 @dataclasses.dataclass(frozen=True)
 class Milestones:
-    """When the loop logs, saves and evaluates, in steps. 0 in `evaluate_every` means only at the end.
+    """The steps at which the loop logs, saves and evaluates.
 
-    What the evaluator `saved_for` evaluates is saved before.
+    An evaluator with 0 in `evaluate_every` runs only at the end. The state is saved before the evaluator `saved_for` runs.
     """
 
     total: int
@@ -73,22 +75,24 @@ class Milestones:
     saved_for: str = ""
 
     def evaluations_due(self, step: int) -> list[str]:
+        """Return the names of the evaluators that run after `step`."""
         return [name for name, every in self.evaluate_every.items() if every and step % every == 0 and 0 < step < self.total]
 
     def checkpoint_due(self, step: int) -> bool:
+        """Return whether the state is saved after `step`."""
         is_regular = step == self.total or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
         return is_regular or self.saved_for in self.evaluations_due(step)
 
 
 class Log:
-    """The lines of metrics.jsonl and of the progress, one for every `every` steps."""
+    """The log of training: one line of metrics.jsonl and of the progress for every `every` steps."""
 
     def __init__(self, every: int, metrics: MetricWriter, progress: Progress, rate: Rate):
         self._every, self._metrics, self._progress, self._rate = every, metrics, progress, rate
-        self._losses: list[float] = []  # of the steps since the last line
+        self._losses: list[float] = []  # The losses of the steps since the last line.
 
     def add(self, step: int, numbers: dict[str, float]) -> None:
-        """Take the metrics of a step. The progress shows the mean loss since its last line, the files the loss of this step."""
+        """Take the metrics of one step. The progress shows the mean loss since its last line; the file has this step's loss."""
         self._losses.append(numbers["loss"])
         self._progress.update(step)
         if step % self._every == 0:
@@ -115,11 +119,30 @@ def train(
     stop: StopRequest,
     profiler: Profiler,
 ) -> TrainState:
-    """Run steps first_step + 1 .. milestones.total; return the state, which has been saved.
+    """Run the steps from first_step + 1 to milestones.total, and return the state, which has been saved.
 
-    Raises Stopped when asked to stop, in an evaluation too, once the step is saved; DivergedError as soon as a number is not
-    finite; TooManyUnreadableError as soon as too many images could not be read: each on every host at the same step. What is on
-    disk then is sound.
+    On every host at the same step, raises
+
+    - Stopped when the run was asked to stop, also during an evaluation, after the state has been saved;
+    - DivergedError as soon as a metric is not finite;
+    - TooManyUnreadableError as soon as too many images could not be read.
+
+    The checkpoints on disk are sound in each case.
+
+    Args:
+      state: The state after `first_step` steps. Its memory is given to the next state.
+      train_step: The compiled step.
+      batches: This host's part of each batch, from step first_step + 1 on.
+      mesh: The devices.
+      milestones: When to log, save and evaluate.
+      first_step: The number of steps done before.
+      save: Saves the state of a step; returns once the state may be changed.
+      evaluate: Runs the evaluators with these names on the state of a step.
+      metrics: Takes the logged metrics.
+      rate: Measures the speed.
+      unreadable_share: Counts the images that could not be read.
+      stop: Says whether the run was asked to stop.
+      profiler: Traces some of the steps.
     """
     stopwatch = rate.stopwatch
     progress = Progress(milestones.total, first_step)
@@ -127,6 +150,7 @@ def train(
     rate.restart(first_step)
 
     def read(step: int, values: StepMetrics) -> None:
+        """Wait for the metrics of a step, check them, and log them."""
         with stopwatch("device"):
             numbers = {name: float(value) for name, value in jax.device_get(values).items()}
         not_finite = [f"{name}={number}" for name, number in numbers.items() if not math.isfinite(number)]
@@ -141,22 +165,22 @@ def train(
     unread = None
     try:
         for step in range(first_step + 1, milestones.total + 1):
-            with stopwatch("data"):  # waits only if the host is slower than the device
+            with stopwatch("data"):  # This waits only if the host is slower than the device.
                 batch = to_global(next(batches), mesh)
             with profiler.step(step):
-                state, values = train_step(state, batch)  # returns at once; the old state's memory is given to the new one
+                state, values = train_step(state, batch)  # This returns before the step has been computed.
             profiler.finish(step, values)
             if unread:
-                read(*unread)  # the step before this one
+                read(*unread)  # The metrics of the step before this one.
             unread = step, values
-            stopping = stop.reached()  # every step, on every host: they must agree on the answer
+            stopping = stop.reached()  # All hosts ask at every step, so that they get the same answer.
             due = milestones.evaluations_due(step)
             if not (stopping or due or milestones.checkpoint_due(step)):
                 continue
-            read(*unread)  # before saving and evaluating: a state that is not finite never reaches the disk
+            read(*unread)  # Checked before saving, so that a state that is not finite never reaches the disk.
             unread = None
             progress.update(step)
-            if stopping or milestones.checkpoint_due(step):  # before evaluating: a kill during an evaluation then costs nothing
+            if stopping or milestones.checkpoint_due(step):  # Saved before evaluating: a kill meanwhile then costs no step.
                 with stopwatch("checkpoint"):
                     save(step, state)
             if stopping:
