@@ -1,1 +1,1 @@
-"""Downloads in, shards out: `python -m mixer_jax prepare`. What shards are, and how they are read: data/sources/shards.py."""
+"""Turns downloads into shards: `python -m mixer_jax prepare`. data/sources/shards.py defines and reads the shards."""

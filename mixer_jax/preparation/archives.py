@@ -1,11 +1,12 @@
-"""What lies in a tar or zip and where, so that members are read by offset, by many threads, and nothing is ever extracted.
+"""The members of tar and zip archives. They are listed with their offsets, read in place by many threads, and never extracted.
 
-Names of members are labels to us, never paths: nothing is written under them. An archive is still refused as a whole, before any
-image is read, when it holds what no data set holds: links, devices, sparse or encrypted members, absolute names or `..`, a zip
-member that grows MAX_RATIO-fold, more than MAX_MEMBERS, or an end too soon; listing.py adds the same name twice.
+The name of a member identifies an image and is never used as a path: no file is written under it. An archive is nevertheless
+refused as a whole, before any image is read, if it contains something that no data set contains: links, devices, sparse or
+encrypted members, absolute names or `..`, a zip member that grows by more than a factor of MAX_RATIO, or more than MAX_MEMBERS
+members. A truncated archive is refused too. listing.py also refuses an archive that contains a name twice.
 
-Tars are read by a parser of our own: Python's `tarfile` reads names of any length into memory and follows links. It knows ustar,
-GNU long names and the path and size of pax headers, which is what tar programs write for regular files.
+Tars are read by a parser of our own, because Python's `tarfile` reads names of any length into memory and follows links. The
+parser supports ustar, GNU long names, and the path and size in pax headers. Tar programs write these for regular files.
 """
 
 import gzip
@@ -24,22 +25,25 @@ from mixer_jax.storage import open_regular
 
 MAX_MEMBERS = 20_000_000  # ImageNet-21k has 14 197 122 images
 MAX_NAME_BYTES = 4096
-MAX_HEADER_BYTES = 64 * 2**10  # of a pax header
-MAX_RATIO = 100  # images are compressed already
+MAX_HEADER_BYTES = 64 * 2**10  # the size of a pax header or of a GNU long name
+MAX_RATIO = 100  # Images are compressed already, so a zip makes them hardly smaller.
 MAX_SMALL_BYTES = 256 * 2**20  # CIFAR has 184 MB
-BLOCK = 512
+BLOCK = 512  # bytes
 
-ReadAt = Callable[[int, int], bytes]  # (number of bytes, offset), as os.pread without the file
+ReadAt = Callable[[int, int], bytes]
+"""Returns a number of bytes at an offset: os.pread for a file that is given already."""
 
 
 class Member(NamedTuple):
-    name: str  # of a folder with a slash at its end
-    offset: int  # of its bytes in the file
-    size: int
+    """A file or folder in an archive."""
+
+    name: str  # The name of a folder ends with a slash.
+    offset: int  # where the member's bytes begin in the archive
+    size: int  # bytes
 
 
 def check_name(name: str, where: str) -> str:
-    """The name without a leading `./`. Raises UserError if it could lead anywhere else than down."""
+    """Return the name without a leading `./`. Raises UserError if it is unprintable or could lead out of the archive's folder."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", name) or not name.isprintable():
         raise UserError(f"{where} has a member {name!r}, which leads out of its folder: this is not a data set's archive.")
@@ -47,14 +51,17 @@ def check_name(name: str, where: str) -> str:
 
 
 def tar_members(file: Path) -> Iterator[Member]:
-    """Yield the regular files and folders of an uncompressed tar, in its order."""
+    """Yield the regular files and folders of an uncompressed tar, in their order in the tar."""
     with open_regular(file) as opened:
         descriptor = opened.fileno()
         yield from members_within(lambda size, at: os.pread(descriptor, size, at), 0, os.fstat(descriptor).st_size, str(file))
 
 
 def nested_tar_members(file: Path) -> Iterator[Member]:
-    """Yield what lies in the tars in a tar, named TAR/NAME: how ImageNet's training images come, a tar for each class."""
+    """Yield the members of the tars in a tar, named TAR/NAME.
+
+    ImageNet's training images are distributed in this form, with a tar for each class.
+    """
     with open_regular(file) as opened:
         descriptor = opened.fileno()
 
@@ -68,14 +75,25 @@ def nested_tar_members(file: Path) -> Iterator[Member]:
             if not outer.name.endswith(".tar"):
                 raise UserError(f"{file} holds {outer.name}, which is no tar: a tar of images is given as tar:{file}.")
             where, folder = f"{file}, in it {outer.name},", f"{outer.name.removesuffix('.tar')}/"
-            yield Member(folder, outer.offset, 0)  # a tar without an image is a class too
+            yield Member(folder, outer.offset, 0)  # A tar without an image is a class too.
             for inner in members_within(read, outer.offset, outer.offset + outer.size, where):
                 yield inner._replace(name=folder + inner.name)
 
 
 def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[Member]:
-    """Yield the regular files and folders of the tar that lies in [start, end)."""
-    offset, count, name, size = start, 0, None, None
+    """Yield the regular files and folders of a tar.
+
+    Args:
+        read: Reads bytes of the file that contains the tar.
+        start: The offset in this file where the tar begins.
+        end: The offset where the tar ends.
+        where: What messages call the tar.
+
+    Raises:
+        UserError: The tar is damaged, or contains something that no data set contains.
+    """
+    offset, count = start, 0
+    name, size = None, None  # those that an extension header gives to the next member
     while True:
         header = read(BLOCK, offset) if offset + BLOCK <= end else b""
         if len(header) < BLOCK:
@@ -86,7 +104,7 @@ def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[M
             return
         member, kind = _parse(header, offset, where)
         offset = member.offset + -(-member.size // BLOCK) * BLOCK
-        if kind in (b"L", b"x", b"g"):  # a header for the next member, or for all
+        if kind in (b"L", b"x", b"g"):  # It describes the next member. Type g describes all members and is ignored.
             if member.size > MAX_HEADER_BYTES:
                 raise UserError(f"{where} has a header of {member.size} bytes: this is not a data set's archive.")
             extension = read(member.size, member.offset)
@@ -106,17 +124,17 @@ def members_within(read: ReadAt, start: int, end: int, where: str) -> Iterator[M
                 yield member._replace(name=f"{folder}/")
             continue
         if kind not in (b"0", b"\0", b"7"):
-            what = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"6": "pipe"}.get(
+            type_name = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"6": "pipe"}.get(
                 kind, "special member"
             )
-            raise UserError(f"{where} holds a {what} ({member.name!r}): only plain files are read. Pack it anew without.")
+            raise UserError(f"{where} holds a {type_name} ({member.name!r}): only plain files are read. Pack it anew without.")
         if member.offset + member.size > end:
             raise UserError(f"{where} ends within {member.name!r} of {member.size} bytes: copy it again, and compare its size.")
         yield member._replace(name=check_name(member.name, where))
 
 
 def _parse(header: bytes, offset: int, where: str) -> tuple[Member, bytes]:
-    """(member, type) of a header block."""
+    """Return (member, type) of a header block. Raises UserError for a block that is no header."""
     try:
         if int(header[148:156].strip(b" \0"), 8) != sum(header) - sum(header[148:156]) + 8 * 32:
             raise ValueError("a wrong checksum")
@@ -134,7 +152,7 @@ def _parse(header: bytes, offset: int, where: str) -> tuple[Member, bytes]:
 
 
 def _pax(extension: bytes, name: str | None, size: int | None, where: str) -> tuple[str | None, int | None]:
-    """The path and size that a pax header gives to the next member."""
+    """Return the path and size of the next member: `name` and `size`, unless the pax header `extension` has others."""
     while extension:
         try:
             length = int(extension.split(b" ", 1)[0])
@@ -156,6 +174,7 @@ def _pax(extension: bytes, name: str | None, size: int | None, where: str) -> tu
 
 
 def _text(name: bytes, where: str) -> str:
+    """Return a name as text. Raises UserError if it is too long or not UTF-8."""
     if len(name) > MAX_NAME_BYTES:
         raise UserError(f"{where} has a name of {len(name)} bytes: this is not a data set's archive.")
     try:
@@ -165,7 +184,7 @@ def _text(name: bytes, where: str) -> str:
 
 
 def zip_members(archive: zipfile.ZipFile, where: str) -> list[zipfile.ZipInfo]:
-    """Return the files and folders of a zip, in its order."""
+    """Return the files and folders of a zip, in their order in the zip. Raises UserError for a zip that is no data set's."""
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise UserError(f"{where} has more than {MAX_MEMBERS} members.")
@@ -187,7 +206,10 @@ def zip_members(archive: zipfile.ZipFile, where: str) -> list[zipfile.ZipInfo]:
 
 
 def small_tar_gz(file: Path) -> dict[str, bytes]:
-    """The files of a small compressed tar (ImageNet's development kit, CIFAR) by name. Unpacked in memory, up to a cap."""
+    """Return {name: content} of the files of a small compressed tar, such as ImageNet's development kit or CIFAR.
+
+    The tar is unpacked in memory. Raises UserError if it is damaged or unpacks to more than MAX_SMALL_BYTES.
+    """
     try:
         with open_regular(file) as packed, gzip.open(packed) as opened:
             content = opened.read(MAX_SMALL_BYTES + 1)

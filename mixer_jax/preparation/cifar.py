@@ -1,8 +1,8 @@
-"""CIFAR-10 and CIFAR-100 from the archives of their binary versions, as www.cs.toronto.edu/~kriz/cifar.html describes them.
+"""CIFAR-10 and CIFAR-100 from the archives of their binary versions, which www.cs.toronto.edu/~kriz/cifar.html describes.
 
-A record has a byte for the class (CIFAR-100: one for the coarse class and one for the fine, which is the class here) and 3 x 1024
-for red, green and blue. Images become PNG files, which lose nothing. The archives for Python hold pickles, which run what they
-hold when they are read: they are refused.
+A record of CIFAR-10 begins with one byte for the class. A record of CIFAR-100 begins with one byte for the coarse class and one
+for the fine class; the fine class is used here. 3 x 1024 bytes for red, green and blue follow. Images become PNG files, which are
+lossless. The archives for Python are refused, because they contain pickles, and reading a pickle can run any code.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from mixer_jax.errors import UserError
 from mixer_jax.preparation.archives import small_tar_gz
 from mixer_jax.preparation.files import require_file
 
-SIDE = 32
-FILES = {  # (split, bytes of labels): names
+SIDE = 32  # pixels
+FILES = {  # {(split, bytes of labels in a record): names of files}
     ("train", 1): [f"data_batch_{number}.bin" for number in range(1, 6)],
     ("test", 1): ["test_batch.bin"],
     ("train", 2): ["train.bin"],
     ("test", 2): ["test.bin"],
 }
-CLASS_NAMES = {"batches.meta.txt": 1, "fine_label_names.txt": 2}
+CLASS_NAMES = {"batches.meta.txt": 1, "fine_label_names.txt": 2}  # {file of class names: bytes of labels in a record}
 
 
 class CifarInputs:
-    """A split of CIFAR in the order of its files, for inputs.py; held in memory (154 MB)."""
+    """A split of CIFAR in the order of its files, as the `Inputs` of inputs.py. It is held in memory (154 MB)."""
 
     def __init__(self, file: Path, split: str):
         if split not in ("train", "test"):
@@ -60,16 +60,20 @@ class CifarInputs:
         return len(self._labels)
 
     def name(self, number: int) -> str:
+        """Return a name of our own for an image, because CIFAR's binary versions have none."""
         return f"{self._split}_{number:05d}.png"
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
+        """Yield (number, PNG file, labels) of the images with these numbers."""
         for number in numbers:
             blue_green_red = self._pixels[number].reshape(3, SIDE, SIDE)[::-1].transpose(1, 2, 0)
             _, png = cv2.imencode(".png", blue_green_red, [cv2.IMWRITE_PNG_COMPRESSION, 9])
             yield number, png.tobytes(), (int(self._labels[number]),)
 
     def images_of_class(self) -> np.ndarray:
+        """Return the number of images of each class, int64 [K]."""
         return np.bincount(self._labels, minlength=len(self.class_names))
 
     def sha256(self) -> str:
+        """Return the SHA-256 of the class names and of the split's records."""
         return self._sha256

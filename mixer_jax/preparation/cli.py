@@ -1,4 +1,4 @@
-"""`python -m mixer_jax prepare`: the options, and what runs."""
+"""The command `python -m mixer_jax prepare`: its options, and the function that it calls."""
 
 import argparse
 import os
@@ -11,62 +11,81 @@ from mixer_jax.preparation.spec import PreparationSpec
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register `prepare`. Most of its options are fields of `PreparationSpec`, which has their defaults."""
+    """Register `prepare`. Most of its options are fields of `PreparationSpec`, which defines their defaults."""
     command = commands.add_parser(
         "prepare",
-        help="images from anywhere -> shards for records:DIR; run again, it goes on or mends",
+        help="turn images from anywhere into shards for records:DIR; the same command again continues or repairs them",
         argument_default=argparse.SUPPRESS,
     )
     command.set_defaults(tool=prepare)
-    what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--from", dest="source", metavar="KIND:PATH", help="folder:, tars:, tar:, zip:, webdataset:, cifar: or tfds:"
+    task = command.add_mutually_exclusive_group(required=True)
+    task.add_argument(
+        "--from", dest="source", metavar="KIND:PATH",
+        help="the source of the images; KIND is folder, tars, tar, zip, webdataset, cifar or tfds",
+    )  # fmt: skip
+    task.add_argument(
+        "--verify",
+        metavar="DIR",
+        help="make nothing; compare all bytes of the split DIR, or of the splits in it, with its manifest",
     )
-    what.add_argument("--verify", metavar="DIR", help="only compare all bytes of DIR, or of its splits, with the manifest")
-    command.add_argument("--to", metavar="DIR", help="makes DIR/SPLIT")
+    command.add_argument("--to", metavar="DIR", help="the folder to write to; the shards are in DIR/SPLIT")
     command.add_argument(
-        "--split", default="train", help="name of the split to make; of cifar:, tfds: and Flowers-102 also the one to read"
+        "--split", default="train", help="the name of the split to make; for cifar:, tfds: and Flowers-102 also the split to read"
     )
-    command.add_argument("--classes", metavar="FILE", help="names in order, a line each, or another split's manifest.json")
     command.add_argument(
-        "--labels", metavar="FILE", help="a table of images and their classes, such as CSV, or a data set's own file"
+        "--classes",
+        metavar="FILE",
+        help="the names of the classes in order: a text file with a name a line, or another split's manifest.json",
     )
-    command.add_argument("--synsets", metavar="FILE", help="meta.mat, when --labels has ImageNet's numbers")
-    command.add_argument("--under", metavar="FOLDER", help="only what lies in this folder of the source")
-    command.add_argument("--data-dir", metavar="DIR", help="of tfds: where prepared data lies")
-    command.add_argument("--max-side", type=int, metavar="N", help="pixels: larger images are made smaller; 0: never")
-    command.add_argument("--quality", type=int, metavar="Q", help="of JPEGs made smaller")
-    command.add_argument("--records-per-shard", type=int, metavar="N")
-    command.add_argument("--seed", type=int, help="of the order")
+    command.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="a table of images and their classes, such as CSV, or a public data set's own file of labels",
+    )
+    command.add_argument("--synsets", metavar="FILE", help="ImageNet's meta.mat, if --labels has the numbers that it defines")
+    command.add_argument("--under", metavar="FOLDER", help="take only the images in this folder of the source")
+    command.add_argument("--data-dir", metavar="DIR", help="the folder of the data that TFDS prepared, for tfds:")
+    command.add_argument(
+        "--max-side", type=int, metavar="N", help="make images with a longer side than N pixels smaller; 0: keep all as they are"
+    )
+    command.add_argument("--quality", type=int, metavar="Q", help="the quality of the JPEGs that --max-side makes, from 1 to 100")
+    command.add_argument("--records-per-shard", type=int, metavar="N", help="the largest number of images in a shard")
+    command.add_argument("--seed", type=int, help="the seed of the order of the images")
     command.add_argument(
         "--drop-near-duplicates-of", nargs="+", action="extend", metavar="SOURCE",
-        help="leave out copies of these images, such as a test set: KIND:PATH as in --from, or records:DIR/SPLIT",
+        help="leave out copies of these images, such as a test set; SOURCE is KIND:PATH as in --from, or records:DIR/SPLIT",
     )  # fmt: skip
     command.add_argument(
         "--drop-near-duplicates-within", action="store_true",
-        help="keep the first of images that are copies of each other; all are read twice",
+        help="keep only the first of images that are copies of each other; reads all images twice; not for drawings of a few "
+        "strokes such as MNIST, in which different digits can be taken for copies",
     )  # fmt: skip
     command.add_argument(
         "--near-duplicate-correlation", type=float, metavar="R",
-        help="of the details of two aligned images, from 0.7 to 1: with as much they are copies; "
-        f"{PreparationSpec.near_duplicate_correlation} if left out",
+        help="images are copies if their details, once aligned, correlate by at least R, from 0.7 to 1 "
+        f"(default: {PreparationSpec.near_duplicate_correlation})",
     )  # fmt: skip
     command.add_argument(
         "--near-duplicate-detail", type=float, metavar="S",
-        help="of an image, from 0 for a blank to 1; most photographs have 0.75: with less it is compared by its bytes alone; "
-        f"{PreparationSpec.near_duplicate_detail} if left out",
+        help="an image whose detail is below S is compared by its bytes alone; a blank image has 0, most photographs about 0.75 "
+        f"(default: {PreparationSpec.near_duplicate_detail})",
     )  # fmt: skip
     command.add_argument(
-        "--skip-unreadable", action="store_true", help="leave images out that do not decode; the manifest lists them"
+        "--skip-unreadable", action="store_true", help="leave out images that cannot be read or decoded; the manifest lists them"
     )
     command.add_argument("--skip-bad", dest="skip_unreadable", action=app.OldFlag, nargs=0, const=True)
-    command.add_argument("--allow-empty-classes", action="store_true", help="classes may have no image")
-    command.add_argument("--threads", type=int, default=os.cpu_count(), help="shards made at once; each is held in memory")
+    command.add_argument("--allow-empty-classes", action="store_true", help="accept classes without an image")
+    command.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count(),
+        help="how many shards are made at once; each is held in memory (default: one for each core)",
+    )
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Make or mend a split, or verify one."""
-    from mixer_jax.data.sources.manifest import Manifest, split_folders  # heavy: OpenCV, TensorFlow Datasets
+    """Make, continue or repair a split, or verify splits, as the arguments say. Raises UserError."""
+    from mixer_jax.data.sources.manifest import Manifest, split_folders  # They import OpenCV and TensorFlow Datasets.
     from mixer_jax.preparation.prepare import prepare as prepare_shards
 
     given = vars(arguments)

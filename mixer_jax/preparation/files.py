@@ -1,6 +1,6 @@
-"""Image files where they lie, in a folder, tars or a zip: their names, sizes and bytes.
+"""The image files in a folder, in tars or in a zip: their names, sizes and bytes. They are read without being extracted.
 
-Which files are images: data/sources/class_tree.py. Their classes: labeling.py.
+data/sources/class_tree.py decides which files are images, and labeling.py finds their classes.
 """
 
 import itertools
@@ -20,19 +20,19 @@ from mixer_jax.errors import UserError, is_lost_disk
 from mixer_jax.preparation import archives
 from mixer_jax.storage import naming, open_regular
 
-# What zipfile raises on damaged or lying archives: it does not check all that it reads.
+# What zipfile raises for archives that are damaged or contradict themselves. It does not check everything that it reads.
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, OverflowError, struct.error)
 
 
 class Files(Protocol):
-    """Where images lie."""
+    """Image files that can be read by their number, which is their index in `names` and `sizes`."""
 
-    tree: ImageTree
-    names: list[str]  # those of the tree's images
-    sizes: Sequence[int]
+    tree: ImageTree  # the paths of all files and folders, as far as they are data
+    names: list[str]  # paths of the images
+    sizes: Sequence[int]  # bytes
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError]]:
-        """Yield (number, bytes) of each, or the error of one that cannot be read, after which the others can be."""
+        """Yield (number, bytes) of each image. For an image that cannot be read alone, the error stands in place of the bytes."""
 
 
 class FolderFiles:
@@ -44,6 +44,7 @@ class FolderFiles:
         self.sizes = array("q", (_size_of(root / name) for name in self.names))
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError]]:
+        """Yield (number, bytes or the error of an unreadable image) of each image."""
         for number in numbers:
             data: bytes | UnreadableImageError
             try:
@@ -54,7 +55,7 @@ class FolderFiles:
 
 
 def _size_of(file: Path) -> int:
-    """Return the size of a file; 0 for one that cannot be read, such as a link to nowhere."""
+    """Return the size of a file in bytes, and 0 for a file that cannot be read, such as a link to nowhere."""
     try:
         return os.stat(file).st_size
     except OSError as error:
@@ -64,33 +65,34 @@ def _size_of(file: Path) -> int:
 
 
 class TarFiles:
-    """Members of one or more tars, by file and offset."""
+    """Members of one or more tars, which are read by their offsets."""
 
     def __init__(self, under: str = ""):
         self.tree = ImageTree(under)
         self.names = self.tree.images
         self.tars: list[Path] = []
-        self._tar, self._offsets, self.sizes = array("l"), array("q"), array("q")
+        self._tar_numbers, self._offsets, self.sizes = array("l"), array("q"), array("q")
 
     def add_images(self, tar: Path, members: Iterable[archives.Member], prefix: str = "") -> None:
-        """Add those members that are images, and take note of folders and of what is no image."""
-        self._add_places(tar, (member for member in members if self.tree.add(prefix + member.name)))
+        """Add the members that are images. `tree` also takes the folders, and counts the files that are no images."""
+        self._add_offsets(tar, (member for member in members if self.tree.add(prefix + member.name)))
 
     def add_all(self, tar: Path, members: Iterable[archives.Member], prefix: str = "") -> None:
-        """Add members whatever their names."""
+        """Add all members, also those that are no images."""
         members = list(members)
         self.names += [prefix + member.name for member in members]
-        self._add_places(tar, members)
+        self._add_offsets(tar, members)
 
-    def _add_places(self, tar: Path, members: Iterable[archives.Member]) -> None:
+    def _add_offsets(self, tar: Path, members: Iterable[archives.Member]) -> None:
         self.tars.append(tar)
         for member in members:
-            self._tar.append(len(self.tars) - 1)
+            self._tar_numbers.append(len(self.tars) - 1)
             self._offsets.append(member.offset)
             self.sizes.append(member.size)
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-        for tar, numbers_in_tar in itertools.groupby(numbers, self._tar.__getitem__):
+        """Yield (number, bytes) of each member. Raises UserError if a tar has become shorter since it was listed."""
+        for tar, numbers_in_tar in itertools.groupby(numbers, self._tar_numbers.__getitem__):
             with open_regular(self.tars[tar]) as opened:
                 for number in numbers_in_tar:
                     with naming(self.tars[tar]):
@@ -101,7 +103,7 @@ class TarFiles:
 
 
 class ZipFiles:
-    """Members of a zip."""
+    """The images of a zip, in its folder `under` if that is not empty."""
 
     def __init__(self, file: Path, under: str):
         require_file(file)
@@ -115,6 +117,7 @@ class ZipFiles:
         self.names, self.sizes = self.tree.images, [member.file_size for member in self._members]
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield (number, bytes) of each image. Raises UserError if the zip is damaged."""
         for number in numbers:
             try:
                 with self._zip.open(self._members[number]) as member:
@@ -126,7 +129,7 @@ class ZipFiles:
 
 
 def require_file(file: str | Path) -> Path:
-    """Return the path of a file that is there. Raises UserError where it is not."""
+    """Return the path of a file, with `~` expanded. Raises UserError if there is no such file."""
     path = Path(file).expanduser()
     if not path.is_file():
         raise UserError(f"There is no file {file}.")

@@ -1,17 +1,18 @@
-"""Images to prepare, from where they lie: their names, their classes, their bytes. Making shards of them: prepare.py.
+"""The images to prepare: their names, classes and bytes, whatever they are stored in. prepare.py makes shards of them.
 
-`python -m mixer_jax prepare --from KIND:PATH`:
+`python -m mixer_jax prepare --from KIND:PATH` reads these sources:
 
     folder:DIR           DIR/SPLIT/CLASS/IMAGE or DIR/CLASS/IMAGE, such as ImageNet-21k's tree; with --labels, images at any depth
-    tars:FILE or DIR     a tar of a tar for each class (ILSVRC2012_img_train.tar, ImageNet-21k's), or a folder of such tars
-    tar:FILE             the same as folder: in a tar (ILSVRC2012_img_val.tar, with --labels)
-    zip:FILE             the same in a zip
-    webdataset:PATTERN   tars of KEY.jpg with KEY.cls beside it: a class's number or name, or several for a set
-    cifar:FILE           cifar-10-binary.tar.gz or cifar-100-binary.tar.gz, its split --split (cifar.py)
-    tfds:NAME            what TFDS prepared, its split --split
+    tars:FILE or DIR     a tar that contains a tar for each class (ILSVRC2012_img_train.tar, ImageNet-21k's), or a folder of tars
+                         for the classes
+    tar:FILE             the same tree as for folder:, in a tar (ILSVRC2012_img_val.tar, with --labels)
+    zip:FILE             the same tree in a zip
+    webdataset:PATTERN   tars of KEY.jpg with KEY.cls beside it, which has the number or name of a class, or several of them
+    cifar:FILE           the split --split of cifar-10-binary.tar.gz or cifar-100-binary.tar.gz
+    tfds:NAME            the split --split of a data set that TFDS prepared
 
-Names and offsets of files: listing.py. Which are images, and of which class: data/sources/class_tree.py. Other ways to give
-classes, a file of labels and .cls files: labeling.py.
+listing.py lists the files and their offsets. data/sources/class_tree.py decides which files are images, and which classes their
+folders are. labeling.py reads classes from a file of labels or from .cls files. cifar.py reads CIFAR.
 """
 
 import hashlib
@@ -39,35 +40,40 @@ from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.storage import open_regular
 
 GZIP = b"\x1f\x8b"
-MAX_PIXELS = 100_000_000  # of one image: 300 MB decoded
+MAX_PIXELS = 100_000_000  # the most pixels of an image, which take 300 MB when decoded
 
 
 class Inputs(Protocol):
-    """Images by number, in the order that is cheapest to read."""
+    """The labeled images of a split. Their numbers follow the order in which they can be read fastest."""
 
     class_names: tuple[str, ...]
-    left_out: Counter[str]  # files by their kind that are no images of this split
+    left_out: Counter[str]  # the number of files that are no images of this split, by their kind
 
     def __len__(self) -> int: ...
 
-    def name(self, number: int) -> str: ...
+    def name(self, number: int) -> str:
+        """Return the name of an image, which is unique in the split."""
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError, tuple[int, ...]]]:
-        """Yield (number, the image file's bytes or what keeps them from being read, labels); ascending numbers are fastest."""
+        """Yield (number, bytes of the image file, labels). Ascending numbers are read fastest.
+
+        For an image that cannot be read, the error stands in place of the bytes.
+        """
 
     def images_of_class(self) -> np.ndarray | None:
-        """[K] counts; None where only reading tells."""
+        """Return the number of images of each class, int64 [K], or None if that is not known before all are read."""
 
     def sha256(self) -> str:
-        """Changes when names, sizes, labels or their order do."""
+        """Return a digest that changes if names, sizes, labels or the order of the images change."""
 
 
 class ListedInputs:
-    """Files with labels known before they are read."""
+    """Image files whose labels are known before the files are read."""
 
     def __init__(self, files: Files, class_names: tuple[str, ...], labels: LabelsOfSplit):
         self._files, self.class_names, self._labels = files, class_names, labels
-        self._chosen = [number for number, of_file in enumerate(labels) if of_file is not None] if None in labels else None
+        # The numbers of the files that belong to this split, or None if all do.
+        self._chosen = [number for number, label in enumerate(labels) if label is not None] if None in labels else None
         if self._chosen is not None:
             self._labels = [labels[number] for number in self._chosen]
         self.left_out = +(files.tree.left_out + Counter({"of other splits": len(labels) - len(self._labels)}))
@@ -76,15 +82,18 @@ class ListedInputs:
         return len(self._labels)
 
     def _file(self, number: int) -> int:
+        """Return the number in `files` of an image of this split."""
         return number if self._chosen is None else self._chosen[number]
 
     def _size(self, number: int) -> int:
         return self._files.sizes[self._file(number)]
 
     def name(self, number: int) -> str:
+        """Return the path of an image in its folder or archive."""
         return self._files.names[self._file(number)]
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError, tuple[int, ...]]]:
+        """Yield (number, bytes or the error of an unreadable image, labels). A file above MAX_IMAGE_BYTES is unreadable."""
         numbers = list(numbers)
         contents = self._files.read(self._file(number) for number in numbers if self._size(number) <= MAX_IMAGE_BYTES)
         for number in numbers:
@@ -96,19 +105,21 @@ class ListedInputs:
                 yield number, data, self._labels[number]
 
     def images_of_class(self) -> np.ndarray:
+        """Return the number of images of each class, int64 [K]."""
         flat = np.fromiter((label for labels in self._labels for label in labels), np.int64)
         return np.bincount(flat, minlength=len(self.class_names))
 
     def in_order(self, class_names: tuple[str, ...]) -> "ListedInputs":
-        """Return the same images with the same classes in another order."""
-        number_of = {name: number for number, name in enumerate(class_names)}
-        new = [number_of[name] for name in self.class_names]
+        """Return the same images with their classes in the order of `class_names`."""
+        label_of = {name: label for label, name in enumerate(class_names)}
+        new_labels = [label_of[name] for name in self.class_names]
         inputs = copy(self)
         inputs.class_names = class_names
-        inputs._labels = [tuple(sorted(new[label] for label in labels)) for labels in self._labels]
+        inputs._labels = [tuple(sorted(new_labels[label] for label in labels)) for labels in self._labels]
         return inputs
 
     def sha256(self) -> str:
+        """Return the SHA-256 of the class names and of the name, size and labels of each image."""
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
         for number, labels in enumerate(self._labels):
             digest.update(f"\n{self.name(number)} {self._size(number)} {labels}".encode())
@@ -116,7 +127,7 @@ class ListedInputs:
 
 
 class TfdsInputs:
-    """A split of TFDS; labels come with the images, and an image's name is its number."""
+    """A split that TFDS prepared. Its labels are read with its images, and the name of an image is its number."""
 
     def __init__(self, name: str, split: str, data_dir: str):
         self._source = TfdsSource(name, split, data_dir, max_labels=0)
@@ -126,22 +137,26 @@ class TfdsInputs:
         return len(self._source)
 
     def name(self, number: int) -> str:
+        """Return the number of an image as text."""
         return f"{number:09d}"
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
+        """Yield (number, bytes of the image file, labels)."""
         for number in numbers:
             record = self._source[number]
             yield number, record.image, tuple(sorted(set(record.labels)))
 
     def images_of_class(self) -> None:
+        """Return None, because the labels are not known before all images are read."""
         return None
 
     def sha256(self) -> str:
+        """Return the SHA-256 of the location and length of the split and of its class names."""
         return hashlib.sha256(json.dumps([self._source.locate(0), len(self), self.class_names]).encode()).hexdigest()
 
 
 def open_inputs(spec: PreparationSpec) -> Inputs:
-    """Open what is to be prepared. Raises UserError saying what was looked for, what is there and what mends it."""
+    """Open the images to prepare. Raises UserError, which says what was expected, what was found and what to change."""
     kind, _, name = spec.source.partition(":")
     if kind in ("cifar", "tfds"):
         if spec.classes or spec.labels or spec.under:
@@ -166,27 +181,30 @@ def open_inputs(spec: PreparationSpec) -> Inputs:
     return inputs
 
 
-def _advise_under(above: str) -> Advise:
-    """Return what says which folders of the source could be given; `above` comes before their paths."""
+def _advise_under(parent: str) -> Advise:
+    """Return a function that says which folders of the source the user can choose, and what to type.
+
+    `parent` is put before the paths of the folders. It is empty or ends with a slash.
+    """
 
     def advise(folders: Sequence[str]) -> str:
-        choices = [shlex.join(["--under", above + folder]) for folder in folders[:SHOWN]]
+        choices = [shlex.join(["--under", parent + folder]) for folder in folders[:SHOWN]]
         return f"Give {' or '.join([*choices, '--labels FILE'])}."
 
     return advise
 
 
 def _refuse_compressed(path: Path, kind: str, spec: PreparationSpec) -> None:
-    """Raise UserError for a compressed tar: its members have no offset to be read from."""
+    """Raise UserError for a compressed tar, whose members cannot be read by their offsets."""
     if not path.is_file():
         return
     with open_regular(path) as file:
         if file.read(2) != GZIP:
             return
-    named = path.suffix in (".gz", ".tgz")  # as gunzip wants it
-    tar = path.with_suffix("" if path.suffix == ".gz" else ".tar") if named else Path(f"{path}.tar")
+    has_suffix = path.suffix in (".gz", ".tgz")  # gunzip refuses other suffixes.
+    tar = path.with_suffix("" if path.suffix == ".gz" else ".tar") if has_suffix else Path(f"{path}.tar")
     packed, unpacked = shlex.quote(str(path)), shlex.quote(str(tar))
-    unpack = f"gunzip {packed}" if named else f"gunzip < {packed} > {unpacked}"
+    unpack = f"gunzip {packed}" if has_suffix else f"gunzip < {packed} > {unpacked}"
     command = replace(spec, source=f"{kind}:{tar}").command()
     raise UserError(
         f"{path} is compressed, and images are read by their offset. Unpack it first:\n  {unpack}\n  {command} --to ..."
@@ -194,9 +212,14 @@ def _refuse_compressed(path: Path, kind: str, spec: PreparationSpec) -> None:
 
 
 def decode_input(data: bytes | UnreadableImageError, labels: tuple[int, ...], num_classes: int) -> np.ndarray:
-    """Return the pixels, uint8 [h, w, 3], of what `Inputs.read` gives. Raises UserError for what cannot be prepared."""
+    """Return the pixels, uint8 [h, w, 3], of an image that `Inputs.read` yields.
+
+    Raises UserError if the image cannot be read or decoded, or has a label that is not below `num_classes`.
+    """
     if not all(0 <= label < num_classes for label in labels):
         raise UserError(f"labels {labels} that are not all below {num_classes}, the number of classes")
     if isinstance(data, UnreadableImageError):
         raise data
-    return decode(data, MAX_PIXELS, strict=False)  # as evaluation takes it; training substitutes what is worse
+    return decode(
+        data, MAX_PIXELS, strict=False
+    )  # Evaluation also accepts JPEGs that libjpeg warns of; training substitutes them.

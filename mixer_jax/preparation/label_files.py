@@ -1,13 +1,13 @@
-"""The files of labels that public data sets come with -> the classes of their images. Files of our own form: label_tables.py.
+"""Reads the classes of images from the label files of public data sets. label_tables.py reads tables of users' own images.
 
     ImageNet        ILSVRC2012_devkit_t12.tar.gz, or its two files ILSVRC2012_validation_ground_truth.txt and, as --synsets,
                     meta.mat (or a text file whose line i is the WordNet id of ILSVRC2012_ID i)
-    at Kaggle       LOC_val_solution.csv (the objects of an image are all of its class)
-    ReaL            real.json (arXiv 2006.07159): sets of classes, some of them empty
+    at Kaggle       LOC_val_solution.csv (all objects of an image are of the image's class)
+    ReaL            real.json (arXiv 2006.07159), which has a set of classes for each image; some sets are empty
     Pets            annotations/trainval.txt, annotations/test.txt
-    Flowers-102     imagelabels.mat with setid.mat beside it: --split train, validation, test or trainval (the first two)
+    Flowers-102     imagelabels.mat with setid.mat beside it, for --split train, validation, test or trainval (both of the first)
 
-The files of Pets and Flowers-102 also say which images are a split's: the others of the folder are left alone.
+The files of Pets and Flowers-102 also say which images belong to a split. Other images in their folder are left out.
 """
 
 import json
@@ -25,20 +25,31 @@ from mixer_jax.storage import read_bytes
 
 MAX_TEXT_BYTES = 2**34  # the labels of 300 million images
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+# {split: the names in setid.mat of the sets that it joins}
 FLOWERS_SETS = {"train": ("trnid",), "validation": ("valid",), "trainval": ("trnid", "valid"), "test": ("tstid",)}
 
 
 class FileLabels(NamedTuple):
-    """What a file of labels says."""
+    """The content of a file of labels."""
 
-    form: str  # in words
-    classes_of: dict[str, list[str]]  # an image's name, with or without its folders -> its classes, as names or numbers from 0
-    class_names: tuple[str, ...] = ()  # in the data set's order, if it has one
-    whole: bool = True  # all images must be in it; if not, those that are not belong to other splits
+    description: str  # of the form of the file, for the user
+    classes_of: dict[str, list[str]]  # {name of an image, with or without its folders: names of its classes or numbers from 0}
+    class_names: tuple[str, ...] = ()  # in the data set's order; empty if it has none
+    covers_all_images: bool = True  # If false, images that are not in the file belong to other splits.
 
 
 def read_label_file(file: str, names: list[str], synsets: str, split: str) -> FileLabels:
-    """Return what `file` says of the images `names`. Raises UserError."""
+    """Return the labels of a file. Its name and content decide which of the forms above it has, or whether it is a table.
+
+    Args:
+        file: The path of the file of labels.
+        names: The paths of the images in their folder or archive.
+        synsets: The path of meta.mat or of a list of WordNet ids; only needed for ImageNet's numbers.
+        split: The split to label; only needed for Flowers-102.
+
+    Raises:
+        UserError: The file is damaged, does not fit the images, or could mean several things.
+    """
     if file.endswith(".tar.gz"):
         return _read_development_kit(file, names)
     if file.endswith(".mat"):
@@ -67,7 +78,7 @@ def read_label_file(file: str, names: list[str], synsets: str, split: str) -> Fi
         if name in classes_of:
             raise UserError(f"{file} has more than one line for {name}: put all its classes into one.")
         classes_of[name] = classes
-    return FileLabels(table.form, classes_of)
+    return FileLabels(table.description, classes_of)
 
 
 def _read_development_kit(file: str, names: list[str]) -> FileLabels:
@@ -82,22 +93,22 @@ def _ground_truth(names: list[str], rows: list[list[str]], synsets: list[str], f
     for number, row in enumerate(rows):
         if len(row) != 1 or not is_number(row[0]) or not 1 <= int(row[0]) <= len(synsets):
             raise UserError(f"{file} line {number + 1} is {' '.join(row)!r}: it must be a number from 1 to {len(synsets)}.")
-    form = "an ILSVRC2012_ID a line, of the images in the order of their names"
-    return _label_in_order(names, [[synsets[int(row[0]) - 1]] for row in rows], file, form)
+    description = "an ILSVRC2012_ID a line, of the images in the order of their names"
+    return _label_in_order(names, [[synsets[int(row[0]) - 1]] for row in rows], file, description)
 
 
-def _label_in_order(names: list[str], classes: list[list[str]], file: str, form: str) -> FileLabels:
-    """Give line i to the image whose name is the i-th."""
+def _label_in_order(names: list[str], classes: list[list[str]], file: str, description: str) -> FileLabels:
+    """Return labels in which the i-th image, in the order of names, has the i-th classes."""
     if len(classes) != len(names):
         raise UserError(f"{file} has {len(classes)} labels for {len(names)} images: they must be of one set, and whole.")
-    return FileLabels(form, dict(zip(sorted(names), classes, strict=True)))
+    return FileLabels(description, dict(zip(sorted(names), classes, strict=True)))
 
 
 def _read_reassessed(text: str, names: list[str], file: str) -> FileLabels:
     try:
         sets = json.loads(text)
         if not all(isinstance(labels, list) and all(type(label) is int and label >= 0 for label in labels) for labels in sets):
-            raise ValueError("it holds something else")  # 1.7 or "12", which would pass for classes 1 and {1, 2}
+            raise ValueError("it holds something else")  # Unchecked, 1.7 would become class 1 and "12" classes 1 and 2.
         classes = [[str(label) for label in labels] for labels in sets]
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is not ReaL's real.json, a list of lists of class numbers: {error}.") from error
@@ -105,14 +116,14 @@ def _read_reassessed(text: str, names: list[str], file: str) -> FileLabels:
 
 
 def _read_kaggle(lines: list[str]) -> FileLabels:
-    """IMAGE,CLASS left top right bottom CLASS left ..."""
+    """Return the labels of lines `IMAGE,CLASS left top right bottom CLASS left ...`, with five words for each object."""
     rows = [line.partition(",") for line in lines]
     classes_of = {f"{image}.JPEG": sorted(set(objects.split()[::5])) for image, _, objects in rows}
     return FileLabels("the objects of Kaggle's ImageNet", classes_of)
 
 
 def _read_pets(rows: list[list[str]]) -> FileLabels:
-    """CLASS_5 CLASS-ID SPECIES BREED-ID, without .jpg; CLASS-ID is from 1."""
+    """Return the labels of lines `NAME CLASS-ID SPECIES BREED-ID`. NAME is CLASS_NUMBER without .jpg; CLASS-ID begins at 1."""
     class_of = {name: re.sub(r"_\d+$", "", name) for name, *_ in rows}
     number_of = {class_of[name]: int(number) for name, number, *_ in rows}
     classes_of = {f"{name}.jpg": [class_name] for name, class_name in class_of.items()}
@@ -135,7 +146,7 @@ def _read_flowers(file: str, split: str) -> FileLabels:
 
 
 def synsets_of_mat(content: bytes) -> list[str]:
-    """Return the WordNet ids of ILSVRC2012_IDs 1, 2, ... from the development kit's meta.mat."""
+    """Return the WordNet ids of ILSVRC2012_IDs 1, 2, ... from the content of the development kit's meta.mat."""
     try:
         ids = {_whole_number(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in read_mat(content)["synsets"]}
         return [ids[number] for number in range(1, len(ids) + 1)]
@@ -144,14 +155,14 @@ def synsets_of_mat(content: bytes) -> list[str]:
 
 
 def _whole_number(value: Any) -> int:
-    """Return a number of a .mat file. Raises ValueError for one that is not whole, or below 1."""
+    """Return a number of a .mat file as an int. Raises ValueError if it is not whole or is below 1."""
     if int(value) != value or value < 1:
         raise ValueError(f"{value} is no number of an image or class")
     return int(value)
 
 
 def read_text(file: str) -> str:
-    """Read a text file, in UTF-8 with or without a byte order mark."""
+    """Return the content of a UTF-8 text file without its byte order mark. Raises UserError."""
     try:
         return read_bytes(require_file(file), MAX_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
-"""The image files of a folder, of tars or of a zip, by the KIND of `--from KIND:PATH` (inputs.py).
+"""Lists the image files of a folder, of tars or of a zip. LISTERS has a function for each KIND of `--from KIND:PATH`.
 
-Listing costs a pass over names and headers; images are then read by their offset, as many threads as there are at once.
+Listing reads all names and headers once. Afterwards, many threads can read images at once by their offsets.
 """
 
 import itertools
@@ -15,15 +15,18 @@ from mixer_jax.preparation.files import Files, FolderFiles, TarFiles, ZipFiles, 
 
 
 def list_files(kind: str, path: Path, under: str) -> tuple[Files, list[str] | None]:
-    """Return the images, each name once, and the text of their .cls files where these stand beside them."""
+    """Return the images and, for webdataset:, the texts of their .cls files in the order of the images, otherwise None.
+
+    Raises UserError if there is no image, or if two images have the same name.
+    """
     files, texts = _list_webdataset(str(path), under) if kind == "webdataset" else (LISTERS[kind](path, under), None)
     names = sorted(files.names)
     if not names:
         others = sum(files.tree.left_out.values())
         raise UserError(f"{kind}:{path} holds no image ({', '.join(SUFFIXES)}) among its {others} files.")
-    twice = next((name for name, following in itertools.pairwise(names) if name == following), None)
-    if twice:
-        raise UserError(f"{kind}:{path} holds {twice!r} twice: which one is meant? Pack it anew.")
+    repeated = next((name for name, following in itertools.pairwise(names) if name == following), None)
+    if repeated:
+        raise UserError(f"{kind}:{path} holds {repeated!r} twice: which one is meant? Pack it anew.")
     return files, texts
 
 
@@ -46,13 +49,16 @@ def _list_tars(path: Path, under: str) -> TarFiles:
         if file.suffix != ".tar" or is_hidden(file.name):
             files.tree.left_out["hidden" if is_hidden(file.name) else file.suffix or "without a suffix"] += 1
             continue
-        files.tree.add(f"{file.stem}/")  # a tar without an image is a class too
+        files.tree.add(f"{file.stem}/")  # A tar without an image is a class too.
         files.add_images(file, archives.tar_members(file), prefix=f"{file.stem}/")
     return files
 
 
 def _list_webdataset(pattern: str, under: str) -> tuple[TarFiles, list[str]]:
-    """Return images and the text of their .cls files. A sample's members share the name up to the first dot of its last part."""
+    """Return the images of the tars that match `pattern`, and the texts of their .cls files.
+
+    The members of a sample have the same path up to the first dot of the file's name.
+    """
     tars = sorted(glob(pattern))
     if not tars:
         raise UserError(f"No file matches {pattern}. Quote the pattern: --from 'webdataset:DIR/*.tar'")
@@ -76,7 +82,7 @@ def _list_webdataset(pattern: str, under: str) -> tuple[TarFiles, list[str]]:
 
 
 def _samples(tar: str, images: TarFiles) -> list[dict[str, archives.Member]]:
-    """Return the members of each sample of a tar by their kind: "image", or the name from the first dot on."""
+    """Return {part: member} for each sample of a tar. A part is "image", or what follows the first dot of the file's name."""
     samples: dict[str, dict[str, archives.Member]] = {}
     for member in archives.tar_members(Path(tar)):
         if member.name.endswith("/"):

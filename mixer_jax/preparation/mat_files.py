@@ -1,7 +1,7 @@
-"""The .mat files of public data sets, read by SciPy in a process whose memory and time are bounded.
+"""Reads the .mat files of public data sets with SciPy, in a process whose memory and time are bounded.
 
-A .mat file of some hundred bytes can declare arrays of any size, also in parts that are compressed or nested, and SciPy takes the
-memory for them before it reads their values.
+A .mat file of a few hundred bytes can declare arrays of any size, also in parts that are compressed or nested. SciPy allocates
+the memory for these arrays before it reads their values.
 """
 
 import io
@@ -15,15 +15,16 @@ import numpy as np
 from mixer_jax.errors import UserError
 from mixer_jax.worker_process import WorkerError, WorkerProcess, serve
 
-MAX_MAT_BYTES = 2**24  # meta.mat of ILSVRC2012, the largest, has 0.3 MB
-MEMORY_BYTES = 2**28  # for the content, beside that of Python and SciPy
+MAX_MAT_BYTES = 2**24  # The largest of these files, meta.mat of ILSVRC2012, has 0.3 MB.
+MEMORY_BYTES = 2**28  # for the content, in addition to the memory of Python and SciPy
 TIMEOUT_SECONDS = 60
 
 
 def read_mat(content: bytes) -> dict[str, list]:
-    """Return the variables of a .mat file: of numbers, the list of all values; of a struct array, a dict of each element.
+    """Return {name of a variable: list of its values} from the content of a .mat file.
 
-    Raises UserError when it is damaged or would take more than MEMORY_BYTES.
+    The values of a numeric array are numbers. The values of a struct array are dicts. Raises UserError if the file is damaged,
+    needs more than MEMORY_BYTES or takes longer than TIMEOUT_SECONDS.
     """
     environment = {"PYTHONPATH": os.pathsep.join(map(str, sys.path))}
     process = WorkerProcess([sys.executable, "-m", "mixer_jax.preparation.mat_files"], environment, TIMEOUT_SECONDS)
@@ -36,7 +37,7 @@ def read_mat(content: bytes) -> dict[str, list]:
 
 
 def _read(content: bytes) -> dict[str, list]:
-    from scipy.io import loadmat  # heavy, and only the worker needs it
+    from scipy.io import loadmat  # The import is slow, and only the worker process needs it.
 
     _bound_memory()
     variables = loadmat(io.BytesIO(content), squeeze_me=True)
@@ -44,16 +45,16 @@ def _read(content: bytes) -> dict[str, list]:
 
 
 def _bound_memory() -> None:
-    """Make allocations fail once they need MEMORY_BYTES more than the process has now, on Linux."""
+    """Let allocations fail once the process needs MEMORY_BYTES more than it has now. Does nothing on other systems than Linux."""
     if sys.platform != "linux":
         return
     with open("/proc/self/statm") as statm:
-        now = int(statm.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY_BYTES, resource.RLIM_INFINITY))
+        address_space = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (address_space + MEMORY_BYTES, resource.RLIM_INFINITY))
 
 
 def _plain(value: Any) -> Any:
-    """Return a number or text as Python's own, an element of a struct array as a dict of these, and anything else as None."""
+    """Return a value as plain Python: numbers and texts as they are, an element of a struct array as a dict, others as None."""
     if isinstance(value, np.void) and value.dtype.names:
         return {name: _plain(value[name]) for name in value.dtype.names}
     if isinstance(value, np.generic):

@@ -1,4 +1,4 @@
-"""What `python -m mixer_jax prepare` is asked for."""
+"""The options of `python -m mixer_jax prepare` on which the shards depend."""
 
 import shlex
 from dataclasses import asdict, dataclass
@@ -6,33 +6,33 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class PreparationSpec:
-    """What a command asks for, as far as the shards depend on it."""
+    """The options of a preparation on which its shards depend. The same options make the same shards, byte for byte."""
 
-    source: str  # KIND:PATH
-    split: str
-    classes: str = ""
-    labels: str = ""
-    synsets: str = ""
-    under: str = ""  # of an archive, only what lies in this folder
-    data_dir: str = ""
+    source: str  # KIND:PATH of the images
+    split: str  # the name of the split to make
+    classes: str = ""  # the file of class names; these paths are empty if not given
+    labels: str = ""  # the file of labels
+    synsets: str = ""  # ImageNet's meta.mat
+    under: str = ""  # the folder of the source whose images are taken; empty: all
+    data_dir: str = ""  # the folder of the data that TFDS prepared
     max_side: int = 0  # pixels; an image with a longer side is made smaller and written as JPEG; 0: all bytes are kept
-    quality: int = 95  # of those JPEGs
-    records_per_shard: int = 2048
-    seed: int = 0  # of the order
-    drop_near_duplicates_of: tuple[str, ...] = ()  # KIND:PATH of images that must not be among them: references.py
-    drop_near_duplicates_within: bool = False  # keep the first of images that are copies of each other: within.py
-    near_duplicate_correlation: float = 0.9  # of the aligned details of two images, from which on they are copies
-    near_duplicate_detail: float = 0.5  # of a thumbnail (fingerprint.py); an image with less is compared by its bytes alone
+    quality: int = 95  # of the JPEGs that max_side makes
+    records_per_shard: int = 2048  # the largest number of images in a shard
+    seed: int = 0  # of the order of the images
+    drop_near_duplicates_of: tuple[str, ...] = ()  # KIND:PATH of images whose copies are left out
+    drop_near_duplicates_within: bool = False  # whether only the first of images that are copies of each other is kept
+    near_duplicate_correlation: float = 0.9  # Images whose aligned details correlate by at least this much are copies.
+    near_duplicate_detail: float = 0.5  # An image with less detail (fingerprint.py) is compared by its bytes alone.
     skip_unreadable: bool = False
     allow_empty_classes: bool = False
 
     @property
     def drops_near_duplicates(self) -> bool:
-        """Whether images are compared with others."""
+        """Whether copies of any images are left out."""
         return bool(self.drop_near_duplicates_of) or self.drop_near_duplicates_within
 
     def command(self) -> str:
-        """Return the command that makes the same shards, without --to."""
+        """Return the command that makes these shards, without its option --to."""
         changed = {
             name: value
             for name, value in asdict(self).items()
