@@ -148,7 +148,7 @@ def resolve_labels(cells: list[list[str]], classes: tuple[str, ...], where: str)
     words = {word for row in words_of.values() for word in row}
     classes = classes or _classes_of_words(words, where)
     label_of = {name: label for label, name in enumerate(classes)}
-    # If classes are named by numbers, a number in a cell is a name. With classes named 1 to 102, 0 is no class and 1 is the first.
+    # If classes are named by numbers, a number in a cell is a name. With classes named 1 to 102, 0 is no class and 1 the first.
     label_of_number = {int(name): label for name, label in label_of.items() if is_number(name)}
     label_of_number = label_of_number or {label: label for label in range(len(classes))}
     for word in sorted(words - label_of.keys()):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class PreparationSpec:
-    """The options of a preparation on which its shards depend. The same options make the same shards, byte for byte."""
+    """The options of a preparation on which its shards depend. From equal sources, equal options make equal shards."""
 
     source: str  # KIND:PATH of the images
     split: str  # the name of the split to make
@@ -23,8 +23,8 @@ class PreparationSpec:
     drop_near_duplicates_within: bool = False  # whether only the first of images that are copies of each other is kept
     near_duplicate_correlation: float = 0.9  # Images whose aligned details correlate by at least this much are copies.
     near_duplicate_detail: float = 0.5  # An image with less detail (fingerprint.py) is compared by its bytes alone.
-    skip_unreadable: bool = False
-    allow_empty_classes: bool = False
+    skip_unreadable: bool = False  # whether images that cannot be read or decoded are left out; if not, they are an error
+    allow_empty_classes: bool = False  # whether classes may have no image
 
     @property
     def drops_near_duplicates(self) -> bool:
