@@ -51,6 +51,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--quality", type=int, metavar="Q", help="the quality of the JPEGs that --max-side makes, from 1 to 100")
     command.add_argument("--records-per-shard", type=int, metavar="N", help="the largest number of images in a shard")
     command.add_argument("--seed", type=int, help="the seed of the order of the images")
+    _add_near_duplicate_options(command)
+    command.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out images that cannot be read or decoded; the manifest lists them"
+    )
+    command.add_argument("--skip-bad", dest="skip_unreadable", action=app.OldFlag, nargs=0, const=True)
+    command.add_argument("--allow-empty-classes", action="store_true", help="accept classes without an image")
+    command.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count(),
+        help="how many shards are made at once; each is held in memory (default: one for each core)",
+    )
+
+
+def _add_near_duplicate_options(command: argparse.ArgumentParser) -> None:
+    """Add the options about copies of images."""
     command.add_argument(
         "--drop-near-duplicates-of", nargs="+", action="extend", metavar="SOURCE",
         help="leave out copies of these images, such as a test set; SOURCE is KIND:PATH as in --from, or records:DIR/SPLIT",
@@ -70,17 +86,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="an image whose detail is below S is compared by its bytes alone; a blank image has 0, most photographs about 0.75 "
         f"(default: {PreparationSpec.near_duplicate_detail})",
     )  # fmt: skip
-    command.add_argument(
-        "--skip-unreadable", action="store_true", help="leave out images that cannot be read or decoded; the manifest lists them"
-    )
-    command.add_argument("--skip-bad", dest="skip_unreadable", action=app.OldFlag, nargs=0, const=True)
-    command.add_argument("--allow-empty-classes", action="store_true", help="accept classes without an image")
-    command.add_argument(
-        "--threads",
-        type=int,
-        default=os.cpu_count(),
-        help="how many shards are made at once; each is held in memory (default: one for each core)",
-    )
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -1,11 +1,12 @@
-"""Images that must not be among those prepared (`prepare --drop-near-duplicates-of`), such as a test set's: where they lie.
+"""The references: images, such as a test set's, whose copies are left out (`prepare --drop-near-duplicates-of`).
 
-What is a copy of one of them: index.py. They are named as in `--from` (inputs.py), but for tfds: and cifar:, and their
-classes are not asked for; a split that `prepare` made is records:DIR/SPLIT. They are read and hashed whenever shards are to be
-made, also when a preparation goes on: some milliseconds of CPU an image.
+index.py decides what a copy is. References are named as in `--from` (inputs.py), except that tfds: and cifar: are not supported,
+or as records:DIR/SPLIT for a split that `prepare` made. Their classes do not matter. They are read and fingerprinted whenever
+shards have to be made, also when a preparation is continued. This takes a few milliseconds of CPU time for each reference.
 
-An image is dropped for what it and they are, whichever shard or thread it is in. A manifest's row lists what was dropped of its
-shard, and DIR/SPLIT/duplicates.tsv lists all, exact ones first, then near ones from the least to the greatest distance.
+Whether an image is left out depends only on the image and the references, not on its shard or thread. The row of a shard in the
+manifest lists the copies that were left out of it. DIR/SPLIT/duplicates.tsv lists all of them: exact copies first, then near
+copies in the order of their distances, the smallest first.
 """
 
 import hashlib
@@ -28,13 +29,15 @@ from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
 
-CHUNK = 64  # images that a thread hashes at a time
-METHOD = 2  # of finding near duplicates, as a manifest says it; 1, a perceptual hash, was a list of its two thresholds
-WITHIN = "within"  # in place of a source: the copy of an earlier image of the split itself
+CHUNK = 64  # images that a thread fingerprints in one task
+# The method of finding near copies, which the manifest names. Method 1 was a perceptual hash. Manifests of that time have a list
+# of its two thresholds instead of a number.
+METHOD = 2
+WITHIN = "within"  # stands in place of a source for copies of earlier images of the split itself
 
 
 class RecordsInputs:
-    """A split that `prepare` made, as inputs.Inputs but for its classes."""
+    """A split that `prepare` made, with the methods of inputs.Inputs that references need."""
 
     def __init__(self, directory: Path):
         if directory not in (splits := split_folders(directory)):
@@ -46,28 +49,31 @@ class RecordsInputs:
         return len(self._reader)
 
     def name(self, number: int) -> str:
+        """Return the name that an image had when the split was made."""
         return self._reader.read(number).name
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes, tuple[int, ...]]]:
+        """Yield (number, bytes of the image file, labels)."""
         for number in numbers:
             entry = self._reader.read(number)
             yield number, entry.image, entry.labels
 
     def sha256(self) -> str:
+        """Return a digest that changes if the records or their order change."""
         return self._reader.identity
 
 
 class References:
-    """All images to compare with, numbered through in the order of their sources."""
+    """All references, numbered consecutively in the order of their sources."""
 
     def __init__(self, spec: PreparationSpec, target: Path):
-        """Raises UserError for a source that is not there, and for one of which all would be copies."""
+        """Open the sources. Raises UserError if one does not exist, or is the source or the split that is prepared."""
         self._inputs = {source: _open(source, spec, target) for source in spec.drop_near_duplicates_of}
         self._spec = spec
         self._index = Index([], [])
 
     def manifest_fields(self) -> dict:
-        """Return what a manifest says of the search for copies; nothing where there is none."""
+        """Return the entries of a manifest about the search for copies: empty if no copies are searched."""
         spec = self._spec
         digests = {source: inputs.sha256() for source, inputs in self._inputs.items()}
         fields = ({"references": digests} if digests else {}) | ({"within": True} if spec.drop_near_duplicates_within else {})
@@ -75,17 +81,24 @@ class References:
         return fields | {"near": near} if fields else {}
 
     def keep_earlier_method(self, made: dict, before: dict) -> bool:
-        """Return whether a split was begun with method 1, which then stays in `made`. It had no thresholds to choose."""
+        """Return whether a split was begun with method 1 and can still be read. In this case, keep its method in `made`.
+
+        Method 1 had no options, so a split made with it can only be read if the thresholds are the defaults.
+
+        Args:
+            made: The entry `made` of the split to make, which is changed.
+            before: The entry `made` of the split in the folder, or an empty dict if there is none.
+        """
         spec = self._spec
         thresholds = spec.near_duplicate_correlation, spec.near_duplicate_detail
-        earlier = isinstance(before.get("near"), list) and not spec.drop_near_duplicates_within
-        if not earlier or thresholds != (PreparationSpec.near_duplicate_correlation, PreparationSpec.near_duplicate_detail):
+        used_method_1 = isinstance(before.get("near"), list) and not spec.drop_near_duplicates_within
+        if not used_method_1 or thresholds != (PreparationSpec.near_duplicate_correlation, PreparationSpec.near_duplicate_detail):
             return False
         made["near"] = before["near"]
         return True
 
     def hash_all(self, threads: int) -> None:
-        """Hash the images, as `find` needs it. Raises UserError for an image that cannot be read."""
+        """Hash and fingerprint all references, which `find` requires. Raises UserError if a reference cannot be read."""
         chunks = [
             (source, range(start, min(start + CHUNK, len(inputs))))
             for source, inputs in self._inputs.items()
@@ -94,8 +107,8 @@ class References:
         hashed, progress = [], Progress(sum(map(len, self._inputs.values())), 0, unit="reference")
         try:
             with ThreadPoolExecutor(threads) as pool:
-                for part in pool.map(self._hash_chunk, chunks):
-                    hashed += part
+                for hashed_chunk in pool.map(self._hash_chunk, chunks):
+                    hashed += hashed_chunk
                     progress.update(len(hashed))
         finally:
             progress.close()
@@ -106,6 +119,7 @@ class References:
         )
 
     def _hash_chunk(self, chunk: tuple[str, range]) -> list[tuple[bytes, np.ndarray | None]]:
+        """Return (SHA-256, fingerprint) of each image in a chunk, which is a source and the numbers of images in it."""
         source, numbers = chunk
         inputs, hashed = self._inputs[source], []
         for number, data, _ in inputs.read(numbers):
@@ -119,9 +133,9 @@ class References:
         return hashed
 
     def find(self, images: list[tuple[str, bytes, np.ndarray | None]]) -> list[list | None]:
-        """Return the row [name, kind, distance, source, name there] of each image that is a copy.
+        """Return, for each image, [name, kind, distance, source, name of the reference] if it is a copy, otherwise None.
 
-        An image is its name, the SHA-256 of its file and its fingerprint.
+        An image is given as (name, SHA-256 of its file, fingerprint).
         """
         matches = self._index.find([digest for _, digest, _ in images], [fingerprint for *_, fingerprint in images])
         return [
@@ -130,7 +144,7 @@ class References:
         ]
 
     def _locate(self, number: int) -> tuple[str, str]:
-        """Return the source of a reference, and its name there."""
+        """Return the source of a reference, and its name in this source."""
         for source, inputs in self._inputs.items():
             if number < len(inputs):
                 return source, inputs.name(number)
@@ -139,6 +153,7 @@ class References:
 
 
 def _open(source: str, spec: PreparationSpec, target: Path) -> Inputs | RecordsInputs:
+    """Open the source of references, given as in `--drop-near-duplicates-of`."""
     kind, _, path = source.partition(":")
     path = Path(path).expanduser()
     if source == spec.source or (kind == "records" and path.resolve() == target.resolve()):
@@ -156,7 +171,7 @@ def _open(source: str, spec: PreparationSpec, target: Path) -> Inputs | RecordsI
 
 
 def write_list(target: Path, shards: list[Shard]) -> None:
-    """Write DIR/SPLIT/duplicates.tsv."""
+    """Write DIR/SPLIT/duplicates.tsv, which lists all copies that were left out."""
     dropped = [row for shard in shards for row in shard.duplicates]
     lines = sorted((kind, distance, name, source, reference) for name, kind, distance, source, reference in dropped)
     text = "".join("\t".join(map(str, line)) + "\n" for line in [("kind", "distance", "image", "of", "reference"), *lines])

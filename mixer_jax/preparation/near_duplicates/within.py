@@ -1,17 +1,22 @@
-"""Copies within the split that is prepared (`prepare --drop-near-duplicates-within`): of such images the first one is kept.
+"""The search for copies within the split that is prepared (`prepare --drop-near-duplicates-within`).
 
-First means: in the order of the input. An image is dropped if it is a copy of an earlier one that is kept; the pair is listed as
-one of a reference is, with `of` being "within". Images that are copies of references are dropped before.
+Of images that are copies of each other, the first in the order of the input is kept. Each dropped image is listed with an earlier
+image that it is a copy of, and with "within" in place of the source of a reference. That earlier image may itself have been
+dropped as a copy of another. Copies of references are dropped before this search.
 
-The source is read once more than without: all fingerprints come first, in files of CHUNK images under DIR/SPLIT/.preparing, with
-which a preparation that was killed goes on. Then search.py proposes pairs, in time that grows as N^1.5. Memory holds about 0.4 kB
-an image, and .preparing/ 2 kB; the thumbnails are a mapped file, of which memory holds what it has room for.
+Drawings of a few strokes at 8 to 28 pixels, such as MNIST, must not be searched within. Different drawings of a digit, and even
+drawings of different digits, can be laid over each other: of the 1797 images of scikit-learn's digits, 1028 would be dropped
+(2026-11-30, default thresholds).
+
+All images are read once more than without this search, because all fingerprints are computed before the first shard is made. They
+are saved in files of CHUNK images under DIR/SPLIT/.preparing, from which a killed preparation resumes. Then search.py proposes
+pairs, in a time that grows as N^1.5. Each image needs about 0.4 kB of memory and 2 kB under .preparing/. The thumbnails are a
+memory-mapped file, which the system keeps in memory as far as there is room.
 """
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,26 +24,27 @@ import numpy as np
 
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.inputs import Inputs, decode_input
+from mixer_jax.preparation.near_duplicates.alignment import Part
 from mixer_jax.preparation.near_duplicates.fingerprint import SIDE, fingerprint_image
 from mixer_jax.preparation.near_duplicates.index import distances, is_near
 from mixer_jax.preparation.near_duplicates.references import WITHIN, References
-from mixer_jax.preparation.near_duplicates.search import HIT, PARTS, ROWS, Cells, best, describe, search_part
+from mixer_jax.preparation.near_duplicates.search import BATCH_SIZE, HIT, PARTS, Cells, describe, keep_best, search_part
 from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
 
-CHUNK = 2048  # images of a file of fingerprints
+CHUNK = 2048  # images in a file of fingerprints, and pairs that a thread aligns in one task
 
 
 def find_duplicates(inputs: Inputs, references: References, spec: PreparationSpec, folder: Path, threads: int) -> dict[str, list]:
-    """Return, by its name, the row of each image that is a copy of a reference or of an earlier image.
+    """Return {name: row of the manifest} of the images that are copies of a reference or of an earlier image.
 
     Args:
         inputs: The images.
-        references: What they are compared with first; it must have been hashed.
-        spec: Has the thresholds.
-        folder: Where what is not finished lies.
-        threads: How many images, or pairs, are worked on at once.
+        references: The references, with which the images are compared first. Their `hash_all` must have been called.
+        spec: The options, of which the thresholds are used.
+        folder: The folder for unfinished files.
+        threads: How many chunks of images or of pairs are processed at once.
     """
     starts = range(0, len(inputs), CHUNK)
     files = [folder / f"fingerprints-{start // CHUNK:06d}.npz" for start in starts]
@@ -60,16 +66,19 @@ def find_duplicates(inputs: Inputs, references: References, spec: PreparationSpe
             progress.close()
         rows, numbers, exact, thumbnails = _gather(files, folder / "thumbnails.npy")
         near = _near_duplicates(thumbnails, numbers, spec.near_duplicate_correlation, pool)
-    for number, (kind, distance, kept) in {**exact, **near}.items():
-        rows[inputs.name(number)] = [inputs.name(number), kind, distance, WITHIN, inputs.name(kept)]
+    for number, (kind, distance, original) in {**exact, **near}.items():
+        rows[inputs.name(number)] = [inputs.name(number), kind, distance, WITHIN, inputs.name(original)]
     return rows
 
 
 def _save_fingerprints(inputs: Inputs, references: References, spec: PreparationSpec, numbers: range, file: Path) -> None:
-    """Write the numbers, digests and fingerprints of the images that can be read, and the rows of copies of references."""
+    """Write a file about the images with these numbers.
+
+    It contains the rows of copies of references and, for the other images that can be read, numbers, digests and fingerprints.
+    """
     read, images = [], []
     for number, data, labels in inputs.read(numbers):
-        with contextlib.suppress(UserError):  # what cannot be read is reported when its shard is made
+        with contextlib.suppress(UserError):  # An unreadable image is reported when its shard is made.
             fingerprint = fingerprint_image(decode_input(data, labels, len(inputs.class_names)), spec.near_duplicate_detail)
             read.append(number)
             images.append((inputs.name(number), hashlib.sha256(data).digest(), fingerprint))
@@ -87,10 +96,12 @@ def _save_fingerprints(inputs: Inputs, references: References, spec: Preparation
         )
 
 
-def _gather(files: list[Path], memory: Path) -> tuple[dict[str, list], np.ndarray, dict[int, tuple], np.ndarray]:
-    """Return the rows of copies of references, and of the other images without exact copies the numbers and thumbnails.
+def _gather(files: list[Path], thumbnails_file: Path) -> tuple[dict[str, list], np.ndarray, dict[int, tuple], np.ndarray]:
+    """Return what the files of fingerprints contain: (rows, numbers, exact copies, thumbnails).
 
-    Third are the exact copies: (kind, distance, number of the first one) by number.
+    The rows are those of copies of references, by their names. The exact copies are {number: ("exact", 0, number of the first
+    such image)}. The numbers, int64 [N], and thumbnails, uint8 [N, SIDE, SIDE], are those of the remaining images with a
+    fingerprint. The thumbnails are memory-mapped from `thumbnails_file`, which this function writes.
     """
     rows: dict[str, list] = {}
     exact: dict[int, tuple] = {}
@@ -105,83 +116,104 @@ def _gather(files: list[Path], memory: Path) -> tuple[dict[str, list], np.ndarra
                     exact[number] = ("exact", 0, first)
             unique.append(np.array([n for n in chunk["numbers"][chunk["detailed"]].tolist() if n not in exact], np.int64))
     numbers = np.concatenate([np.empty(0, np.int64), *unique])
-    memory.unlink(missing_ok=True)
+    thumbnails_file.unlink(missing_ok=True)
     if not len(numbers):
         return rows, numbers, exact, np.empty((0, SIDE, SIDE), np.uint8)
-    thumbnails = np.lib.format.open_memmap(memory, "w+", np.uint8, (len(numbers), SIDE, SIDE))
+    thumbnails = np.lib.format.open_memmap(thumbnails_file, "w+", np.uint8, (len(numbers), SIDE, SIDE))
     start = 0
-    for file, own in zip(files, unique, strict=True):
+    for file, numbers_in_file in zip(files, unique, strict=True):
+        end = start + len(numbers_in_file)
         with np.load(file) as chunk:
-            thumbnails[start : start + len(own)] = chunk["thumbnails"][np.isin(chunk["numbers"][chunk["detailed"]], own)]
-        start += len(own)
+            thumbnails[start:end] = chunk["thumbnails"][np.isin(chunk["numbers"][chunk["detailed"]], numbers_in_file)]
+        start = end
     return rows, numbers, exact, thumbnails
 
 
 def _near_duplicates(
     thumbnails: np.ndarray, numbers: np.ndarray, min_correlation: float, pool: ThreadPoolExecutor
 ) -> dict[int, tuple]:
-    """Return ("near", distance, number of the image that is kept) by the number of each image to drop.
+    """Return {number: ("near", distance, number of an earlier copy)} of the images to drop.
 
-    Of many images that are all alike, each has more candidates than are looked at. So those that were kept are compared again
-    among themselves until no more are dropped.
+    If very many images are copies of each other, an image has more copies than candidates that are aligned. The originals of
+    dropped images are therefore compared again with each other until no more are dropped.
+
+    Args:
+        thumbnails: uint8 [N, SIDE, SIDE].
+        numbers: The numbers of the images, int64 [N], in rising order.
+        min_correlation: The smallest correlation of copies.
+        pool: The threads that search and align.
     """
     dropped: dict[int, tuple] = {}
     rows = np.arange(len(numbers))
     while len(rows) > 1:
         chosen = thumbnails if len(rows) == len(thumbnails) else thumbnails[rows]
-        found = _drop_later(*find_pairs(chosen, min_correlation, pool))
-        if not found:
+        original_of = _drop_later(*find_pairs(chosen, min_correlation, pool))
+        if not original_of:
             break
-        dropped |= {int(numbers[rows[i]]): ("near", distance, int(numbers[rows[kept]])) for i, (distance, kept) in found.items()}
-        rows = rows[sorted({kept for _, kept in found.values()})]
+        for copy, (distance, original) in original_of.items():
+            dropped[int(numbers[rows[copy]])] = ("near", distance, int(numbers[rows[original]]))
+        rows = rows[sorted({original for _, original in original_of.values()})]
     return dropped
 
 
 def _drop_later(later: np.ndarray, earlier: np.ndarray, distance: np.ndarray) -> dict[int, tuple[float, int]]:
-    """Return (distance, kept image) of each image to drop: the nearest kept earlier one, then the first."""
-    found: dict[int, tuple[float, int]] = {}
+    """Return {image: (distance, original)} of the images to drop, for the pairs of copies that `find_pairs` returns.
+
+    The original is the nearest of the earlier images that are kept, and the first of equally near ones.
+    """
+    original_of: dict[int, tuple[float, int]] = {}
     for i in np.lexsort([earlier, distance, later]).tolist():
         image, other = int(later[i]), int(earlier[i])
-        if image not in found and other not in found:  # the others' fate is settled: they are earlier
-            found[image] = (float(distance[i]), other)
-    return found
+        # The other image is earlier, so it is known whether it is dropped.
+        if image not in original_of and other not in original_of:
+            original_of[image] = (float(distance[i]), other)
+    return original_of
 
 
 def find_pairs(
     thumbnails: np.ndarray, min_correlation: float, pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the near pairs among uint8 [N, SIDE, SIDE]: the number of the later image, of the earlier one, their distance."""
+    """Return the pairs of near copies among thumbnails, uint8 [N, SIDE, SIDE].
+
+    Returns:
+        The indices of the later images, those of the earlier images, and their distances, [P] each. Each pair occurs once.
+    """
     hits = np.concatenate([np.empty(0, HIT), *_candidates(thumbnails, pool)])
     later, earlier = np.maximum(hits["query"], hits["number"]), np.minimum(hits["query"], hits["number"])
-    order = np.lexsort([hits["query"], hits["mirrored"], hits["alignment"], -hits["alikeness"], earlier, later])
-    new = np.ones(len(order), bool)
-    new[1:] = (later[order[1:]] != later[order[:-1]]) | (earlier[order[1:]] != earlier[order[:-1]])
-    order = order[new]
-    pieces = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
-    measured = pool.map(lambda piece: distances(hits[piece], thumbnails, thumbnails), pieces)
+    order = np.lexsort([hits["query"], hits["mirrored"], hits["alignment"], -hits["similarity"], earlier, later])
+    is_new_pair = np.ones(len(order), bool)
+    is_new_pair[1:] = (later[order[1:]] != later[order[:-1]]) | (earlier[order[1:]] != earlier[order[:-1]])
+    order = order[is_new_pair]
+    chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
+    measured = pool.map(lambda chunk: distances(hits[chunk], thumbnails, thumbnails), chunks)
     distance = np.concatenate([np.empty(0), *measured])
     near = is_near(distance, min_correlation)
     return later[order][near], earlier[order][near], distance[near]
 
 
 def _candidates(thumbnails: np.ndarray, pool: ThreadPoolExecutor) -> list[np.ndarray]:
-    """Return HIT arrays, in which query and number are different. One part at a time is held in memory."""
-    starts = range(0, len(thumbnails), ROWS)
-    found = [np.empty(0, HIT) for _ in starts]
+    """Return the pairs of different thumbnails that may be copies, as arrays of HIT for consecutive batches of queries.
+
+    The descriptors of only one part are held in memory at a time.
+    """
+    starts = range(0, len(thumbnails), BATCH_SIZE)
+    hits_of_batch = [np.empty(0, HIT) for _ in starts]
     for part in PARTS:
         cells = Cells(describe(thumbnails, part))
 
-        def search(start: int, so_far: np.ndarray, cells: Cells = cells, part=part) -> np.ndarray:
-            for hits in _others(search_part(cells, part, thumbnails[start : start + ROWS]), start):
-                so_far = best(np.concatenate([so_far, hits]))
-            return so_far
+        def search(start: int, hits: np.ndarray, cells: Cells = cells, part: Part = part) -> np.ndarray:
+            for new_hits in search_part(cells, part, thumbnails[start : start + BATCH_SIZE]):
+                hits = keep_best(np.concatenate([hits, _without_self(new_hits, start)]))
+            return hits
 
-        found = list(pool.map(search, starts, found))
-    return found
+        hits_of_batch = list(pool.map(search, starts, hits_of_batch))
+    return hits_of_batch
 
 
-def _others(found: Iterator[np.ndarray], start: int) -> Iterator[np.ndarray]:
-    """Yield hits with the queries' numbers from `start` on, without those of an image with itself."""
-    for hits in found:
-        hits["query"] += np.uint32(start)
-        yield hits[hits["query"] != hits["number"]]
+def _without_self(hits: np.ndarray, start: int) -> np.ndarray:
+    """Return the hits of a batch of queries that begins at `start`, without those of a thumbnail with itself.
+
+    "query" becomes the index among all thumbnails.
+    """
+    hits["query"] += np.uint32(start)
+    return hits[hits["query"] != hits["number"]]

@@ -11,6 +11,7 @@ import pytest
 from preparation import miniature
 from preparation.near_duplicates.pictures import picture
 from preparation.preparing import make
+from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 from mixer_jax.data.sources.manifest import Manifest
@@ -121,6 +122,15 @@ def test_many_images_that_are_all_alike_leave_one():
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(2) as pool:
         dropped = within._near_duplicates(thumbnails, np.arange(40) * 10, 0.9, pool)
     assert sorted(dropped) == list(range(10, 400, 10))
+
+
+def test_drawings_of_a_few_strokes_are_taken_for_copies_as_the_docs_warn():
+    images, labels = (values[60:150] for values in (load_digits().images, load_digits().target))
+    pixels = np.round(images[..., None].repeat(3, axis=3) * 255 / 16).astype(np.uint8)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(2) as pool:
+        later, earlier, _ = within.find_pairs(np.stack(list(map(fingerprint_image, pixels))), 0.9, pool)
+    assert len(set(later)) > 20 and np.any(labels[later] != labels[earlier])
+    assert "MNIST" in within.__doc__ and "MNIST" in (Path(__file__).parents[3] / "docs/data.md").read_text()
 
 
 THRESHOLDS = [("near_duplicate_correlation", 0.95), ("near_duplicate_detail", 0.3), ("drop_near_duplicates_within", False)]
