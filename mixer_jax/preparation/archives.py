@@ -31,7 +31,7 @@ MAX_SMALL_BYTES = 256 * 2**20  # CIFAR has 184 MB
 BLOCK = 512  # bytes
 
 ReadAt = Callable[[int, int], bytes]
-"""Returns a number of bytes at an offset: os.pread for a file that is given already."""
+"""(number of bytes, offset) -> bytes of one file, as os.pread reads them."""
 
 
 class Member(NamedTuple):

@@ -32,7 +32,7 @@ class Files(Protocol):
     sizes: Sequence[int]  # bytes
 
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | UnreadableImageError]]:
-        """Yield (number, bytes) of each image. For an image that cannot be read alone, the error stands in place of the bytes."""
+        """Yield (number, bytes) of each image. If a single image cannot be read, its error stands in place of the bytes."""
 
 
 class FolderFiles:

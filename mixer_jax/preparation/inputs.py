@@ -220,6 +220,5 @@ def decode_input(data: bytes | UnreadableImageError, labels: tuple[int, ...], nu
         raise UserError(f"labels {labels} that are not all below {num_classes}, the number of classes")
     if isinstance(data, UnreadableImageError):
         raise data
-    return decode(
-        data, MAX_PIXELS, strict=False
-    )  # Evaluation also accepts JPEGs that libjpeg warns of; training substitutes them.
+    # Evaluation also accepts JPEGs that libjpeg warns of. Training substitutes them.
+    return decode(data, MAX_PIXELS, strict=False)

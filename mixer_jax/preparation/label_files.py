@@ -39,7 +39,7 @@ class FileLabels(NamedTuple):
 
 
 def read_label_file(file: str, names: list[str], synsets: str, split: str) -> FileLabels:
-    """Return the labels of a file. Its name and content decide which of the forms above it has, or whether it is a table.
+    """Return the labels of a file. Its name and content show whether it is a public data set's (see above) or a table.
 
     Args:
         file: The path of the file of labels.

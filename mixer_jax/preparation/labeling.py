@@ -164,7 +164,7 @@ def resolve_labels(cells: list[list[str]], classes: tuple[str, ...], where: str)
 
 
 def _classes_of_words(words: set[str], where: str) -> tuple[str, ...]:
-    """Return the class names if --classes was not given: all numbers from 0 to the largest, or the words in their usual order."""
+    """Return the class names if --classes was not given: all numbers up to the largest, or the sorted words."""
     if not all(map(is_number, words)):
         return sort_classes(words)
     largest = max(map(int, words), default=-1)

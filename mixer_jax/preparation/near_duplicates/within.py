@@ -5,8 +5,8 @@ image that it is a copy of, and with "within" in place of the source of a refere
 dropped as a copy of another. Copies of references are dropped before this search.
 
 Drawings of a few strokes at 8 to 28 pixels, such as MNIST, must not be searched within. Different drawings of a digit, and even
-drawings of different digits, can be laid over each other: of the 1797 images of scikit-learn's digits, 1028 would be dropped
-(2026-11-30, default thresholds).
+drawings of different digits, can be laid over each other. With the default thresholds, this search would drop 1028 of the
+1797 images of scikit-learn's digits, one of them as a copy of another digit (2026-11-30).
 
 All images are read once more than without this search, because all fingerprints are computed before the first shard is made. They
 are saved in files of CHUNK images under DIR/SPLIT/.preparing, from which a killed preparation resumes. Then search.py proposes
@@ -64,7 +64,7 @@ def find_duplicates(inputs: Inputs, references: References, spec: PreparationSpe
             raise
         finally:
             progress.close()
-        rows, numbers, exact, thumbnails = _gather(files, folder / "thumbnails.npy")
+        rows, numbers, exact, thumbnails = _read_fingerprints(files, folder / "thumbnails.npy")
         near = _near_duplicates(thumbnails, numbers, spec.near_duplicate_correlation, pool)
     for number, (kind, distance, original) in {**exact, **near}.items():
         rows[inputs.name(number)] = [inputs.name(number), kind, distance, WITHIN, inputs.name(original)]
@@ -96,7 +96,9 @@ def _save_fingerprints(inputs: Inputs, references: References, spec: Preparation
         )
 
 
-def _gather(files: list[Path], thumbnails_file: Path) -> tuple[dict[str, list], np.ndarray, dict[int, tuple], np.ndarray]:
+def _read_fingerprints(
+    files: list[Path], thumbnails_file: Path
+) -> tuple[dict[str, list], np.ndarray, dict[int, tuple], np.ndarray]:
     """Return what the files of fingerprints contain: (rows, numbers, exact copies, thumbnails).
 
     The rows are those of copies of references, by their names. The exact copies are {number: ("exact", 0, number of the first
@@ -132,27 +134,27 @@ def _gather(files: list[Path], thumbnails_file: Path) -> tuple[dict[str, list], 
 def _near_duplicates(
     thumbnails: np.ndarray, numbers: np.ndarray, min_correlation: float, pool: ThreadPoolExecutor
 ) -> dict[int, tuple]:
-    """Return {number: ("near", distance, number of an earlier copy)} of the images to drop.
+    """Return {number: ("near", distance, number of an earlier image)} of the images to drop.
 
     If very many images are copies of each other, an image has more copies than candidates that are aligned. The originals of
     dropped images are therefore compared again with each other until no more are dropped.
 
     Args:
         thumbnails: uint8 [N, SIDE, SIDE].
-        numbers: The numbers of the images, int64 [N], in rising order.
+        numbers: The numbers of the images, int64 [N], in ascending order.
         min_correlation: The smallest correlation of copies.
         pool: The threads that search and align.
     """
     dropped: dict[int, tuple] = {}
-    rows = np.arange(len(numbers))
-    while len(rows) > 1:
-        chosen = thumbnails if len(rows) == len(thumbnails) else thumbnails[rows]
+    indices = np.arange(len(numbers))
+    while len(indices) > 1:
+        chosen = thumbnails if len(indices) == len(thumbnails) else thumbnails[indices]
         original_of = _drop_later(*find_pairs(chosen, min_correlation, pool))
         if not original_of:
             break
         for copy, (distance, original) in original_of.items():
-            dropped[int(numbers[rows[copy]])] = ("near", distance, int(numbers[rows[original]]))
-        rows = rows[sorted({original for _, original in original_of.values()})]
+            dropped[int(numbers[indices[copy]])] = ("near", distance, int(numbers[indices[original]]))
+        indices = indices[sorted({original for _, original in original_of.values()})]
     return dropped
 
 
