@@ -5,10 +5,10 @@ ways that COPIES lists, and also from the same photographs at 32 x 32 pixels, th
 pairs of different pictures that are taken for copies.
 
 Without `--source`, the photographs are the two that scikit-learn contains, cut into parts that do not overlap. The drawings are
-letters, logos on white, gradients, and small objects on a plain background. They show which changes of a copy the search
-tolerates, and whether different pictures with similar textures are kept apart. They cannot show how often two of millions of
-photographs look alike. For that, name your own photographs with `--source`. No two of them should show the same scene. The pairs
-that are taken for copies are named.
+letters, logos on white, gradients, and small objects on a plain background. These pictures show which changes of a copy the
+search tolerates, and whether different pictures with similar textures are kept apart. They cannot show how often two of millions
+of photographs look alike. For that, name your own photographs with `--source`. No two of them should show the same scene. The
+benchmark names the pairs that are taken for copies.
 """
 
 import argparse

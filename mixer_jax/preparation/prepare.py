@@ -62,13 +62,14 @@ from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.records import Progress
 from mixer_jax.storage import read_json, refuse_links, write_json, write_whole
 
-# Pairs of images that correlate less before the fine alignment are never aligned (MIN_SHIFT_CORRELATION of alignment.py).
+# The smallest --near-duplicate-correlation that is allowed. Pairs of images that correlate less after a shift by whole pixels are
+# not aligned further (MIN_SHIFT_CORRELATION of alignment.py).
 LEAST_CORRELATION = 0.7
 # The entries of `made` that may change when a split is continued or repaired. The command may: older versions wrote --skip-bad
 # for --skip-unreadable, and a source may have moved. The files that are no images of the split may too, because no shard has
 # them.
 NOT_COMPARED = ("command", "ignored_files", "ignored_kinds")
-SHOWN = 5  # unreadable images that a message names
+SHOWN = 5  # the most unreadable images that a message names
 
 
 class Preparation(NamedTuple):
@@ -147,7 +148,7 @@ def _lock(target: Path) -> Lease:
 
 
 def check_spec(spec: PreparationSpec, threads: int) -> None:
-    """Raise UserError if an option has a value that is not allowed, or has no effect beside the others."""
+    """Raise UserError if an option has a value that is not allowed, or has no effect with the other options."""
     if not spec.split or not spec.split.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"--split {spec.split!r}: it must be a name of letters, digits, - and _, such as train.")
     for option, value, least in (
