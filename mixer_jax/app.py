@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TextIO
 
@@ -31,7 +31,8 @@ from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ROOT = Path(__file__).parents[1]
 IS_CLONE = (ROOT / "train.py").is_file()  # and not an installation, which is the package alone
-_NO_HOME = "Could not determine home directory."  # what pathlib says
+_PATHLIB_NO_HOME = "Could not determine home directory."  # The text of pathlib's RuntimeError.
+_NO_HOME = "~ stands for a home folder, and none is known: set HOME, or write whole paths."
 _UNKNOWN = "Unknown arguments {}: options are written --name=value."
 
 
@@ -57,8 +58,8 @@ def ending(error: BaseException) -> Ending:
         return Ending(TRY_AGAIN, f"error: {reason}. {hint} and start the same command again; what was saved is kept.")
     if isinstance(error, KeyboardInterrupt):
         return Ending(INTERRUPTED, "Interrupted, without saving. What was saved before is kept.")
-    if isinstance(error, RuntimeError) and str(error) == _NO_HOME:
-        return Ending(TO_MEND, "error: ~ stands for a home folder, and none is known: set HOME, or write whole paths.")
+    if isinstance(error, RuntimeError) and str(error) == _PATHLIB_NO_HOME:
+        return Ending(TO_MEND, f"error: {_NO_HOME}")
     if _is_device_fault(error):
         asked = os.environ.get("JAX_PLATFORMS")
         unknown = "list of known backends" in str(error) or isinstance(error, AssertionError)
@@ -119,6 +120,10 @@ def run(
       config_of: where --config may be left out: the flag that says so, and what makes the file's name of its value.
       required: the flags.
     """
+    try:
+        sys.argv = expand_home(sys.argv)
+    except UserError as error:
+        sys.exit(_report(ending(error)))
     if config_of:
         _complete_config(sys.argv, *config_of)
     define_config(flags.FLAGS, sys.argv)
@@ -158,6 +163,21 @@ def run(
             return end.code
 
     app.run(guarded, flags_parser=parse)
+
+
+def expand_home(argv: Sequence[str]) -> list[str]:
+    """Return the command line with home folders in place of ~ and ~USER where a path begins: alone, after = or after KIND:.
+
+    Shells do so only for a word of its own. Raises UserError where no home folder is known.
+    """
+
+    def home(match: re.Match) -> str:
+        folder = os.path.expanduser(match[2])
+        if folder == match[2] == "~":
+            raise UserError(_NO_HOME)
+        return match[1] + folder
+
+    return [re.sub(r"(^|[=:])(~[\w.-]*)(?=/|$)", home, word) for word in argv]
 
 
 def _complete_config(argv: list[str], flag: str, file_of: Callable[[str], str]) -> None:
@@ -220,7 +240,7 @@ def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> 
     """Parse the arguments, call the `tool` that they name, and return the exit code: 0, or what `ending` says."""
     _quiet_libraries()
     try:
-        arguments = parse_tool(parser, argv)
+        arguments = parse_tool(parser, expand_home(argv if argv is not None else sys.argv[1:]))
         check_environment()
         with contextlib.redirect_stdout(PrintableOutput(sys.stdout)):
             arguments.tool(arguments)

@@ -9,7 +9,7 @@ import programs
 import pytest
 
 from mixer_jax import app
-from mixer_jax.app import DONE, INTERRUPTED, STOPPED, TO_MEND, TRY_AGAIN, ending, read_config, run_tool
+from mixer_jax.app import DONE, INTERRUPTED, STOPPED, TO_MEND, TRY_AGAIN, ending, expand_home, read_config, run_tool
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.training.loop import DivergedError
@@ -194,3 +194,29 @@ def test_a_config_file_that_fails_is_named_with_the_line(case, tmp_path):
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(UserError, match=f"The config file fails in {tmp_path}/mine.py, {message}"):
         read_config(str(tmp_path / "mine.py"), [])
+
+
+HOME_PATHS = {
+    "~/w.npz": "/home/me/w.npz",
+    "~": "/home/me",
+    "--workdir=~/runs/a": "--workdir=/home/me/runs/a",
+    "folder:~/photos": "folder:/home/me/photos",
+    "--config.data.source=records:~/data": "--config.data.source=records:/home/me/data",
+    "a~/b": "a~/b",
+    "--config.evals.test.data.split=train~": "--config.evals.test.data.split=train~",
+    "x/~/y": "x/~/y",
+    "~nobody-of-that-name/x": "~nobody-of-that-name/x",
+}
+
+
+@pytest.mark.parametrize("word", HOME_PATHS)
+def test_a_home_folder_may_be_typed_wherever_a_path_begins(monkeypatch, word: str):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home([word]) == [HOME_PATHS[word]]
+
+
+def test_without_a_home_folder_the_word_that_needs_one_is_refused(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(UserError, match="set HOME, or write whole paths"):
+        expand_home(["--workdir=~/runs/a"])
+    assert expand_home(["--workdir=runs/a"]) == ["--workdir=runs/a"]

@@ -172,5 +172,9 @@ def test_weights_are_converted_verified_and_exported(tiny_run: Path, tmp_path: P
     assert code == DONE and (tmp_path / "run/run-4.npz").exists()
     code, out, _ = call("export", "w.npz", "--format=stablehlo", "--out=program")
     assert code == DONE and "loaded without this package: 0" in out and (tmp_path / "program").exists()
+    code, _, _ = call("convert", "--from=w.npz", "--to=lr0.1")
+    assert code == DONE and (tmp_path / "lr0.1/checkpoints").is_dir(), "a dot in a run's name is no ending"
+    code, out, _ = call("digest", "lr0.1")
+    assert code == DONE and len(out.strip()) == 64
     code, _, err = call("convert", "--from=w.npz", "--to=w.safetensors")
     assert code == TO_MEND and "exists already" in err

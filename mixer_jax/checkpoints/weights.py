@@ -38,6 +38,8 @@ TRAINED = (
 )  # what a run says of its training, and a file that is made of it: config.loss.kind, config.model.dtype
 OTHER_FLOATS = ("float16", "bfloat16", "float64")
 SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the format in which files of the kind are written
+# Endings of files that we do not write. Any other ending belongs to the name of a run's folder, such as runs/lr0.1.
+FOREIGN_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".h5", ".hdf5", ".msgpack", ".pkl", ".npy", ".onnx", ".zip", ".tar", ".gz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,8 @@ def _load(path: str) -> Weights:
     file, chosen = split_choice(path) if not os.path.lexists(path) else (path, None)
     if Path(file).is_dir() and not (Path(file) / "checkpoints").exists():
         file = find_index(Path(file)) or file
-    if Path(file).suffix in SUFFIXES or file.endswith(INDEX) or "://" in file or Path(file).is_file():
+    is_named_as_file = Path(file).suffix in SUFFIXES and not Path(file).is_dir()
+    if is_named_as_file or file.endswith(INDEX) or "://" in file or Path(file).is_file():
         return _load_file(file, path, chosen)
     arrays, meta = load_run(path)
     check_finite(arrays, path)
@@ -237,7 +240,7 @@ def save_weights(weights: Weights, path: str, format: str | None = None) -> None
             print(f"{path} has no room for the names of its {len(weights.class_names)} classes: a .safetensors file has.")
         write_arrays(path, theirs, metadata)
         return
-    if suffix or format:
+    if suffix in FOREIGN_SUFFIXES or format:
         raise UserError(f"--to={path}: a file must end in {' or '.join(SUFFIXES)}; without an ending it is a run's folder.")
     if Path(path).exists():
         raise UserError(f"{path} exists already: choose a new folder.")
