@@ -1,11 +1,11 @@
-"""How the programs start, one another too, and end: flags, errors as one message, and the table of exit codes.
+"""The start and the end of every program: flags, errors as one message, and the exit codes.
 
-0    done (also when the run was done before)
-1    the environment failed (another host, a disk, a folder in use, a device), or the program did: a supervisor may try again
-2    a person must change something: flags, config, data, a checkpoint that does not fit. Trying again is of no use
-75   stopped by SIGTERM or Ctrl-C, and saved: the same command goes on
-130  Ctrl-C when there was nothing to save, or a second Ctrl-C, which does not wait until all is saved
-143  SIGTERM when there was nothing to save, on one host of several; a process alone ends as SIGTERM ends any other
+0    The program is done, or was done before.
+1    The environment failed (another host, a disk, a folder in use, a device), or the program did. A supervisor may try again.
+2    A person must change something: flags, config, data, a checkpoint that does not fit. Trying again is of no use.
+75   The run was stopped by SIGTERM or Ctrl-C, and saved. The same command goes on.
+130  Ctrl-C when there was nothing to save, or a second Ctrl-C, which does not wait until all is saved.
+143  SIGTERM when there was nothing to save, on one host of several. A process alone is ended by the signal itself.
 """
 
 import argparse
@@ -30,22 +30,22 @@ from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake
 
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ROOT = Path(__file__).parents[1]
-IS_CLONE = (ROOT / "train.py").is_file()  # and not an installation, which is the package alone
+IS_CLONE = (ROOT / "train.py").is_file()  # An installation has the package alone.
 _PATHLIB_NO_HOME = "Could not determine home directory."  # The text of pathlib's RuntimeError.
 _NO_HOME = "~ stands for a home folder, and none is known: set HOME, or write whole paths."
 _UNKNOWN = "Unknown arguments {}: options are written --name=value."
 
 
 class Ending(NamedTuple):
-    """How a program ends that was stopped by an exception."""
+    """The end of a program that an exception has stopped."""
 
     code: int
     message: str
-    expected: bool = True  # no fault of the program: its traceback would tell nobody anything
+    expected: bool = True  # False for a fault of the program itself, whose traceback is printed.
 
 
 def ending(error: BaseException) -> Ending:
-    """Return the exit code and the message for what a program raised: the table at the top of this file."""
+    """Return the exit code, by the table at the top of this file, and the message for an exception."""
     if isinstance(error, UserError):
         return Ending(TO_MEND, f"error: {error}")
     if isinstance(error, EnvironmentFault):
@@ -73,19 +73,23 @@ def ending(error: BaseException) -> Ending:
 
 
 def _is_device_fault(error: BaseException) -> bool:
-    """Whether JAX raised this while it looked for devices. It has no type for that, and for a missing plugin no text either."""
+    """Return whether JAX raised this while it looked for devices. It has no exception type for that.
+
+    For a missing plugin it raises an AssertionError without a text, which is recognized by where it was raised.
+    """
     if "Unable to initialize backend" in str(error):
         return True
     return isinstance(error, AssertionError) and "jax/_src/xla_bridge.py" in "".join(traceback.format_exception(error))
 
 
 class PrintableOutput:
-    """Standard output to which only `printable` text is written, whoever prints it, with ? for what its encoding lacks."""
+    """A standard output that shows ? for control characters, and for characters that its encoding does not have."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write a text."""
         encoding = self._stream.encoding or "utf-8"
         shown = text if text.isprintable() else printable(text)
         return self._stream.write(shown.encode(encoding, "replace").decode(encoding))
@@ -95,13 +99,13 @@ class PrintableOutput:
 
 
 class Membership(Protocol):
-    """This process as one of the hosts of a run (hosts/joining.py)."""
+    """The membership of this process in the hosts of a run."""
 
     def leave(self) -> None:
-        """Wait until all hosts have come to their end."""
+        """Wait until all hosts have ended."""
 
     def fail(self, code: int, message: str) -> None:
-        """Tell the other hosts, which then end too; end this process if there are others."""
+        """Tell the other hosts, so that they end too. If there are other hosts, end this process."""
 
 
 def run(
@@ -110,15 +114,17 @@ def run(
     config_of: tuple[str, Callable[[str], str]] | None = None,
     **required: str,
 ) -> None:
-    """Define --config, the `required` flags (name=help) and those of a pod; parse; join the other hosts; exit with main(flags).
+    """Run a program: parse its command line, join the other hosts, call `main`, and exit with the code that it returns.
 
-    What `ending` expects is printed as one message, without a traceback.
+    The command line has --config, the `required` flags, and the flags of a pod. An exception that `ending` expects is printed as
+    one message, without a traceback.
 
     Args:
-      main: the program.
-      join: hosts/joining.join.
-      config_of: where --config may be left out: the flag that says so, and what makes the file's name of its value.
-      required: the flags.
+      main: The program, as a function of the flags.
+      join: Joins the hosts of the run.
+      config_of: For a program whose --config may be left out: the flag that then decides, and the function that returns the file
+        of the config for the value of that flag.
+      required: The names of required flags, with their help.
     """
     try:
         sys.argv = expand_home(sys.argv)
@@ -138,9 +144,9 @@ def run(
         except UserError as error:
             sys.exit(_report(ending(error)))
         except SystemExit as error:
-            sys.exit(DONE if _asks_for_help(argv) else error.code)  # for help, absl exits with 1
+            sys.exit(DONE if _asks_for_help(argv) else error.code)  # absl exits with 1 after printing help.
         if not flags.FLAGS["verbosity"].present:
-            _quiet_libraries()  # --verbosity=0 shows what they do
+            _quiet_libraries()  # --verbosity=0 shows their messages.
         return arguments
 
     def guarded(argv: list[str]) -> int:
@@ -166,9 +172,10 @@ def run(
 
 
 def expand_home(argv: Sequence[str]) -> list[str]:
-    """Return the command line with home folders in place of ~ and ~USER where a path begins: alone, after = or after KIND:.
+    """Return the command line with home folders in place of ~ and ~USER at the beginning of a path.
 
-    Shells do so only for a word of its own. Raises UserError where no home folder is known.
+    A path begins with a word, after "=" or after "KIND:". Shells expand only the first of these. Raises UserError if no home
+    folder is known.
     """
 
     def home(match: re.Match) -> str:
@@ -181,7 +188,7 @@ def expand_home(argv: Sequence[str]) -> list[str]:
 
 
 def _complete_config(argv: list[str], flag: str, file_of: Callable[[str], str]) -> None:
-    """Add --config to `argv` where it is not there: the file of what `flag` names."""
+    """Add --config to `argv` if it is missing: the file that `file_of` returns for the value of `flag`."""
     text = "\n".join(argv[1:]) + "\n"
     named = re.search(rf"^--?{flag}[=\n](.+)$", text, re.MULTILINE)
     if named and not re.search(r"^--?config[=\n]", text, re.MULTILINE):
@@ -197,29 +204,29 @@ def _asks_for_help(argv: list[str]) -> bool:
 
 
 def _quiet_libraries() -> None:
-    """Hide what libraries log below errors, and all that Orbax logs: it logs with pages of tracebacks what it also raises."""
+    """Hide the messages of libraries below errors, and all of Orbax's, which logs every exception that it raises at length."""
     logging.set_verbosity(logging.ERROR)
     logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
     sys.unraisablehook = _report_unraisable
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print an exception that could be raised nowhere, but for those of writes that Orbax has abandoned.
+    """Print an exception that Python could not raise anywhere, except those of writes that Orbax has abandoned.
 
-    When one write of a checkpoint fails, Orbax closes its event loop. TensorStore's threads then have an exception for each write
-    that comes to its end later: hundreds of tracebacks on a full disk, around the one message that says so.
+    When one write of a checkpoint fails, Orbax closes its event loop. Each write that ends later then causes an exception in a
+    thread of TensorStore. On a full disk these were hundreds of tracebacks around the one useful message.
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
 def _mute_stderr() -> None:
-    """Let a message be the last: what libraries say at the end of the process about the same fault tells nobody more."""
+    """Hide what libraries print at the end of the process about a fault that has been reported already."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _report(end: Ending) -> int:
-    """Print the message, or the traceback of what was not expected; return the exit code."""
+    """Print the message, or the traceback of an exception that is not expected. Return the exit code."""
     if end.expected:
         print(as_message(end.message), file=sys.stderr, flush=True)
     else:
@@ -228,7 +235,7 @@ def _report(end: Ending) -> int:
 
 
 def parse_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the arguments; `overrides` is what a tool with --config leaves over: options of that config."""
+    """Return the arguments of a tool. `overrides` has those that are options of its --config."""
     arguments, overrides = parser.parse_known_args(argv)
     if overrides and "config" not in arguments:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
@@ -237,7 +244,7 @@ def parse_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -
 
 
 def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
-    """Parse the arguments, call the `tool` that they name, and return the exit code: 0, or what `ending` says."""
+    """Parse the arguments, call the tool that they name, and return the exit code."""
     _quiet_libraries()
     try:
         arguments = parse_tool(parser, expand_home(argv if argv is not None else sys.argv[1:]))
@@ -250,12 +257,12 @@ def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> 
 
 
 def read_config(path: str, overrides: list[str]) -> ConfigDict:
-    """Return the config that FILE.py or FILE.py:ARG makes, with `overrides` such as --config.batch_size=64, as `run` reads them.
+    """Return the config of FILE.py or FILE.py:ARG, with `overrides` such as --config.batch_size=64, as `run` reads it.
 
-    Raises UserError for what cannot be.
+    Raises UserError for a file, an argument or an override that is refused.
     """
     if IS_CLONE and str(ROOT) not in sys.path:
-        sys.path.append(str(ROOT))  # a config anywhere may import the shipped ones, as with train.py
+        sys.path.append(str(ROOT))  # A config anywhere may import the shipped configs.
     values, argv = flags.FlagValues(), ["", f"--config={path}", *overrides]
     define_config(values, argv)
     if unknown := _parse(values, argv)[1:]:
@@ -264,14 +271,14 @@ def read_config(path: str, overrides: list[str]) -> ConfigDict:
 
 
 def typed_options(values: flags.FlagValues) -> tuple[ConfigDict, frozenset[str]]:
-    """Return the config as its file makes it, and the paths of the options that were typed, such as "data.source"."""
+    """Return the config as its file returns it, and the paths of the options that were typed, such as "data.source"."""
     flag = values["config"]
     typed = {".".join(map(current_name, path.split("."))) for path in config_flags.get_override_values(flag)}
     return read_config(config_flags.get_config_filename(flag), []), frozenset(typed)
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
-    """What of `argv` is no flag. Raises UserError for flags, or a config, that cannot be."""
+    """Parse the flags, and return the arguments that are not flags. Raises UserError for flags or a config that are refused."""
     try:
         arguments = values(without_switches(argv))
     except (KeyError, AttributeError) as error:
@@ -282,31 +289,33 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
 
 
 class OldFlag(argparse.Action):
-    """The old name of an option of `python -m mixer_jax`: does what --DEST does, says so, and is in no help."""
+    """An old name of the option --DEST of a command. It works like --DEST, prints the new name, and is in no help."""
 
     def __init__(self, option_strings: list[str], dest: str, **options):
         super().__init__(option_strings, dest, **options | {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS})
 
     def __call__(self, parser, namespace, values, option_string=None):
+        """Set the option under its new name."""
         print(f"{option_string} is now --{self.dest.replace('_', '-')}.", file=sys.stderr)
         setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
 
 
 class MovedOption(argparse.Action):
-    """An option of a tool that has become a program of its own. To use it is an error that names the program."""
+    """An option that has become a program of its own. Using it is an error that names the program."""
 
     def __init__(self, option_strings: list[str], dest: str, program: str):
         super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self._program = program
 
     def __call__(self, parser, namespace, values, option_string=None):
+        """Raise the error."""
         raise UserError(f"{option_string} is a program of its own now: {self._program}")
 
 
 def stage(program: str, config: str, workdir: Path, *flags: str, output: TextIO | None = None) -> None:
-    """Starts train.py or evaluate.py as a user would, and prints the command and its output (to `output` when that is given).
+    """Run train.py or evaluate.py as a user would, and print the command and its output, to `output` if that is given.
 
-    Raises UserError when a person must change something before it can end well, and EnvironmentFault when not.
+    Raises UserError when a person must change something, and EnvironmentFault when the same command may succeed later.
     """
     command = [program, f"--config={config}", f"--workdir={workdir}", *flags]
     print(f"\n$ python {' '.join(command)}", flush=True, file=output)
@@ -317,7 +326,7 @@ def stage(program: str, config: str, workdir: Path, *flags: str, output: TextIO 
 
 
 def _define_distributed_flags() -> None:
-    """Define the flags that join the processes of a run. Most may stand in the environment instead, under JAX's own names."""
+    """Define the flags that join the processes of a run. JAX's environment variables may take the place of most of them."""
     address, count = os.environ.get("JAX_COORDINATOR_ADDRESS", ""), _environment_integer("JAX_NUM_PROCESSES", 0)
     process_id = _environment_integer("JAX_PROCESS_ID", -1)
     flags.DEFINE_bool("distributed", False, "One process of several; ask the cluster (Cloud TPU, SLURM, ...) for the others.")
@@ -328,7 +337,7 @@ def _define_distributed_flags() -> None:
 
 
 def _environment_integer(name: str, default: int) -> int:
-    """Return an environment variable as a whole number. Raises UserError when it is none."""
+    """Return an environment variable as an integer. Raises UserError if it is not one."""
     text = os.environ.get(name, "")
     try:
         return int(text) if text else default
@@ -337,7 +346,7 @@ def _environment_integer(name: str, default: int) -> int:
 
 
 def _innermost_user_error(error: BaseException | None) -> UserError | None:
-    """What a config file raised itself, out of the errors that ml_collections and absl wrap around it."""
+    """Return the UserError that a config file raised, out of the errors that ml_collections and absl wrapped around it."""
     found = None
     while error:
         found = error if isinstance(error, UserError) else found
@@ -346,7 +355,7 @@ def _innermost_user_error(error: BaseException | None) -> UserError | None:
 
 
 def _unknown_option(error: Exception, argv: list[str]) -> UserError:
-    """ml_collections' error for an option that does not exist, with its whole path as it was typed."""
+    """Return the error for an option that does not exist, with its whole path as it was typed, from that of ml_collections."""
     match = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error))
     nearest, name = match.groups() if match else ("", str(error).strip("'\""))
     typed = next((arg.split("=")[0] for arg in argv if re.match(rf"--config\.(.*\.)?{re.escape(name)}\b", arg)), name)

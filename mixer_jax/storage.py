@@ -1,4 +1,4 @@
-"""Files of ours: written whole or not at all, JSON, and the user's cache folders."""
+"""Reading and writing of files: whole or not at all, with bounds, as JSON; and the user's cache folders."""
 
 import contextlib
 import json
@@ -12,16 +12,16 @@ from typing import Any, BinaryIO
 
 from mixer_jax.errors import UserError
 
-MAX_JSON_BYTES = 512 * 2**20  # a manifest of 300 million images in shards of 2048 has about 70 MB
+MAX_JSON_BYTES = 512 * 2**20  # A manifest of 300 million images in shards of 2048 has about 70 MB.
 
 
 @contextlib.contextmanager
 def write_whole(file: Path, folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path. What the block writes there replaces `file` when the block ends without an exception.
 
-    A reader sees the old file or the new one, never a part, also after a kill or a power failure. The temporary file lies in
-    `folder`, which must be on the disk of `file`, or beside `file`. Its name is random and new: in a folder that somebody else
-    made, no link waits under it. If `file` itself is a link, the link is replaced, and what it points at stays as it is.
+    A reader sees the old file or the new one and never a part, also after a kill or a power failure. The temporary file lies in
+    `folder`, which must be on the same disk, or beside `file`. Its name is random and new, so that no link can wait under it in a
+    folder that somebody else made. If `file` is a link, the link is replaced, and the file that it points at stays as it is.
     """
     temporary = (folder or file.parent) / f".{file.name}.{secrets.token_hex(8)}.tmp"
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
@@ -38,7 +38,7 @@ def write_whole(file: Path, folder: Path | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Give an OSError that names no file the name of this one. A full disk is met while writing, when Python knows no name."""
+    """Add the name of the file to an OSError that has none, such as that of a full disk, which occurs while writing."""
     try:
         yield
     except OSError as error:
@@ -62,7 +62,7 @@ def _open_descriptor(file: str, flags: int) -> int:
 
 
 def read_bytes(file: Path, max_bytes: int) -> bytes:
-    """Return the content of a file. Raises UserError when it has more bytes, or where `open_regular` does."""
+    """Return the content of a file. Raises UserError if it has more than `max_bytes` or is not a regular file."""
     with open_regular(file) as opened:
         size = os.fstat(opened.fileno()).st_size
         if size > max_bytes:
@@ -76,7 +76,7 @@ def read_json(file: Path) -> dict:
     text = read_bytes(file, MAX_JSON_BYTES) if file.exists() else b"{}"
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deep
+    except (ValueError, RecursionError) as error:  # The file is not JSON or UTF-8, or is nested too deep.
         raise UserError(f"{file} is damaged ({error}). Restore it, or choose another --workdir.") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is damaged: it holds no table of names and values. Restore it, or choose another --workdir.")
@@ -84,13 +84,13 @@ def read_json(file: Path) -> dict:
 
 
 def write_json(file: Path, content: dict, folder: Path | None = None) -> None:
-    """Write `content` as `write_whole` does."""
+    """Write a file of JSON, whole or not at all. `folder` is that of the temporary file."""
     with write_whole(file, folder) as temporary:
         temporary.write_text(json_text(content, indent=2) + "\n")
 
 
 def json_text(content: Any, **options: Any) -> str:
-    """Return `content` as JSON (`options`: of json.dumps). A number that is not finite, which JSON cannot hold, is null."""
+    """Return `content` as JSON, with `options` of json.dumps. A number that is not finite becomes null, as JSON has none."""
     return json.dumps(_without_nan(content), allow_nan=False, **options)
 
 
@@ -103,7 +103,7 @@ def _without_nan(content: Any) -> Any:
 
 
 def refuse_links(*folders: Path) -> None:
-    """Raise UserError where a folder in which we write and delete is a link: what lies behind it may be anybody's."""
+    """Raise UserError for a link in the place of a folder in which we write and delete: its target may be anybody's."""
     for folder in folders:
         if folder.is_symlink():
             raise UserError(
@@ -113,18 +113,18 @@ def refuse_links(*folders: Path) -> None:
 
 
 def cache_folder(name: str) -> Path | None:
-    """Return this user's folder NAME for what can be made again, under XDG_CACHE_HOME or ~/.cache; None where there can be none.
+    """Return the user's folder `name` for files that can be made again, under XDG_CACHE_HOME or ~/.cache, or None without one.
 
-    It is made, for this user alone. There is none without a home, or where this user may not write; a relative XDG_CACHE_HOME is
-    ignored, as its specification asks. Raises UserError for a folder that others may write in: what lies there is believed, and
-    compiled programs are run.
+    The folder is made for this user alone. There is none without a home, or where the user may not write. A relative
+    XDG_CACHE_HOME is ignored, as its specification asks. Raises UserError for a folder that others may write in, because its
+    files are believed, and compiled programs among them are run.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         folder = (given if given.is_absolute() else Path("~/.cache").expanduser()) / "mixer_jax" / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
-    except (OSError, RuntimeError):  # the latter: no home is known
+    except (OSError, RuntimeError):  # RuntimeError: no home is known.
         return None
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise UserError(
