@@ -1,1 +1,1 @@
-"""State and weights, to and from disk."""
+"""Save and load training state and weights, and convert weights between formats."""

@@ -1,4 +1,4 @@
-"""`python -m mixer_jax digest | convert | weights`: the options, and what runs for each."""
+"""The commands `python -m mixer_jax digest`, `convert` and `weights`: their options and the functions that they call."""
 
 import argparse
 
@@ -11,34 +11,36 @@ WEIGHTS = (
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register what reads and writes weights."""
-    command = commands.add_parser("digest", help="SHA-256 of a checkpoint's parameters, as in results.json")
+    """Register the commands that read and write weights."""
+    command = commands.add_parser("digest", help="print the SHA-256 of a checkpoint's parameters, as results.json has it")
     command.add_argument("weights", help=WEIGHTS)
     command.set_defaults(tool=digest)
 
-    command = commands.add_parser("convert", help="weights from one format to another; both are then compared")
+    command = commands.add_parser("convert", help="convert weights to another format, and compare both")
     command.add_argument("--from", required=True, dest="source", metavar="A", help=WEIGHTS)
     command.add_argument(
         "--to", required=True, dest="target", metavar="B", help="FILE.npz, FILE.safetensors or a new run's folder"
     )
-    command.add_argument("--format", help="names in the file: released (usual in .npz), timm (in .safetensors) or internal")
+    command.add_argument(
+        "--format", help="checkpoint format: released (default of .npz), timm (default of .safetensors), transformers, internal"
+    )
     command.add_argument("--layout", dest="format", action=app.OldFlag)
     command.set_defaults(tool=convert)
 
-    command = commands.add_parser("weights", help="the released weights: which there are, and whether a file is sound")
+    command = commands.add_parser("weights", help="list the released weights, or verify a file of weights")
     command = command.add_subparsers(required=True)
-    command.add_parser("list", help="the four released Mixers").set_defaults(tool=list_weights)
-    command = command.add_parser("verify", help="structure, shapes, finite values and digest of a file, and which model it is")
+    command.add_parser("list", help="list the four released Mixers").set_defaults(tool=list_weights)
+    command = command.add_parser("verify", help="check the structure, shapes, values and digest of a file, and name its model")
     command.add_argument("weights", help=WEIGHTS)
-    command.add_argument("--sha256", default="", help="that the file must have, when you know it")
+    command.add_argument("--sha256", default="", help="the SHA-256 that the file must have, if you know it")
     command.set_defaults(tool=verify_weights)
 
 
-# What runs is imported there: it is heavy (JAX, Orbax), and a command must be found without it.
+# The functions below import heavy libraries (JAX, Orbax) when they are called, so that other commands start quickly.
 
 
 def digest(arguments: argparse.Namespace) -> None:
-    """Print the digest of parameters."""
+    """Print the SHA-256 of the parameters of `arguments.weights`."""
     from mixer_jax.checkpoints.digest import params_sha256
     from mixer_jax.checkpoints.weights import load_weights
 
@@ -46,21 +48,21 @@ def digest(arguments: argparse.Namespace) -> None:
 
 
 def convert(arguments: argparse.Namespace) -> None:
-    """Write weights in another format."""
+    """Convert `arguments.source` to `arguments.target`, and print how the two compare."""
     from mixer_jax.checkpoints import weights
 
     weights.convert(arguments.source, arguments.target, arguments.format)
 
 
 def list_weights(arguments: argparse.Namespace) -> None:
-    """Print the table of released weights."""
+    """Print the table of the released weights."""
     from mixer_jax.checkpoints.released import list_released
 
     print(list_released())
 
 
 def verify_weights(arguments: argparse.Namespace) -> None:
-    """Check weights and print what they are."""
+    """Check the weights of `arguments.weights`, and print which model they are and how to prepare its images."""
     from mixer_jax.checkpoints.released import verify
 
     print(verify(arguments.weights, arguments.sha256))

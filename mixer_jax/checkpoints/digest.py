@@ -1,4 +1,4 @@
-"""Two fingerprints of arrays: one to compare parameters between runs, one to notice that stored bytes have changed."""
+"""Two fingerprints of arrays: a SHA-256 that compares parameters between runs, and checksums that detect changed bytes."""
 
 import hashlib
 import math
@@ -11,15 +11,16 @@ from mixer_jax.parallel import path_name
 
 
 def named_arrays(tree) -> dict[str, jax.Array]:
-    """{"stem/kernel": array, ...}, sorted by path."""
+    """Return {"stem/kernel": array, ...}, the arrays of a tree by path, sorted by path."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return dict(sorted((path_name(path), leaf) for path, leaf in leaves))
 
 
 def params_sha256(params: dict) -> str:
-    """SHA-256 over host arrays in the order of their paths.
+    """Return the SHA-256 of host arrays, in the order of their paths.
 
-    For each array: the line "PATH DTYPE DIM,DIM,...\\n" in UTF-8, then its little-endian bytes, rows first.
+    For each array, the hash covers the text "PATH DTYPE DIM,DIM,..." with a newline, in UTF-8, and then the array's little-endian
+    bytes in C order.
     """
     sha = hashlib.sha256()
     for name, array in named_arrays(params).items():
@@ -31,15 +32,18 @@ def params_sha256(params: dict) -> str:
 
 @jax.jit
 def checksums(tree) -> dict[str, jax.Array]:
-    """A uint32 for each array: the sum of its elements' bits, each times an odd number that its position gives, modulo 2^32.
+    """Return a checksum for each array, as {path: uint32}.
 
-    Changes with any one bit, wherever it is, and does not depend on how the array is spread over devices; costs one pass over
-    the state where it lies. Orbax itself notices missing or truncated files, but not changed bytes.
+    The checksum is the sum over elements i of bits(x_i) * (2 c i + 1) modulo 2^32, where bits(x_i) is the element's bit pattern
+    as an unsigned integer, i is its index in C order, and c is a constant. The factors are odd, so a change of any single bit
+    changes the sum. The checksum does not depend on how an array is sharded, and takes one pass over the arrays on their devices.
+    Orbax itself detects missing and truncated files, but not changed bytes.
     """
     return {name: _checksum(x) for name, x in named_arrays(tree).items()}
 
 
 def _checksum(x: jax.Array) -> jax.Array:
+    """Return the checksum of one array, whose elements have 1, 2 or 4 bytes."""
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
     bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
     position = jnp.zeros(x.shape, jnp.uint32)

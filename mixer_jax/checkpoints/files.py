@@ -1,14 +1,14 @@
-"""Weight files: .npz and .safetensors to arrays and back, without running code and without trusting a header.
+"""Read and write files of weights (.npz and .safetensors) without running code from a file and without trusting its header.
 
-A weight file is somebody else's. Nothing in it is ever unpickled, and what it says of itself (names, dtypes, shapes, offsets,
-sizes before compression) is checked against its bytes before memory is taken for it, so that a bad file costs no more than a
-sound one of its length. A refusal is one line: the file, the reason and what to do.
+A file of weights may come from anybody. Nothing in it is ever unpickled. Its header (names, dtypes, shapes, offsets, uncompressed
+sizes) is checked against its bytes before memory is allocated, so a bad file takes no more memory than a good file of the same
+length. An error message is one line with the file, the reason and what to do.
 
-  .npz          a zip of NAME.npy, as np.savez writes and the released weights are. Our metadata is JSON in the zip's comment,
-                which other readers pass over.
-  .safetensors  a JSON header and raw bytes. Of the two, the one that can hold bfloat16.
+  .npz          a zip archive of NAME.npy, as np.savez writes it. The released weights have this format. Our metadata is JSON in
+                the zip comment, which other readers ignore.
+  .safetensors  a JSON header and raw bytes. Only this format can hold bfloat16.
 
-Reading goes by the content, not by the suffix. Not here: what the arrays mean.
+The content of a file decides how it is read, not its suffix.
 """
 
 import json
@@ -50,29 +50,30 @@ DTYPES = {".npz": npz.DTYPES, ".safetensors": tuple(SAFETENSORS_DTYPES.values())
 
 
 def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """({name: array}, metadata) of an .npz or .safetensors file: bit for bit what it holds, in native byte order.
+    """Return ({name: array}, metadata) of an .npz or .safetensors file: the exact values, in native byte order.
 
-    Metadata is {} where there is none, and is without the "format" that safetensors files carry for PyTorch's loaders.
-    Raises UserError when the file is missing, damaged, of another kind, or not to be trusted. One sound file is refused too: a
-    compressed .npz of nearly nothing but zeros, which cannot be told from a decompression bomb.
+    The metadata is {} if there is none. It does not include the entry "format", which safetensors files have for PyTorch. Raises
+    UserError if the file is missing, damaged, malicious or of another kind. A compressed .npz that holds almost only zeros is
+    refused too, because it cannot be distinguished from a decompression bomb.
     """
     with refusing(path), _opened(path) as (_, read, metadata):
         return read(), metadata
 
 
 def read_signatures(path: str) -> tuple[Signatures, dict[str, str]]:
-    """Return ({name: (dtype, shape)}, metadata) without reading the arrays.
+    """Return ({name: (dtype, shape)}, metadata) of a file without reading its arrays.
 
-    Refuses what `read_arrays` refuses, except changed bytes.
+    Raises the errors of `read_arrays`, except for those that only reading the arrays can detect, such as changed bytes.
     """
     with refusing(path), _opened(path) as (signatures, _, metadata):
         return signatures, metadata
 
 
 def write_arrays(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Writes a new file, whole or not at all, in the format of its suffix. The same content gives the same bytes.
+    """Write a new file in the format of its suffix. The file appears complete or not at all.
 
-    Raises UserError for another suffix, a missing folder, a file that exists, and for what the format cannot hold.
+    The same arrays and metadata give the same bytes. Raises UserError if the suffix is unknown, the folder is missing, the file
+    exists, or the format cannot hold an array or the metadata. Raises EnvironmentFault if, for example, the disk is full.
     """
     suffix = Path(path).suffix
     with naming(path):
@@ -89,14 +90,14 @@ def write_arrays(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, s
                 if not _holds(str(temporary), arrays, metadata):
                     raise Refused(f"was not written: {suffix} cannot hold one of the names or texts")
         except (OSError, SafetensorError) as error:
-            raise _kind_of(error)(f"cannot be written ({_brief(error)})") from error
+            raise _refusal_type(error)(f"cannot be written ({_brief(error)})") from error
 
 
 @contextmanager
 def local_copy(path: str) -> Iterator[str]:
-    """A local path to read: SCHEME://... is downloaded for as long as the context lasts, any other path is yielded as it is.
+    """Yield a local path of a file: SCHEME://... is downloaded and deleted after the context; any other path is yielded as it is.
 
-    Raises UserError when there is no such file, or no library for the scheme.
+    Raises UserError if there is no such file or no library for the scheme, and EnvironmentFault if the connection fails.
     """
     if "://" not in path:
         yield path
@@ -109,6 +110,7 @@ def local_copy(path: str) -> Iterator[str]:
 
 
 def _download(url: str, local: str) -> None:
+    """Download a file to a local path, with a progress bar on a terminal. Raises Refused or FileNotFoundError."""
     bar = {"unit": "B", "unit_scale": True, "desc": os.path.basename(local), "disable": not sys.stderr.isatty()}
     try:
         filesystem, remote = fsspec.core.url_to_fs(url)
@@ -118,15 +120,18 @@ def _download(url: str, local: str) -> None:
     except ImportError as error:
         package = getattr(error.__cause__, "name", None) or error.name
         raise Refused(f"needs a library that is not installed: `pip install {package}`") from error
-    except Exception as error:  # each file system has its own for refused access and lost connections
-        raise _kind_of(error)(f"cannot be downloaded ({_brief(error)})") from error
+    except Exception as error:  # Each file system has its own error types for denied access and lost connections.
+        raise _refusal_type(error)(f"cannot be downloaded ({_brief(error)})") from error
     if not os.path.isfile(local):
         raise Refused("is a folder, not a file")
 
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Turn a refusal into an error of one line, which nothing that the file has put into it can break."""
+    """Turn Refused and FileNotFoundError into a UserError or an EnvironmentFault that names the file.
+
+    The message is one printable line, whatever text from the file it contains.
+    """
     try:
         yield
     except (Refused, FileNotFoundError) as error:
@@ -137,6 +142,7 @@ def naming(path: str) -> Iterator[None]:
 
 @contextmanager
 def refusing(path: str) -> Iterator[None]:
+    """Turn any error while reading a file into a UserError or an EnvironmentFault that names the file."""
     with naming(path):
         try:
             yield
@@ -144,28 +150,32 @@ def refusing(path: str) -> Iterator[None]:
             raise
         except (PermissionError, IsADirectoryError, MemoryError) as error:
             raise Refused(f"cannot be read ({_brief(error)})") from error
-        except Exception as error:  # zipfile, zlib and safetensors raise a dozen kinds for what is damaged or cut short
+        except Exception as error:  # zipfile, zlib and safetensors raise a dozen types of errors for damaged files.
             raise Refused(f"is damaged or cut short ({_brief(error)}). {AGAIN}") from error
 
 
-def _kind_of(error: Exception) -> type[Refused]:
-    """Return the kind of refusal for an error of the disk or the network."""
-    number = re.search(r"\(os error (\d+)\)", str(error))  # safetensors has no other form
+def _refusal_type(error: Exception) -> type[Refused]:
+    """Return Unavailable for an error of the disk or the network that may not occur again, and Refused for any other error."""
+    number = re.search(r"\(os error (\d+)\)", str(error))  # safetensors reports the error's number only in this text.
     cause = OSError(int(number[1]), "") if number else error
     return Unavailable if isinstance(cause, OSError) and not is_mistake(cause) else Refused
 
 
 def _brief(error: Exception) -> str:
+    """Return an error's type and the first line of its message, in at most 300 characters."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:300]
 
 
 def _opened(path: str) -> AbstractContextManager[Opened]:
-    """The context of an open file, by its first bytes. One of neither format is refused as what it seems to be."""
+    """Return the context of an open file, whose format its first bytes decide.
+
+    Raises Refused for a file in neither format, and says what the file seems to be instead.
+    """
     with open_regular(path) as file:
         head = file.read(4096)
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return npz.open_npz(path)
-    if head[8:9] == b"{":  # before the rest: a header's length may begin like a page or a pickle (640 is 80 02)
+    if head[8:9] == b"{":  # Checked first: a header's length may begin like a page or a pickle (640 is 80 02).
         return _open_safetensors(path)
     if not head:
         raise Refused(f"is empty. {AGAIN}")
@@ -181,14 +191,16 @@ def _opened(path: str) -> AbstractContextManager[Opened]:
 
 @contextmanager
 def _open_safetensors(path: str) -> Iterator[Opened]:
-    """The library checks dtypes, shapes and offsets: tensors must not overlap, and must fill the file.
+    """Open a .safetensors file, check it, and yield ({name: (dtype, shape)}, a function that reads the arrays, metadata).
 
-    It reads by pread: of a mapped file each byte would be in memory twice, and one that shrinks meanwhile kills the process.
+    The safetensors library checks dtypes, shapes and offsets: tensors must not overlap and must fill the file. It is told to read
+    with pread instead of mapping the file, because the bytes of a mapped file would be in memory twice, and the process would be
+    killed if the file shrank while it is read.
     """
     _check_safetensors_header(path)
     with safe_open(path, framework="np", backend="pread") as file:
         signatures = {}
-        for name in file.keys():  # noqa: SIM118  not a dict
+        for name in file.keys():  # noqa: SIM118  This is not a dict.
             dtype, shape = file.get_slice(name).get_dtype(), tuple(file.get_slice(name).get_shape())
             if dtype not in SAFETENSORS_DTYPES:
                 raise Refused(f"holds '{name[:100]}' of dtype {dtype}; known are {', '.join(SAFETENSORS_DTYPES)}")
@@ -199,7 +211,10 @@ def _open_safetensors(path: str) -> Iterator[Opened]:
 
 
 def _check_safetensors_header(path: str) -> None:
-    """What the library lets pass: headers of up to 100 MB, which cost several times that, and two tensors of one name."""
+    """Raise Refused for a header that is too long, or that names two tensors alike.
+
+    The safetensors library accepts both. It reads headers of up to 100 MB, which take several times as much memory.
+    """
     with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > LIST_LIMIT:
@@ -216,6 +231,7 @@ def _check_safetensors_header(path: str) -> None:
 
 
 def _holds(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bool:
+    """Return whether a file has arrays of these names, dtypes and shapes, and this metadata."""
     try:
         return read_signatures(path) == ({name: (x.dtype.name, x.shape) for name, x in arrays.items()}, metadata)
     except UserError:
@@ -223,7 +239,7 @@ def _holds(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -
 
 
 def _storable(name: str, array: np.ndarray, suffix: str) -> np.ndarray:
-    """Little-endian, rows first."""
+    """Return an array in little-endian byte order and C order. Raises Refused if the format cannot hold its dtype."""
     array = np.asarray(array)
     if array.dtype.name not in DTYPES[suffix]:
         hint = "Write a .safetensors file" if array.dtype.name == "bfloat16" else f"It can hold {', '.join(DTYPES[suffix])}"
@@ -232,7 +248,10 @@ def _storable(name: str, array: np.ndarray, suffix: str) -> np.ndarray:
 
 
 def _write_safetensors(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """The library shuffles the metadata and makes a file that its owner alone may read; both are put right."""
+    """Write a .safetensors file with sorted metadata and the usual access rights.
+
+    The safetensors library writes the metadata in random order, and a file that only its owner may read. This corrects both.
+    """
     Path(path).touch()
     mode = os.stat(path).st_mode
     save_file(arrays, path, metadata | {"format": "pt"})

@@ -1,12 +1,14 @@
-"""The names and axes under which other code stores the parameters of our models; from theirs to ours and back, bit for bit.
+"""Checkpoint formats: the names and axis orders that other projects use for the parameters of our models.
 
-Our own trees are those of the released .npz files (BiT's without the leading "resnet/"). The other formats are tables: a row says
-which arrays of ours are which array of theirs, and how to turn them.
+Each format converts to our parameter tree and back without changing a bit. In this file, `ours` is a path in our tree and
+`theirs` is a name in a file of the format. Our tree is that of the released .npz files (for BiT, without the leading "resnet/").
+Each of the other formats is a table whose rows say which of our arrays make up which array of the file, and how to transpose
+them.
 
-    released       vision_transformer and big_transfer, .npz
-    internal       older Mixer files of the authors' own: Mixer/encoderblock_0/token_mixing_phase_0/kernel1, ...
+    released       .npz files of vision_transformer and big_transfer
+    internal       older Mixer files of the paper's authors: Mixer/encoderblock_0/token_mixing_phase_0/kernel1, ...
     timm           PyTorch names of timm, as on the Hugging Face hub: blocks.0.mlp_tokens.fc1.weight, ...
-    transformers   those of Hugging Face's transformers, which has ViT and BiT: vit.encoder.layer.0.layernorm_before.weight, ...
+    transformers   names of Hugging Face's transformers, for ViT and BiT: vit.encoder.layer.0.layernorm_before.weight, ...
 """
 
 import dataclasses
@@ -23,7 +25,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """`theirs = join(*ours)` and `ours = split(theirs)`."""
+    """One row of a format's table: the arrays of `ours` make up the array `theirs`.
+
+    `join(*arrays of ours)` returns the array of the file, and `split(array of the file)` returns our arrays.
+    """
 
     ours: tuple[str, ...]
     theirs: str
@@ -33,23 +38,36 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointFormat:
-    """How files of one kind hold the parameters of one family: by a table, or with our own names below a prefix."""
+    """The names of one model family's parameters in one kind of file.
+
+    Attributes:
+      name: the format's name, as users type it.
+      family: the model family.
+      sign: a name that every file of this format has, and that no other format has.
+      rows: returns the table for a model with the given blocks, which are counted from 0. None if the file has our names.
+      their_block: a pattern that finds the numbers of a block in the file's names, which are counted from 0.
+      prefix: what the file puts in front of our names, if `rows` is None.
+      spellings: a pattern and its replacement, which turn other known spellings of a name into the usual one.
+    """
 
     name: str
     family: str
-    sign: str  # a name that every such file has, and no other format
-    rows: Callable[[list[tuple[int, ...]]], Iterable[Row]] | None = None  # of a model with these blocks, counted from 0
-    their_block: str = ""  # pattern that finds the numbers of a block in their names, which count from 0
+    sign: str
+    rows: Callable[[list[tuple[int, ...]]], Iterable[Row]] | None = None
+    their_block: str = ""
     prefix: str = ""
-    spellings: tuple[str, str] = ("", "")  # pattern and the usual: other spellings of names that files are found with
+    spellings: tuple[str, str] = ("", "")
 
     def to_ours(self, arrays: Arrays) -> Arrays:
-        """Return the arrays under our names. Raises UserError for an array that the format does not have, or with wrong axes."""
+        """Return a file's arrays under our names.
+
+        Raises UserError for an array that is not part of the format, and for one whose shape cannot be converted.
+        """
         usual = {re.sub(*self.spellings, name): array for name, array in arrays.items()}
         rows, unknown = self._rows_by_name(arrays), self.unknown(arrays)
         if unknown or len(usual) < len(arrays):
-            some = ", ".join(unknown) or "two spellings of one"
-            raise UserError(f"These arrays have no place in a {self.family} of the {self.name} format: {some}.")
+            unexpected = ", ".join(unknown) or "two spellings of one"
+            raise UserError(f"These arrays have no place in a {self.family} of the {self.name} format: {unexpected}.")
         ours = {}
         for theirs, array in usual.items():
             try:
@@ -59,24 +77,25 @@ class CheckpointFormat:
         return ours
 
     def unknown(self, names: Collection[str]) -> list[str]:
-        """Return those of `names` that the format does not have."""
+        """Return the names that are not part of the format, sorted and in their usual spelling."""
         return sorted({re.sub(*self.spellings, name) for name in names} - self._rows_by_name(names).keys())
 
     def _rows_by_name(self, names: Collection[str]) -> dict[str, Row]:
+        """Return {name in the file: its row} for the model that a file with these names holds."""
         usual = {re.sub(*self.spellings, name) for name in names}
         if self.rows is None:
             return {name: same(name.removeprefix(self.prefix), name) for name in usual if name.startswith(self.prefix)}
         return {row.theirs: row for row in self.rows(_blocks(self.their_block, 0, usual))}
 
     def to_theirs(self, arrays: Arrays) -> Arrays:
-        """Return the arrays under their names: the inverse of `to_ours`."""
+        """Return our arrays under the names of the file. This is the inverse of `to_ours`."""
         if self.rows is None:
             return {self.prefix + name: x for name, x in arrays.items()}
         rows = [row for row in self.rows(_blocks(*OUR_BLOCKS[self.family], arrays)) if row.ours[0] in arrays]
         return {row.theirs: np.ascontiguousarray(row.join(*(arrays[name] for name in row.ours))) for row in rows}
 
 
-OUR_BLOCKS = {  # pattern, and the number of the first
+OUR_BLOCKS = {  # For each family: the pattern that finds a block's numbers in our names, and the number of the first block.
     "mixer": (r"MixerBlock_(\d+)/", 0),
     "vit": (r"Transformer/encoderblock_(\d+)/", 0),
     "resnet": (r"block(\d+)/unit(\d+)/", 1),
@@ -84,19 +103,19 @@ OUR_BLOCKS = {  # pattern, and the number of the first
 
 
 def _blocks(pattern: str, first: int, names: Iterable[str]) -> list[tuple[int, ...]]:
-    """(i,) or (stage, unit) of every block, counted from 0."""
-    found = {tuple(int(number) - first for number in match.groups()) for name in names if (match := re.match(pattern, name))}
-    return sorted(found)
+    """Return the number of each block, (i,) or (stage, unit), counted from 0 and sorted. In the names, `first` is the first."""
+    blocks = {tuple(int(number) - first for number in match.groups()) for name in names if (match := re.match(pattern, name))}
+    return sorted(blocks)
 
 
 def find_format(names: Iterable[str]) -> CheckpointFormat | None:
-    """Return the format of a file that has these names, or None if it is none of ours."""
+    """Return the format of a file that has these names, or None if the file is in no known format."""
     names = set(names)
     return next((format for format in FORMATS if format.sign in names), None)
 
 
 def get_format(name: str, family: str) -> CheckpointFormat:
-    """Return a format by its name. Raises UserError if the family has no such format."""
+    """Return the format with this name. Raises UserError if the family has no such format."""
     for format in FORMATS:
         if (format.name, format.family) == (name, family):
             return format
@@ -104,43 +123,46 @@ def get_format(name: str, family: str) -> CheckpointFormat:
     raise UserError(f"There is no format {name!r} for a {family}: choose one of {', '.join(known)}.")
 
 
-# How an array of theirs is turned into one of ours, and back.
+# Rows: how an array of a file is converted to ours and back. Our kernels have their axes in Flax's order.
 
 
 def same(ours: str, theirs: str) -> Row:
+    """Return the row of an array that both store alike."""
     return Row((ours,), theirs, lambda x: x, lambda x: (x,))
 
 
 def dense(ours: str, theirs: str) -> Iterator[Row]:
-    """[in, out] here, [out, in] in PyTorch."""
+    """Yield the rows of a dense layer. Its kernel is [in, out] in our tree and [out, in] in PyTorch."""
     yield Row((f"{ours}/kernel",), f"{theirs}.weight", lambda x: x.transpose(1, 0), lambda x: (x.transpose(1, 0),))
     yield same(f"{ours}/bias", f"{theirs}.bias")
 
 
 def conv(ours: str, theirs: str, *, bias: bool = True) -> Iterator[Row]:
-    """[height, width, in, out] here, [out, in, height, width] in PyTorch."""
+    """Yield the rows of a convolution: a kernel [height, width, in, out] in our tree, [out, in, height, width] in PyTorch."""
     yield Row((f"{ours}/kernel",), f"{theirs}.weight", lambda x: x.transpose(3, 2, 0, 1), lambda x: (x.transpose(2, 3, 1, 0),))
     if bias:
         yield same(f"{ours}/bias", f"{theirs}.bias")
 
 
 def norm(ours: str, theirs: str, scale: str = "scale", bias: str = "bias") -> Iterator[Row]:
+    """Yield the rows of a normalization, whose arrays are called `scale` and `bias` in our tree."""
     yield same(f"{ours}/{scale}", f"{theirs}.weight")
     yield same(f"{ours}/{bias}", f"{theirs}.bias")
 
 
 def squeezed(ours: str, theirs: str) -> Row:
-    """Stored with axes of length 1 by some files. Written without."""
+    """Return the row of an array that some files store with extra axes of length 1. It is written without them."""
     return Row((ours,), theirs, lambda x: x, lambda x: (x.squeeze(),))
 
 
-# The tables.
+# The tables. Each takes the model's blocks, counted from 0, and yields the rows of all its arrays.
 
 
 PAIR, NORM = ("kernel", "bias"), ("scale", "bias")
 
 
 def mixer_internal(blocks: list) -> Iterator[Row]:
+    """Yield the rows of a Mixer in the "internal" format."""
     for array in PAIR:
         yield same(f"stem/{array}", f"embedding/{array}")
         yield same(f"head/{array}", f"head/{array}")
@@ -157,6 +179,7 @@ def mixer_internal(blocks: list) -> Iterator[Row]:
 
 
 def mixer_timm(blocks: list) -> Iterator[Row]:
+    """Yield the rows of a Mixer in timm's format."""
     yield from conv("stem", "stem.proj")
     for (i,) in blocks:
         ours, theirs = f"MixerBlock_{i}", f"blocks.{i}"
@@ -170,6 +193,7 @@ def mixer_timm(blocks: list) -> Iterator[Row]:
 
 
 def vit_timm(blocks: list) -> Iterator[Row]:
+    """Yield the rows of a ViT in timm's format."""
     yield same("cls", "cls_token")
     yield same("Transformer/posembed_input/pos_embedding", "pos_embed")
     yield from conv("embedding", "patch_embed.proj")
@@ -186,9 +210,11 @@ def vit_timm(blocks: list) -> Iterator[Row]:
 
 
 def attention(ours: str, theirs: str) -> Iterator[Row]:
-    """timm has query, key and value below one another in one matrix, and the heads side by side in its rows.
+    """Yield the rows of an attention layer in timm's format.
 
-    The number of heads is not in such a file: it is taken to be that of the ViT papers (models/vit.default_num_heads).
+    timm stores one matrix [3 x heads x head_dim, in], which holds the query, the key and the value one after another. We store a
+    kernel [in, heads, head_dim] for each of them. The file does not state the number of heads. It is assumed to be the number
+    that the ViT papers use for this width (`default_num_heads` in models/vit.py).
     """
     parts = [f"{ours}/{part}" for part in ("query", "key", "value")]
     yield Row(
@@ -207,8 +233,9 @@ def attention(ours: str, theirs: str) -> Iterator[Row]:
 
 
 def attention_out(ours: str, theirs: str) -> Iterator[Row]:
+    """Yield the rows of attention's output projection: [heads, head_dim, out] in our tree, [out, heads x head_dim] in PyTorch."""
     yield Row(
-        (f"{ours}/kernel",),  # [heads, head_dim, out]
+        (f"{ours}/kernel",),
         f"{theirs}.weight",
         lambda kernel: kernel.reshape(-1, kernel.shape[2]).T,
         lambda weight: (weight.T.reshape(default_num_heads(weight.shape[1]), -1, weight.shape[0]),),
@@ -217,17 +244,18 @@ def attention_out(ours: str, theirs: str) -> Iterator[Row]:
 
 
 def heads_joined(kernel: np.ndarray) -> np.ndarray:
-    """[in, heads, head_dim] -> [heads x head_dim, in]."""
+    """Return a kernel [in, heads, head_dim] as a PyTorch weight [heads x head_dim, in]."""
     return kernel.reshape(kernel.shape[0], -1).T
 
 
 def heads_split(weight: np.ndarray) -> np.ndarray:
-    """The inverse, of a square matrix."""
+    """Return a square PyTorch weight [heads x head_dim, in] as a kernel [in, heads, head_dim]: the inverse of `heads_joined`."""
     width = weight.shape[1]
     return weight.T.reshape(width, default_num_heads(width), -1)
 
 
 def vit_transformers(blocks: list) -> Iterator[Row]:
+    """Yield the rows of a ViT in the format of transformers."""
     yield same("cls", "vit.embeddings.cls_token")
     yield same("Transformer/posembed_input/pos_embedding", "vit.embeddings.position_embeddings")
     yield from conv("embedding", "vit.embeddings.patch_embeddings.projection")
@@ -251,6 +279,7 @@ def vit_transformers(blocks: list) -> Iterator[Row]:
 
 
 def resnet_timm(blocks: list) -> Iterator[Row]:
+    """Yield the rows of a BiT ResNet in timm's format."""
     yield from conv("root_block/standardized_conv2d", "stem.conv", bias=False)
     for stage, unit in blocks:
         ours, theirs = f"block{stage + 1}/unit{unit + 1:02d}", f"stages.{stage}.blocks.{unit}"
@@ -263,6 +292,10 @@ def resnet_timm(blocks: list) -> Iterator[Row]:
 
 
 def resnet_transformers(blocks: list) -> Iterator[Row]:
+    """Yield the rows of a BiT ResNet in the format of transformers.
+
+    They are timm's rows under other names, except for the head, which is a dense layer here and a 1 x 1 convolution in timm.
+    """
     prefixes = (("stem.conv", "bit.embedder.convolution"), ("stages.", "bit.encoder.stages."), ("norm.", "bit.norm."))
     for row in resnet_timm(blocks):
         if row.theirs.startswith("head.fc."):
@@ -276,11 +309,13 @@ def resnet_transformers(blocks: list) -> Iterator[Row]:
     yield same("head/conv2d/bias", "classifier.1.bias")
 
 
-# Flax before Linen counted all modules of a block together; some BiT files count their convolutions.
+# Before Linen, Flax numbered all modules of a block together: the second layer norm was LayerNorm_2 or LayerNorm_3.
 PRE_LINEN = (r"/LayerNorm_[23]/", "/LayerNorm_1/")
+# Some BiT files number their convolutions.
 COUNTED = (r"/standardized_conv2d_\d+/", "/standardized_conv2d/")
-BLOCK, UNIT = r"blocks\.(\d+)\.", r"stages\.(\d+)\.blocks\.(\d+)\."  # of timm
-LAYER, HF_UNIT = r"vit\.encoder\.layer\.(\d+)\.", r"bit\.encoder\.stages\.(\d+)\.layers\.(\d+)\."  # of transformers
+# The patterns that find blocks, in timm's names and in transformers' names.
+BLOCK, UNIT = r"blocks\.(\d+)\.", r"stages\.(\d+)\.blocks\.(\d+)\."
+LAYER, HF_UNIT = r"vit\.encoder\.layer\.(\d+)\.", r"bit\.encoder\.stages\.(\d+)\.layers\.(\d+)\."
 FORMATS = (
     CheckpointFormat("released", "mixer", "pre_head_layer_norm/scale"),
     CheckpointFormat(

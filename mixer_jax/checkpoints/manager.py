@@ -1,9 +1,9 @@
-"""A run's checkpoints: saved in the background, verified when read, the newest sound one first.
+"""A run's checkpoints: they are saved in the background, verified when read, and restored from the newest undamaged step.
 
-WORKDIR/checkpoints/STEP is an Orbax checkpoint of one item a tree ("params", "ema", "optimizer") and a JSON item "meta" that
-names every array with dtype, shape and checksum, and the classes, and has a checksum of its own. Orbax makes a step appear whole
-or not at all, also when killed. Added here: checksums, falling back past a damaged step, and refusing a checkpoint that does not
-fit, with everything that differs.
+WORKDIR/checkpoints/STEP is an Orbax checkpoint with one item for each tree ("params", "ema", "optimizer") and a JSON item "meta".
+"meta" states the dtype, shape and checksum of every array and the names of the classes, and has a checksum of its own. Orbax
+guarantees that a step appears complete or not at all, even if the process is killed. This module adds three things: checksums,
+falling back to an earlier step when a step is damaged, and an error that lists every difference when a checkpoint does not fit.
 """
 
 import contextlib
@@ -33,28 +33,40 @@ from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.storage import json_text, read_json, refuse_links
 
-MAX_DESCRIPTION_BYTES = 2**26  # that of H/14's 390 arrays has 60 kB
+MAX_DESCRIPTION_BYTES = 2**26  # The description ("meta") of H/14's 390 arrays has 60 kB.
 MAX_DIMS = 32
-MAX_LINES = 100  # in a message; H/14 has 390 arrays
-OS_ERROR = re.compile(r"\[OS error \d+: (?:E[A-Z0-9]+ )?([^\]]+)\]")  # at the end of what TensorStore says
+MAX_LINES = 100  # The most differences that a message lists. H/14 has 390 arrays.
+OS_ERROR = re.compile(r"\[OS error \d+: (?:E[A-Z0-9]+ )?([^\]]+)\]")  # TensorStore's messages end with this.
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
-BEST = "best.json"  # written by best.py
+BEST = "best.json"  # checkpoints/best.py writes this file.
 
 
 class DamagedError(Exception):
-    """A stored step that cannot be read whole, or whose bytes have changed."""
+    """An error for a stored step that is incomplete or whose bytes have changed."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, for reading and writing. One process or all the processes of a pod hold one each."""
+    """The checkpoints of one run, for reading and writing.
+
+    In a run of several processes, each process has its own instance, and all of them make the same calls. `keep` is the number of
+    the newest checkpoints that are kept.
+    """
 
     def __init__(self, workdir: str, keep: int):
         self._workdir = epath.Path(workdir).resolve()
-        self._kept = _Kept(keep)
-        self._manager = _open(self._workdir, self._kept)
+        self._policy = _KeepPolicy(keep)
+        self._manager = _open(self._workdir, self._policy)
 
     def save(self, step: int, items: dict, meta: dict) -> None:
-        """Starts saving; returns once the arrays may be changed. Raises EnvironmentFault, also for what it started before."""
+        """Start to save a step, and return as soon as the arrays may be changed.
+
+        Raises EnvironmentFault if this step, or an earlier one that is still being written, cannot be saved.
+
+        Args:
+          step: the step's number. Nothing is saved if it is the latest step already.
+          items: {"params": tree, "ema": tree, "optimizer": tree} of arrays.
+          meta: JSON values that are stored beside the arrays, at least {"step": step}.
+        """
         if self.latest_step() == step:
             return
         meta = meta | {"arrays": _array_metadata(items)}
@@ -66,47 +78,49 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """The step that is kept beside the latest. Set it to the same on all hosts."""
-        return self._kept.best_step
+        """The step that is kept in addition to the newest ones. All hosts must set the same step."""
+        return self._policy.best_step
 
     @best_step.setter
     def best_step(self, step: int) -> None:
-        self._kept.best_step = step
+        self._policy.best_step = step
 
     def all_steps(self) -> list[int]:
-        """Return the steps that were saved, also those that are still on their way to the disk."""
+        """Return the saved steps, including those that are still being written."""
         return list(self._manager.all_steps())
 
     def latest_step(self) -> int | None:
-        """Return the newest step that `save` was given or that was there; None if there is none."""
+        """Return the newest step, including one that is still being written, or None if there is none."""
         return self._manager.latest_step()
 
     def finish(self) -> None:
-        """Waits until what `save` started is on disk. Raises EnvironmentFault when that fails."""
+        """Wait until every step that `save` started is on disk. Raises EnvironmentFault if one cannot be written."""
         with self._saving():
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def finishing(self, after_on_all_hosts: tuple[type[Exception], ...]) -> Iterator[None]:
-        """Finish what `save` started when the block raises an error, which then goes on.
+        """If the block raises an error, wait until every step that `save` started is on disk, then raise the error again.
 
-        Finishing waits for all hosts. So several hosts do it only after the errors that all of them raise at the same step.
+        Waiting involves all hosts. With several hosts, this method therefore waits only after errors of the types
+        `after_on_all_hosts`, which all hosts raise at the same step.
         """
         try:
             yield
         except Exception as error:
             if jax.process_count() == 1 or isinstance(error, after_on_all_hosts):
-                with contextlib.suppress(EnvironmentFault):  # the first error is the one to tell
+                with contextlib.suppress(EnvironmentFault):  # The error of the block is the one to report.
                     self.finish()
             raise
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
+        """Turn an error while saving into an EnvironmentFault that says how much space is left and what is safe."""
         try:
             yield
-        except Exception as error:  # Orbax and TensorStore raise many kinds for a disk that is full or fails
+        except Exception as error:  # Orbax and TensorStore raise many types of errors for a disk that is full or fails.
             free = ""
-            with contextlib.suppress(OSError):  # the disk may be gone
+            with contextlib.suppress(OSError):  # The disk may no longer be there.
                 free = f", where {shutil.disk_usage(self._workdir).free >> 20} MiB are free"
             raise EnvironmentFault(
                 f"A checkpoint could not be saved in {self._workdir}{free} ({_brief(error)}). Those saved before are whole: when "
@@ -114,10 +128,11 @@ class Checkpoints:
             ) from error
 
     def restore_latest(self, items: dict) -> tuple[dict, dict] | None:
-        """(items, meta) of the newest sound step, as sharded in `items` (ShapeDtypeStructs); None if no step was ever saved.
+        """Return (items, meta) of the newest undamaged step, or None if no step was ever saved.
 
-        Damaged steps are moved to WORKDIR/damaged. Raises UserError if none is sound (starting over is the user's decision),
-        or if the newest sound one does not fit.
+        `items` holds trees of ShapeDtypeStructs, which state shapes, dtypes and shardings. Damaged steps are moved to
+        WORKDIR/damaged. Raises UserError if the newest undamaged step does not fit `items`, or if all steps are damaged: to start
+        over is the user's decision.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -133,6 +148,7 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step: int) -> epath.Path:
+        """Move a damaged step to WORKDIR/damaged, wait for all hosts, and return its new path."""
         target = self._workdir / DAMAGED / f"{step}-{int(time.time())}"
         if jax.process_index() == 0:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -143,27 +159,29 @@ class Checkpoints:
         return target
 
 
-class _Kept:
-    """What Orbax asks which checkpoints to keep: the latest ones, and the best one."""
+class _KeepPolicy:
+    """The policy that tells Orbax which checkpoints to keep: the `latest` newest ones and the best one."""
 
     def __init__(self, latest: int):
         self._latest, self.best_step = latest, None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Return, for each checkpoint, oldest first, whether Orbax must keep it."""
         latest = checkpoints[-self._latest :]
         return [checkpoint in latest or checkpoint.step == self.best_step for checkpoint in checkpoints]
 
 
 def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
-    """({path: host array}, meta and the run's config) of a run's parameters: the averaged ones where it keeps them.
+    """Return ({path: host array}, meta) of a run's parameters: the averaged parameters if the run keeps them.
 
-    `path` is a run's folder (its newest sound step), its checkpoints/STEP or its best. Every process reads all of it. Raises
-    UserError when there is no checkpoint or it is damaged.
+    `path` is RUN (its newest undamaged step), RUN/checkpoints/STEP or RUN/best. The returned meta also holds the run's "config".
+    Every process reads all of the arrays. Raises UserError if there is no checkpoint, or if all those that `path` names are
+    damaged.
     """
-    workdir, wanted = locate(path)
+    workdir, chosen = locate(path)
     errors = []
-    with _open(workdir, kept=None) as manager:
-        for step in [wanted] if wanted is not None else sorted(manager.all_steps(), reverse=True):
+    with _open(workdir, policy=None) as manager:
+        for step in [chosen] if chosen is not None else sorted(manager.all_steps(), reverse=True):
             try:
                 meta = _read_meta(manager, step)
                 name = "ema" if "ema" in meta["arrays"] else "params"
@@ -176,9 +194,9 @@ def load_run(path: str) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def differences(expected: dict[str, tuple], found: dict[str, tuple]) -> list[str]:
-    """Return a line for each array that is missing, extra, or of another shape or dtype; of very many, the first ones.
+    """Return one line for each array that is missing, is extra, or has another shape or dtype, and at most MAX_LINES of them.
 
-    Values are (dtype, shape).
+    Both arguments are {path: (dtype, shape)}, as `signatures` returns them.
     """
     lines = [f"missing   {name} {expected[name]}" for name in expected if name not in found]
     lines += [f"extra     {name} {found[name]}" for name in found if name not in expected]
@@ -191,20 +209,20 @@ def differences(expected: dict[str, tuple], found: dict[str, tuple]) -> list[str
 
 
 def signatures(tree) -> dict[str, tuple]:
-    """Return {path: (dtype, shape)} of a tree of arrays or shapes."""
+    """Return {path: (dtype, shape)} of a tree of arrays or ShapeDtypeStructs."""
     return {name: (x.dtype.name, tuple(x.shape)) for name, x in named_arrays(tree).items()}
 
 
-def _open(workdir: epath.Path, kept: _Kept | None) -> ocp.CheckpointManager:
-    """For writing, or for reading only when `kept` is None."""
-    writable = kept is not None
+def _open(workdir: epath.Path, policy: _KeepPolicy | None) -> ocp.CheckpointManager:
+    """Return Orbax's manager of a run's checkpoints. It is read-only if `policy` is None."""
+    writable = policy is not None
     folder = Path(workdir / CHECKPOINTS)
-    _check_files(folder.glob("*/*"))  # Orbax reads some of them here.
+    _check_files(folder.glob("*/*"))  # Orbax reads some of these files when its manager is created below.
     if writable:
         refuse_links(folder, Path(workdir / DAMAGED))
         refuse_links(*(folder.iterdir() if folder.is_dir() else ()))
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=kept,
+        preservation_policy=policy,
         create=writable,
         read_only=not writable,
         cleanup_tmp_directories=writable,
@@ -214,7 +232,10 @@ def _open(workdir: epath.Path, kept: _Kept | None) -> ocp.CheckpointManager:
 
 
 def locate(path: str) -> tuple[epath.Path, int | None]:
-    """Return a run's folder and the step that a path names: None for the folder itself. Raises UserError for other paths."""
+    """Return (a run's folder, a step) for RUN/checkpoints/STEP and RUN/best, and (the folder, None) for RUN itself.
+
+    Raises UserError for any other path.
+    """
     directory = epath.Path(path).expanduser().resolve()
     if (directory / CHECKPOINTS).is_dir():
         return directory, None
@@ -233,7 +254,7 @@ def locate(path: str) -> tuple[epath.Path, int | None]:
 
 
 def config_file(path: str) -> str:
-    """Return the config.json of the run that `locate` finds. Raises UserError where there is none."""
+    """Return the path of the config.json of the run that `path` belongs to. Raises UserError if there is none."""
     is_run = "://" not in path and not Path(path).expanduser().is_file()
     file = locate(path)[0] / "config.json" if is_run else None
     if file is None or not file.exists():
@@ -245,6 +266,7 @@ def config_file(path: str) -> str:
 
 
 def _array_metadata(items: dict) -> dict:
+    """Return {item: {path: {"dtype", "shape", "checksum"}}} for trees of arrays."""
     sums = jax.device_get({name: checksums(tree) for name, tree in items.items()})
     return {
         item: {
@@ -256,19 +278,20 @@ def _array_metadata(items: dict) -> dict:
 
 
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict:
+    """Return the description of a step. Raises DamagedError if it cannot be read or is not what `save` writes."""
     try:
         _check_files(Path(manager.directory / str(step)).rglob("*"))
         meta = _unseal(manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
         _check_description(meta)
-    except Exception as error:  # Orbax and TensorStore raise many kinds for files that are missing or cut short
+    except Exception as error:  # Orbax and TensorStore raise many types of errors for files that are missing or truncated.
         raise DamagedError(f"its description cannot be read: {_first_line(error)}") from error
     return meta
 
 
 def _check_files(files: Iterable[Path]) -> None:
-    """Raise UserError for a file that Orbax could not read to its end, or only with much memory.
+    """Raise UserError for a file that has no end, such as a pipe, or that would take much memory to read.
 
-    Only the files in folders named d hold arrays. Orbax reads each of the others whole.
+    The files in folders named "d" hold the arrays. Orbax reads each other file into memory at once.
     """
     for file in files:
         status = file.stat()
@@ -279,7 +302,7 @@ def _check_files(files: Iterable[Path]) -> None:
 
 
 def _check_description(meta: dict) -> None:
-    """Raise an error when a description is not what `save` writes: the folder may be somebody else's."""
+    """Raise an error if a description is not what `save` writes. The folder may come from somebody else."""
     if not isinstance(meta["step"], int) or not {"params", "ema"} & meta["arrays"].keys():
         raise ValueError("it has no step, or no parameters")
     for row in (row for rows in meta["arrays"].values() for row in rows.values()):
@@ -290,7 +313,7 @@ def _check_description(meta: dict) -> None:
 
 
 def _check_size(folder: Path, arrays: dict) -> None:
-    """Raise DamagedError for arrays that are much larger than the files they are in, before memory is taken for them."""
+    """Raise DamagedError if arrays are much larger than their files, before memory is allocated for the arrays."""
     declared = sum(math.prod(row["shape"]) * jnp.dtype(row["dtype"]).itemsize for row in arrays.values())
     stored = sum(file.stat().st_size for file in folder.rglob("*"))
     if declared > npz.EXPANSION_LIMIT * stored + npz.EXPANSION_FREE:
@@ -298,14 +321,14 @@ def _check_size(folder: Path, arrays: dict) -> None:
 
 
 def _seal(meta: dict) -> dict:
-    """Return what is stored for a description: its text, and the text's SHA-256."""
+    """Return a description as it is stored: as JSON text, with the SHA-256 of that text."""
     text = json_text(meta)
     return {"content": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _unseal(stored: dict) -> dict:
-    """Return what `_seal` sealed. Raises ValueError when a byte has changed."""
-    if "arrays" in stored:  # before December 2026 the description was stored without a seal
+    """Return the description that `_seal` was given. Raises ValueError if a byte of the stored text has changed."""
+    if "arrays" in stored:  # Before December 2026, descriptions were stored without a SHA-256.
         return stored
     if hashlib.sha256(stored["content"].encode()).hexdigest() != stored["sha256"]:
         raise ValueError("its bytes have changed since they were saved")
@@ -313,6 +336,10 @@ def _unseal(stored: dict) -> dict:
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> tuple[dict, dict]:
+    """Return (items, meta) of a step, and verify the checksum of every array.
+
+    Raises UserError if the step does not fit `items`, and DamagedError if it cannot be read or its bytes have changed.
+    """
     meta = _read_meta(manager, step)
     for name, tree in items.items():
         stored = {path: (row["dtype"], tuple(row["shape"])) for path, row in meta["arrays"].get(name, {}).items()}
@@ -336,18 +363,19 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> tuple[di
 
 
 def _on_host(arrays: dict) -> dict:
-    """A tree of NumPy arrays without memory of their own: it tells Orbax to restore into host memory."""
+    """Return a tree of NumPy arrays that allocate no memory. Given as a target, it tells Orbax to restore into host memory."""
     zeros = {path: np.broadcast_to(np.zeros((), jnp.dtype(row["dtype"])), row["shape"]) for path, row in arrays.items()}
     return traverse_util.unflatten_dict(zeros, sep="/")
 
 
 def _brief(error: Exception) -> str:
     """Return the reason why a write failed, without the paths of Orbax's temporary files."""
-    if "RESOURCE_EXHAUSTED" in str(error):  # TensorStore's word for ENOSPC and EDQUOT
+    if "RESOURCE_EXHAUSTED" in str(error):  # TensorStore reports both ENOSPC and EDQUOT in this way.
         return os.strerror(errno.ENOSPC)
     known = OS_ERROR.search(str(error))
     return known[1] if known else getattr(error, "strerror", None) or _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
+    """Return an error's type and the first line of its message, in at most 300 characters."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]

@@ -1,11 +1,12 @@
-"""Changing trained parameters so that they fit another resolution or other classes. Pure functions of host arrays.
+"""Pure functions of host arrays that change trained parameters to fit another resolution or other classes.
 
-Only what the resolution sets is touched: token mixing in a Mixer, position embeddings in a ViT, nothing in a ResNet. S tokens lie
-in rows on a square grid. Three ways, of which `fit_resolution` takes the one that the wanted shapes ask for:
+They change only the parameters whose shapes depend on the resolution: token mixing in a Mixer, position embeddings in a ViT, and
+nothing in a ResNet. The S tokens are the cells of a square grid, row by row. There are three methods. `fit_resolution` chooses
+among them by the shapes that the new model expects:
 
-    tiles        Mixer, K times the side and K^2 times D_S: supplement C of arXiv 2105.01601
-    interpolate  Mixer, any other side, the same D_S: ours; the paper has no answer there
-    zoom         ViT: position embeddings as the code released with arXiv 2010.11929 resizes them
+    tiles        for a Mixer with K times the side and K^2 times D_S: supplement C of arXiv 2105.01601
+    interpolate  for a Mixer with any other side and the same D_S: our own method, because the paper gives none
+    zoom         for a ViT: resizes position embeddings as the code released with arXiv 2010.11929 does
 """
 
 import math
@@ -23,21 +24,25 @@ POSITIONS = "Transformer/posembed_input/pos_embedding"  # [1, S, C] or, with a c
 
 
 def fit_resolution(arrays: Arrays, expected: dict[str, tuple]) -> tuple[Arrays, str]:
-    """(`arrays` for the resolution of `expected` {path: (dtype, shape)}, one line on what was done or "" when nothing was).
+    """Return (`arrays` changed to the resolution of `expected`, a line that says what was done).
 
-    Where no surgery leads from one to the other, `arrays` come back as they are.
+    If nothing needs to be changed, or if no method leads to the expected shapes, returns (`arrays`, "").
+
+    Args:
+      arrays: the trained parameters, by path.
+      expected: {path: (dtype, shape)} of the new model's parameters.
     """
     if TOKEN_KERNEL in arrays and TOKEN_KERNEL in expected:
         (tokens, width), (new_tokens, new_width) = arrays[TOKEN_KERNEL].shape, expected[TOKEN_KERNEL][1]
         grid, new_grid = _grid(tokens), _grid(new_tokens)
         if tokens == new_tokens or not grid or not new_grid:
             return arrays, ""
-        said = f"{grid} x {grid} -> {new_grid} x {new_grid} patches"
+        grids = f"{grid} x {grid} -> {new_grid} x {new_grid} patches"
         k = new_grid // grid
         if k > 1 and (new_grid, new_width) == (k * grid, k**2 * width):
-            return tiles(arrays, k), f"{said}: token mixing of {k} x {k} tiles, D_S {width} -> {new_width} (paper, supplement C)"
+            return tiles(arrays, k), f"{grids}: token mixing of {k} x {k} tiles, D_S {width} -> {new_width} (paper, supplement C)"
         if new_width == width:
-            return interpolate(arrays, new_grid), f"{said}: token mixing interpolated (ours, not the paper's)"
+            return interpolate(arrays, new_grid), f"{grids}: token mixing interpolated (ours, not the paper's)"
     if POSITIONS in arrays and POSITIONS in expected:
         tokens, new_tokens = arrays[POSITIONS].shape[1], expected[POSITIONS][1][1]
         extra = int("cls" in arrays)
@@ -48,42 +53,45 @@ def fit_resolution(arrays: Arrays, expected: dict[str, tuple]) -> tuple[Arrays, 
 
 
 def tiles(arrays: Arrays, k: int) -> Arrays:
-    """A Mixer for K times the side, which treats K x K tiles of the image as the old one treats the whole.
+    """Return a Mixer for K times the side, which treats each of K x K tiles as the old Mixer treats a whole image.
 
-    Supplement C, for both matrices of token mixing: W' = blockdiag(W, ..., W), with K^2 blocks, biases tiled; zeros off the
-    diagonal can be learned. The paper's block form has the tokens tile by tile; ours come in rows over the whole image, so the
-    token axis of W', and nothing else of the model, is put into that order.
+    This is supplement C of the paper. Both matrices of token mixing become W' = blockdiag(W, ..., W) with K^2 blocks, and the
+    biases are tiled. Training can change the zeros outside the blocks. The paper's block form orders the tokens tile by tile. Our
+    tokens are ordered row by row over the whole image, so this function permutes the token axis of W'. Nothing else changes.
 
-    Law: pooled features of the new model on an image = mean of the old one's over its K x K tiles. (The layer norms work on
-    single tokens, and the head averages.)
+    Law: the pooled features of the new model on an image are the mean of the old model's pooled features on its K x K tiles. It
+    holds because the layer norms work on single tokens and the pooling is a mean over tokens.
     """
     eye = np.eye(k**2)
 
     def change(name: str, x: np.ndarray) -> np.ndarray:
-        if name == "Dense_0/bias":  # over D_S
+        if name == "Dense_0/bias":  # [D_S]
             return np.tile(x, k**2)
         grid = _grid(x.shape[0] if name == "Dense_0/kernel" else x.shape[-1])
-        rows = np.argsort(tile_order(grid, k))  # for each token of the new image in rows, its position tile by tile
+        order = np.argsort(tile_order(grid, k))  # Token i of the new image, row by row, is token order[i], tile by tile.
         if name == "Dense_0/kernel":  # [S, D_S]
-            return np.kron(eye, x)[rows]
+            return np.kron(eye, x)[order]
         if name == "Dense_1/kernel":  # [D_S, S]
-            return np.kron(eye, x)[:, rows]
-        return np.tile(x, k**2)[rows]  # Dense_1/bias, over S
+            return np.kron(eye, x)[:, order]
+        return np.tile(x, k**2)[order]  # Dense_1/bias [S]
 
     return _change_token_mixing(arrays, change)
 
 
 def tile_order(grid: int, k: int) -> np.ndarray:
-    """int [K^2 S]: the tokens of a KG x KG grid, counted in rows, listed tile by tile and in rows within each G x G tile."""
+    """Return the row-by-row numbers of the tokens of a KG x KG grid, listed tile by tile: int [(KG)^2].
+
+    Within each G x G tile, the tokens are listed row by row.
+    """
     return np.arange((k * grid) ** 2).reshape(k, grid, k, grid).swapaxes(1, 2).reshape(-1)
 
 
 def interpolate(arrays: Arrays, new_grid: int) -> Arrays:
-    """A Mixer for another number of tokens with the same D_S. Ours, not the paper's.
+    """Return a Mixer for another number of tokens with the same D_S. This method is ours, not the paper's.
 
-    It does what resizing would do that the old model could not: token mixing sees the new grid of tokens resized to the old one,
-    and its answer is resized to the new one. Both resizings are linear maps (bilinear, with antialiasing where it shrinks), so
-    they are multiplied into the kernels. The identity when the grid stays as it is.
+    Token mixing in the new model is equivalent to three steps: resize the new grid of tokens to the old grid, apply the old token
+    mixing, and resize the result to the new grid. Both resizings are linear maps (bilinear, antialiased when the grid shrinks),
+    so they are multiplied into the kernels. With the old grid size, the kernels stay the same.
     """
 
     def change(name: str, x: np.ndarray) -> np.ndarray:
@@ -92,13 +100,16 @@ def interpolate(arrays: Arrays, new_grid: int) -> Arrays:
         grid = _grid(x.shape[0] if name == "Dense_0/kernel" else x.shape[-1])
         if name == "Dense_0/kernel":
             return _resizing(new_grid, grid).T @ x
-        return x @ _resizing(grid, new_grid).T  # Dense_1, kernel [D_S, S] and bias [S]
+        return x @ _resizing(grid, new_grid).T  # Dense_1/kernel [D_S, S] or Dense_1/bias [S]
 
     return _change_token_mixing(arrays, change)
 
 
 def zoom(arrays: Arrays, new_grid: int) -> Arrays:
-    """A ViT for another number of patches: a spline of order 1 through the corner embeddings; the class token keeps its own."""
+    """Return a ViT for another number of patches, with its position embeddings interpolated on the grid.
+
+    The interpolation is a spline of order 1 that keeps the embeddings of the four corners. The class token keeps its embedding.
+    """
     positions = arrays[POSITIONS]
     extra = int("cls" in arrays)
     grid = _grid(positions.shape[1] - extra)
@@ -109,12 +120,15 @@ def zoom(arrays: Arrays, new_grid: int) -> Arrays:
 
 
 def count_classes(arrays: Arrays) -> int:
-    """Return how many classes the head has, in whichever family; 0 without a head."""
+    """Return the number of classes of the head, in any model family, or 0 if there is no head."""
     return next((x.shape[-1] for name, x in arrays.items() if name.startswith("head/")), 0)
 
 
 def subset_head(arrays: Arrays, classes: list[int]) -> Arrays:
-    """The head for these of its classes, in this order. Raises UserError when there is no head or no such class."""
+    """Return `arrays` with a head for these classes only, in this order.
+
+    Raises UserError if there is no head, or if it does not have one of the classes.
+    """
     num_classes = count_classes(arrays)
     if not num_classes:
         raise UserError("A subset of classes needs weights that have a head: these have none.")
@@ -134,12 +148,12 @@ def _change_token_mixing(arrays: Arrays, change) -> Arrays:
 
 
 def _resizing(old: int, new: int) -> np.ndarray:
-    """float64 [new^2, old^2]: the matrix that resizes an old x old grid, in rows."""
+    """Return the matrix that resizes an old x old grid, whose cells are listed row by row: float64 [new^2, old^2]."""
     side = np.asarray(jax.image.resize(np.eye(old, dtype=np.float32), (new, old), "linear"), np.float64)
     return np.kron(side, side)
 
 
 def _grid(tokens: int) -> int:
-    """The side of a square of so many tokens; 0 when they make none."""
+    """Return the side of the square grid with this many tokens, or 0 if the number is not a square."""
     side = math.isqrt(max(tokens, 0))
     return side if side**2 == tokens else 0

@@ -1,4 +1,4 @@
-"""Trained parameters into a model of a config's: surgery where only the resolution differs, and everything that does not fit."""
+"""Start a model from trained parameters: change them if only the resolution differs, and report everything that does not fit."""
 
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,24 @@ from mixer_jax.models.identify import identify
 from mixer_jax.parallel import from_host, path_name
 
 HEAD = "head/"
-PRE_LOGITS = "pre_logits/"  # a ViT's layer for pre-training, which goes with the head (arXiv 2010.11929, section 3.2)
+# A ViT's hidden layer before the head. It serves pre-training and is removed with the head (arXiv 2010.11929, section 3.2).
+PRE_LOGITS = "pre_logits/"
 
 
 def fit(weights: Weights, shapes: dict) -> Arrays:
-    """The arrays of `weights` for a model with parameters of these shapes; says in one line what surgery was needed.
+    """Return the arrays of `weights`, changed if necessary to the resolution of a model with parameters of these shapes.
 
-    Raises UserError with everything that differs, what both models are and which options to change.
+    Prints one line if the resolution was changed, and one if the weights may expect another range of pixels. Raises UserError if
+    the arrays do not fit. It names everything that differs, both models and the options to change.
+
+    Args:
+      weights: the trained parameters.
+      shapes: the tree of the model's parameters, as arrays or as ShapeDtypeStructs.
     """
     expected = signatures(shapes)
-    arrays, said = fit_resolution(weights.arrays, expected)
-    if said:
-        print(f"{weights.path}: {said}.")
+    arrays, change = fit_resolution(weights.arrays, expected)
+    if change:
+        print(f"{weights.path}: {change}.")
     if note := range_note(weights):
         print(note)
     lines = differences(expected, signatures(arrays))
@@ -39,60 +45,64 @@ def fit(weights: Weights, shapes: dict) -> Arrays:
 def init_from(
     path: str, params: dict, head: str, classes_file: str = "", class_names: Names | None = None
 ) -> tuple[dict, dict[str, list[str]], dict[str, Any]]:
-    """Return (parameters, listing, origin): `params` with all that `path` has (see weights.load_weights), sharded as they are.
+    """Return (parameters, listing, origin): `params` with the values that `path` holds, sharded as `params` are.
 
-    The listing names the paths that were "restored", "replaced" (in both, kept from `params`) and "dropped". The origin says, for
-    the records of a run, what was read: path, step and the SHA-256 of all its parameters. Raises UserError,
-    with everything that differs, when an array does not fit, and for a class that `path` does not have.
+    The listing names the paths that were "restored" from `path`, "replaced" (in both, with the values of `params`) and "dropped"
+    (only in `path`). The origin records what was read: the path, the step and the SHA-256 of all its parameters.
 
     Args:
-      path: what `load_weights` takes.
+      path: a run's folder or a file of weights, as `load_weights` reads them.
       params: the new model's parameters.
-      head: with "new", the head, and a ViT's pre-logits layer that the model does not have, stay as in `params`. "restore" takes
-        them too. "subset" takes some of the head's columns.
-      classes_file: with "subset", which columns: a number a line, in the order of our classes. Without it, those with our names.
-      class_names: the names of our classes. Columns that are in another order in `path` are put into ours.
+      head: "new" keeps the head of `params` and drops a pre-logits layer that the model does not have. "restore" takes both from
+        `path`. "subset" takes some columns of the head in `path`.
+      classes_file: a text file that says which columns "subset" takes: one number per line, in the order of the new model's
+        classes. Without a file, "subset" takes the columns whose classes have the names in `class_names`.
+      class_names: the names of the new model's classes. Columns that `path` has in another order are put into this order.
+
+    Raises:
+      UserError: an array does not fit (the message names everything that differs), or `path` does not have one of the classes.
     """
     weights = load_weights(path)
-    names, there = set(named_arrays(params)), weights.arrays
+    names, arrays = set(named_arrays(params)), weights.arrays
     if head != "new":
-        there = _choose_classes(weights, head, classes_file, class_names)
+        arrays = _choose_classes(weights, head, classes_file, class_names)
 
-    def wanted(name: str) -> bool:
+    def is_restored(name: str) -> bool:
         return head != "new" or not (name.startswith(HEAD) or (name.startswith(PRE_LOGITS) and name not in names))
 
     fitted = fit(
-        Weights({n: x for n, x in there.items() if wanted(n)}, path, weights.format, weights.step, weights.metadata),
-        {n: x for n, x in named_arrays(params).items() if wanted(n)},
+        Weights({n: x for n, x in arrays.items() if is_restored(n)}, path, weights.format, weights.step, weights.metadata),
+        {n: x for n, x in named_arrays(params).items() if is_restored(n)},
     )
     merged = jax.tree_util.tree_map_with_path(
-        lambda p, x: from_host(fitted[path_name(p)], x.sharding) if wanted(path_name(p)) else x, params
+        lambda p, x: from_host(fitted[path_name(p)], x.sharding) if is_restored(path_name(p)) else x, params
     )
     listing = {
         "restored": sorted(fitted),
-        "replaced": sorted(name for name in names - fitted.keys() if name in there),
-        "dropped": sorted(there.keys() - names),
+        "replaced": sorted(name for name in names - fitted.keys() if name in arrays),
+        "dropped": sorted(arrays.keys() - names),
     }
     return merged, listing, {"path": path, "step": weights.step, "params_sha256": params_sha256(weights.arrays)}
 
 
 def _choose_classes(weights: Weights, head: str, classes_file: str, class_names: Names | None) -> Arrays:
-    """Return the arrays of `weights` with the head's columns that stand for our classes, in our order."""
-    there, theirs = weights.arrays, weights.class_names
+    """Return the arrays of `weights` with the head's columns for the new model's classes, in the order of `class_names`."""
+    arrays, head_names = weights.arrays, weights.class_names
     if classes_file:
         chosen = read_classes(classes_file)
-        there = subset_head(there, chosen)
-        theirs = tuple(theirs[number] for number in chosen)
-    if class_names is None or (not classes_file and head == "restore" and len(class_names) != len(theirs)):
-        return there  # of another shape, which `fit` explains
-    classes = map_classes(class_names, "the training data", theirs, weights.path)
+        arrays = subset_head(arrays, chosen)
+        head_names = tuple(head_names[number] for number in chosen)
+    if class_names is None or (not classes_file and head == "restore" and len(class_names) != len(head_names)):
+        return arrays  # If the numbers of classes differ, `fit` raises an error that explains it.
+    classes = map_classes(class_names, "the training data", head_names, weights.path)
     if classes.note:
         print(classes.note)
-    return there if classes.is_identity and len(theirs) == len(class_names) else subset_head(there, list(classes.numbers))
+    is_same = classes.is_identity and len(head_names) == len(class_names)
+    return arrays if is_same else subset_head(arrays, list(classes.numbers))
 
 
 def read_classes(file: str) -> list[int]:
-    """The numbers in a text file, one a line. Raises UserError for anything else in it."""
+    """Return the class numbers in a text file, which has one per line. Raises UserError if it holds anything else."""
     if not Path(file).is_file():
         raise UserError(f"config.init_classes={file!r}: there is no such file. It lists the classes to keep, a number a line.")
     lines = Path(file).read_text().split()
@@ -105,13 +115,13 @@ def read_classes(file: str) -> list[int]:
 
 
 def _explain(expected: dict[str, tuple], weights: Weights) -> str:
-    """What the weights are, what the config asks for, and the options that would make it ask for the former."""
-    asked, found = identify(expected), identify(signatures(weights.arrays))
-    if found is None or asked is None or asked == found:
+    """Return sentences that name both models and the flags that fit the config to the weights; "" if there is no difference."""
+    requested, stored = identify(expected), identify(signatures(weights.arrays))
+    if stored is None or requested is None or requested == stored:
         return ""
-    ask, find = asked.options(), found.options()
-    flags = " ".join(f"--config.{name}={find[name]}" for name in find if find[name] != ask[name] and find[name] is not None)
-    said = f"It holds {found}; the config asks for {asked}. To take the weights as they are: {flags}."
-    if found.family == "mixer" and asked.image_size != found.image_size:
-        said += f" For surgery to {asked.image_size} px, model.tile_size={found.image_size} makes tiles and 0 interpolates."
-    return said
+    old, new = requested.options(), stored.options()
+    flags = " ".join(f"--config.{name}={new[name]}" for name in new if new[name] != old[name] and new[name] is not None)
+    text = f"It holds {stored}; the config asks for {requested}. To take the weights as they are: {flags}."
+    if stored.family == "mixer" and requested.image_size != stored.image_size:
+        text += f" For surgery to {requested.image_size} px, model.tile_size={stored.image_size} makes tiles and 0 interpolates."
+    return text

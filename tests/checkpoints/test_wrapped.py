@@ -120,7 +120,7 @@ def test_blocks_of_another_model_are_no_choice(tmp_path: Path):
 
 def test_names_that_all_look_like_sets_cost_no_more_than_a_pass_over_them():
     names = {f"{i}.blocks.0.attn.qkv.weight": np.zeros(1, np.float32) for i in range(20 * MAX_SETS)}
-    assert unwrap(names).said == ""
+    assert unwrap(names).note == ""
     with pytest.raises(UserError, match=r"differ in _orig_mod\. alone"):
         unwrap({"a.weight": np.zeros(1), "_orig_mod.a.weight": np.zeros(1)})
 
