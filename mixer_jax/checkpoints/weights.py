@@ -1,6 +1,7 @@
-"""Parameters from anywhere and to anywhere: runs of ours, released .npz files, timm's safetensors; told apart by what they hold.
+"""Load parameters from runs and from files of several formats, save them, and convert between formats.
 
-Not here: the bytes of files (files.py), the names in them (formats.py), making parameters fit another model (surgery.py).
+A file's format is recognized by the names of its arrays. The sibling modules read and write bytes (files.py), translate names
+(formats.py), and change parameters to fit another model (surgery.py).
 """
 
 import dataclasses
@@ -31,31 +32,43 @@ from mixer_jax.hosts.agreement import agree
 from mixer_jax.models.identify import ModelSpec, identify
 from mixer_jax.models.registry import make_model, param_shapes
 
-ANY_RANGE = ("timm", "transformers")  # formats of models that take different ranges of pixels; the authors' take [-1, 1]
-TRAINED = (
-    "loss",
-    "dtype",
-)  # what a run says of its training, and a file that is made of it: config.loss.kind, config.model.dtype
+# Formats whose models expect different ranges of pixels. Models in the formats of the paper's authors expect [-1, 1].
+ANY_RANGE = ("timm", "transformers")
+# Metadata about training, which is copied from a run to every file that is made from it: config.loss.kind, config.model.dtype.
+TRAINED = ("loss", "dtype")
+OLD_SOURCE_FORMAT = "source_layout"  # The metadata's name of a file's source format before December 2026. Now "source_format".
 OTHER_FLOATS = ("float16", "bfloat16", "float64")
-SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # and the format in which files of the kind are written
+SUFFIXES = {".npz": "released", ".safetensors": "timm"}  # {suffix of a file: the format that it is written in by default}
 # Endings of files that we do not write. Any other ending belongs to the name of a run's folder, such as runs/lr0.1.
 FOREIGN_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".h5", ".hdf5", ".msgpack", ".pkl", ".npy", ".onnx", ".zip", ".tar", ".gz")
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Parameters on the host."""
+    """The parameters of one model, in host memory, and what is known about them.
 
-    arrays: Arrays  # by the paths of our own trees
-    path: str  # or URL, where they were read
-    format: str  # "run", or one of formats.py
-    step: int  # of the run they come from; 0 when that is not known
-    metadata: dict[str, str]  # what the file says of itself
-    class_names: Names = ()  # of the head, 0, 1, ... where they have no names; empty without a head
+    Attributes:
+      arrays: the parameters, by their paths in our parameter tree.
+      path: the path or URL that they were read from.
+      format: "run", or the name of a checkpoint format in formats.py.
+      step: the step of the run that they come from, or 0 if it is not known.
+      metadata: what the file states about itself.
+      class_names: the names of the head's classes. Classes without names have their numbers. Empty if there is no head.
+    """
+
+    arrays: Arrays
+    path: str
+    format: str
+    step: int
+    metadata: dict[str, str]
+    class_names: Names = ()
 
     @functools.cached_property
     def model(self) -> ModelSpec:
-        """Raises UserError when this is no model of ours, with everything that keeps it from being the nearest."""
+        """The model that has these parameters.
+
+        Raises UserError if no model that we know has them. If a model is similar, the error lists the differences.
+        """
         model = identify(signatures(self.arrays))
         if model is None:
             raise UserError(f"{self.path}: these are not the parameters of a Mixer, ViT or BiT of ours.")
@@ -66,13 +79,22 @@ class Weights:
 
 
 def load_weights(path: str) -> Weights:
-    """Load parameters from a run, one of its checkpoints/STEP, a .npz or .safetensors file, or SCHEME://BUCKET/FILE.
+    """Load parameters from a run or from a file.
 
-    Also from MODEL.safetensors.index.json and the files that it names, or the folder that holds it; FILE#PREFIX chooses one of
-    several sets of parameters (wrapped.py). What was done beside reading is printed on standard error, in one line.
-    Of a run's folder: its newest sound step, and the averaged parameters where it has them. A scheme needs its library.
-    Raises UserError when there is nothing, when it is damaged, hostile, or in no format that we know; and on all hosts of a run
-    when they have not read the same.
+    If anything is done besides reading, such as converting to float32, one line on standard error says so.
+
+    Args:
+      path: one of the following:
+        RUN: the newest undamaged step of a run's folder, and its averaged parameters if the run keeps them.
+        RUN/checkpoints/STEP or RUN/best: one checkpoint of a run.
+        FILE.npz or FILE.safetensors.
+        MODEL.safetensors.index.json, which names several files, or the folder that holds it.
+        SCHEME://BUCKET/FILE: any of these files in a bucket. The scheme needs a library that may not be installed.
+        FILE#PREFIX: the parameters under a prefix, in a file that holds several sets of parameters.
+
+    Raises:
+      UserError: nothing is there, or it is damaged, malicious or in no format that we know. In a run of several hosts, all hosts
+        raise it if they did not read the same parameters.
     """
     weights = _load(path)
     agree("weights", lambda: {"parameters (SHA-256)": params_sha256(weights.arrays), "their classes": weights.class_names})
@@ -80,6 +102,7 @@ def load_weights(path: str) -> Weights:
 
 
 def _load(path: str) -> Weights:
+    """Load parameters from any path that `load_weights` accepts, on this host alone."""
     file, chosen = split_choice(path) if not os.path.lexists(path) else (path, None)
     if Path(file).is_dir() and not (Path(file) / "checkpoints").exists():
         file = find_index(Path(file)) or file
@@ -92,44 +115,47 @@ def _load(path: str) -> Weights:
 
 
 def _load_file(file: str, path: str, chosen: str | None) -> Weights:
-    """Load one file, or an index and its files; `path` is what the user typed, with the prefix that is `chosen`."""
-    arrays, metadata, said = _read(file)
+    """Load one file, or an index and its files.
+
+    `path` is what the user typed, for messages: `file` itself, or FILE#PREFIX. `chosen` is the prefix, or None.
+    """
+    arrays, metadata, sharded = _read(file)
     try:
         arrays, unwrapped = unwrap(arrays, chosen)
         format = find_format(arrays)
         if format is None:
-            some = ", ".join(sorted(arrays)[:3])
-            raise UserError(f"It is in no format of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {some}, ...")
+            first = ", ".join(sorted(arrays)[:3])
+            raise UserError(f"It is in no format of Mixer, ViT or BiT that we know: its {len(arrays)} arrays are {first}, ...")
         arrays = format.to_ours(arrays)
     except UserError as error:
         raise UserError(f"{path}: {str(error).replace('FILE#', f'{file}#')}") from error
     if "params_sha256" in metadata and metadata["params_sha256"] != params_sha256(arrays):
         raise UserError(f"{path}: its parameters are not those that it was written with (metadata: params_sha256).")
     arrays, converted = to_float32(arrays, path)
-    if said := ", ".join(filter(None, (said, unwrapped, converted))):
-        print(as_message(f"{path}: {said}."), file=sys.stderr)  # of some commands, standard output is one figure alone
+    if note := ", ".join(filter(None, (sharded, unwrapped, converted))):
+        print(as_message(f"{path}: {note}."), file=sys.stderr)  # Some commands promise a single value on standard output.
     check_finite(arrays, path)
     step = int(metadata["step"]) if re.fullmatch(r"[0-9]{1,15}", metadata.get("step", "")) else 0
-    said = {"class_names": _recorded(metadata, "class_names")} if "class_names" in metadata else {}
-    names = _class_names(said, arrays, path)
-    if not said and "params_sha256" not in metadata:  # a file of others, who do not name classes
+    recorded = {"class_names": _recorded(metadata, "class_names")} if "class_names" in metadata else {}
+    names = _class_names(recorded, arrays, path)
+    if not recorded and "params_sha256" not in metadata:  # Another project wrote this file. Other projects store no class names.
         names = imagenet_names(len(names)) or names
     return Weights(arrays, path, format.name, step, metadata, names)
 
 
 def _read(file: str) -> tuple[Arrays, dict[str, str], str]:
-    """Return (arrays, metadata, what was read if that is more than one file)."""
+    """Return (arrays, metadata, a note). The note says how many files were read if there are several, and is "" for one."""
     if file.endswith(INDEX):
-        arrays, said = read_sharded(file)
-        return arrays, {}, said
+        arrays, note = read_sharded(file)
+        return arrays, {}, note
     with local_copy(file) as local_path:
         return *read_arrays(local_path), ""
 
 
 def to_float32(arrays: Arrays, where: str) -> tuple[Arrays, str]:
-    """Return arrays of other floating-point types as float32, in which models keep their parameters, and what was converted.
+    """Return (arrays, a note), with arrays of other floating-point types converted to float32, the type of our parameters.
 
-    Raises UserError for a finite value that float32 does not reach.
+    The note says what was converted, and is "" if nothing was. Raises UserError for a finite value that float32 cannot hold.
     """
     others = {name: x.dtype.name for name, x in arrays.items() if x.dtype.name in OTHER_FLOATS}
     converted = {}
@@ -143,7 +169,7 @@ def to_float32(arrays: Arrays, where: str) -> tuple[Arrays, str]:
 
 
 def check_finite(arrays: Arrays, where: str) -> None:
-    """Raise UserError that names the first array with a value that is not finite."""
+    """Raise UserError if any value is not finite. The error names the first such array."""
     for name, x in arrays.items():
         if count := x.size - int(np.count_nonzero(np.isfinite(x))):
             raise UserError(
@@ -152,16 +178,16 @@ def check_finite(arrays: Arrays, where: str) -> None:
             )
 
 
-def _class_names(said: dict, arrays: Arrays, path: str) -> Names:
-    """Return the names of the head's classes that a file or run says it has, in `said`, or their numbers.
+def _class_names(recorded: dict, arrays: Arrays, path: str) -> Names:
+    """Return the class names that a file or run records, or the classes' numbers if it records none.
 
-    Raises UserError for something else, or another number of classes.
+    Raises UserError if `recorded["class_names"]` is not a list of names, or if the head has another number of classes.
     """
     count = count_classes(arrays)
-    if "class_names" not in said:
+    if "class_names" not in recorded:
         return unnamed(count)
     try:
-        names = from_json(said["class_names"])
+        names = from_json(recorded["class_names"])
     except ValueError as error:
         raise UserError(f"{path}: what it says of its classes is damaged: {error}.") from error
     if len(names) != count:
@@ -170,49 +196,68 @@ def _class_names(said: dict, arrays: Arrays, path: str) -> Names:
 
 
 def _metadata_of_run(meta: dict) -> dict[str, str]:
-    """Return how a run was trained and how images are prepared: as `file_metadata` wrote it, or as the run's own evaluator does.
+    """Return the metadata of a run: its loss, its dtype and the preprocessing of images, as far as they are known.
 
-    What neither says is missing.
+    A run's folder that `convert` wrote has them in its checkpoint. For other runs, the loss and the dtype come from the config,
+    and the preprocessing is that of the first classification evaluator.
     """
     if "preprocessing" in meta:
-        return {name: meta[name] for name in ("preprocessing", *TRAINED) if name in meta}
+        return {name: meta[name] for name in ("preprocessing", OLD_SOURCE_FORMAT, *TRAINED) if name in meta}
     config = meta["config"]
-    said = {"loss": config["loss"]["kind"], "dtype": config["model"]["dtype"]} if "loss" in config else {}
+    trained = {"loss": config["loss"]["kind"], "dtype": config["model"]["dtype"]} if "loss" in config else {}
     for evaluator in meta["config"].get("evals", {}).values():
         if evaluator["kind"] == "classification":
             steps = preprocessing(config["image_size"], evaluator["resize"], evaluator["resize_size"])
-            return said | {"preprocessing": json.dumps(steps)}
-    return said
+            return trained | {"preprocessing": json.dumps(steps)}
+    return trained
 
 
 def preprocessing_of(weights: Weights) -> dict:
-    """Return how images become the model's input, as the weights say or else as in the paper.
+    """Return the steps that turn an image into the model's input, as the weights state them or else as in the paper.
 
-    The "value_range" is None where it is not known: other people's files of one format were trained with different ones.
+    "value_range" is None if it is not known, because models in one format of ANY_RANGE were trained with different ranges.
     """
-    steps = _recorded(weights.metadata, "preprocessing")
-    if isinstance(steps, dict) and steps:
+    if steps := _stated_preprocessing(weights):
         return steps
     return preprocessing(weights.model.image_size) | ({"value_range": None} if weights.format in ANY_RANGE else {})
 
 
-def range_note(weights: Weights) -> str:
-    """Return what a user should know of the range of pixels that the weights expect; "" where it is the one that they get."""
+def _stated_preprocessing(weights: Weights) -> dict:
+    """Return the preprocessing that the weights' metadata states, or {} if it states none.
+
+    Before December 2026, `convert` stated the range [-1, 1] for every file, although it did not know the range of those that it
+    had read from a format of ANY_RANGE. Such a file has the metadata OLD_SOURCE_FORMAT. Its range counts as unknown, unless its
+    step says that the weights come from a run of ours.
+    """
     steps = _recorded(weights.metadata, "preprocessing")
-    ours = None if weights.format in ANY_RANGE else [-1, 1]
-    found = steps.get("value_range") if isinstance(steps, dict) and steps else ours
-    if found == [-1, 1]:
+    if not isinstance(steps, dict):
+        return {}
+    if steps.get("value_range") == [-1, 1] and weights.metadata.get(OLD_SOURCE_FORMAT) in ANY_RANGE and not weights.step:
+        steps["value_range"] = None
+    return steps
+
+
+def range_note(weights: Weights) -> str:
+    """Return a warning if the weights may expect another range of pixels than the one they are given, [-1, 1], or else ""."""
+    default = None if weights.format in ANY_RANGE else [-1, 1]
+    steps = _stated_preprocessing(weights)
+    value_range = steps.get("value_range") if steps else default
+    if value_range == [-1, 1]:
         return ""
-    said = "not known" if found is None else f"said to be {json.dumps(found)[:50]}"
-    return f"{weights.path}: the range of pixels that it expects is {said}. It is given [-1, 1], and may answer wrongly."
+    description = "not known" if value_range is None else f"said to be {json.dumps(value_range)[:50]}"
+    return f"{weights.path}: the range of pixels that it expects is {description}. It is given [-1, 1], and may answer wrongly."
 
 
 def preprocessing(image_size: int, resize: str = "small", resize_size: int = 0) -> dict:
-    """Return how images become the model's input; the defaults are those of the paper (supplement C) and of our evaluators."""
+    """Return the steps that turn an image into a model's input.
+
+    The defaults are those of the paper (supplement C) and of our evaluators. `resize` is "small", "square" or "whole", which is
+    "square" with a `resize_size` of `image_size`. If `resize_size` is 0, it is 256 / 224 of `image_size`.
+    """
     if resize == "whole":
         resize, resize_size = "square", image_size
     return {
-        "resize": resize,  # small: shorter side to resize_size; square: both sides
+        "resize": resize,  # "small": the shorter side becomes resize_size pixels. "square": both sides do.
         "resize_size": resize_size or round(image_size * 256 / 224),
         "interpolation": "bilinear",
         "central_crop": image_size,
@@ -222,15 +267,21 @@ def preprocessing(image_size: int, resize: str = "small", resize_size: int = 0) 
 
 
 def save_weights(weights: Weights, path: str, format: str | None = None) -> None:
-    """Write a .npz or .safetensors file in `format` (None: the usual of its kind), or the only checkpoint of a new run's folder.
+    """Write a .npz or .safetensors file, or a new run's folder with one checkpoint.
 
-    Raises UserError when the path is taken or the family has no such format.
+    Args:
+      weights: what to write.
+      path: a new file, whose suffix (.npz or .safetensors) decides its kind, or else a new run's folder.
+      format: the checkpoint format of the file. None for the default of SUFFIXES.
+
+    Raises:
+      UserError: `path` exists already, or `format` does not fit the kind of file, the model's family or its number of heads.
     """
     suffix = Path(path).suffix
     if suffix in SUFFIXES:
         table = get_format(format or SUFFIXES[suffix], weights.model.family)
-        theirs = table.to_theirs(weights.arrays)
-        if signatures(table.to_ours(theirs)) != signatures(weights.arrays):
+        converted = table.to_theirs(weights.arrays)
+        if signatures(table.to_ours(converted)) != signatures(weights.arrays):
             raise UserError(
                 f"The {table.name} format does not say how many heads a ViT has, and {weights.model} has an unusual number."
             )
@@ -238,7 +289,7 @@ def save_weights(weights: Weights, path: str, format: str | None = None) -> None
         if suffix == ".npz" and "class_names" in metadata and len(json.dumps(metadata)) > npz.COMMENT_LIMIT:
             del metadata["class_names"]
             print(f"{path} has no room for the names of its {len(weights.class_names)} classes: a .safetensors file has.")
-        write_arrays(path, theirs, metadata)
+        write_arrays(path, converted, metadata)
         return
     if suffix in FOREIGN_SUFFIXES or format:
         raise UserError(f"--to={path}: a file must end in {' or '.join(SUFFIXES)}; without an ending it is a run's folder.")
@@ -252,9 +303,10 @@ def save_weights(weights: Weights, path: str, format: str | None = None) -> None
 
 
 def convert(source: str, target: str, format: str | None = None) -> Weights:
-    """Write what `source` holds to `target`, read it again, print how far the two are apart, and return what was read.
+    """Write the weights of `source` to `target`, read them again, print how they compare, and return what was read.
 
-    Raises UserError as load_weights and save_weights do, and when the source is no whole model or what is read is not the same.
+    Raises UserError as `load_weights` and `save_weights` do, and also if the source is not a complete model or if the parameters
+    that are read again are not identical.
     """
     before = load_weights(source)
     save_weights(before, target, format)
@@ -262,24 +314,24 @@ def convert(source: str, target: str, format: str | None = None) -> Weights:
     digest = params_sha256(after.arrays)
     if params_sha256(before.arrays) != digest:
         raise UserError(f"{target} does not hold the parameters that were written to it: the disk or its memory is at fault.")
-    apart = np.max(np.abs(np.subtract(*fixed_logits(before, after))))
+    difference = np.max(np.abs(np.subtract(*fixed_logits(before, after))))
     print(f"{source} ({before.format}) -> {target} ({after.format}): {before.model}")
     print(f"  parameters identical, bit for bit: SHA-256 {digest}")
-    print(f"  largest difference of logits on two fixed random images: {apart:.3g}")
+    print(f"  largest difference of logits on two fixed random images: {difference:.3g}")
     return after
 
 
 def fixed_logits(*weights: Weights) -> list[np.ndarray]:
-    """float32 [2, K] for each of several parameters of one model, on two random images that are always the same."""
+    """Return the logits on two fixed random images, float32 [2, K], for each of several sets of parameters of one model."""
     model = weights[0].model
     shape = (2, model.image_size, model.image_size, 3)
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     apply = jax.jit(make_model(model.config(), model.num_classes).apply)
-    return [np.asarray(apply({"params": tree_of(each.arrays)}, images)[0]) for each in weights]
+    return [np.asarray(apply({"params": tree_of(item.arrays)}, images)[0]) for item in weights]
 
 
 def file_metadata(weights: Weights) -> dict[str, str]:
-    """Return what a file that we write says of itself: source, digest, model, preprocessing and versions."""
+    """Return the metadata of a file that we write: source, digest, model, preprocessing, versions and class names."""
     model = weights.model
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
     names = {"class_names": json.dumps(to_json(weights.class_names))} if has_names(weights.class_names) else {}
@@ -289,7 +341,7 @@ def file_metadata(weights: Weights) -> dict[str, str]:
         | trained
         | {
             "source": weights.path,
-            "source_layout": weights.format,
+            "source_format": weights.format,
             "step": str(weights.step),
             "params_sha256": params_sha256(weights.arrays),
             "model": str(model),
@@ -301,7 +353,7 @@ def file_metadata(weights: Weights) -> dict[str, str]:
 
 
 def _recorded(metadata: dict[str, str], name: str) -> Any:
-    """Return what a file says of itself under a name, as JSON; None when it does not say, or no JSON."""
+    """Return the JSON value that metadata holds under a name, or None if there is none or it is not JSON."""
     try:
         return json.loads(metadata[name])
     except (KeyError, ValueError, RecursionError):
@@ -309,11 +361,11 @@ def _recorded(metadata: dict[str, str], name: str) -> Any:
 
 
 def expected_signatures(model: ModelSpec) -> dict[str, tuple]:
-    """Return {path: (dtype, shape)} of the parameters of a model. Allocates nothing."""
+    """Return {path: (dtype, shape)} of a model's parameters, without allocating them."""
     images = jax.ShapeDtypeStruct((1, model.image_size, model.image_size, 3), np.float32)
     return signatures(param_shapes(make_model(model.config(), model.num_classes), images))
 
 
 def tree_of(arrays: Arrays) -> dict:
-    """{"stem/kernel": x} -> {"stem": {"kernel": x}}."""
+    """Return a nested dict for arrays by path: {"stem/kernel": x} becomes {"stem": {"kernel": x}}."""
     return traverse_util.unflatten_dict(arrays, sep="/")

@@ -1,5 +1,6 @@
 """Weights from every form to every other, without a bit lost, and with what they are in the file."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,17 @@ from safetensors import safe_open
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import get_format
-from mixer_jax.checkpoints.weights import convert, file_metadata, fixed_logits, load_weights, save_weights
+from mixer_jax.checkpoints.manager import Checkpoints
+from mixer_jax.checkpoints.weights import (
+    convert,
+    file_metadata,
+    fixed_logits,
+    load_weights,
+    preprocessing_of,
+    range_note,
+    save_weights,
+    tree_of,
+)
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import ModelSpec
 
@@ -64,11 +75,36 @@ def test_a_file_says_where_it_comes_from_and_how_to_use_it(tmp_path: Path):
     with safe_open(tmp_path / "b.safetensors", framework="np") as file:
         metadata = file.metadata()
     assert metadata["format"] == "pt"  # what PyTorch's loaders of safetensors ask for
-    assert metadata["source"] == str(tmp_path / "a.npz") and metadata["source_layout"] == "released" and metadata["step"] == "3"
+    assert metadata["source"] == str(tmp_path / "a.npz") and metadata["source_format"] == "released" and metadata["step"] == "3"
     assert metadata["params_sha256"] == params_sha256(weights.arrays)
     assert metadata["model"] == str(SMALL["mixer"]) and json.loads(metadata["config"]) == SMALL["mixer"].options()
     assert json.loads(metadata["preprocessing"])["value_range"] == [-1, 1]
     assert json.loads(metadata["versions"]).keys() == {"jax", "flax", "numpy"}
+
+
+@pytest.mark.parametrize(("source", "step", "value_range"), [
+    ({"source_layout": "timm"}, "0", None), ({"source_layout": "transformers"}, "0", None),
+    ({"source_layout": "timm"}, "8", [-1, 1]),  # The step says that the weights come from a run of ours.
+    ({"source_layout": "released"}, "0", [-1, 1]), ({"source_format": "timm"}, "0", [-1, 1]),
+])  # fmt: skip
+def test_a_range_that_an_earlier_convert_stated_without_knowing_it_is_unknown(tmp_path: Path, source, step, value_range):
+    metadata = source | {"step": step, "preprocessing": json.dumps({"resize": "small", "value_range": [-1, 1]})}
+    write_arrays(str(tmp_path / "old.safetensors"), random_weights(SMALL["mixer"]).arrays, metadata)
+    weights = load_weights(str(tmp_path / "old.safetensors"))
+    for name in ("new.npz", "run", "newer.safetensors"):  # What is made from such a file does not know the range either.
+        assert preprocessing_of(weights) == {"resize": "small", "value_range": value_range}
+        assert bool(range_note(weights)) == (value_range is None)
+        save_weights(weights, str(tmp_path / name))
+        weights = load_weights(str(tmp_path / name))
+
+
+def test_a_run_folder_that_an_earlier_convert_wrote_has_an_unknown_range(tmp_path: Path):
+    weights = dataclasses.replace(random_weights(SMALL["mixer"]), step=0)
+    old = {"source_layout": "timm", "preprocessing": json.dumps({"value_range": [-1, 1]}), "step": 0}
+    checkpoints = Checkpoints(str(tmp_path / "run"), keep=1)
+    checkpoints.save(0, {"params": tree_of(weights.arrays)}, old)
+    checkpoints.finish()
+    assert preprocessing_of(load_weights(str(tmp_path / "run")))["value_range"] is None
 
 
 def test_parameters_that_are_not_those_of_the_metadata_are_refused(tmp_path: Path):
