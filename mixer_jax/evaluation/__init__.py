@@ -1,1 +1,1 @@
-"""Parameters in, numbers out. Evaluators know nothing of training; the loop receives them as functions."""
+"""Evaluators: functions from parameters to figures. They do not depend on training, whose loop receives them as functions."""

@@ -1,4 +1,4 @@
-"""Trained weights that say what is in images: the model, the preprocessing of its evaluators, and the names of its classes."""
+"""A classifier made from trained weights: the model, the preprocessing of its evaluators, and the names of its classes."""
 
 import json
 import os
@@ -21,28 +21,36 @@ from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import host_transform, make_model
 
-IMAGES_PER_DEVICE = 64  # in a batch
-FEW = 1000  # images, for which starting processes would take longer than it saves
-PROBABILITIES = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}  # by config.loss.kind
+IMAGES_PER_DEVICE = 64  # This is the largest number of images that a device gets in one batch.
+MAX_IMAGES_FOR_THREADS = 1000  # Up to this number, starting worker processes would take longer than they save.
+PROBABILITIES = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}  # The keys are values of config.loss.kind.
 
 
 class Prediction(NamedTuple):
-    """What a model says of an image: its likeliest classes first, and why the image cannot be read, if it cannot."""
+    """The prediction of a model for one image.
 
-    image: int  # its number
+    Attributes:
+      image: the number of the image in its source.
+      classes: the numbers of the most likely classes, the most likely first; empty for an unreadable image.
+      probabilities: the probabilities of these classes.
+      unreadable: the reason why the image cannot be read; empty if it can be read.
+    """
+
+    image: int
     classes: tuple[int, ...]
     probabilities: tuple[float, ...]
     unreadable: str = ""
 
 
 class Classifier:
-    """A model with its weights, from pixels to probabilities of named classes.
+    """A model with its weights, which maps images to probabilities of named classes.
 
     Attributes:
-      class_names: the names of the classes, or their numbers.
+      class_names: the names of the classes or, if the weights do not name them, their numbers.
       image_size: height and width of the images that the model sees.
-      loss: "softmax", where probabilities add up to 1, or "sigmoid", where each class has its own.
-      notes: what a user should know of all this, a sentence each.
+      loss: "softmax", whose probabilities add up to 1, or "sigmoid", whose probabilities are independent of each other.
+      notes: sentences that a user should read, for example that the weights do not name their classes.
+      transform: what makes an image for the model from the image of a source.
     """
 
     def __init__(self, weights: Weights):
@@ -65,15 +73,21 @@ class Classifier:
         self._predict = make_predict(make_model(config, model.num_classes), self._mesh)
 
     def predict(self, source: Source, top: int = 5, *, workers: int | None = None) -> Iterator[Prediction]:
-        """Yield what the model says of each image of a source, in its order, with the `top` likeliest classes."""
+        """Yield a prediction for each image of a source, in the order of the source.
+
+        Args:
+          source: the images. Their labels are not used.
+          top: the number of most likely classes in a prediction.
+          workers: the number of workers that decode; by default the number in `default_config()`, but at most one per CPU core.
+        """
         batch_size = self._mesh.size * min(IMAGES_PER_DEVICE, -(-len(source) // self._mesh.size))
         loader = default_config().loader
         loader.workers = workers or min(loader.workers, os.cpu_count() or 1)
-        loader.processes = loader.processes and len(source) > FEW
+        loader.processes = loader.processes and len(source) > MAX_IMAGES_FOR_THREADS
         unreadable, count = Unreadable(), min(top, len(self.class_names))
 
         @jax.jit
-        def likeliest(params: parallel.Params, images: jax.Array) -> Any:
+        def most_likely(params: parallel.Params, images: jax.Array) -> Any:
             return jax.lax.top_k(PROBABILITIES[self.loss](self._predict(params, images)[0]), count)
 
         def predictions(first: int, answers: tuple[jax.Array, jax.Array]) -> Iterator[Prediction]:
@@ -89,17 +103,17 @@ class Classifier:
         batches = eval_batches(
             source, self.transform, loader, batch_size=batch_size, batch_indices=np.arange(batch_size), unreadable=unreadable
         )
-        waiting: list[tuple[int, Any]] = []  # one batch, which the device computes while the next one is made
+        waiting: list[tuple[int, Any]] = []  # Holds one batch, which the device computes while the host makes the next one.
         for number, batch in enumerate(batches):
             images = parallel.to_global({"image": batch["image"]}, self._mesh)["image"]
-            waiting.append((number * batch_size, likeliest(self._params, images)))
+            waiting.append((number * batch_size, most_likely(self._params, images)))
             if len(waiting) > 1:
                 yield from predictions(*waiting.pop(0))
         for first, answers in waiting:
             yield from predictions(first, answers)
 
     def predict_files(self, files: Sequence[str], top: int = 5) -> Iterator[Prediction]:
-        """Yield what the model says of each image file, in order."""
+        """Yield a prediction for each image file, in order. `top` is the number of most likely classes in a prediction."""
         return self.predict(UnlabeledFiles(files), top)
 
     def _choose_loss(self, weights: Weights) -> str:
@@ -110,15 +124,17 @@ class Classifier:
         return "softmax"
 
     def _make_transform(self, weights: Weights) -> tuple[int, Transform]:
-        """Return the size of the images that the model sees, and what makes such images."""
+        """Return the size of the images that the model sees, and the transform that makes such images."""
         model, steps = weights.model, preprocessing_of(weights)
         resize, resize_size, image_size = (steps.get(name) for name in ("resize", "resize_size", "central_crop"))
         sizes = [size for size in (resize_size, image_size) if isinstance(size, int) and 1 <= size < 2**14]
         if resize not in RESIZES or len(sizes) < 2 or image_size > resize_size:
             raise UserError(f"{weights.path}: what it says of preprocessing is damaged: {json.dumps(steps)[:200]}.")
-        if model.family != "resnet" and image_size != model.image_size:  # a ResNet takes images of any size
-            said = f"names images of {image_size} px, and its parameters are for {model.image_size}"
-            self.notes.append(f"{weights.path} {said}: so is what it is given.")
+        if model.family != "resnet" and image_size != model.image_size:  # A ResNet takes images of any size.
+            self.notes.append(
+                f"{weights.path} names images of {image_size} px, and its parameters are for {model.image_size}: it is given "
+                f"images of {model.image_size} px."
+            )
             resize_size, image_size = round(resize_size * model.image_size / image_size), model.image_size
         if note := range_note(weights):
             self.notes.append(note)
@@ -126,15 +142,19 @@ class Classifier:
 
 
 class Unreadable:
-    """The images that could not be read: why, by number."""
+    """The reasons why images could not be read, by the number of the image."""
 
     def __init__(self) -> None:
         self.reasons: dict[int, str] = {}
 
     def add(self, images: Iterable[UnreadableImage]) -> None:
+        """Add images that could not be read."""
         self.reasons |= {record: message or "unreadable" for record, message in images}
 
 
 def load_classifier(path: str) -> Classifier:
-    """Return the classifier of a run, one of its checkpoints/STEP, or a file of weights. Raises UserError."""
+    """Return the classifier of a run's folder, of one of its checkpoints/STEP, or of a file of weights.
+
+    Raises UserError if there is no such file, if it is damaged, or if the model has no head.
+    """
     return Classifier(load_weights(path))

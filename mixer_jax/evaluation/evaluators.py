@@ -1,4 +1,4 @@
-"""From `config.evals` to evaluators: what each needs, opened before any device is touched."""
+"""Makes the evaluators that `config.evals` describes. Their data are opened before any device is touched."""
 
 import functools
 import json
@@ -20,21 +20,36 @@ from mixer_jax.data.stream.loader import check_labels, eval_batches
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.classification import Classification, EvalLoss
 from mixer_jax.evaluation.fewshot import FewShot, ShotsCheck, check_shots, first_labels
-from mixer_jax.evaluation.predict import CheckStop, Predict, go_on
+from mixer_jax.evaluation.predict import CheckStop, Predict, never_stop
 from mixer_jax.parallel import Batch, Params, is_writer, local_batch_indices, to_global, to_host
 
-Figures = dict[str, Any]  # by name: numbers, or lists of numbers
-NO_MATTER = ("every", "batch_size")  # options of an evaluator that change no figure
+Figures = dict[str, Any]
+"""The results of an evaluator by name: numbers, or lists of numbers."""
+
+OPTIONS_WITHOUT_EFFECT = ("every", "batch_size")  # These options of an evaluator do not change its figures.
 
 
 class Evaluator(Protocol):
-    """A function of parameters that returns figures. It asks `check_stop` between batches."""
+    """A function of parameters that returns figures."""
 
-    def __call__(self, params: Params, check_stop: CheckStop = go_on) -> Figures: ...
+    def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> Figures:
+        """Return the figures of a model with these parameters. Calls `check_stop` between batches."""
 
 
-def run_evaluators(evaluators: dict[str, Evaluator], params: Params, step: int, check_stop: CheckStop = go_on) -> dict[str, Any]:
-    """Return the content of results.json, {"step", "params_sha256", "evals": {name: figures}}; print a line per evaluator."""
+def run_evaluators(
+    evaluators: dict[str, Evaluator], params: Params, step: int, check_stop: CheckStop = never_stop
+) -> dict[str, Any]:
+    """Run the evaluators and print a line for each.
+
+    Args:
+      evaluators: the evaluators by name.
+      params: the parameters to evaluate.
+      step: the training step that they are from.
+      check_stop: is called between two batches.
+
+    Returns:
+      The content of results.json: {"step": step, "params_sha256": digest, "evals": {name: figures}}.
+    """
     evals = {}
     for name, evaluator in evaluators.items():
         evals[name] = evaluator(params, check_stop)
@@ -44,51 +59,68 @@ def run_evaluators(evaluators: dict[str, Evaluator], params: Params, step: int, 
 
 
 def figures_text(figures: Figures) -> str:
-    """Return the figures as a line, counts whole, without the lists."""
+    """Return the figures as one line of text, without the lists. Integers are written in full, other numbers to four digits."""
     numbers = {key: value for key, value in figures.items() if not isinstance(value, list)}
     return ", ".join(f"{key} {value if isinstance(value, int) else f'{value:.4g}'}" for key, value in numbers.items())
 
 
 class Examples(NamedTuple):
-    """All examples of a source, as an evaluator sees them: iterate to get global batches (loader.Batch) on the mesh."""
+    """All examples of a source, with what is needed to make batches of them.
+
+    Attributes:
+      source: the examples, with their classes numbered as the evaluator needs them.
+      transform: what makes an image for the model from an image of the source.
+      loader: config.loader, how the examples are read and decoded.
+      batch_size: the number of examples in a global batch.
+      present: the numbers of the model's classes that the source has; None if it has all of them.
+      note: a sentence about the classes for the user, or "".
+    """
 
     source: Source
     transform: Transform
     loader: ConfigDict
     batch_size: int
-    present: tuple[int, ...] | None = None  # the model's classes that the source has, where it has not all
-    note: str = ""  # what a user should know of its classes
+    present: tuple[int, ...] | None = None
+    note: str = ""
 
     def batches(self, mesh: Mesh) -> Iterator[Batch]:
+        """Yield the examples in order, in global batches on the mesh."""
         indices = local_batch_indices(mesh, self.batch_size)
         for batch in eval_batches(self.source, self.transform, self.loader, batch_size=self.batch_size, batch_indices=indices):
             yield to_global(batch, mesh)
 
 
 def open_examples(
-    config: ConfigDict, class_names: Names, whose: str, host_transform: HostTransform = unchanged
+    config: ConfigDict, class_names: Names, names_owner: str, host_transform: HostTransform = unchanged
 ) -> dict[str, dict[str, Examples]]:
-    """Return, for each evaluator, its named sets of examples, their classes numbered as the model's or as the few-shot examples'.
-
-    Touches no device. Raises UserError for data that are not there, or whose classes are not known to the model; and for a class
-    with fewer examples than few-shot evaluation takes, where labels are read without images (see `check_few_shots`).
+    """Open the data of all evaluators. Touches no device.
 
     Args:
       config: the whole config.
       class_names: the names of the model's classes.
-      whose: where these come from, for messages.
-      host_transform: what the host makes of an image (models/registry.py).
+      names_owner: what these names belong to, for messages.
+      host_transform: what the host does to an image after resizing and cropping, as `models.registry.host_transform` returns it.
+
+    Returns:
+      {name of the evaluator: {field: examples}}, where the field is "data" or, for few-shot evaluators, "train" and "test". The
+      examples' classes have the model's numbers or, for few-shot evaluators, the numbers that they have in "train".
+
+    Raises:
+      UserError: the data do not exist, or have classes that the model does not know. Also for a class with fewer examples than
+        few-shot evaluation needs, if the labels can be read without the images; the others are checked by `check_few_shots`.
     """
     opened = {}
     for name, evaluator in config.evals.items():
         transform = eval_transform(evaluator.resize, evaluator.resize_size, config.image_size, host_transform)
         batch_size = evaluator.batch_size or config.batch_size
         sources = {field: _open(evaluator[field], f"config.evals.{name}.{field}") for field in DATA_FIELDS[evaluator.kind]}
-        known = class_names, whose
-        if evaluator.kind == "fewshot":  # the model's own classes do not matter
-            known = sources["train"].class_names, f"config.evals.{name}.train"
+        target_names, target_owner = class_names, names_owner
+        if evaluator.kind == "fewshot":  # It uses the model's features only, so the model's classes do not matter.
+            target_names, target_owner = sources["train"].class_names, f"config.evals.{name}.train"
         opened[name] = {
-            field: _number_classes(Examples(source, transform, config.loader, batch_size), f"config.evals.{name}.{field}", *known)
+            field: _number_classes(
+                Examples(source, transform, config.loader, batch_size), f"config.evals.{name}.{field}", target_names, target_owner
+            )
             for field, source in sources.items()
         }
     check_few_shots(config.evals, opened, within_records=False)
@@ -96,16 +128,16 @@ def open_examples(
 
 
 def check_few_shots(evals: ConfigDict, examples: dict[str, dict[str, Examples]], *, within_records: bool) -> None:
-    """Raise UserError where a class has fewer examples than a few-shot evaluator takes, by the labels of all its examples.
+    """Raise UserError if a class has fewer examples than a few-shot evaluator needs. Reads all labels of its data.
 
-    With `within_records` only those evaluators are looked at whose labels lie in one record with the image, so that all must be
-    read, as for an evaluation; otherwise only the others.
+    If `within_records`, only those evaluators are checked whose labels lie in the same record as the image, so that all records
+    must be read, as for an evaluation. Otherwise only the other evaluators are checked, whose labels are read without images.
     """
     for name, evaluator in evals.items():
         if evaluator.kind != "fewshot":
             continue
-        apart = has_labels_apart(evaluator.train) and has_labels_apart(evaluator.test)
-        if apart == within_records:
+        are_labels_apart = has_labels_apart(evaluator.train) and has_labels_apart(evaluator.test)
+        if are_labels_apart == within_records:
             continue
         train, test = (examples[name][field].source for field in ("train", "test"))
         if within_records and is_writer():
@@ -113,16 +145,23 @@ def check_few_shots(evals: ConfigDict, examples: dict[str, dict[str, Examples]],
         _shots_check(name, evaluator, train)(first_labels(train), first_labels(test))
 
 
-def _open(data: ConfigDict, of: str) -> Source:
-    """Open a source, and look whether its first record has labels: a test split is often published without them."""
-    source = open_source(data, of)
+def _open(data: ConfigDict, path: str) -> Source:
+    """Open a source, and check that its first record has labels, because test splits are often published without them."""
+    source = open_source(data, path)
     check_labels(source, 0, source.labels(0))
     return source
 
 
-def _number_classes(examples: Examples, of: str, class_names: Names, whose: str) -> Examples:
-    """Return the examples with their classes numbered as in `class_names`. Raises UserError for a class that is not there."""
-    classes = map_classes(examples.source.class_names, of, class_names, whose)
+def _number_classes(examples: Examples, path: str, class_names: Names, names_owner: str) -> Examples:
+    """Return the examples with their classes numbered as in `class_names`. Raises UserError for a class that is not there.
+
+    Args:
+      examples: the examples, with the class numbers of their source.
+      path: the path of their options in the config, for messages.
+      class_names: the names of the classes in the new order.
+      names_owner: what these names belong to, for messages.
+    """
+    classes = map_classes(examples.source.class_names, path, class_names, names_owner)
     if classes.is_identity and len(classes.numbers) == len(class_names):
         return examples._replace(note=classes.note)
     present = tuple(sorted(classes.numbers)) if len(classes.numbers) < len(class_names) else None
@@ -130,13 +169,13 @@ def _number_classes(examples: Examples, of: str, class_names: Names, whose: str)
 
 
 def _shots_check(name: str, evaluator: ConfigDict, train: Source) -> ShotsCheck:
-    """Return a function of all labels, of the examples to learn from and of those to classify: fewshot.check_shots."""
-    shots, of = max(evaluator.shots), f"config.evals.{name}"
-    return functools.partial(check_shots, shots=shots, class_names=train.class_names, of=of)
+    """Return `fewshot.check_shots` for an evaluator, as a function of (train_labels, test_labels)."""
+    shots, path = max(evaluator.shots), f"config.evals.{name}"
+    return functools.partial(check_shots, shots=shots, class_names=train.class_names, path=path)
 
 
 def check_batches(examples: dict[str, dict[str, Examples]], mesh: Mesh) -> None:
-    """Raise UserError for an evaluator whose batches cannot be split over the devices."""
+    """Raise UserError if the batches of an evaluator cannot be split over the devices of the mesh."""
     for name, parts in examples.items():
         batch_size = max(part.batch_size for part in parts.values())
         if batch_size % mesh.size:
@@ -147,14 +186,15 @@ def check_batches(examples: dict[str, dict[str, Examples]], mesh: Mesh) -> None:
 
 
 def sources_of(examples: dict[str, dict[str, Examples]]) -> dict[str, Source]:
-    """Return the sources that `open_examples` opened, by their paths in the config."""
+    """Return the sources that `open_examples` opened, by their paths in the config, such as "evals.dev.data"."""
     return {f"evals.{name}.{field}": part.source for name, parts in examples.items() for field, part in parts.items()}
 
 
 def describe_evaluators(config: ConfigDict, examples: dict[str, dict[str, Examples]]) -> dict[str, dict[str, Any]]:
-    """Return, by name, what an evaluator's figures depend on beside the parameters: its options, and the records of its data.
+    """Return, for each evaluator, everything but the parameters that its figures depend on: its options and its data's records.
 
-    Where the data lie, when it runs and with how many images at once does not matter. In the form in which JSON gives it back.
+    Left out are the directory of the data, how often the evaluator runs, and its batch size, which do not change the figures. All
+    values are such as JSON can store and give back unchanged, so that they can be compared with recorded ones.
     """
     facts = source_facts(sources_of(examples))
 
@@ -165,7 +205,7 @@ def describe_evaluators(config: ConfigDict, examples: dict[str, dict[str, Exampl
     options = {name: json.loads(evaluator.to_json()) for name, evaluator in config.evals.items()}
     return {
         name: {"image_size": config.image_size}
-        | {option: describe(name, option, value) for option, value in values.items() if option not in NO_MATTER}
+        | {option: describe(name, option, value) for option, value in values.items() if option not in OPTIONS_WITHOUT_EFFECT}
         for name, values in options.items()
     }
 
@@ -179,9 +219,19 @@ def make_evaluators(
     *,
     read_labels: bool = False,
 ) -> dict[str, Evaluator]:
-    """Return an evaluator for each entry of `evals`, which is config.evals, by name; print the notes on their classes.
+    """Return the evaluators by name, and print the notes on their classes.
 
-    With `read_labels`, few-shot evaluators are checked by all labels, also where these lie within records with the images.
+    Args:
+      evals: config.evals.
+      examples: the data of the evaluators, as `open_examples` returns them.
+      predict: the model.
+      loss: the loss of each example.
+      mesh: the devices.
+      read_labels: whether to check that few-shot evaluators have enough examples of each class also if that means to read
+        labels that lie in the same records as the images.
+
+    Raises:
+      UserError: a class has fewer examples than a few-shot evaluator needs.
     """
     if is_writer():
         for note in dict.fromkeys(part.note for parts in examples.values() for part in parts.values() if part.note):

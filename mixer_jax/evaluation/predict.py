@@ -1,4 +1,4 @@
-"""What all evaluators share: the forward pass, and the question between two batches whether to stop."""
+"""The parts that all evaluators share: the forward pass, and the check between two batches whether to stop."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,23 @@ from mixer_jax.models.layers import normalize_pixels
 from mixer_jax.parallel import Params, use_mesh_in_models
 
 Predict = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
-CheckStop = Callable[[], None]  # asked at the same points on every host; raises an exception of the caller's to stop there
+"""Maps parameters and uint8 images [B, H, W, 3] to float32 logits [B, K] and float32 features pre_logits [B, C]."""
+
+CheckStop = Callable[[], None]
+"""Is called between two batches, at the same points on every host. To stop there, it raises an exception of the caller's."""
 
 
-def go_on() -> None:
-    """Never stop: a CheckStop."""
+def never_stop() -> None:
+    """Let the evaluation continue. This is the default CheckStop."""
 
 
 def make_predict(model: nn.Module, mesh: Mesh | None = None) -> Predict:
-    """(params, uint8 images [B, H, W, 3]) -> float32 logits [B, K] and features pre_logits [B, C]; to be called under jit.
+    """Return a function from (params, images) to (logits, features), which callers compile with `jax.jit`.
 
-    Images may be in the layout that the model takes from the host (registry.host_transform).
-    Without a mesh, for parameters that are whole.
+    The images are uint8 [B, H, W, 3], or patchified on the host as `models.registry.host_transform` does for models with a patch
+    stem. The logits are float32 [B, K], the features pre_logits float32 [B, C].
+
+    Without a mesh, the parameters must not be sharded.
     """
 
     def predict(params: Params, images: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""What a model says of image files, as a CSV file or as a table: `python -m mixer_jax predict`."""
+"""Writes the predictions of a model for image files to a CSV file, or prints them: `python -m mixer_jax predict`."""
 
 import csv
 import os
@@ -15,15 +15,20 @@ from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
 from mixer_jax.text_table import format_table
 
-TOP = 5  # classes of an image
-SHOWN = 3  # unreadable images in the last message
-LINES = 50  # of a table whose columns line up
+TOP_CLASSES = 5  # Each image gets this many classes, or all if there are fewer.
+SHOWN_UNREADABLE = 3  # The last message names this many unreadable images.
+TABLE_LINES = 50  # The table is printed in parts of this many lines. The columns of a part line up.
 
 
 def predict(weights: str, paths: Sequence[str], out: str) -> None:
-    """Write the likeliest classes of every image to the CSV file `out`, or print them where `out` is empty or "-".
+    """Write the most likely classes of every image to a CSV file, or print them.
 
-    Raises UserError at the end when images could not be read: what is said of the others is written.
+    Raises UserError if `out` cannot be made, and also at the end, after all predictions are written, if images could not be read.
+
+    Args:
+      weights: a run's folder, one of its checkpoints/STEP, or a file of weights.
+      paths: image files, and folders that hold images at any depth.
+      out: the CSV file. It must not exist. If it is empty or "-", a table is printed.
     """
     if out in ("", "-"):
         out = ""
@@ -37,24 +42,25 @@ def predict(weights: str, paths: Sequence[str], out: str) -> None:
     for note in classifier.notes:
         print(as_message(note), file=sys.stderr)
     unreadable: list[str] = []
-    predictions = _followed(classifier.predict_files(files, TOP), files, unreadable)
+    predictions = _with_progress(classifier.predict_files(files, TOP_CLASSES), files, unreadable)
     if out:
         write_csv(Path(out), classifier, files, predictions)
         print(f"{out}: {len(files) - len(unreadable)} images, {classifier.loss} over {len(classifier.class_names)} classes.")
     else:
         print_table(classifier, files, predictions)
     if unreadable:
-        some = "; ".join(unreadable[:SHOWN]) + ("; ..." if len(unreadable) > SHOWN else "")
+        some = "; ".join(unreadable[:SHOWN_UNREADABLE]) + ("; ..." if len(unreadable) > SHOWN_UNREADABLE else "")
         raise UserError(f"{len(unreadable)} of {len(files)} images cannot be read: {some}. What is said of the others stands.")
 
 
 def write_csv(file: Path, classifier: Classifier, files: Sequence[str], predictions: Iterator[Prediction]) -> None:
-    """Write a row for each image: file, class_1, probability_1, ..., and `unreadable`, the reason why it has no classes.
+    r"""Write a line for each image: file, class_1, probability_1, ..., unreadable.
 
-    The file is UTF-8. A byte of a name that is not stands there as \\udcXX.
+    The column `unreadable` has the reason why an image has no classes. The file is encoded in UTF-8. A byte of a file's name that
+    is not valid UTF-8 is written as \udcXX.
     """
-    count = min(TOP, len(classifier.class_names))
-    columns = [f"{name}_{place}" for place in range(1, count + 1) for name in ("class", "probability")]
+    count = min(TOP_CLASSES, len(classifier.class_names))
+    columns = [f"{name}_{rank}" for rank in range(1, count + 1) for name in ("class", "probability")]
     with write_whole(file) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as opened:
         table = csv.writer(opened)
         table.writerow(["file", *columns, "unreadable"])
@@ -65,25 +71,25 @@ def write_csv(file: Path, classifier: Classifier, files: Sequence[str], predicti
 
 
 def print_table(classifier: Classifier, files: Sequence[str], predictions: Iterator[Prediction]) -> None:
-    """Print a line for each image, as soon as there are some."""
+    """Print a line for each image, TABLE_LINES at a time, while later images are still computed."""
     rows: list[tuple[str, ...]] = []
     for prediction in predictions:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         cells = [f"{share:6.1%} {class_label(classifier, number)}" for number, share in pairs]
         rows.append((files[prediction.image], *(cells or [f"unreadable: {prediction.unreadable}"])))
-        if len(rows) == LINES or prediction.image == len(files) - 1:
+        if len(rows) == TABLE_LINES or prediction.image == len(files) - 1:
             print(format_table(rows, "<"), flush=True)
             rows.clear()
 
 
 def class_label(classifier: Classifier, number: int) -> str:
-    """Return the name of a class, of a WordNet id also what it means: n01440764 tench."""
+    """Return the name of a class. A WordNet ID is followed by its meaning, as in "n01440764 tench"."""
     name = classifier.class_names[number]
     return name if describe(name) == name else f"{name} {describe(name)}"
 
 
-def _followed(predictions: Iterator[Prediction], files: Sequence[str], unreadable: list[str]) -> Iterator[Prediction]:
-    """Yield the predictions, show the progress, and note the unreadable images."""
+def _with_progress(predictions: Iterator[Prediction], files: Sequence[str], unreadable: list[str]) -> Iterator[Prediction]:
+    """Yield the predictions, show the progress, and append the unreadable images with their reasons to `unreadable`."""
     progress = Progress(len(files), 0, unit="image")
     for prediction in predictions:
         if prediction.unreadable:

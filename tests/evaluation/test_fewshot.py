@@ -111,7 +111,7 @@ def figures_of(train: Rows | dict, test: dict, shots: tuple[int, ...], seeds: tu
 
     train, test = train if isinstance(train, Rows) else Rows(train), Rows(test)
     config = fewshot(dataset("digits"), dataset("digits"), shots=shots, seeds=seeds)
-    check = functools.partial(check_shots, shots=max(shots), class_names="abcd", of="config.evals.few")
+    check = functools.partial(check_shots, shots=max(shots), class_names="abcd", path="config.evals.few")
     few = FewShot(config, train, batches_of, functools.partial(batches_of, test), predict, make_mesh(1), check)
     return few({"scale": np.float32(3)})
 
@@ -175,7 +175,7 @@ def test_the_figure_is_the_mean_over_seeds_of_which_each_has_its_own_shots():
 
 
 def test_a_class_with_fewer_examples_than_shots_or_with_none_is_refused_by_name():
-    check = functools.partial(check_shots, class_names=("ant", "bee", "cat", "dog"), of="config.evals.few")
+    check = functools.partial(check_shots, class_names=("ant", "bee", "cat", "dog"), path="config.evals.few")
     train = np.array([0, 0, 1, 1, 2])
     check(train, np.array([0, 1, 2]), shots=1)  # nobody asks for the dog
     check(np.array([1, 1]), np.array([1]), shots=2)

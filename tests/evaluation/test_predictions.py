@@ -52,7 +52,7 @@ def with_metadata(tiny_run: Path, file: Path, classes: int = 10, names: tuple[st
 def test_the_share_of_right_answers_is_the_evaluators(
     tiny_run: Path, digits: Path, tmp_path: Path, few: int, monkeypatch, capsys
 ):
-    monkeypatch.setattr(classifier, "FEW", few)
+    monkeypatch.setattr(classifier, "MAX_IMAGES_FOR_THREADS", few)
     assert predict(tiny_run, digits, "--out", tmp_path / "p.csv") == DONE
     rows = rows_of(tmp_path / "p.csv")
     assert [row["file"] for row in rows] == sorted(str(file) for file in digits.rglob("*.png"))
