@@ -123,7 +123,7 @@ HEADS = {
         (),
         5,
         None,
-        "are for 8: so is what",
+        "are for 8: it is given images of 8 px",
     ),
     "no range": ({"preprocessing": json.dumps(steps(value_range=None))}, 10, (), 5, None, "expects is not known"),
     "another range": ({"preprocessing": json.dumps(steps(value_range=[0, 1]))}, 10, (), 5, None, r"said to be [0, 1]"),
