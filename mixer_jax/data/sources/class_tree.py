@@ -1,13 +1,14 @@
-"""Which files of a folder or an archive are images, and the class of each: one rule for `folder:` and for `prepare`.
+"""Finds the images of a folder or an archive, and the class of each. The source `folder:` and `prepare` use the same rules.
 
-1. A name that begins with a dot, and __MACOSX, is hidden: it is never data or a class, and neither is what lies in it.
-2. A file with one of SUFFIXES, in any case, is an image. Everything else is left out and counted by its kind.
-3. DIR/SPLIT/CLASS is read where DIR has a folder named SPLIT without images of its own, otherwise DIR/CLASS. A folder that holds
-   one folder and no image is passed over.
-4. A class is a folder there, with its images directly in it; a folder without images is a class without images. Of a tar of a
-   class, the images may all lie in one folder.
-5. Everything else could mean several things, and is refused with what was found: images deeper or beside the folders of the
-   classes, and folders of splits (SPLIT_NAMES) of which none is the one that is asked for.
+1. A file or folder is hidden if its name begins with a dot or is __MACOSX. Hidden files and folders, and everything in hidden
+   folders, are never images or classes.
+2. A file is an image if its name ends with one of SUFFIXES, in upper or lower case. Other files are left out and counted by kind.
+3. If DIR has a folder named SPLIT in which folders lie and no images, DIR/SPLIT/CLASS is read, otherwise DIR/CLASS. If a folder
+   holds exactly one folder and no image, that folder is read in its place, unless it is a class.
+4. Each folder there is a class, and its images lie directly in it. A folder without images is a class without images. If each
+   class is a tar file, all images of a tar may instead lie in one folder of it.
+5. Everything else is ambiguous, and is refused with a description of what was found: images that lie deeper than the classes'
+   folders or beside them, and folders of splits (SPLIT_NAMES) if none of them is the requested split.
 """
 
 import os
@@ -22,37 +23,44 @@ from mixer_jax.errors import UserError, as_message
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "trainval", "dev", "test", "testing"}
-SHOWN = 4  # examples, or folders to choose from, in a message
+SHOWN = 4  # A message lists at most this many examples, or folders to choose from.
 _reported: set[str] = set()
 
 Advise = Callable[[Sequence[str]], str]
-"""Says what to type, given the folders of which each would be clear."""
+"""Takes folders that would not be ambiguous, and returns a sentence that says what to type to read one of them."""
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a file or folder, or one that it lies in, has a hidden name."""
-    if path[:1] != "." and "/." not in path and "__MACOSX" not in path:  # most paths, of millions
+    """Return whether a file or folder, or a folder that it lies in, has a hidden name."""
+    if path[:1] != "." and "/." not in path and "__MACOSX" not in path:  # This fast test settles most of millions of paths.
         return False
     return any((part[:1] == "." and part != ".") or part == "__MACOSX" for part in path.split("/"))
 
 
 def is_image(path: str) -> bool:
-    """Return whether a file is an image, by its name."""
+    """Return whether the name of a file is that of an image."""
     return path.lower().endswith(SUFFIXES) and not is_hidden(path)
 
 
 class ImageTree:
-    """What lies in a folder or an archive: the paths of images and folders, and how many files of each kind are no data."""
+    """The content of a folder or an archive.
+
+    Attributes:
+      images: the paths of the images, in the order in which they were added.
+      folders: the paths of the folders.
+      left_out: the number of other files, by kind: a suffix, "hidden", "without a suffix", or "outside FOLDER".
+      under: the folder to which the tree is restricted.
+    """
 
     def __init__(self, under: str = ""):
-        """Take only what lies in the folder `under`, which is empty or ends with a slash."""
+        """Make an empty tree, restricted to the folder `under`, which is empty or ends with a slash."""
         self.images: list[str] = []
         self.folders: set[str] = set()
         self.left_out: Counter[str] = Counter()
         self.under, self._outside = under, f"outside {under}"
 
     def add(self, path: str) -> bool:
-        """Add a file, or a folder, whose path ends with a slash. Return whether it is an image."""
+        """Add a file, or a folder if the path ends with a slash. Return whether it is an image."""
         folder, _, name = path.rpartition("/")
         kind = self._kind_left_out(path)
         if kind not in ("hidden", self._outside):
@@ -64,7 +72,7 @@ class ImageTree:
         return not kind
 
     def _kind_left_out(self, path: str) -> str:
-        """Return "" for an image."""
+        """Return the kind under which a file is left out and counted, or "" for an image."""
         if not path.startswith(self.under):
             return self._outside
         if is_hidden(path[len(self.under) :]):
@@ -73,10 +81,12 @@ class ImageTree:
 
 
 def list_folder(root: Path, *, plain_names: bool = True) -> ImageTree:
-    """List a folder at any depth, in the order of names. Links are followed, as they are the user's own.
+    """List a folder at any depth, in the order of names. Links are followed, because they are the user's own.
 
-    With `plain_names`, raises UserError for an image whose name is not plain text. Raises OSError for a folder that cannot be
-    listed: its images would be missing without a word.
+    Raises:
+      UserError: there is no such folder, a folder is reached twice through a link, or, if `plain_names`, the name of an image has
+        characters that cannot be printed.
+      OSError: a folder cannot be listed. To skip it would lose its images silently.
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.")
@@ -113,24 +123,31 @@ def _raise(error: OSError) -> NoReturn:
 
 
 class Classes(NamedTuple):
-    """The classes of the images of a tree."""
+    """The classes of the images of a tree.
 
-    root: str  # the folder that holds those of the classes
+    Attributes:
+      root: the folder that holds the folders of the classes.
+      names: the names of the classes, in the order of their numbers.
+      of_images: the name of the class of each image of the tree; None for an image of another split.
+    """
+
+    root: str
     names: tuple[str, ...]
-    of_images: list[str | None]  # one for each image of the tree; None for an image of another split
+    of_images: list[str | None]
 
 
 def find_classes(tree: ImageTree, where: str, split: str | None, advise: Advise, *, tars: bool = False) -> Classes:
-    """Return the classes of a tree by the rule above.
+    """Return the classes of a tree, by the rules at the top of this file.
 
     Args:
-      tree: what lies there.
-      where: its name, for messages.
-      split: the split that is asked for; empty if none is; None if the tree is known to be that of the split.
-      advise: says what to type if the tree is refused.
-      tars: its folders of classes are tars.
+      tree: the content of the folder or archive.
+      where: the name of the folder or archive, for messages.
+      split: the requested split; "" if no split is requested; None if the tree is known to hold only the requested split.
+      advise: returns what to type if the tree is refused.
+      tars: whether the folders of the classes are tar files.
 
-    Raises UserError if the layout could mean several things.
+    Raises:
+      UserError: the tree is ambiguous.
     """
     holding = {path.rpartition("/")[0] for path in tree.images}
     folders = _children(tree.folders | holding)
@@ -151,7 +168,7 @@ def find_classes(tree: ImageTree, where: str, split: str | None, advise: Advise,
         inner = rest.rpartition("/")[0]
         if not rest or inner_of.setdefault(name, inner if tars else "") != inner:
             raise UserError(_describe_ambiguity(tree.images, where, folders, holding, advise))
-        of_images.append(sys.intern(name))  # one string for all images of a class
+        of_images.append(sys.intern(name))  # All images of a class share one string, which saves memory.
     return Classes(root, sort_classes(names), of_images)
 
 
@@ -160,7 +177,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _children(paths: set[str]) -> defaultdict[str, set[str]]:
-    """Return the names of the folders in each folder."""
+    """Return {folder: names of the folders in it}, given all paths of folders. The root is ""."""
     children = defaultdict(set)
     for path in paths:
         while path:
@@ -173,7 +190,7 @@ def _children(paths: set[str]) -> defaultdict[str, set[str]]:
 
 
 def _find_root(folders: defaultdict[str, set[str]], holding: set[str], root: str, split: str | None) -> tuple[str, bool]:
-    """Return the folder that holds those of the classes, and whether it is that of the split."""
+    """Return the folder that holds the folders of the classes, and whether it is, or lies in, the folder of the split."""
     below_split = split is None
     while True:
         of_split = _join(root, split or "")
@@ -188,7 +205,10 @@ def _find_root(folders: defaultdict[str, set[str]], holding: set[str], root: str
 
 
 def _describe_ambiguity(images: list[str], where: str, folders: dict, holding: set[str], advise: Advise) -> str:
-    """Say at which depths images lie, and what to type: a folder is clear if all in it are CLASS/IMAGE."""
+    """Return a message that says at which depths images lie, and what to type.
+
+    The folders that it recommends are those whose images are all CLASS/IMAGE.
+    """
     examples: dict[int, str] = {}
     counts = Counter(path.count("/") for path in images)
     for path in images:
@@ -203,7 +223,7 @@ def _describe_ambiguity(images: list[str], where: str, folders: dict, holding: s
 
 
 def report_left_out(where: str, left_out: Counter[str]) -> None:
-    """Print how many files of each kind are no data of `where`: once in a process, however often it is opened."""
+    """Print how many files of each kind were left out of `where`. Each text is printed only once in a process."""
     by_count = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     kinds = ", ".join(f"{count} {kind}" for kind, count in by_count if count)
     text = f"{where}: left out: {kinds}"

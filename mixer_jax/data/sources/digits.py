@@ -1,4 +1,4 @@
-"""The UCI handwritten digits that scikit-learn carries: 1797 real images of 10 classes, without a download."""
+"""The source `digits`: the UCI handwritten digits, 1797 real images of 10 classes that come with scikit-learn."""
 
 import numpy as np
 
@@ -10,9 +10,10 @@ SPLITS = ("train", "test")
 
 
 class DigitsSource:
-    """`digits`: of the set's 1797 records, in its order, split "test" is every fifth (359), "train" the other 1438.
+    """The source `digits`. Split "test" is every fifth of the 1797 records (359), and "train" the other 1438, in order.
 
-    The 8 x 8 images of 17 grey levels come as 32 x 32 of 256, bilinear, so that crops of them are fine enough.
+    The images have 8 x 8 pixels and 17 gray levels. They are resized bilinearly to 32 x 32 pixels with 256 levels, so that random
+    crops of them vary in fine enough steps.
     """
 
     num_classes = 10
@@ -22,12 +23,12 @@ class DigitsSource:
     def __init__(self, split: str):
         if split not in SPLITS:
             raise UserError(f"digits has no split {split!r}: it has {', '.join(SPLITS)}.")
-        from sklearn.datasets import load_digits  # heavy, and only some runs need it
+        from sklearn.datasets import load_digits  # Imported here because it is slow to import and only this source needs it.
 
         digits = load_digits()
         chosen = (np.arange(len(digits.target)) % 5 == 4) == (split == "test")
-        grey = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)
-        self._images = np.stack([resize(np.stack([image] * 3, axis=-1), 32, 32) for image in grey])
+        gray = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)
+        self._images = np.stack([resize(np.stack([image] * 3, axis=-1), 32, 32) for image in gray])
         self._labels = digits.target[chosen]
         self._split = split
 
@@ -38,10 +39,13 @@ class DigitsSource:
         return Record(self._images[index], self.labels(index))
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the label of a record."""
         return (int(self._labels[index]),)
 
     def locate(self, index: int) -> str:
+        """Return the split and the number of a record."""
         return f"digits {self._split} record {index}"
 
     def identity(self) -> str:
+        """Return a constant, because the records never change."""
         return "digits"

@@ -1,4 +1,7 @@
-"""Image files in folders, a folder for each class. Nothing is prepared: for small data. Which files: class_tree.py."""
+"""The source `folder:DIR`: image files in one folder per class. Needs no preparation, and is meant for small data.
+
+The rules for which files are images and what their classes are stand in class_tree.py.
+"""
 
 import hashlib
 from collections import Counter
@@ -23,7 +26,7 @@ from mixer_jax.errors import UserError
 
 
 class FolderSource:
-    """`folder:DIR`: one sub-folder a class, numbered in the order of class_order.py."""
+    """The source `folder:DIR`. Classes are numbered in the order of their names: whole numbers as numbers, others as text."""
 
     max_labels = 1
 
@@ -56,12 +59,19 @@ class FolderSource:
         return Record(read_image(self._root / self._files[index]), self.labels(index))
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the label of a record, without reading its image."""
         return (int(self._labels[index]),)
 
     def locate(self, index: int) -> str:
+        """Return the file of a record."""
         return str(self._root / self._files[index])
 
     def identity(self) -> str:
+        """Return a digest of the files' names in the order of the records.
+
+        Earlier versions numbered all classes in the order of text. If the classes are now in another order, the identity says so.
+        Then a run that began with an earlier version is not resumed, because its class numbers are others.
+        """
         digest = hashlib.sha256("\n".join(self._files).encode()).hexdigest()[:16]
         in_order_of_text = self.class_names == tuple(sorted(self.class_names))
         return digest if in_order_of_text else f"{digest} with classes in the order of numbers"
@@ -77,7 +87,7 @@ def _explain_missing(root: Path, directory: Path) -> str:
 
 
 def folders_of_splits(directory: Path) -> tuple[str, ...]:
-    """Return the names of the folders in a folder that are called as splits usually are."""
+    """Return the names of those folders in a folder that have a usual name of a split, such as train or val."""
     return tuple(name for name in _visible_folders(directory) if name.lower() in SPLIT_NAMES)
 
 
@@ -86,7 +96,7 @@ def _visible_folders(directory: Path) -> list[str]:
 
 
 def _advise(root: Path) -> Advise:
-    """Return what says which folders could be meant instead."""
+    """Return a function that says which folders inside `root` the user can name instead."""
 
     def advise(folders: Sequence[str]) -> str:
         choices = " or ".join(f"folder:{root / folder}" for folder in folders[:SHOWN])

@@ -1,7 +1,7 @@
-"""glyphs: an endless, labeled, synthetic data set of printed letters and digits, for pre-training on any machine.
+"""The source `glyphs`: an endless synthetic data set of printed letters and digits, for pre-training on any machine.
 
-Image `i` of a split is a pure function of (seed, split, i): nothing is stored, any thread can draw any image at any time, and a
-split can be as long as one likes. Digits are drawn more often than letters. What an image looks like, and why: glyph_drawing.py.
+Image i of a split is a pure function of (seed, split, i). So nothing is stored, any thread can draw any image at any time, and a
+split can have any length. Digits are drawn more often than letters. glyph_drawing.py says what the images look like, and why.
 """
 
 import numpy as np
@@ -10,25 +10,25 @@ from mixer_jax.data.sources.glyph_drawing import draw
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
 
-SPLITS = {"train": 0, "validation": 1}  # the number is part of the random seed of each image
+SPLITS = {"train": 0, "validation": 1}  # The number is part of the random seed of each image.
 
 # fmt: off
-# One class per string.  Size and place are random, so characters that differ in nothing else share a class: the letters
-# whose capital is an enlarged small letter, zero with the letter O, and capital I with small L (a bar).
+# Each string is a class. Size and position are random, so characters that differ in nothing else share a class: letters whose
+# upper case is an enlarged lower case, zero and the letter O, and upper-case I and lower-case L, which are both a bar.
 CLASS_NAMES = (
     "0Oo", *"123456789",
     "A", "a", "B", "b", "Cc", "D", "d", "E", "e", "F", "f", "G", "g", "H", "h", "Il", "i", "J", "j", "K", "k", "L",
     "M", "m", "N", "n", "P", "p", "Q", "q", "R", "r", "Ss", "T", "t", "U", "u", "Vv", "Ww", "Xx", "Y", "y", "Zz",
 )
 
-# The classes take turns; a digit has DIGIT_TURNS of them in each round, a letter one.
+# TURNS is one round of classes, which the records repeat. It has each digit DIGIT_TURNS times and each other class once.
 DIGIT_TURNS = 4
 TURNS = tuple(label for label, name in enumerate(CLASS_NAMES) for _ in range(DIGIT_TURNS if name[0].isdigit() else 1))
 # fmt: on
 
 
 class GlyphsSource:
-    """`glyphs`: images of one character each, [32, 32, 3] uint8."""
+    """The source `glyphs`. Each image shows one character, [32, 32, 3] uint8."""
 
     class_names = CLASS_NAMES
     num_classes = len(CLASS_NAMES)
@@ -51,13 +51,15 @@ class GlyphsSource:
         return Record(draw(CLASS_NAMES[label], rng), labels)
 
     def labels(self, index: int) -> tuple[int, ...]:
-        """Return the class, without drawing the image. The classes take turns, so that every split has the same shares."""
+        """Return the class, without drawing the image. The classes repeat in a fixed order, so all splits have equal shares."""
         if not 0 <= index < self._num_examples:
             raise IndexError(f"glyphs was made with {self._num_examples} images, there is no image {index}")
         return (TURNS[int(index) % len(TURNS)],)
 
     def locate(self, index: int) -> str:
+        """Return the number of a record."""
         return f"glyphs record {index}"
 
     def identity(self) -> str:
+        """Return a constant, because record i of a split never changes."""
         return "glyphs"

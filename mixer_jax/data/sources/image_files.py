@@ -1,8 +1,9 @@
-"""The bytes of an image file, or why they cannot be read.
+"""Reads the bytes of an image file, and sorts the reasons why a file cannot be read.
 
-Whatever keeps one file from being read makes it an unreadable image, as damage does: it is a link to nowhere, nobody may read it,
-it has gone since it was listed, it is a folder or a pipe, a sector of the disk is bad. What keeps every file from being read is a
-fault of the environment: a network disk that is gone, too many open files (errors.is_lost_disk).
+A reason that concerns one file makes it an unreadable image, just as damaged content does: it is a broken link, its permissions
+forbid reading, it was deleted after it was listed, it is a folder or a pipe, or a sector of the disk is bad. A reason that
+concerns all files is a fault of the environment and raises OSError: a network disk was lost, or too many files are open
+(errors.is_lost_disk).
 """
 
 import contextlib
@@ -17,11 +18,17 @@ from mixer_jax.errors import UserError, is_lost_disk, is_mistake
 from mixer_jax.storage import read_bytes
 
 MAX_IMAGE_BYTES = 64 * 2**20
-NUMBER_OF = {os.strerror(number): number for number in errno.errorcode}
+ERROR_NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 
 
 def read_image(file: Path) -> bytes:
-    """Return the bytes of an image file. Raises UnreadableImageError or, when the disk is gone, OSError."""
+    """Return the bytes of an image file.
+
+    Raises:
+      UnreadableImageError: the file cannot be read, has more than MAX_IMAGE_BYTES, or is not a regular file.
+      UnavailableImageError: reading it failed for a reason that may pass, such as an error of the disk.
+      OSError: no file can be read, because the disk was lost or too many files are open.
+    """
     try:
         return read_bytes(file, MAX_IMAGE_BYTES)
     except UserError as error:
@@ -35,11 +42,14 @@ def read_image(file: Path) -> bytes:
 
 @contextlib.contextmanager
 def as_os_error(file: str) -> Iterator[None]:
-    """Raise the OSError that ArrayRecord has turned into a RuntimeError, such as "pread() failed: Stale file handle; ..."."""
+    """Turn a RuntimeError of ArrayRecord that stands for an OSError back into that OSError.
+
+    The message of such a RuntimeError is, for example, "pread() failed: Stale file handle; ...". The OSError names `file`.
+    """
     try:
         yield
     except RuntimeError as error:
         found = re.match(r"\w+\(\) failed: ([^;]+)", str(error))
-        if found and found[1] in NUMBER_OF:
-            raise OSError(NUMBER_OF[found[1]], found[1], file) from error
+        if found and found[1] in ERROR_NUMBERS:
+            raise OSError(ERROR_NUMBERS[found[1]], found[1], file) from error
         raise

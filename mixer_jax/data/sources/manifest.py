@@ -1,15 +1,17 @@
-"""What a prepared split is: its manifest, and the checks that its shards are those of the manifest. Their contents: shards.py.
+"""The manifest of a prepared split, and the checks that the shards are those of the manifest.
 
-DIR/SPLIT/manifest.json has the classes, how the split was made and a row for each shard. When a split is opened, a shard that is
-missing, has another size, is in no row or has another digest is refused by name. There are two ways to look at digests:
+DIR/SPLIT/manifest.json lists the classes, how the split was made, and all shards. shards.py describes the content of a shard.
+When a split is opened, a UserError names a shard that is missing, has another size, is not listed, or has another digest. There
+are two ways to compare digests:
 
-`full` hashes every shard with SHA-256, in parallel, and keeps a receipt in the user's cache folder: a shard is hashed again only
-when its inode, size or times have changed. The first start reads all bytes once (and so warms the page cache), later ones none.
+`full` hashes every shard with SHA-256, in parallel, and keeps a receipt in the user's cache folder. A shard is hashed again only
+if its inode, size or times have changed. So the first start reads all bytes once, which also fills the page cache, and later
+starts read none.
 
-`ends` is for sets too large for that, and for mounts whose inodes or times do not last: 128 KiB of each shard. Every image's
-position stands at the end, so that a swapped, rebuilt or shifted shard differs there. A change of bytes in place does not;
-ArrayRecord's own checksums find it when that image is read. It is for one's own shards: that one would unpack to gigabytes is
-seen only in `full`.
+`ends` hashes only the first and the last 64 KiB of each shard. It is for data too large for `full`, and for mounts whose inodes
+or times change. The positions of all images stand at the end of a shard, so a swapped, rebuilt or shifted shard has another
+digest. Bytes that changed in place are not noticed at the start; ArrayRecord's own checksums notice them when the image is read.
+`ends` is meant for your own shards, because only `full` refuses a shard that would unpack to gigabytes.
 """
 
 import hashlib
@@ -32,32 +34,47 @@ MANIFEST, UNFINISHED, PLAN = "manifest.json", ".preparing", "plan.json"
 PREPARE = ["python", "-m", "mixer_jax", "prepare"]
 DUPLICATES = "duplicates.tsv"
 END_BYTES = 64 * 1024
-AT_ONCE = 4096  # shards handed to the hashing threads
+SHARDS_AT_ONCE = 4096  # At most this many shards are handed to the hashing threads at the same time.
 
 
 class Shard(NamedTuple):
-    """A manifest's row."""
+    """The entry of a shard in a manifest.
+
+    Attributes:
+      name: the name of its file.
+      bytes: the size of its file.
+      records: the number of its images.
+      sha256: the SHA-256 of its file.
+      ends_sha256: the SHA-256 of the first and the last END_BYTES of its file.
+      reencoded: the number of images that were encoded again, so that their bytes are not those of the source.
+      left_out: [name, what is wrong] of each image of the source that was left out.
+      duplicates: [name, "exact" or "near", distance, source or "within", name there] of each image that was dropped because it is
+        a duplicate.
+    """
 
     name: str
     bytes: int
-    records: int  # images
+    records: int
     sha256: str
-    ends_sha256: str  # of the first and the last END_BYTES
-    reencoded: int  # images whose bytes are not the source's
-    left_out: list  # [name, what is wrong] of images of the source that are not here
-    duplicates: list | tuple = ()  # [name, exact or near, distance, source or within, name there] of images that were dropped
+    ends_sha256: str
+    reencoded: int
+    left_out: list
+    duplicates: list | tuple = ()
 
 
 def shard_name(split: str, number: int, count: int) -> str:
+    """Return the name of the file of shard `number` of `count`, such as train-00003-of-00626.array_record."""
     return f"{split}-{number:05d}-of-{count:05d}.array_record"
 
 
 def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file."""
     with open_regular(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def ends_sha256(file: Path) -> str:
+    """Return the SHA-256 of the first and the last END_BYTES of a file."""
     with open_regular(file) as opened:
         digest = hashlib.sha256(opened.read(END_BYTES))
         opened.seek(max(0, file.stat().st_size - END_BYTES))
@@ -66,9 +83,20 @@ def ends_sha256(file: Path) -> str:
 
 
 class Manifest:
-    """A split's manifest.json. Raises UserError for one that is missing, damaged or contradicts itself."""
+    """The manifest.json of a split.
+
+    Attributes:
+      directory: the folder of the split.
+      content: the JSON object, without its list of shards.
+      class_names: the names of the classes, in the order of their numbers.
+      split: the name of the split.
+      max_labels: the largest number of labels that an image has.
+      shards: the entries of the shards.
+      command: the command that makes the split anew.
+    """
 
     def __init__(self, directory: Path):
+        """Read the manifest. Raises UserError if it is missing or damaged, or if it contradicts itself."""
         self.directory, file = directory, directory / MANIFEST
         if not file.is_file():
             raise UserError(_explain_missing(directory))
@@ -96,7 +124,10 @@ class Manifest:
             raise UserError(f"{file} has two classes of one name, {twice[0]!r}: prepare anew with names that differ.")
 
     def check(self, how: str, show_progress: bool = True) -> None:
-        """Check the shards against their rows; `how` is "full" or "ends" (above), or "whole": full without receipts."""
+        """Check the shards against the manifest. Raises UserError that names the first shard that differs.
+
+        `how` is "full" or "ends", as described at the top of this file, or "whole", which is "full" without receipts.
+        """
         faults = [fault for shard in self.shards if (fault := _find_size_fault(self.directory, shard))]
         listed = {shard.name for shard in self.shards}
         names = (entry.name for entry in os.scandir(self.directory))
@@ -111,10 +142,11 @@ class Manifest:
             raise UserError(f"{faults[0]}{more}. Copy it again, or make it anew; whole shards are kept: {self.command}")
 
     def identity(self) -> str:
-        """Return a digest of all the bytes of the shards."""
+        """Return a digest of all bytes of all shards, made from their SHA-256."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()[:16]
 
     def summary(self) -> str:
+        """Return a sentence with the numbers of images, classes and shards, and what was left out or changed."""
         content, made = self.content, self.content["made"]
         text = f"{self.directory}: {content['records']} images of {content['classes']} classes in {len(self.shards)} shards"
         counts = {"left_out": "unreadable images left out", "reencoded": "images made smaller"}
@@ -125,7 +157,10 @@ class Manifest:
         return ", ".join(parts) + (f" (see {self.directory / DUPLICATES})" if originals else "")
 
     def write_receipts(self, stamps: dict[str, str]) -> None:
-        """Write receipts for shards that have just been hashed: `stamps` has those from before their bytes were read."""
+        """Write receipts for shards that have just been hashed.
+
+        `stamps` is {name of the shard: stamp of its file from before its bytes were read}, as `find_sound` returns it.
+        """
         receipts = Receipts(self.directory)
         for shard in self.shards:
             if shard.name in stamps:
@@ -139,7 +174,9 @@ class Manifest:
 
         def find_fault(shard: Shard) -> str:
             file = self.directory / shard.name
-            stamp = stamp_of(file)  # before reading: a change meanwhile does not slip through
+            stamp = stamp_of(
+                file
+            )  # It is taken before reading, so that a change during the reading is noticed at the next start.
             is_sound = ends_sha256(file) == shard.ends_sha256 if how == "ends" else sha256(file) == shard.sha256
             if not is_sound:
                 return f"{file} is altered, or another shard under its name: its SHA-256 is not that in {MANIFEST}"
@@ -162,7 +199,7 @@ class Manifest:
 
 
 def _is_uncompressed(file: Path) -> bool:
-    """Return whether a shard unpacks to about its own size, as all of ours: its records are compressed images already."""
+    """Return whether a shard unpacks to at most twice its size. Ours do, because their images are already compressed."""
     try:
         return unpacked_size(file) <= 2 * file.stat().st_size
     except ValueError:
@@ -174,10 +211,13 @@ def _is_count(*values: Any) -> bool:
 
 
 def _map_in_threads(function: Callable, shards: list[Shard]) -> Iterator:
-    """Yield function(shard) of each, in order. Not all at once: a thread pool keeps more for a task than a shard's row."""
+    """Yield function(shard) of each shard, in order.
+
+    Not all shards are handed over at once, because a thread pool needs more memory for a task than the manifest for a shard.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for start in range(0, len(shards), AT_ONCE):
-            yield from threads.map(function, shards[start : start + AT_ONCE])
+        for start in range(0, len(shards), SHARDS_AT_ONCE):
+            yield from threads.map(function, shards[start : start + SHARDS_AT_ONCE])
 
 
 def _find_size_fault(directory: Path, shard: Shard) -> str:
@@ -190,14 +230,19 @@ def _find_size_fault(directory: Path, shard: Shard) -> str:
 
 
 def command_of(made: Any, directory: Path) -> str:
-    """Return the command that makes a split anew, in `made` the text in its manifest.
+    """Return the command that makes a split anew, for messages.
 
-    The text may be somebody else's, and is to be typed: each word is quoted anew, and what is no `prepare` is not repeated.
+    The manifest may come from somebody else, and the user will type what a message says. So each word is quoted anew, and a
+    command other than `python -m mixer_jax prepare` is replaced by a template.
+
+    Args:
+      made: the manifest's description of how the split was made; its "command" is the command's text.
+      directory: the folder of the split.
     """
     text = made.get("command") if isinstance(made, dict) else None
     try:
         words = shlex.split(text) if isinstance(text, str) else []
-    except ValueError:  # quoted wrongly
+    except ValueError:  # A quotation mark is not closed.
         words = []
     if words[: len(PREPARE)] != PREPARE:
         words = [*PREPARE, "--from", "KIND:PATH"]
@@ -205,7 +250,7 @@ def command_of(made: Any, directory: Path) -> str:
 
 
 def find_sound(directory: Path, shards: list[Shard]) -> dict[str, str]:
-    """Return {name: stamp from before it was read} of the shards that are whole, by their SHA-256."""
+    """Return the shards whose size and SHA-256 are right, as {name: stamp of the file from before it was read}."""
     right_size = [shard for shard in shards if not _find_size_fault(directory, shard)]
     stamps = {shard.name: stamp_of(directory / shard.name) for shard in right_size}
     digests = _map_in_threads(lambda shard: sha256(directory / shard.name), right_size)
@@ -214,14 +259,14 @@ def find_sound(directory: Path, shards: list[Shard]) -> dict[str, str]:
 
 
 def split_folders(directory: Path) -> list[Path]:
-    """Return the folder itself if it is a split, otherwise the splits in it."""
+    """Return the folders of the splits in `directory`, or `directory` itself if it is a split or holds none."""
     if (directory / MANIFEST).exists():
         return [directory]
     return sorted(file.parent for file in directory.glob(f"*/{MANIFEST}")) or [directory]
 
 
 def prepared_splits(directory: Path) -> tuple[str, ...]:
-    """Return the names of the splits in a folder."""
+    """Return the names of the prepared splits in a folder, sorted."""
     return tuple(sorted(file.parent.name for file in directory.glob(f"*/{MANIFEST}")))
 
 

@@ -1,4 +1,4 @@
-"""Several sources as one. Which of their records comes when: order.py."""
+"""A source that joins several sources. data/stream/order.py decides which of their records comes when."""
 
 import itertools
 from bisect import bisect_right
@@ -9,17 +9,25 @@ from mixer_jax.data.sources.relabeled import Relabeled
 from mixer_jax.data.sources.source import Record, Source
 from mixer_jax.errors import UserError
 
-BLOCK = 2**16  # positions of the stream in which the parts have exactly their shares
+BLOCK = 2**16  # In each block of this many positions of the stream, every part has exactly its rounded share.
 
 
 class Mixture:
-    """The records of the parts one after the other, their classes joined by name.
+    """The records of several sources, one source after the other, with their classes joined by name.
 
-    Classes are numbered in the order of the parts: a name of an earlier part has its number. Raises UserError for a name twice in
-    one part, and for a weight too small to have a slot among BLOCK, to which the shares are rounded.
+    Classes are numbered in the order of the parts. A class whose name an earlier part has too gets the number that it has there.
+
+    Attributes:
+      parts: the sources, with their classes numbered as in the mixture.
+      starts: the number of the first record of each part, and the number of all records.
+      bounds: part i has positions bounds[i] to bounds[i + 1] - 1 of each block of BLOCK positions.
     """
 
     def __init__(self, parts: dict[str, Source], weights: list[float]):
+        """Join the parts, whose shares are proportional to the weights.
+
+        Raises UserError if two classes of one part have the same name, or if a share is rounded to no position in a block.
+        """
         self.starts = [0, *itertools.accumulate(map(len, parts.values()))]
         self.bounds = [0, *np.rint(np.cumsum(weights) * (BLOCK / sum(weights))).astype(int).tolist()]
         numbers: dict[str, int] = {}  # name -> class
@@ -45,22 +53,25 @@ class Mixture:
         return self.parts[part][record]
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the labels of a record."""
         part, record = self._find(index)
         return self.parts[part].labels(record)
 
     def locate(self, index: int) -> str:
+        """Return where a record comes from."""
         part, record = self._find(index)
         return self.parts[part].locate(record)
 
     def identity(self) -> str:
+        """Return the fingerprints of all parts."""
         return " + ".join(part.identity() for part in self.parts)
 
     def peers(self, index: int) -> range:
-        """Return the records of the same part."""
+        """Return the numbers of all records in the part that a record belongs to."""
         part, _ = self._find(index)
         return range(self.starts[part], self.starts[part + 1])
 
     def _find(self, index: int) -> tuple[int, int]:
-        """Return (number of the part, record of that part)."""
+        """Return (number of the part, number of the record in that part)."""
         part = bisect_right(self.starts, index) - 1
         return part, index - self.starts[part]

@@ -1,4 +1,7 @@
-"""A split that `python -m mixer_jax prepare` made, or a slice of one. The files: shards.py. What a split is: manifest.py."""
+"""The source `records:DIR`: a split that `python -m mixer_jax prepare` made, or a slice of one.
+
+shards.py describes the files of a split, and manifest.py their list and how they are checked.
+"""
 
 import re
 from pathlib import Path
@@ -10,9 +13,10 @@ from mixer_jax.errors import UserError
 
 
 class RecordsSource:
-    """`records:DIR`: DIR/SPLIT as `prepare` made it; SPLIT may be a slice, such as train[:65000], train[-1000:] or train[99%:].
+    """The source `records:DIR`, which reads DIR/SPLIT.
 
-    `prepare` shuffles, so a slice is a random sample. Percents are rounded to the nearest record.
+    SPLIT may be a slice, such as train[:65000], train[-1000:] or train[99%:]. Because `prepare` shuffles, a slice is a random
+    sample. Percentages are rounded to the nearest record.
     """
 
     SLICE = re.compile(r"([^\[\]]*)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
@@ -28,6 +32,7 @@ class RecordsSource:
         self._range = range(len(self._shards))[self._bound(start) : self._bound(stop)]
 
     def _bound(self, text: str | None) -> int | None:
+        """Return a bound of a slice as a number of records: None for None, "-3" as -3, "99%" of all records."""
         if text is None or not text.endswith("%"):
             return text if text is None else int(text)
         return round(int(text[:-1]) * len(self._shards) / 100)
@@ -40,9 +45,11 @@ class RecordsSource:
         return Record(entry.image, entry.labels, entry.partially_decodable)
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the labels of a record, without reading its image."""
         return self._shards.labels(self._range[index])
 
     def locate(self, index: int) -> str:
+        """Return the shard and the position of a record in it and, if the record can be read, the name of its image."""
         where = self._shards.locate(self._range[index])
         try:
             return f"{where} ({self._shards.read(self._range[index]).name})"
@@ -50,4 +57,5 @@ class RecordsSource:
             return where
 
     def identity(self) -> str:
+        """Return a digest of all bytes of the split's shards."""
         return self._shards.identity

@@ -1,12 +1,12 @@
-"""Labeled images by record number, from wherever they lie. Nothing is decoded, cropped or shuffled here.
+"""Opens a source of labeled images, which gives records by their number. Sources do not decode, crop or shuffle.
 
-A source is named in a config by a URI (`config.data.source`):
+A config names a source by a URI (`config.data.source`):
 
     digits                             the UCI handwritten digits that scikit-learn carries: 1797 real images, 10 classes
     glyphs                             letters and digits drawn from fonts, as many as asked for (glyphs.py)
     folder:DIR                         DIR/SPLIT/CLASS/IMAGE, or DIR/CLASS/IMAGE with an empty split (class_tree.py)
     tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files, read without TensorFlow (tfds.py)
-    vtab:TASK                          a task of VTAB-1k, from datasets that TFDS prepared likewise (vtab.py)
+    vtab:TASK                          a task of VTAB-1k, from datasets that TFDS prepared as ArrayRecord files (vtab.py)
     records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py)
 """
 
@@ -28,7 +28,8 @@ from mixer_jax.data.sources.tfds import TfdsSource, open_builder
 from mixer_jax.data.sources.vtab import VtabSource
 from mixer_jax.errors import UserError
 
-SOURCES: dict[str, Callable[[str, ConfigDict], Source]] = {  # KIND: (what follows KIND: in the URI, config.dataset) -> source
+# {kind: function from (what follows "kind:" in the URI, the `config.dataset(...)`) to the source}
+SOURCES: dict[str, Callable[[str, ConfigDict], Source]] = {
     "digits": lambda _, config: DigitsSource(config.split),
     "glyphs": lambda _, config: GlyphsSource(config.split, config.num_examples),
     "folder": lambda directory, config: FolderSource(directory, config.split),
@@ -36,7 +37,8 @@ SOURCES: dict[str, Callable[[str, ConfigDict], Source]] = {  # KIND: (what follo
     "vtab": lambda task, config: VtabSource(task, config.split, config.data_dir),
     "records": lambda directory, config: RecordsSource(directory, config.split, config.verify),
 }
-SPLITS: dict[str, Callable[[str, ConfigDict], tuple[str, ...]]] = {  # the same -> the names of all splits
+# {kind: function from the same arguments to the names of all splits}
+SPLITS: dict[str, Callable[[str, ConfigDict], tuple[str, ...]]] = {
     "digits": lambda _, config: digits.SPLITS,
     "glyphs": lambda _, config: tuple(glyphs.SPLITS),
     "folder": lambda directory, config: folders_of_splits(Path(directory).expanduser()),
@@ -45,20 +47,24 @@ SPLITS: dict[str, Callable[[str, ConfigDict], tuple[str, ...]]] = {  # the same 
     "records": lambda directory, config: prepared_splits(Path(directory).expanduser()),
 }
 
-LABELS_WITHIN_RECORDS = ("tfds", "vtab")  # kinds of which a label is read with the whole record, image included
+# To read a label of these sources, the whole record must be read, including the image.
+LABELS_WITHIN_RECORDS = ("tfds", "vtab")
 
 
 def has_labels_apart(config: ConfigDict) -> bool:
-    """Return whether all labels of what a `config.dataset(...)` or `mixture(...)` names can be read in seconds."""
+    """Return whether all labels of a `config.dataset(...)` or `config.mixture(...)` can be read without reading the images.
+
+    This also holds for a subset of a few examples per class, because opening it reads all labels anyway.
+    """
     if config.parts:
         return all(has_labels_apart(part) for part in config.parts.values())
     return config.source.partition(":")[0] not in LABELS_WITHIN_RECORDS or config.examples_per_class > 0
 
 
 def split_names(config: ConfigDict) -> tuple[str, ...] | None:
-    """Return the splits of the data set that a `config.dataset(...)` names, whatever split it names.
+    """Return the names of all splits of the data set that a `config.dataset(...)` names.
 
-    None where there is no such data set, which `open_source` explains.
+    Return None if there is no such data set. `open_source` then raises a UserError that says so.
     """
     kind, _, rest = config.source.partition(":")
     if kind not in SPLITS or (kind in ("folder", "records") and not Path(rest).expanduser().is_dir()):
@@ -67,9 +73,9 @@ def split_names(config: ConfigDict) -> tuple[str, ...] | None:
 
 
 def open_source(config: ConfigDict, path: str = "config.data") -> Source:
-    """Open what a `config.dataset(...)` or `mixture(...)` names. `path` is where that stands in the config.
+    """Open the source that a `config.dataset(...)` or `config.mixture(...)` names.
 
-    Raises UserError saying what is missing and what mends it.
+    `path` is the path of this part of the config, for messages. Raises UserError that says what is missing and what to do.
     """
     if config.parts:
         parts = {name: open_source(part, f"{path}.parts.{name}") for name, part in config.parts.items()}

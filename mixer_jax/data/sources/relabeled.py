@@ -1,4 +1,4 @@
-"""Another source with its classes numbered anew."""
+"""A source that gives the records of another source with other class numbers."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from mixer_jax.data.sources.source import Record, Source
 
 
 class Relabeled:
-    """The records of another source: a label that is `i` there is `numbers[i]` here, one of the classes `class_names`."""
+    """The records of another source with other class numbers: class i of that source is class numbers[i] of `class_names`."""
 
     def __init__(self, source: Source, numbers: Sequence[int], class_names: Names):
         self._source, self._numbers = source, tuple(numbers)
@@ -22,14 +22,17 @@ class Relabeled:
         return record._replace(labels=self._renumber(record.labels))
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the labels of a record, renumbered."""
         return self._renumber(self._source.labels(index))
 
     def locate(self, index: int) -> str:
+        """Return where a record comes from."""
         return self._source.locate(index)
 
     def identity(self) -> str:
+        """Return the fingerprint of the other source."""
         return self._source.identity()
 
     def _renumber(self, labels: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the new numbers; -1, which the loader refuses, for a label that is no class there."""
+        """Return the new numbers. A label that is not a class of the other source becomes -1, which the loader refuses."""
         return tuple(self._numbers[label] if 0 <= label < len(self._numbers) else -1 for label in labels)

@@ -1,15 +1,19 @@
-"""Our own shards: one split as ArrayRecord files. What a split is and that it is whole: manifest.py. Making them: preparation/.
+"""Reads and writes our own shards: the ArrayRecord files of one split.
+
+manifest.py checks that a split is complete and unchanged. The package preparation makes shards. The name of a shard is, for
+example:
 
     DIR/SPLIT/SPLIT-00003-of-00626.array_record
 
-Each image is a record: `<HHB` (bytes of its name, number of its labels, whether PartialJpeg may decode it), the labels as int32,
-the name in UTF-8, the image file's bytes. One more record ends the shard, int32: the number of labels of each image, then all
-labels in a row. So labels are read without the images.
+Each image is a record, which consists of a header `<HHB` (number of bytes of its name, number of its labels, whether PartialJpeg
+may decode it), the labels as int32, the name in UTF-8, and the bytes of the image file. The last record of a shard has the number
+of labels of each image, then the labels of all images, as int32. So labels can be read without the images.
 
-Memory does not grow with the split. An open shard keeps the place of each of its images in memory, about 10 bytes an image. So
-shards are opened when they are read, and those that may be open at once are bounded: INDEXED_IMAGES in all processes that decode,
-and half the files that a process may have. Where a split has more, the one used least recently is closed, and opened again when
-an image of it is wanted: two reads more, of 125 KiB together, and 0.1 ms of CPU. `python -m benchmarks.memory` measures it.
+The memory used does not grow with the split. For an open shard, ArrayRecord keeps the positions of all images in memory, about 10
+bytes per image. So a shard is opened only when it is read, and the number of open shards is limited: they hold at most
+INDEXED_IMAGES images in all processes that decode together, and are at most half of the files that a process may open. If a
+split has more shards, the least recently used one is closed. To open it again takes two more reads of 125 KiB together, and 0.1
+ms of CPU time. `python -m benchmarks.memory` measures this.
 """
 
 import itertools
@@ -31,15 +35,25 @@ from mixer_jax.data.sources.image_files import as_os_error
 from mixer_jax.data.sources.manifest import MANIFEST, Manifest, shard_name
 from mixer_jax.errors import EnvironmentFault, UserError
 
-INDEXED_IMAGES = 2**24  # of a split's open shards: about 160 MB, and enough for all of ImageNet-21k
-SHARD_OVERHEAD = 256  # an open shard takes as much memory as the places of so many images, beside those of its own
-MOST_FILES = 2**20
-sharing_processes = 1  # that read the same split and divide INDEXED_IMAGES among them
-MOST_LABELS = 2**16 - 1  # of an image, as its record counts them
+# The open shards of a split hold at most this many images. Their positions take about 160 MB. All of ImageNet-21k fits.
+INDEXED_IMAGES = 2**24
+SHARD_OVERHEAD = 256  # An open shard takes additional memory, as much as the positions of this many images.
+MOST_FILES = 2**20  # The limit of open files is raised to at most this number.
+sharing_processes = 1  # This many processes read the same split, and share INDEXED_IMAGES between them.
+MOST_LABELS = 2**16 - 1  # The header of a record counts labels, and bytes of the name, in 16 bits each.
 _HEAD = struct.Struct("<HHB")
 
 
 class Entry(NamedTuple):
+    """The content of an image's record.
+
+    Attributes:
+      name: the name of the image in the data that were prepared.
+      labels: the numbers of its classes.
+      image: the bytes of its file.
+      partially_decodable: whether PartialJpeg may decode it.
+    """
+
     name: str
     labels: tuple[int, ...]
     image: bytes
@@ -47,7 +61,7 @@ class Entry(NamedTuple):
 
 
 def pack(name: str, labels: tuple[int, ...], image: bytes) -> bytes:
-    """Return a record's bytes. Raises UserError for more labels, or a longer name, than a record can have."""
+    """Return the record of an image. Raises UserError if it has more labels, or a longer name, than a record can hold."""
     encoded = name.encode()
     if max(len(labels), len(encoded)) > MOST_LABELS:
         raise UserError(
@@ -58,6 +72,7 @@ def pack(name: str, labels: tuple[int, ...], image: bytes) -> bytes:
 
 
 def unpack(record: bytes) -> Entry:
+    """Return the content of a record. Raises struct.error or UnicodeDecodeError for bytes that `pack` did not make."""
     name_bytes, num_labels, partially_decodable = _HEAD.unpack_from(record)
     labels = struct.unpack_from(f"<{num_labels}i", record, _HEAD.size)
     start = _HEAD.size + 4 * num_labels
@@ -65,12 +80,16 @@ def unpack(record: bytes) -> Entry:
 
 
 def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -> None:
-    """Write (name, labels, image) in order, down to the disk. Equal records give equal bytes."""
+    """Write a shard of (name, labels, image) in order, and flush it to the disk. Equal records give equal bytes.
+
+    Raises EnvironmentFault if the file cannot be written, for example because the disk is full.
+    """
     counts = [len(labels) for _, labels, _ in records]
     labels = [label for _, labels, _ in records for label in labels]
     try:
         with as_os_error(str(file)):
-            writer = ArrayRecordWriter(str(file), "group_size:1,uncompressed")  # images are compressed already
+            # The records are not compressed, because the images are already.
+            writer = ArrayRecordWriter(str(file), "group_size:1,uncompressed")
             for record in records:
                 writer.write(pack(*record))
             writer.write(np.asarray(counts + labels, "<i4").tobytes())
@@ -83,9 +102,18 @@ def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -
 
 
 class ShardReader:
-    """Random access to the images of a split, by many threads at once (an ArrayRecordReader allows it: tests/data)."""
+    """The images of a split, in random access.
+
+    Many threads may read at the same time. tests/data checks that an ArrayRecordReader allows it.
+
+    Attributes:
+      class_names: the names of the classes.
+      max_labels: the largest number of labels that an image has.
+      identity: a digest of all bytes of the shards.
+    """
 
     def __init__(self, directory: Path, verify: str):
+        """Open the split in `directory`, and check its shards as `verify` says: "full" or "ends" (see manifest.py)."""
         manifest = Manifest(directory)
         manifest.check(verify)
         self.class_names, self.max_labels, self.identity = manifest.class_names, manifest.max_labels, manifest.identity()
@@ -95,12 +123,12 @@ class ShardReader:
 
     def _start_caches(self) -> None:
         most_images = max(after - start for start, after in itertools.pairwise(self._starts))
-        # One that is closed while another thread reads it stays open until that thread lets go of it.
+        # A shard that the cache drops while a thread reads it stays open until that thread releases it.
         self._open_shard = lru_cache(maxsize=max_open_shards(most_images))(open_shard)
-        self._labels = lru_cache(maxsize=8)(read_labels)  # whoever asks for all labels asks in order
+        self._labels = lru_cache(maxsize=8)(read_labels)  # A few shards are enough, because all labels are read in order.
 
     def __getstate__(self) -> dict:
-        """For another process, which opens shards of its own: workers.py."""
+        """Return the state without open shards, which a process that gets a pickled copy opens for itself."""
         return {name: value for name, value in vars(self).items() if name not in ("_open_shard", "_labels")}
 
     def __setstate__(self, state: dict) -> None:
@@ -111,26 +139,35 @@ class ShardReader:
         return self._starts[-1]
 
     def read(self, index: int) -> Entry:
+        """Return the content of an image's record.
+
+        Raises:
+          UnreadableImageError: the record does not have the form that `pack` gives it.
+          UserError: the shard was damaged after it was checked.
+          OSError: the file cannot be read.
+        """
         file, images, position = self._find(index)
         try:
             with as_os_error(file):
                 return unpack(self._open_shard(file, images).read([position])[0])
         except (struct.error, UnicodeDecodeError) as error:
             raise UnreadableImageError(f"no record that `prepare` wrote ({error})") from error
-        except RuntimeError as error:  # ArrayRecord's own checksum
+        except RuntimeError as error:  # ArrayRecord found a wrong checksum.
             raise UserError(f"{self.locate(index)} has changed on the disk since it was checked: {error}") from error
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the labels of an image, without reading the image."""
         file, images, position = self._find(index)
         ends, labels = self._labels(file, images)
         return tuple(labels[ends[position] : ends[position + 1]].tolist())
 
     def locate(self, index: int) -> str:
+        """Return the file of an image's shard, and the image's position in it."""
         file, _, position = self._find(index)
         return f"{file} record {position}"
 
     def _find(self, index: int) -> tuple[str, int, int]:
-        """Return (the shard's file, how many images it has, the image's position in it)."""
+        """Return (the file of the shard, the number of its images, the position of the image in it)."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard = bisect_right(self._starts, index) - 1
@@ -139,14 +176,17 @@ class ShardReader:
 
 
 def open_shard(file: str, images: int) -> ArrayRecordReader:
-    """Open a shard. Raises UserError when it is damaged or does not hold so many images, and OSError as `open` does."""
-    # By default a megabyte of the shard's end would be read, for an index of some kilobytes.
+    """Open a shard that holds `images` images.
+
+    Raises UserError if it is damaged or holds another number of images, and OSError if the file cannot be opened.
+    """
+    # By default, ArrayRecord would read a megabyte at the end of the shard, for an index of a few kilobytes.
     options = "readahead_buffer_size:0,footer_prefetch_bytes:0"
     reader = ArrayRecordReader(file, options=options, file_reader_buffer_size=32768)
     try:
         with as_os_error(file):
             if not reader.ok():
-                reader.close()  # which says why
+                reader.close()  # This raises a RuntimeError that gives the reason.
     except RuntimeError as error:
         raise UserError(f"{file} cannot be opened: {error}") from error
     if reader.num_records() != images + 1:
@@ -155,7 +195,11 @@ def open_shard(file: str, images: int) -> ArrayRecordReader:
 
 
 def read_labels(file: str, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return ([images + 1] where each image's labels begin and end, [all] labels)."""
+    """Return the labels of all images of a shard as (ends, labels).
+
+    The labels of image i are labels[ends[i] : ends[i + 1]]. `ends` is int64 [images + 1], and `labels` is int32 [all labels].
+    Raises UserError if the shard does not hold the labels of this number of images.
+    """
     with as_os_error(file):
         packed = open_shard(file, images).read([images])[0]
     numbers = np.frombuffer(packed[: len(packed) // 4 * 4], "<i4")
@@ -166,7 +210,7 @@ def read_labels(file: str, images: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def max_open_shards(images: int) -> int:
-    """Return how many shards of up to `images` images a split may have open, once the limit of open files is raised for it."""
+    """Return how many shards of up to `images` images a split may have open. Raises this process's limit of open files for it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < allowed:

@@ -1,4 +1,4 @@
-"""What every source gives, and what a source is. Which sources there are: registry.py."""
+"""The interface of a source of labeled images, and the records that it gives. registry.py lists the sources."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,49 +11,69 @@ from mixer_jax.data.images.partial_jpeg import PartialJpeg
 
 
 class Record(NamedTuple):
-    """One labeled image."""
+    """One labeled image.
 
-    image: np.ndarray | bytes | PartialJpeg  # uint8 [h, w, 3], or the bytes of an image file
-    labels: tuple[int, ...]  # one class, or a set of them
-    partially_decodable: bool = False  # encoded, and known to be a file that PartialJpeg may decode
+    Attributes:
+      image: pixels, uint8 [h, w, 3], or the bytes of an image file, or a JPEG file of which only some rows will be decoded.
+      labels: the number of the image's class, or of several classes.
+      partially_decodable: whether `image` is the bytes of a file that PartialJpeg may decode.
+    """
+
+    image: np.ndarray | bytes | PartialJpeg
+    labels: tuple[int, ...]
+    partially_decodable: bool = False
 
     def decode(self, max_pixels: int, *, strict: bool) -> "Record":
-        """Return the record with its image as pixels, as which some sources give it. Raises UnreadableImageError."""
+        """Return the record with its image as pixels. Some sources give pixels already.
+
+        Raises UnreadableImageError if the image cannot be decoded or has more than `max_pixels` pixels.
+        """
         return Record(decode(self.image, max_pixels, strict=strict), self.labels) if isinstance(self.image, bytes) else self
 
     def decode_for_crop(self, max_pixels: int) -> "Record":
-        """Decode strictly or, where the file allows it, only once a crop says how many rows of pixels it needs."""
+        """Return the record with its image as pixels or, if the file allows it, as a PartialJpeg.
+
+        A PartialJpeg is decoded later, when the crop is known, and then only as far as the crop needs.
+        """
         if self.partially_decodable:
             return Record(PartialJpeg(self.image, max_pixels), self.labels)
         return self.decode(max_pixels, strict=True)
 
 
 class Source(Protocol):
-    """Random access to a split. Records may be asked for by many threads at once, and by processes that it is pickled for."""
+    """The records of a split, in random access.
+
+    Many threads may read records at the same time. A source can be pickled, so that other processes can read its records too.
+
+    Attributes:
+      num_classes: the number of classes.
+      class_names: the names of the classes, in the order of their numbers.
+      max_labels: the largest number of labels that a record has.
+    """
 
     num_classes: int
     class_names: tuple[str, ...]
-    max_labels: int  # the most labels a record has
+    max_labels: int
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
 
     def labels(self, index: int) -> tuple[int, ...]:
-        """Return the labels alone, where that is cheaper than the record."""
+        """Return the labels of a record. This does not read the image if the source can avoid it."""
 
     def locate(self, index: int) -> str:
         """Return where a record comes from, for error messages."""
 
     def identity(self) -> str:
-        """Return a fingerprint of the records and their order, as far as names and manifests tell.
+        """Return a fingerprint of the records and their order, made from names and manifests.
 
         A run resumes only if it is unchanged.
         """
 
 
 def source_facts(sources: Mapping[str, Source]) -> dict[str, Any]:
-    """Return what every host of a run must have alike, of each source by its name."""
+    """Return {name of the source: text on its records and classes}. The texts must be equal on all hosts of a run."""
     facts = {}
     for name, source in sources.items():
         classes = hashlib.sha256("\n".join(source.class_names).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Some records of another source, such as a few of each class."""
+"""A source that gives some records of another source, such as a few of each class."""
 
 from collections import defaultdict
 
@@ -9,7 +9,7 @@ from mixer_jax.errors import UserError
 
 
 class Subset:
-    """Some records of another source, in a given order."""
+    """The records of another source that have the given numbers, in that order."""
 
     def __init__(self, source: Source, indices: np.ndarray):
         self._source, self._indices = source, indices
@@ -22,19 +22,23 @@ class Subset:
         return self._source[int(self._indices[index])]
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the labels of a record."""
         return self._source.labels(int(self._indices[index]))
 
     def locate(self, index: int) -> str:
+        """Return where a record comes from."""
         return self._source.locate(int(self._indices[index]))
 
     def identity(self) -> str:
+        """Return the fingerprint of the other source."""
         return self._source.identity()
 
 
 def per_class_subset(source: Source, examples_per_class: int, seed: int) -> Subset:
-    """Draw `examples_per_class` records of every class without replacement: a pure function of the source and the seed.
+    """Draw `examples_per_class` records of every class, without replacement.
 
-    Reads the labels of the whole source once. Raises UserError when a class has too few.
+    The result is a pure function of the source and the seed. Reads all labels of the source once. Raises UserError if a class has
+    too few records.
     """
     records_of = defaultdict(list)
     for index in range(len(source)):

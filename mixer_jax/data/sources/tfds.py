@@ -1,6 +1,6 @@
-"""Datasets that TFDS prepared as ArrayRecord files, by record number. TensorFlow is not used to read them.
+"""The source `tfds:NAME`: data sets that TFDS prepared as ArrayRecord files. TensorFlow is not used to read them.
 
-Only the features that are asked for are decoded: Pets has a mask beside each image, CLEVR a scene.
+Only those features are decoded that are needed. For example, the mask beside each image of Pets is not decoded.
 """
 
 import json
@@ -20,14 +20,14 @@ from mixer_jax.storage import open_regular
 
 NAME = re.compile(r"[a-z0-9_]+(/[^/:=,.][^/:=,]*)?(:[0-9.*]+)?")
 OWN_FEATURE = re.compile(r"tensorflow_datasets\.core\.features\.\w+\.\w+")
-CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # of features.json; the last in files of before 2022
+CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # Keys of features.json; files from before 2022 have the last.
 FILE_OF_DATASET = re.compile(r".*\.(json|txt|array_record.*)")
-MAX_DESCRIPTION_BYTES = 2**26  # of a file that TFDS reads whole; the names of 21 843 classes have 0.5 MB
-LABEL_FEATURES = ("label", "labels", "real_label")  # the last is that of imagenet2012_real (arXiv 2006.07159)
+MAX_DESCRIPTION_BYTES = 2**26  # TFDS reads these files completely. The names of 21 843 classes have 0.5 MB.
+LABEL_FEATURES = ("label", "labels", "real_label")  # The last is the feature of imagenet2012_real (arXiv 2006.07159).
 
 
 class TfdsSource:
-    """`tfds:NAME`: features "image" and one of LABEL_FEATURES, which is a class or a sequence of them."""
+    """The source `tfds:NAME`. Reads the feature "image" and one of LABEL_FEATURES, which is a class or a sequence of classes."""
 
     def __init__(self, name: str, split: str, data_dir: str, max_labels: int):
         self._name = f"tfds:{name} {split}"
@@ -37,7 +37,7 @@ class TfdsSource:
             raise UserError(f"{name} has the features {', '.join(features)}: image classification needs image and label(s).")
         self._examples = Examples(name, split, data_dir, {"image": True, self._label: True})
         label_feature = getattr(features[self._label], "feature", features[self._label])
-        if label_feature.num_classes > MAX_CLASSES:  # TFDS makes a name for each
+        if label_feature.num_classes > MAX_CLASSES:  # Otherwise TFDS would make this many names.
             raise UserError(f"{name} declares {label_feature.num_classes} classes: at most {MAX_CLASSES} are possible.")
         self.num_classes, self.class_names = label_feature.num_classes, tuple(label_feature.names)
         self.max_labels = max_labels
@@ -50,27 +50,38 @@ class TfdsSource:
         return Record(example["image"], self._labels_of(example))
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the labels of a record. This reads the whole record, including the image."""
         return self._labels_of(self._examples[index])
 
     def _labels_of(self, example: dict) -> tuple[int, ...]:
         return tuple(int(label) for label in np.atleast_1d(example[self._label]))
 
     def locate(self, index: int) -> str:
+        """Return the data set, the split and the number of a record."""
         return f"{self._name} record {index}"
 
     def identity(self) -> str:
+        """Return the name of the data set, with its config and version."""
         return self._examples.full_name
 
 
 class Examples:
-    """Some features of a split's examples: {feature: value}, the image as its file's bytes.
-
-    `features` has their names and True or, for a sequence of several values, the names of those that are needed. Raises UserError
-    saying what is missing and what mends it: a dataset, version, split or slice that is not there, or one in TFRecord files.
-    """
+    """The examples of a split, with some of their features, as {feature: value}. The value of an image is the file's bytes."""
 
     def __init__(self, name: str, split: str, data_dir: str, features: Mapping[str, bool | Collection[str]]):
-        import tensorflow_datasets as tfds  # heavy, and only some runs need it
+        """Open a split of a prepared data set.
+
+        Args:
+          name: the name of the data set, NAME[/CONFIG][:VERSION].
+          split: the name of the split, a slice of it, or a sum of such.
+          data_dir: the directory of the prepared data, or "" for TFDS's default.
+          features: the features to read: {name: True} or, for a sequence of dicts, {name: names of the parts to read}.
+
+        Raises:
+          UserError: the data set, version, split or slice does not exist, or is not in ArrayRecord files. The message says what
+            to do.
+        """
+        import tensorflow_datasets as tfds  # Imported here because it is slow to import and only some runs need it.
 
         builder = open_builder(name, data_dir)
         try:
@@ -85,7 +96,7 @@ class Examples:
         except (ValueError, KeyError) as error:
             known = ", ".join(f"{split} ({info.num_examples} examples)" for split, info in builder.info.splits.items())
             raise UserError(f"{name} has nothing in a split {split!r}: it has {known}, and slices of these.") from error
-        self.full_name = builder.info.full_name  # with config and version
+        self.full_name = builder.info.full_name  # It includes config and version.
         all_features = builder.info.features
         self._features = tfds.features.FeaturesDict(
             {
@@ -107,7 +118,7 @@ class Examples:
 
 
 def _check_files(folder: epath.Path) -> None:
-    """Raise UserError when TFDS could not read a file of a prepared dataset to its end, or would run code that a file names."""
+    """Raise UserError if a file of a prepared data set would never end or is too large, or names code that TFDS would run."""
     for file in (*folder.glob("*/*"), *folder.glob("*/*/*")):
         if "://" not in str(file) and FILE_OF_DATASET.fullmatch(file.name):
             with open_regular(file) as opened:
@@ -119,7 +130,7 @@ def _check_files(folder: epath.Path) -> None:
 
 
 def _check_features(file: epath.Path) -> None:
-    """Raise UserError when features.json names a class that is not TFDS's own: TFDS would import its module."""
+    """Raise UserError if features.json names a class that is not TFDS's own, because TFDS would import its module."""
     try:
         foreign = [name for name in _feature_classes(json.loads(file.read_text())) if not OWN_FEATURE.fullmatch(name)]
     except (ValueError, RecursionError) as error:
@@ -132,7 +143,7 @@ def _check_features(file: epath.Path) -> None:
 
 
 def _feature_classes(content: Any) -> Iterator[str]:
-    """Yield every name of a Python class in features.json: a value of one of CLASS_KEYS, also in JSON within a text."""
+    """Yield every name of a Python class in features.json: all values of CLASS_KEYS, including those in JSON inside a string."""
     if isinstance(content, dict):
         for key, value in content.items():
             if key in CLASS_KEYS and isinstance(value, str):
@@ -147,14 +158,14 @@ def _feature_classes(content: Any) -> Iterator[str]:
 
 
 def open_builder(name: str, data_dir: str):
-    """Return TFDS's builder of a prepared dataset NAME[/CONFIG][:VERSION].
+    """Return TFDS's builder of a prepared data set NAME[/CONFIG][:VERSION].
 
-    Raises UserError when it is unknown or not prepared, and when its files ask TFDS to import code that is not TFDS's own.
+    Raises UserError if the data set is unknown or not prepared, or if its files name code that is not TFDS's own.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.utils.file_utils import list_data_dirs
 
-    if not NAME.fullmatch(name):  # others, such as huggingface:NAME, are fetched with their code
+    if not NAME.fullmatch(name):  # For another name, such as huggingface:NAME, TFDS would download and run code.
         raise UserError(f"tfds:{name} must be tfds:NAME[/CONFIG][:VERSION], NAME in small letters, digits and _.")
     for folder in list_data_dirs(data_dir or None):
         _check_files(epath.Path(folder).expanduser() / re.split("[/:]", name)[0])
@@ -162,7 +173,7 @@ def open_builder(name: str, data_dir: str):
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.registered.DatasetNotFoundError as error:
         raise UserError(f"TFDS knows no dataset {name!r}, and none of that name lies in its data folder.") from error
-    except (AssertionError, ValueError) as error:  # a version or config that it has not, a name that is none
+    except (AssertionError, ValueError) as error:  # The version or the config does not exist, or the name is not valid.
         raise UserError(f"TFDS cannot make {name!r}, which must be NAME[/CONFIG][:VERSION]: {error}") from error
     if not builder.info.splits:
         where = f" --data_dir={data_dir}" if data_dir else ""

@@ -1,4 +1,4 @@
-"""Image files without labels, for predictions: files that a user names, and those in folders at any depth."""
+"""A source of image files without labels, for predictions: files that a user names, and images in folders at any depth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +10,10 @@ from mixer_jax.errors import UserError
 
 
 def find_image_files(paths: Sequence[str]) -> list[str]:
-    """Return the files among `paths`, whatever their names, and the images in the folders among them (class_tree.py), in order.
+    """Return the files among `paths`, and the images at any depth in the folders among them, in order.
 
-    Raises UserError for a path that is not there, and for a folder without images.
+    A file that the user names is taken whatever its name is. In a folder, only visible files with the suffix of an image are
+    taken (`class_tree.SUFFIXES`). Raises UserError for a path that does not exist, and for a folder without images.
     """
     files: list[str] = []
     for path in paths:
@@ -30,7 +31,7 @@ def find_image_files(paths: Sequence[str]) -> list[str]:
 
 
 class UnlabeledFiles:
-    """Image files as a source whose records have no labels."""
+    """A source of image files, whose records have no labels."""
 
     max_labels, num_classes, class_names = 1, 0, ()
 
@@ -44,10 +45,13 @@ class UnlabeledFiles:
         return Record(read_image(Path(self._files[index])), ())
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return no labels."""
         return ()
 
     def locate(self, index: int) -> str:
+        """Return the file of a record."""
         return self._files[index]
 
     def identity(self) -> str:
+        """Return the number of files. Predictions are never resumed, so this need not identify the records."""
         return f"{len(self._files)} files without labels"

@@ -1,10 +1,13 @@
-"""VTAB-1k (Zhai et al., arXiv 1910.04867): 19 tasks of 1000 training images each, on datasets that TFDS prepared.
+"""The source `vtab:TASK`: VTAB-1k (Zhai et al., arXiv 1910.04867), 19 tasks of 1000 training images each.
 
-`vtab:TASK` has the splits train800, val200, train800val200 and test. Which images these are and how a label comes about is as in
-the authors' code (github.com/google-research/task_adaptation, task_adaptation/data): the first 800 of "train" and, for a choice
-of hyper-parameters, 200 from where that code's validation set begins; the test sets are whole. The numbers in the slices follow
-from the sizes of TFDS's splits: 90 % of caltech101's 3060 training images are 2754, and so on. That TFDS's images come in the
-order that they came in then is not known to us: it orders by a hash of names, so they should where names have not changed.
+The tasks use data sets that TFDS prepared. Each has the splits train800, val200, train800val200 and test. The choice of images
+and the definition of labels follow the authors' code (github.com/google-research/task_adaptation, task_adaptation/data). train800
+is the first 800 images of TFDS's "train". val200, which is for choosing hyper-parameters, is the first 200 images of that code's
+validation set. The test sets are complete. The numbers in the slices follow from the sizes of TFDS's splits: for example, 90 % of
+caltech101's 3060 training images are 2754.
+
+We do not know whether TFDS's images are still in the order that they had for the paper. TFDS orders them by a hash of their
+names, so the order should be the same if the names have not changed.
 """
 
 from collections.abc import Callable
@@ -18,39 +21,51 @@ from mixer_jax.data.sources.tfds import Examples
 from mixer_jax.errors import UserError
 
 SPLITS = ("train800", "val200", "train800val200", "test")
-MAX_PIXELS = 2**20  # dSprites: 64 x 64
+MAX_PIXELS = 2**20  # This is for the images of dSprites, which have 64 x 64 pixels.
 
 
 class Task(NamedTuple):
-    dataset: str  # of TFDS
-    val200: str  # TFDS's split
+    """One task of VTAB-1k.
+
+    Attributes:
+      dataset: the name of the data set in TFDS.
+      val200: the slice of TFDS's splits for val200.
+      test: the split of TFDS, or a slice, for test.
+      num_classes: the number of classes.
+      features: the features from which the label is computed, as `tfds.Examples` takes them.
+      label: the function from these features to the label.
+      black_and_white: whether the pixels of an image are 0 and 1, instead of 0 to 255.
+    """
+
+    dataset: str
+    val200: str
     test: str
     num_classes: int
-    features: dict  # that the label is made of, as tfds.Examples takes them
+    features: dict
     label: Callable[[dict], int]
-    black_and_white: bool = False  # pixels are 0 and 1
+    black_and_white: bool = False
 
 
 def _clevr_count(example: dict) -> int:
-    """A scene has 3 to 10 objects."""
+    """Return the number of objects in a scene minus 3. A scene has 3 to 10 objects."""
     return len(example["objects"]["size"]) - 3
 
 
 def _clevr_distance(example: dict) -> int:
-    """The nearest object's distance from the camera, below 8, 8.5, ..., 10 or beyond: a class for each interval."""
+    """Return the interval of the distance between the camera and the nearest object: up to 8, to 8.5, ..., to 10, or beyond."""
     distances = np.array(example["objects"]["pixel_coords"])[:, 2]
     return int(np.searchsorted([8.0, 8.5, 9.0, 9.5, 10.0], np.min(distances)))
 
 
 def _kitti_distance(example: dict) -> int:
-    """Metres to the nearest vehicle (types car, van, truck): up to 8, to 20, farther, or 3 for none."""
+    """Return the interval of the distance to the nearest vehicle (car, van or truck): up to 8 m, to 20 m, beyond, or none."""
     objects = zip(example["objects"]["type"], example["objects"]["location"], strict=True)
     nearest = min([location[2] for kind, location in objects if kind < 3], default=1000.0)
     return int(np.searchsorted([8.0, 20.0, 999.0], nearest))
 
 
 def _attribute(name: str, per_class: float = 1) -> tuple[dict, Callable[[dict], int]]:
-    """A label of TFDS, `per_class` neighbouring values of which make a class."""
+    """Return (features, function of the label) for a label that is a feature; `per_class` neighboring values make one class."""
     return {name: True}, lambda example: int(example[name] // per_class)
 
 
@@ -69,7 +84,7 @@ TASKS = {
     "pets": Task("oxford_iiit_pet", "train[2944:3144]", "test", 37, *LABEL),
     "sun397": Task("sun397/tfds", "validation[:200]", "test", 397, *LABEL),
     "svhn": Task("svhn_cropped", "train[65931:66131]", "test", 10, *LABEL),
-    # specialised
+    # specialized
     "patch_camelyon": Task("patch_camelyon", "validation[:200]", "test", 2, *LABEL),
     "eurosat": Task("eurosat/rgb", "train[16200:16400]", "train[21600:]", 10, *LABEL),
     "resisc45": Task("resisc45", "train[18900:19100]", "train[25200:]", 45, *LABEL),
@@ -87,7 +102,7 @@ TASKS = {
 
 
 class VtabSource:
-    """`vtab:TASK`: see above."""
+    """The source `vtab:TASK`."""
 
     max_labels = 1
 
@@ -114,10 +129,13 @@ class VtabSource:
         return Record(image, (self._task.label(example),))
 
     def labels(self, index: int) -> tuple[int, ...]:
+        """Return the label of a record. This reads the whole record, including the image."""
         return (self._task.label(self._examples[index]),)
 
     def locate(self, index: int) -> str:
+        """Return the task, the split and the number of a record."""
         return f"{self._name} record {index}"
 
     def identity(self) -> str:
+        """Return the name of the data set, with its config and version."""
         return self._examples.full_name
