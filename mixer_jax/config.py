@@ -1,8 +1,8 @@
-"""The options of a run: one table of rows, and what follows from it.
+"""The table of all options of a run, and the functions that make configs from it.
 
-A row states an option's default, unit, meaning and bounds. Defaults, checks (validation.py) and docs/configuration.md are made
-from the rows. A config file (configs/*.py) calls `default_config()`, changes a few options and cites the row of the paper that it
-stands for. Nothing else in the project gives an option a default.
+Each row of the table is an `Option`, with its default, unit, meaning and bounds. The default config, the checks in validation.py
+and docs/configuration.md are made from these rows. A config file (configs/*.py) calls `default_config()`, changes a few options
+and cites the table and row of the paper that it reproduces. No other file gives an option a default.
 """
 
 import copy
@@ -17,21 +17,21 @@ from ml_collections import ConfigDict
 
 from mixer_jax.errors import UserError
 
-# Old name -> present name of an option, in whichever part of a config it stands. Flags, config files and the config.json of old
-# runs may have either.
+# {old name of an option: its current name}, in every part of a config. Flags, config files and the config.json of old runs may
+# use either name.
 RENAMED = {"max_bad_share": "max_unreadable_share"}
 
 
 @functools.cache
 def current_name(name: str) -> str:
-    """Return the present name of an option. For an old name, print the present one, once in a process."""
+    """Return the current name of an option. For an old name, print a line with the current name, once in a process."""
     if name in RENAMED:
         print(f"The option {name} is now called {RENAMED[name]}.", file=sys.stderr)
     return RENAMED.get(name, name)
 
 
 class Section(ConfigDict):
-    """A ConfigDict that understands old names of its options."""
+    """A ConfigDict whose options can also be read and set by their old names."""
 
     def __getitem__(self, key: str) -> Any:
         return super().__getitem__(current_name(key))
@@ -40,35 +40,54 @@ class Section(ConfigDict):
         super().__setitem__(current_name(key), value)
 
     def get_type(self, key: str) -> type:
+        """Return the type of an option."""
         return super().get_type(current_name(key))
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option of a config."""
+    """One option of a config: a row of the table.
 
-    name: str  # its path
-    default: Any  # its type is the option's type; None: there is no default
+    Attributes:
+      name: the path of the option, such as "optimizer.b1".
+      default: the default. Its type is the type of the option. None means that a config must set the option.
+      doc: the meaning of the option, for docs/configuration.md.
+      unit: the unit of its values, or LENGTH.
+      allowed: the values that it may have: an interval such as "in [0, 1)" or "in [1, 2^20]". If the option is a tuple,
+        "different numbers" or "pairs of a pattern and a factor" stands before the interval. `validation.allows` reads it.
+      choices: the values that it may have, if it is one of a few strings.
+      only: (path of another option, value, ...). This option has an effect only if the other one has one of these values.
+        ABOVE_0 stands for all positive numbers.
+      before: the value that describes what runs did before this option existed. None means that old runs get no value.
+      resumable: whether a run may be resumed with another value. This is so if the option changes neither the parameters nor
+        their meaning.
+      resumable_with: (path of another option, value, ...). A run may be resumed with another value of this option if the other
+        option has one of these values in both configs.
+    """
+
+    name: str
+    default: Any
     doc: str
     unit: str = ""
-    allowed: str = ""  # an interval "in [0, 1)" or, for a tuple, what its items are (validation.allows); numbers such as 2^20
+    allowed: str = ""
     choices: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()  # (path of another option, values of it or ABOVE_0): with another value this option has no effect
-    before: Any = None  # what a run did before this option existed, if that is not None
-    resumable: bool = False  # a run may be resumed with another value: it changes neither the parameters nor their meaning
-    resumable_with: tuple[str, ...] = ()  # the same, where another option, whose path comes first, has one of these values
+    only: tuple[str, ...] = ()
+    before: Any = None
+    resumable: bool = False
+    resumable_with: tuple[str, ...] = ()
 
 
 def duration(*, steps: int = 0, epochs: float = 0.0, examples: int = 0) -> ConfigDict:
-    """Return a length of training in one of three units; the fields left at 0 do not count. See `steps_of`."""
+    """Return a length of training in one of three units. Units that are 0 do not count. `steps_of` turns it into steps."""
     return Section({"steps": steps, "epochs": float(epochs), "examples": examples})
 
 
-LENGTH = "steps, epochs or examples"  # the unit of an option that is a `duration`
+LENGTH = "steps, epochs or examples"  # This is the unit of an option that is a `duration`.
 ABOVE_0 = "above 0"
 FLOATS = ("float32", "bfloat16")
-TOKENS = ("model.family", "mixer", "vit")  # the families that cut an image into tokens
-RESIZES = ("small", "square", "whole")  # of evaluators; the first two are crops (ii) and (i) of the paper, supplement C
+TOKENS = ("model.family", "mixer", "vit")  # These families cut an image into tokens.
+# The ways in which an evaluator can resize images. "small" is crop (ii) and "square" is crop (i) of the paper, supplement C.
+RESIZES = ("small", "square", "whole")
 RANDAUGMENT = ("augment.randaugment_layers", ABOVE_0)
 ADAM = ("optimizer.name", "adam")
 
@@ -228,50 +247,67 @@ DATA_FIELDS = {kind: tuple(row.name for row in rows if row.default is None) for 
 
 
 def default_config() -> ConfigDict:
-    """Return all options with their defaults, locked: an unknown name is an error that names the nearest known one."""
+    """Return all options with their defaults, locked: an unknown name raises an error that suggests the nearest known one."""
     return _section(OPTIONS)
 
 
 def dataset(source: str | None = None, split: str | None = None, **changes: Any) -> ConfigDict:
-    """Return where labeled images come from (mixer_jax/data/sources/registry.py)."""
+    """Return a config of labeled images.
+
+    Args:
+      source: the URI of the source, such as "tfds:imagenet2012". mixer_jax/data/sources/registry.py lists all kinds.
+      split: the name of the split.
+      **changes: other options, by the names in DATASET.
+    """
     return _section(DATASET, source=source, split=split, **changes)
 
 
 def mixture(**parts: ConfigDict) -> ConfigDict:
-    """Return several `dataset(...)`, each with a weight, as one, in the order of their names (data/stream/order.py).
+    """Return a config of labeled images from several `dataset(...)`, given by name, each with a weight.
 
-    An epoch, as a length of training, is as many images as they have together.
+    The parts are in the order of their names. mixer_jax/data/stream/order.py describes how their images are mixed. An epoch, as a
+    length of training, has as many images as all parts together.
     """
     return _section(DATASET, parts=parts)
 
 
 def classification(data: ConfigDict, **changes: Any) -> ConfigDict:
-    """Return an evaluator of top-1, top-5 and loss over every example of a split (evaluation/classification.py)."""
+    """Return the config of an evaluator of top-1 accuracy, top-5 accuracy and loss over every example of a split.
+
+    `changes` are options by the names in EVALUATORS. mixer_jax/evaluation/classification.py is the evaluator.
+    """
     return _section(EVALUATORS["classification"], data=data, **changes)
 
 
 def fewshot(train: ConfigDict, test: ConfigDict, **changes: Any) -> ConfigDict:
-    """Return a linear few-shot evaluator on frozen features (evaluation/fewshot.py)."""
+    """Return the config of an evaluator of linear few-shot accuracy on frozen features.
+
+    `changes` are options by the names in EVALUATORS. mixer_jax/evaluation/fewshot.py is the evaluator.
+    """
     return _section(EVALUATORS["fewshot"], train=train, test=test, **changes)
 
 
 def new_evaluator(options: Collection[str], kind: str | None = None) -> ConfigDict:
-    """Return an evaluator of a kind, or of the first kind that has these options. Its data are not named yet."""
+    """Return the config of an evaluator whose data have no source yet.
+
+    Its kind is `kind` if there is such a kind, otherwise the first kind that has all of these options, otherwise the first kind.
+    """
     fitting = [name for name, rows in EVALUATORS.items() if {row.name for row in rows}.issuperset(options)]
     kind = kind if kind in EVALUATORS else next(iter([*fitting, *EVALUATORS]))
     return _section(EVALUATORS[kind], **{field: dataset() for field in DATA_FIELDS[kind]})
 
 
 def family_options(family: str) -> tuple[str, ...]:
-    """Return the names of the options in `config.model` that a family has."""
+    """Return the names of those options in `config.model` that have an effect for a family of models."""
     return tuple(row.name.removeprefix("model.") for row in MODEL if not row.only or family in row.only)
 
 
 def steps_of(length: ConfigDict, *, batch_size: int, num_examples: int) -> int:
-    """Return a duration in optimizer steps: 0 for an unset one.
+    """Return the number of optimizer steps of a `duration`, or 0 if no unit is set.
 
-    Epochs and examples are rounded to the nearest step, so that 300 epochs of ImageNet (1 281 167 images) at batch 4096 are
-    93 835 steps, as in the paper's arithmetic, on any number of devices. Raises UserError for more than a run can count.
+    Epochs and examples are rounded to the nearest step. For example, 300 epochs of ImageNet (1 281 167 images) at batch size 4096
+    are 93 835 steps, which agrees with the paper, on any number of devices. Raises UserError for more than 2^31 - 1 steps, the
+    largest number that the step counter can hold.
     """
     examples = length.examples or length.epochs * num_examples
     steps = length.steps or (max(1, round(examples / batch_size)) if examples else 0)
@@ -281,7 +317,7 @@ def steps_of(length: ConfigDict, *, batch_size: int, num_examples: int) -> int:
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """Return {"optimizer.b1": 0.9, ...} in the order of the names."""
+    """Return {path of an option: value}, such as {"optimizer.b1": 0.9, ...}, sorted by path."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, ConfigDict):
@@ -292,14 +328,17 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def without_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a flat config without what only says where data lie: what lies there is compared by its records."""
+    """Return a flat config without the directories of data, to compare two runs.
 
-    def bare(name: str, value: Any) -> Any:
+    The data themselves are compared by the fingerprints of their records, wherever they lie.
+    """
+
+    def without_path(name: str, value: Any) -> Any:
         option = name.rpartition(".")[2]
         kind, _, _ = str(value).partition(":")
         return "" if option == "data_dir" else f"{kind}:" if option == "source" and kind in ("folder", "records") else value
 
-    return {name: bare(name, value) for name, value in flat.items()}
+    return {name: without_path(name, value) for name, value in flat.items()}
 
 
 def may_change_on_resume(name: str) -> bool:
@@ -309,7 +348,7 @@ def may_change_on_resume(name: str) -> bool:
 
 
 def has_effect(option: Option, values: Mapping[str, Any]) -> bool:
-    """Return whether an option changes anything beside these other options, which are given by their paths."""
+    """Return whether an option has an effect, given the values of the other options by path (see `Option.only`)."""
     if not option.only:
         return True
     other, *having = option.only
@@ -317,13 +356,16 @@ def has_effect(option: Option, values: Mapping[str, Any]) -> bool:
 
 
 def row_of(name: str) -> Option | None:
-    """Return the row of the option that has, or within which lies, the value with this path."""
-    path = re.sub(r"\bparts\.[^.]+\.", "", name)  # a mixture's part has the options of the mixture
+    """Return the row of an option, given its path or that of a value in it, such as "total.steps"; None if there is none."""
+    path = re.sub(r"\bparts\.[^.]+\.", "", name)  # A part of a mixture has the same options as data without parts.
     return next((option for option in OPTIONS if f"{path}.".startswith(f"{option.name}.")), None)
 
 
 def _section(options: Sequence[Option], **changes: Any) -> ConfigDict:
-    """Return the defaults of `options` with `changes` (None: none), locked before them, so that an unknown one is an error."""
+    """Return a locked config of `options`, with `changes` instead of the defaults. Changes that are None are ignored.
+
+    Raises an error for a change of an unknown option.
+    """
     section = Section()
     for option in options:
         *parents, name = option.name.split(".")
@@ -335,6 +377,7 @@ def _section(options: Sequence[Option], **changes: Any) -> ConfigDict:
         holder[name] = copy.deepcopy(option.default)
     section.lock()
     for name, value in changes.items():
-        if value is not None:  # a copy: a dataset that two evaluators share would change in both when it is changed in one
+        if value is not None:
+            # Without the copy, two evaluators could share a dataset, and a change in one would change the other.
             section[name] = copy.deepcopy(value)
     return section

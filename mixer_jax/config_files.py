@@ -1,4 +1,4 @@
-"""The flag --config: a config file or a run's config.json, and the evaluators that a user adds or switches off."""
+"""The flag --config, which names a config file or a run's config.json, and the flags that add or remove evaluators."""
 
 import inspect
 import os
@@ -21,28 +21,29 @@ from mixer_jax.storage import read_bytes, read_json
 
 HELP = "configs/FILE.py, configs/FILE.py:ARG, or the config.json of a run"
 MAX_CONFIG_BYTES = 2**20
-MODULE = "config_config"  # what ml_collections calls the module of a config file
-SWITCHED_OFF = re.compile(r"--?config\.evals(?:\.([\w-]+))?=(?i:none)")  # without a name: all
-OF_EVALUATOR = re.compile(r"--?(?:no)?config\.evals\.([\w-]+)\.(\w+)(?:\.[\w.-]+)?(?:=(.*))?", re.DOTALL)
+MODULE = "config_config"  # ml_collections gives this name to the module of a config file.
+SWITCHED_OFF = re.compile(r"--?config\.evals(?:\.([\w-]+))?=(?i:none)")  # Without the name of an evaluator, it removes all.
+EVALUATOR_FLAG = re.compile(r"--?(?:no)?config\.evals\.([\w-]+)\.(\w+)(?:\.[\w.-]+)?(?:=(.*))?", re.DOTALL)
 
 
 def define_config(values: flags.FlagValues, argv: list[str]) -> None:
-    """Define --config, changed by what `argv` has of --config.OPTION=VALUE. `values` is to parse `without_switches(argv)`.
+    """Define the flag --config and, for each --config.OPTION=VALUE in `argv`, a flag that changes the option.
 
-    ml_collections refuses an option that the config does not have, and cannot take one away. So evaluators come and go before it
-    looks: --config.evals.NAME.OPTION=VALUE adds an evaluator of a new name, and --config.evals.NAME=None takes one away.
+    --config.evals.NAME.OPTION=VALUE adds an evaluator if NAME is new, and --config.evals.NAME=None removes an evaluator.
+    ml_collections can do neither: it refuses options that the config does not have. So this file changes the evaluators before
+    ml_collections reads the flags, and `values` must afterwards parse `without_switches(argv)`.
     """
     config_flags.DEFINE_config_file("config", None, HELP, flag_values=values, lock_config=True, sys_argv=without_switches(argv))
     values["config"].parser = _ConfigParser(argv)
 
 
 def without_switches(argv: Iterable[str]) -> list[str]:
-    """Return the arguments without those that switch evaluators off."""
+    """Return the arguments without those that remove evaluators."""
     return [argument for argument in argv if not SWITCHED_OFF.fullmatch(argument)]
 
 
 def read_run_config(file: Path) -> ConfigDict:
-    """Return the config of a run from its config.json. Raises UserError for a file that is none."""
+    """Return the config of a run from its config.json. Raises UserError if there is no such file or it is not a run's config."""
     if not (content := read_json(file)):
         raise UserError(f"There is no config file {file}.")
     try:
@@ -52,22 +53,29 @@ def read_run_config(file: Path) -> ConfigDict:
 
 
 class _ConfigParser(flags.ArgumentParser):
-    """In place of ml_collections' parser of config files: says what is wrong where, reads config.json, changes the evaluators."""
+    """A parser of the flag --config, which takes the place of ml_collections' parser.
+
+    It also reads a run's config.json, adds and removes evaluators, and raises UserErrors that name the line of a fault.
+    """
 
     def __init__(self, argv: list[str]):
         self._argv = argv
 
     def parse(self, argument: str) -> Any:
+        """Return the config that the value of the flag --config names."""
         config = read_run_config(Path(argument)) if argument.endswith(".json") else run_config_file(argument)
         with config.unlocked():
-            _switch_off(config.evals, self._argv)
-            _add(config.evals, self._argv)
+            _remove_evaluators(config.evals, self._argv)
+            _add_evaluators(config.evals, self._argv)
         config.lock()
         return config
 
 
 def run_config_file(argument: str) -> ConfigDict:
-    """Return what get_config returns in FILE.py or FILE.py:ARG. Raises UserError that names the file and, in it, the line."""
+    """Return the config that get_config returns, for FILE.py or FILE.py:ARG.
+
+    Raises UserError that names the file and the line if the file cannot be run or does not return a config.
+    """
     name, *arguments = argument.split(":", 1)
     file = Path(name)
     if not file.is_file():
@@ -89,7 +97,7 @@ def run_config_file(argument: str) -> ConfigDict:
         config = get_config(*arguments)
     except UserError:
         raise
-    except Exception as error:  # the file is a program, and may fail as any
+    except Exception as error:  # A config file is a program, which can raise any exception.
         raise _failing_config(error, name) from error
     if not isinstance(config, ConfigDict):
         kind = "None" if config is None else f"an object of type {type(config).__name__}"
@@ -100,7 +108,7 @@ def run_config_file(argument: str) -> ConfigDict:
 
 
 def _check_arguments(get_config: Callable, name: str, arguments: list[str]) -> None:
-    """Raise UserError where get_config takes no argument and one is given, or the other way round."""
+    """Raise UserError if get_config takes no argument and one is given, or takes one and none is given."""
     try:
         inspect.signature(get_config).bind(*arguments)
     except TypeError as error:
@@ -110,7 +118,7 @@ def _check_arguments(get_config: Callable, name: str, arguments: list[str]) -> N
 
 
 def _failing_config(error: Exception, name: str) -> UserError:
-    """Return what the code of a config file raised, with the line of it, or of a file that it imports."""
+    """Return a UserError for an exception of a config file, with the line of the config file, or of a file that it imports."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else name
     if isinstance(error, SyntaxError) and error.filename:
@@ -122,18 +130,19 @@ def _failing_config(error: Exception, name: str) -> UserError:
 
 
 def _is_users(file: str) -> bool:
-    """Return whether code is a user's, and no library's."""
+    """Return whether a file of code is the user's, and not a library's or this package's."""
     paths = sysconfig.get_paths()
     libraries = (*(paths[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(__file__).parent))
     return Path(file).is_file() and not os.path.abspath(file).startswith(libraries)
 
 
 def _brief(text: Any) -> str:
-    """Return the first line of an error of ml_collections, without the list of all options."""
+    """Return the first line of a message of ml_collections, without its list of all options."""
     return str(text).partition(" Other fields present")[0].partition("\n")[0].removesuffix(".")
 
 
-def _switch_off(evals: ConfigDict, argv: list[str]) -> None:
+def _remove_evaluators(evals: ConfigDict, argv: list[str]) -> None:
+    """Remove the evaluators for which `argv` has --config.evals.NAME=None, or all for --config.evals=None."""
     for match in filter(None, map(SWITCHED_OFF.fullmatch, argv)):
         for name in [match[1]] if match[1] else list(evals):
             if name not in evals:
@@ -141,10 +150,10 @@ def _switch_off(evals: ConfigDict, argv: list[str]) -> None:
             del evals[name]
 
 
-def _add(evals: ConfigDict, argv: list[str]) -> None:
-    """Add the evaluators that the config does not have, and say so: the name may be a typing error."""
+def _add_evaluators(evals: ConfigDict, argv: list[str]) -> None:
+    """Add the evaluators in `argv` that the config does not have. Print a line for each, because the name may be a typo."""
     typed: dict[str, dict[str, str | None]] = {}
-    for match in filter(None, map(OF_EVALUATOR.fullmatch, argv)):
+    for match in filter(None, map(EVALUATOR_FLAG.fullmatch, argv)):
         if match[1] not in evals:
             typed.setdefault(match[1], {})[match[2]] = match[3]
     others = ", ".join(evals) or "no other"

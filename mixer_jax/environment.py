@@ -1,7 +1,7 @@
-"""Variables of the environment under which a program would compute something else, or break. JAX reads them when it is imported.
+"""Refuses environment variables that would change what a program computes, or break it. JAX reads them when it is imported.
 
-A run is a function of its config. So what changes numbers behind the config's back is refused, unless it is recorded in run.json
-with every start: XLA_FLAGS, LIBTPU_INIT_ARGS and the precision of matrix products (parallel.device_facts).
+A run must be a function of its config. So an environment variable that changes numbers is refused, unless every start of the run
+records it in run.json. Recorded are XLA_FLAGS, LIBTPU_INIT_ARGS and the precision of matrix products (parallel.device_facts).
 """
 
 import ast
@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from mixer_jax.errors import UserError
 
 OFF, ON = ("0", "false", "f", "no", "n", "off"), ("1", "true", "t", "yes", "y", "on")
-NEEDED = {  # variable: (its values that do no harm, what other values do)
+# {variable: (values that do no harm, what all other values do)}
+HARMLESS_VALUES = {
     "JAX_ENABLE_X64": (OFF, "makes arrays of 64 bits where checkpoints and files hold 32"),
     "JAX_DISABLE_JIT": (OFF, "leaves steps uncompiled, which are compiled ahead here"),
     "JAX_NUMPY_DTYPE_PROMOTION": (("standard",), "forbids products of different types, which models have"),
@@ -25,28 +26,29 @@ NEEDED = {  # variable: (its values that do no harm, what other values do)
 
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise UserError for a variable that would change or break what is computed."""
-    for name, (harmless, effect) in NEEDED.items():
+    """Raise UserError for a variable that would change what is computed, or break the program."""
+    for name, (harmless, effect) in HARMLESS_VALUES.items():
         value = environment.get(name, "")
         if value and value.lower() not in harmless:
             raise UserError(f"The environment has {name}={value}, which {effect}. Unset it: unset {name}")
 
 
 def check_script() -> None:
-    """Raise UserError when each worker process would run the script that was started anew.
+    """Raise UserError if each worker process would run the user's script again.
 
-    A new process imports that file. So the statement at its top level that trains must be under `if __name__ == "__main__":`.
+    A new process imports the script that was started. So the statement at the script's top level that starts worker processes
+    must stand under `if __name__ == "__main__":`.
     """
     program = sys.modules["__main__"]
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame and not (frame.f_code.co_name == "<module>" and frame.f_globals is vars(program)):
         frame = frame.f_back
     file = getattr(program, "__file__", None)
-    if frame is None or file is None:  # a notebook, or code that was typed: no process imports it
+    if frame is None or file is None:  # The code is in a notebook or was typed, so worker processes do not import it.
         return
     try:
         statements = ast.parse("".join(linecache.getlines(file))).body
-    except (SyntaxError, ValueError):  # no source
+    except (SyntaxError, ValueError):  # The source cannot be parsed, so the check is not possible.
         return
     line = frame.f_lineno
     running = [statement for statement in statements if statement.lineno <= line][-1:]

@@ -1,4 +1,4 @@
-"""The config of a run as its config.json has it: read back, used again, and compared with another."""
+"""Reads the config that a run recorded in its config.json, and compares it with another config."""
 
 import copy
 import functools
@@ -22,9 +22,10 @@ from mixer_jax.config import (
 
 
 def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
-    """Return the config of a run from its config.json, with present names, and with later options.
+    """Return the config of a run from the content of its config.json, with current names of options.
 
-    Those have what a run did before they existed: for an option that a resumed run may change, that is its default.
+    Options that were added later are added if they have a value that describes what runs did before: for an option that a resumed
+    run may change, this is its default, for other options `Option.before`.
     """
     config = ConfigDict(_with_current_names(content))
     for option in OPTIONS:
@@ -37,9 +38,10 @@ def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
 
 
 def usable_config(content: Mapping[str, Any]) -> ConfigDict:
-    """Return the config of a run, of the content of its config.json, as a config file makes it: locked, and with every option.
+    """Return the config of a run from the content of its config.json, in the form that a config file returns.
 
-    Raises KeyError, AttributeError or TypeError for something else.
+    This config is locked and has every option. Raises KeyError, AttributeError or TypeError if the content is not that of a
+    config.json.
     """
     config = default_config()
     _fill(config, recorded_config(content))
@@ -47,7 +49,7 @@ def usable_config(content: Mapping[str, Any]) -> ConfigDict:
 
 
 def _fill(section: ConfigDict, recorded: ConfigDict) -> None:
-    """Set options to what was recorded; JSON has lists for tuples."""
+    """Set the options of a section to the recorded values. Lists become tuples, because JSON has no tuples."""
     for name, value in recorded.items():
         if name in ("evals", "parts"):
             with section.unlocked():
@@ -71,9 +73,10 @@ def _with_current_names(content: Any) -> Any:
 
 
 def differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Return {path: (value then, value now)} of the options that make two runs compute something different.
+    """Return {path: (value then, value now)} of the options whose difference changes what a run computes.
 
-    An option that one of them lacks is None there. One without effect in either does not count, nor does where data lie.
+    The value of an option that a config lacks is None. Left out are options that may change when a run is resumed, options
+    without effect in both configs, and the directories of data.
     """
     old, new = without_paths(flatten(then)), without_paths(flatten(now))
 
@@ -89,8 +92,10 @@ def differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]
 
 
 def moved_data(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Return {path: (value then, value now)} of the options of the training data that only say where they lie, and differ."""
+    """Return {path: (value then, value now)} of the options of the training data that differ in nothing but a directory."""
     old, new = flatten(then), flatten(now)
-    bare_old, bare_new = without_paths(old), without_paths(new)
-    names = [name for name in new if name.startswith("data.") and name in old and bare_old[name] == bare_new[name]]
+    old_without_paths, new_without_paths = without_paths(old), without_paths(new)
+    names = [
+        name for name in new if name.startswith("data.") and name in old and old_without_paths[name] == new_without_paths[name]
+    ]
     return {name: (old[name], new[name]) for name in names if old[name] != new[name]}

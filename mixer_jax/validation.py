@@ -1,4 +1,4 @@
-"""The checks of a config: what the rows of the table say, and what several options must agree on."""
+"""Checks a config: the bounds in the rows of the table of options, and the rules that several options must meet together."""
 
 import argparse
 import re
@@ -13,19 +13,19 @@ from mixer_jax.environment import check_environment, check_script
 from mixer_jax.errors import UserError
 
 INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
-UNITS = {"steps": "in [0, 2^31)", "epochs": "in [0, 10^6]", "examples": "in [0, 2^50]"}  # of a length
-# Of each kind of evaluator, the figures that say how good a model is: (evaluator, number of classes) -> their names.
+UNITS = {"steps": "in [0, 2^31)", "epochs": "in [0, 10^6]", "examples": "in [0, 2^50]"}  # The bounds of a `config.duration`.
+# {kind of evaluator: function from (evaluator, number of classes) to the names of the figures that can choose a checkpoint}
 FIGURES: dict[str, Callable[[ConfigDict, int], tuple[str, ...]]] = {
     "classification": lambda _, num_classes: ("top1", *(["top5"] if num_classes > 5 else []), "loss"),
     "fewshot": lambda evaluator, _: tuple(f"top1_{shots}shot" for shots in evaluator.shots),
 }
-NAME = re.compile(r"[\w-]+")  # of an evaluator or a part: a part of paths, of names of metrics and of flags
+NAME = re.compile(r"[\w-]+")  # Names of evaluators and of a mixture's parts stand in paths, names of metrics, and flags.
 
 
 def validate(config: ConfigDict) -> None:
-    """Check the environment, and every rule that needs no data and no device.
+    """Check the environment variables, and every rule for options that needs no data and no device.
 
-    Raises UserError that names the option, or the variable, to change and what it must be.
+    Raises UserError that names the option, or the environment variable, and says what it must be.
     """
     check_environment()
     _check_data("data", config.data)
@@ -48,7 +48,10 @@ def validate(config: ConfigDict) -> None:
 
 
 def allows(allowed: str, value: Any) -> bool:
-    """Return whether a value is what an option's row says: a number in an interval, or a tuple of such. NaN is in none."""
+    """Return whether a value is allowed by `Option.allowed`: a number in an interval, or a tuple of such numbers.
+
+    NaN is in no interval.
+    """
     match = INTERVAL.search(allowed)
     assert match, f"{allowed} is no interval"
     left, low, low_power, high, high_power, right = match.groups()
@@ -69,7 +72,10 @@ def allows(allowed: str, value: Any) -> bool:
 
 
 def bounded(allowed: str, kind: type = int) -> Callable[[str], Any]:
-    """Return the `type` of a tool's flag (argparse): a number that `allows`."""
+    """Return a function for argparse's `type=`, which turns text into a number and refuses it if `allows` does.
+
+    `kind` is the type of the number.
+    """
 
     def number(text: str) -> Any:
         value = kind(text)
@@ -81,7 +87,10 @@ def bounded(allowed: str, kind: type = int) -> Callable[[str], Any]:
 
 
 def _check_rows(options: Sequence[Option], config: ConfigDict, prefix: str = "") -> None:
-    """Check what the rows say about the values in `config`."""
+    """Raise UserError for a value in `config` that its row does not allow, or that has no effect and is not the default.
+
+    `prefix` is the path of `config` in the whole config, for messages.
+    """
     for option in options:
         field, value = f"{prefix}{option.name}", config[option.name]
         _require(value is not None, field, value, "`dataset(...)`" if option.default is None else f"such as {option.default!r}")

@@ -11,15 +11,15 @@ from conftest import ROOT
 from mixer_jax import parallel
 from mixer_jax.app import TO_MEND, ending
 from mixer_jax.data.sources.receipts import Receipts
-from mixer_jax.environment import NEEDED, OFF, ON, check_environment
+from mixer_jax.environment import HARMLESS_VALUES, OFF, ON, check_environment
 from mixer_jax.errors import UserError
 from mixer_jax.records import check_workdir
 from mixer_jax.storage import cache_folder
 
 
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("name", HARMLESS_VALUES)
 def test_a_variable_that_changes_what_is_computed_is_refused_by_name(name):
-    harmless, effect = NEEDED[name]
+    harmless, effect = HARMLESS_VALUES[name]
     for value in ("", *harmless, harmless[0].upper()):
         check_environment({name: value})
     for value in {*OFF, *ON, "strict", "rbg", "7"} - set(harmless):
