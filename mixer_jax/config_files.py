@@ -30,8 +30,8 @@ def define_config(values: flags.FlagValues, argv: list[str]) -> None:
     """Define the flag --config and, for each --config.OPTION=VALUE in `argv`, a flag that changes the option.
 
     --config.evals.NAME.OPTION=VALUE adds an evaluator if NAME is new, and --config.evals.NAME=None removes an evaluator.
-    ml_collections can do neither: it refuses options that the config does not have. So this file changes the evaluators before
-    ml_collections reads the flags, and `values` must afterwards parse `without_switches(argv)`.
+    ml_collections can do neither: it refuses options that the config does not have, and cannot remove an option. So this file
+    changes the evaluators before ml_collections reads the flags. `values` must then parse `without_switches(argv)`.
     """
     config_flags.DEFINE_config_file("config", None, HELP, flag_values=values, lock_config=True, sys_argv=without_switches(argv))
     values["config"].parser = _ConfigParser(argv)

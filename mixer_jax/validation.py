@@ -108,6 +108,7 @@ def _check_rows(options: Sequence[Option], config: ConfigDict, prefix: str = "")
 
 
 def _check_length(field: str, length: ConfigDict) -> None:
+    """Raise UserError unless at most one unit of a `duration` is set, exactly one for the option `total`, within its bounds."""
     for unit, value in length.items():
         _require(allows(UNITS[unit], value), f"{field}.{unit}", value, f"{UNITS[unit]} (0: unset)")
     count = sum(value > 0 for value in length.values())
@@ -123,23 +124,29 @@ def _check_length(field: str, length: ConfigDict) -> None:
 
 
 def _check_evaluator(name: str, evaluator: ConfigDict, image_size: int) -> None:
+    """Raise UserError if an evaluator has an unknown kind, an option that is not allowed, or data that are not allowed."""
     field = f"evals.{name}"
     _check_name("evals", name)
     _require(evaluator.kind in EVALUATORS, f"{field}.kind", evaluator.kind, f"one of {', '.join(EVALUATORS)}")
     _check_rows(EVALUATORS[evaluator.kind], evaluator, f"{field}.")
-    _check_room(f"{field}.resize_size", evaluator.resize_size, image_size)
-    for data in DATA_FIELDS[evaluator.kind]:
-        _check_data(f"{field}.{data}", evaluator[data])
+    _check_resize_size(f"{field}.resize_size", evaluator.resize_size, image_size)
+    for data_field in DATA_FIELDS[evaluator.kind]:
+        _check_data(f"{field}.{data_field}", evaluator[data_field])
 
 
 def _check_best(best: str, evals: ConfigDict, num_classes: int) -> None:
-    figures = {f"evals.{name}.{figure}": name for name, each in evals.items() for figure in FIGURES[each.kind](each, num_classes)}
+    """Raise UserError unless `best` is a figure of an evaluator that also runs before the end of training."""
+    figures = {
+        f"evals.{name}.{figure}": name
+        for name, evaluator in evals.items()
+        for figure in FIGURES[evaluator.kind](evaluator, num_classes)
+    }
     _require(best in figures, "checkpoint.best", best, f"one of {', '.join(figures)}" if figures else "empty without evaluators")
-    evaluator = f"config.evals.{figures[best]}"
+    path = f"config.evals.{figures[best]}"
     if not any(evals[figures[best]].every.values()):
         raise UserError(
-            f"config.checkpoint.best is {best!r}, and {evaluator}.every is unset: evaluated only at the end, there is one "
-            f"checkpoint to choose from. Set --{evaluator}.every.steps=..., or --config.checkpoint.best=''."
+            f"config.checkpoint.best is {best!r}, and {path}.every is unset: the model is evaluated only at the end, so there is "
+            f"one checkpoint to choose from. Set --{path}.every.steps=..., or --config.checkpoint.best=''."
         )
 
 
@@ -149,6 +156,7 @@ def _check_name(field: str, name: str) -> None:
 
 
 def _check_data(field: str, data: ConfigDict) -> None:
+    """Raise UserError unless `data`, at the path `field`, is a dataset with a source or a mixture of such datasets."""
     _check_rows(DATASET, data, f"{field}.")
     if not data.parts:
         _require(bool(data.source), f"{field}.source", data.source, "a source such as tfds:imagenet2012")
@@ -162,20 +170,23 @@ def _check_data(field: str, data: ConfigDict) -> None:
 
 
 def _check_augment(augment: ConfigDict, image_size: int) -> None:
+    """Raise UserError if options of data augmentation contradict each other."""
     aspect, magnitude, size = augment.crop_min_aspect, augment.randaugment_magnitude, augment.resize_size
     bound = f"at most crop_max_aspect={augment.crop_max_aspect}"
     _require(aspect <= augment.crop_max_aspect, "augment.crop_min_aspect", aspect, bound)
-    strong = augment.randaugment_layers == 0 or magnitude > 0
-    _require(strong, "augment.randaugment_magnitude", magnitude, "above 0 when randaugment_layers is")
-    _check_room("augment.resize_size", size, image_size)
+    has_magnitude = augment.randaugment_layers == 0 or magnitude > 0
+    _require(has_magnitude, "augment.randaugment_magnitude", magnitude, "above 0 when randaugment_layers is")
+    _check_resize_size("augment.resize_size", size, image_size)
 
 
-def _check_room(field: str, resize_size: int, image_size: int) -> None:
-    room = f"at least image_size={image_size}, which is cut out of it, or 0 for {round(image_size * 256 / 224)}"
-    _require(resize_size == 0 or resize_size >= image_size, field, resize_size, room)
+def _check_resize_size(field: str, resize_size: int, image_size: int) -> None:
+    """Raise UserError if a crop of `image_size` is larger than the resized image."""
+    expected = f"at least image_size={image_size}, which is cut out of it, or 0 for {round(image_size * 256 / 224)}"
+    _require(resize_size == 0 or resize_size >= image_size, field, resize_size, expected)
 
 
 def _check_patterns(optimizer: ConfigDict) -> None:
+    """Raise UserError if a pattern for parameters is not a regular expression."""
     patterns = {f"multipliers {pattern!r}": pattern for pattern, _ in optimizer.multipliers}
     for field, pattern in ({"weight_decay_pattern": optimizer.weight_decay_pattern} | patterns).items():
         try:
@@ -185,5 +196,6 @@ def _check_patterns(optimizer: ConfigDict) -> None:
 
 
 def _require(condition: bool, field: str, value: Any, expected: str) -> None:
+    """Raise UserError that says what the option at the path `field` must be, unless the condition holds."""
     if not condition:
         raise UserError(f"config.{field} is {value!r}: it must be {expected}. Set it with --config.{field}=...")

@@ -72,7 +72,7 @@ class Classification:
         self._sums = jax.jit(sums, out_shardings=replicated(mesh))
 
     def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> dict[str, float]:
-        """Return the figures of a model with these parameters. Calls `check_stop` between batches."""
+        """Return the figures of a model with these parameters. `check_stop` is called between batches."""
         sums = []
         for batch in self._batches(self._mesh):
             check_stop()

@@ -33,7 +33,7 @@ class Evaluator(Protocol):
     """A function of parameters that returns figures."""
 
     def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> Figures:
-        """Return the figures of a model with these parameters. Calls `check_stop` between batches."""
+        """Return the figures of a model with these parameters. `check_stop` is called between batches."""
 
 
 def run_evaluators(
@@ -93,7 +93,7 @@ class Examples(NamedTuple):
 def open_examples(
     config: ConfigDict, class_names: Names, names_owner: str, host_transform: HostTransform = unchanged
 ) -> dict[str, dict[str, Examples]]:
-    """Open the data of all evaluators. Touches no device.
+    """Open the data of all evaluators. No device is touched.
 
     Args:
       config: the whole config.
@@ -128,7 +128,7 @@ def open_examples(
 
 
 def check_few_shots(evals: ConfigDict, examples: dict[str, dict[str, Examples]], *, within_records: bool) -> None:
-    """Raise UserError if a class has fewer examples than a few-shot evaluator needs. Reads all labels of its data.
+    """Raise UserError if a class has fewer examples than a few-shot evaluator needs. All labels of its data are read.
 
     If `within_records`, only those evaluators are checked whose labels lie in the same record as the image, so that all records
     must be read, as for an evaluation. Otherwise only the other evaluators are checked, whose labels are read without images.

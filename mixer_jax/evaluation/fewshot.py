@@ -66,7 +66,7 @@ class FewShot:
         self._features = jax.jit(lambda params, images: predict(params, images)[1], out_shardings=replicated(mesh))
 
     def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> dict[str, Any]:
-        """Return the figures of a model with these parameters. Calls `check_stop` between batches."""
+        """Return the figures of a model with these parameters. `check_stop` is called between batches."""
         all_labels = first_labels(self._train)
         labeled = np.flatnonzero(all_labels >= 0)
         train_labels, shots = all_labels[labeled], max(self._options.shots)
@@ -145,7 +145,7 @@ def choose_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
 
 
 def ridge_predict(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, l2: float) -> np.ndarray:
-    """Return the classes that ridge regression predicts, [M]. Computes in float64.
+    """Return the classes that ridge regression predicts, [M]. All arithmetic is in float64.
 
     With X the standardized features and Y the targets of -1 and 1, the weights are (X^T X + l2 I)^-1 X^T Y.
 

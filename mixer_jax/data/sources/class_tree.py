@@ -108,7 +108,10 @@ def list_folder(root: Path, *, plain_names: bool = True) -> ImageTree:
 
 
 def _advise_name(path: str) -> str:
-    """Return what to do about a name that is not plain text: it may be, but this program was told to read names as ASCII."""
+    """Return what the user must do about a name that is not plain text.
+
+    The name may be valid UTF-8 that this program could not read, because the locale made it read names as ASCII.
+    """
     try:
         is_text = os.fsencode(path).decode().isprintable()
     except UnicodeDecodeError:
@@ -149,9 +152,9 @@ def find_classes(tree: ImageTree, where: str, split: str | None, advise: Advise,
     Raises:
       UserError: the tree is ambiguous.
     """
-    holding = {path.rpartition("/")[0] for path in tree.images}
-    folders = _children(tree.folders | holding)
-    root, below_split = _find_root(folders, holding, tree.under.rstrip("/"), split)
+    image_folders = {path.rpartition("/")[0] for path in tree.images}
+    folders = _children(tree.folders | image_folders)
+    root, below_split = _find_root(folders, image_folders, tree.under.rstrip("/"), split)
     names = folders[root]
     if not below_split and names and all(name.lower() in SPLIT_NAMES for name in names):
         wanted = f"none is named {split!r}" if split else "the split is empty"
@@ -167,7 +170,7 @@ def find_classes(tree: ImageTree, where: str, split: str | None, advise: Advise,
         name, _, rest = path[len(prefix) :].partition("/")
         inner = rest.rpartition("/")[0]
         if not rest or inner_of.setdefault(name, inner if tars else "") != inner:
-            raise UserError(_describe_ambiguity(tree.images, where, folders, holding, advise))
+            raise UserError(_describe_ambiguity(tree.images, where, folders, image_folders, advise))
         of_images.append(sys.intern(name))  # All images of a class share one string, which saves memory.
     return Classes(root, sort_classes(names), of_images)
 
@@ -189,22 +192,29 @@ def _children(paths: set[str]) -> defaultdict[str, set[str]]:
     return children
 
 
-def _find_root(folders: defaultdict[str, set[str]], holding: set[str], root: str, split: str | None) -> tuple[str, bool]:
-    """Return the folder that holds the folders of the classes, and whether it is, or lies in, the folder of the split."""
+def _find_root(folders: defaultdict[str, set[str]], image_folders: set[str], root: str, split: str | None) -> tuple[str, bool]:
+    """Return the folder that holds the folders of the classes, and whether it is, or lies in, the folder of the split.
+
+    Args:
+      folders: {folder: names of the folders in it}.
+      image_folders: the folders in which images lie directly.
+      root: the folder in which the search begins.
+      split: as for `find_classes`.
+    """
     below_split = split is None
     while True:
-        of_split = _join(root, split or "")
-        if not below_split and split in folders[root] and of_split not in holding and folders[of_split]:
-            root, below_split = of_split, True
+        split_folder = _join(root, split or "")
+        if not below_split and split in folders[root] and split_folder not in image_folders and folders[split_folder]:
+            root, below_split = split_folder, True
             continue
-        only = next(iter(folders[root])) if len(folders[root]) == 1 and root not in holding else ""
-        is_class = _join(root, only) in holding or not folders[_join(root, only)]
-        if not only or is_class or (not below_split and only.lower() in SPLIT_NAMES):
+        only_folder = next(iter(folders[root])) if len(folders[root]) == 1 and root not in image_folders else ""
+        is_class = _join(root, only_folder) in image_folders or not folders[_join(root, only_folder)]
+        if not only_folder or is_class or (not below_split and only_folder.lower() in SPLIT_NAMES):
             return root, below_split
-        root = _join(root, only)
+        root = _join(root, only_folder)
 
 
-def _describe_ambiguity(images: list[str], where: str, folders: dict, holding: set[str], advise: Advise) -> str:
+def _describe_ambiguity(images: list[str], where: str, folders: dict, image_folders: set[str], advise: Advise) -> str:
     """Return a message that says at which depths images lie, and what to type.
 
     The folders that it recommends are those whose images are all CLASS/IMAGE.
@@ -214,12 +224,12 @@ def _describe_ambiguity(images: list[str], where: str, folders: dict, holding: s
     for path in images:
         examples.setdefault(path.count("/"), path)
     found = ", ".join(f"{counts[depth]} like {example}" for depth, example in sorted(examples.items())[:SHOWN])
-    clear = [
+    unambiguous = [
         folder
-        for folder in sorted({path.rpartition("/")[0] for path in holding} - holding)
+        for folder in sorted({path.rpartition("/")[0] for path in image_folders} - image_folders)
         if folder and not any(folders[_join(folder, name)] for name in folders[folder])
     ]
-    return f"It is not clear what the classes of {where} are: CLASS/IMAGE is read, and there are {found}. {advise(clear)}"
+    return f"It is not clear what the classes of {where} are: CLASS/IMAGE is read, and there are {found}. {advise(unambiguous)}"
 
 
 def report_left_out(where: str, left_out: Counter[str]) -> None:

@@ -1,6 +1,6 @@
 """The source `folder:DIR`: image files in one folder per class. Needs no preparation, and is meant for small data.
 
-The rules for which files are images and what their classes are stand in class_tree.py.
+class_tree.py has the rules that say which files are images and what their classes are.
 """
 
 import hashlib
@@ -78,6 +78,7 @@ class FolderSource:
 
 
 def _explain_missing(root: Path, directory: Path) -> str:
+    """Return a message that says that the folder of a split is missing, which folders are read, and which there are."""
     text = f"There is no folder {root}. folder:DIR with split SPLIT reads DIR/SPLIT/CLASS/IMAGE, with split '' DIR/CLASS/IMAGE"
     if not directory.is_dir():
         return f"{text}."

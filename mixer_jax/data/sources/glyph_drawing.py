@@ -1,6 +1,6 @@
 """Draws one printed letter or digit, for the source `glyphs`. Everything but the character is random.
 
-The data set takes the place of a large pre-training set in a demo that downloads nothing. What a model learns from it must
+The dataset takes the place of a large pre-training set in a demo that downloads nothing. What a model learns from it must
 transfer to characters from another source. In the demo these are the UCI digits, which are handwritten, have 8 x 8 pixels, are
 light on dark, and fill the frame. So everything but the character is random: font, stroke thickness, size, proportions, slant,
 rotation, position, bending (which imitates how a hand distorts a printed shape), resolution, colors, gradient and noise. Light

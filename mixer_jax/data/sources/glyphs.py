@@ -1,4 +1,4 @@
-"""The source `glyphs`: an endless synthetic data set of printed letters and digits, for pre-training on any machine.
+"""The source `glyphs`: an endless synthetic dataset of printed letters and digits, for pre-training on any machine.
 
 Image i of a split is a pure function of (seed, split, i). So nothing is stored, any thread can draw any image at any time, and a
 split can have any length. Digits are drawn more often than letters. glyph_drawing.py says what the images look like, and why.

@@ -168,15 +168,15 @@ class Manifest:
         receipts.save()
 
     def _find_digest_faults(self, how: str, show_progress: bool) -> list[str]:
+        """Return a sentence for each shard whose digest is wrong or that would unpack to much more than its size."""
         receipts = Receipts(self.directory) if how == "full" else None
         unchecked = [shard for shard in self.shards if receipts is None or not receipts.covers(shard.name, shard.sha256)]
         progress = Progress(len(unchecked), 0, unit="shard") if show_progress and unchecked else None
 
         def find_fault(shard: Shard) -> str:
             file = self.directory / shard.name
-            stamp = stamp_of(
-                file
-            )  # It is taken before reading, so that a change during the reading is noticed at the next start.
+            # The stamp is from before the reading, so that the next start notices a change during the reading.
+            stamp = stamp_of(file)
             is_sound = ends_sha256(file) == shard.ends_sha256 if how == "ends" else sha256(file) == shard.sha256
             if not is_sound:
                 return f"{file} is altered, or another shard under its name: its SHA-256 is not that in {MANIFEST}"
@@ -207,6 +207,7 @@ def _is_uncompressed(file: Path) -> bool:
 
 
 def _is_count(*values: Any) -> bool:
+    """Return whether all values are integers that are not negative and fit into 64 bits."""
     return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
@@ -221,6 +222,7 @@ def _map_in_threads(function: Callable, shards: list[Shard]) -> Iterator:
 
 
 def _find_size_fault(directory: Path, shard: Shard) -> str:
+    """Return what is wrong with the size of a shard's file, or ""."""
     file = directory / shard.name
     try:
         size = file.stat().st_size

@@ -30,7 +30,7 @@ class Mixture:
         """
         self.starts = [0, *itertools.accumulate(map(len, parts.values()))]
         self.bounds = [0, *np.rint(np.cumsum(weights) * (BLOCK / sum(weights))).astype(int).tolist()]
-        numbers: dict[str, int] = {}  # name -> class
+        numbers: dict[str, int] = {}  # {name of a class: its number}
         numbers_of = [[numbers.setdefault(name, len(numbers)) for name in part.class_names] for part in parts.values()]
         for name, classes, (first, after) in zip(parts, numbers_of, itertools.pairwise(self.bounds), strict=True):
             if first == after:

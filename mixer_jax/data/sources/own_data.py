@@ -1,8 +1,8 @@
 """Adapts a config to training data that the user types instead of the config file's: `--config.data.source=folder:photos`.
 
-An evaluator of the data set that the config file trains on then evaluates on the new data set, on a split that is not trained on.
-The number of classes becomes that of the new data. An evaluator of another data set stays as it is. An evaluator that names no
-source, for example one that the user adds with flags, evaluates on the training data set. What the user typed is never changed.
+An evaluator of the dataset that the config file trains on then evaluates on the new dataset, on a split that is not trained on.
+The number of classes becomes that of the new data. An evaluator of another dataset stays as it is. An evaluator that names no
+source, for example one that the user adds with flags, evaluates on the training dataset. What the user typed is never changed.
 """
 
 from collections.abc import Collection
@@ -15,7 +15,7 @@ from mixer_jax.data.sources.registry import open_source, split_names
 from mixer_jax.errors import UserError
 from mixer_jax.validation import validate
 
-SHARED = ("source", "data_dir", "max_labels", "verify")  # All splits of a data set have these options in common.
+SHARED = ("source", "data_dir", "max_labels", "verify")  # All splits of a dataset have these options in common.
 TRAINING = ("train", "training")  # The usual names of splits, the preferred name first.
 HELD_OUT = ("test", "testing", "validation", "valid", "val", "dev")
 SLICE_SIGNS = {"tfds": "[+", "records": "["}  # These sources allow a slice of a split ("[") or a sum of splits ("+").
@@ -56,7 +56,7 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
       A line for the user that lists the flags of what was set, or "" if nothing was set.
 
     Raises:
-      UserError: an evaluator needs a split that is not trained on, and the data set has none.
+      UserError: an evaluator needs a split that is not trained on, and the dataset has none.
     """
     is_typed = any(f"data.{field}" in typed for field in SHARED)
     options = UntypedOptions(config, typed)
@@ -68,7 +68,7 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
             options.set(f"{path}.{option}", config.data[option])
     validate(config)
     splits = split_names(config.data)
-    if splits is not None:  # If it is None, there is no such data set, and opening it will raise a UserError that says so.
+    if splits is not None:  # If it is None, there is no such dataset, and opening it will raise a UserError that says so.
         if is_typed:
             options.set("data.split", _training_split(config.data, splits))
         _set_splits(options, data_paths, splits)
@@ -83,7 +83,7 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
 
 
 def _data_paths_to_set(options: UntypedOptions, in_file: ConfigDict, is_typed: bool) -> list[str]:
-    """Return the paths of those data of evaluators that become the training data set.
+    """Return the paths of those data of evaluators that become the training dataset.
 
     These are data without a source and, if the user typed the training data, data with the source that the file trains on.
     """

@@ -62,9 +62,9 @@ def has_labels_apart(config: ConfigDict) -> bool:
 
 
 def split_names(config: ConfigDict) -> tuple[str, ...] | None:
-    """Return the names of all splits of the data set that a `config.dataset(...)` names.
+    """Return the names of all splits of the dataset that a `config.dataset(...)` names.
 
-    Return None if there is no such data set. `open_source` then raises a UserError that says so.
+    Return None if there is no such dataset. `open_source` then raises a UserError that says so.
     """
     kind, _, rest = config.source.partition(":")
     if kind not in SPLITS or (kind in ("folder", "records") and not Path(rest).expanduser().is_dir()):

@@ -37,8 +37,8 @@ class Subset:
 def per_class_subset(source: Source, examples_per_class: int, seed: int) -> Subset:
     """Draw `examples_per_class` records of every class, without replacement.
 
-    The result is a pure function of the source and the seed. Reads all labels of the source once. Raises UserError if a class has
-    too few records.
+    The result is a pure function of the source and the seed. All labels of the source are read once. Raises UserError if a class
+    has too few records.
     """
     records_of = defaultdict(list)
     for index in range(len(source)):

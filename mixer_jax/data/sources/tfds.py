@@ -1,4 +1,4 @@
-"""The source `tfds:NAME`: data sets that TFDS prepared as ArrayRecord files. TensorFlow is not used to read them.
+"""The source `tfds:NAME`: datasets that TFDS prepared as ArrayRecord files. TensorFlow is not used to read them.
 
 Only those features are decoded that are needed. For example, the mask beside each image of Pets is not decoded.
 """
@@ -57,11 +57,11 @@ class TfdsSource:
         return tuple(int(label) for label in np.atleast_1d(example[self._label]))
 
     def locate(self, index: int) -> str:
-        """Return the data set, the split and the number of a record."""
+        """Return the dataset, the split and the number of a record."""
         return f"{self._name} record {index}"
 
     def identity(self) -> str:
-        """Return the name of the data set, with its config and version."""
+        """Return the name of the dataset, with its config and version."""
         return self._examples.full_name
 
 
@@ -69,16 +69,16 @@ class Examples:
     """The examples of a split, with some of their features, as {feature: value}. The value of an image is the file's bytes."""
 
     def __init__(self, name: str, split: str, data_dir: str, features: Mapping[str, bool | Collection[str]]):
-        """Open a split of a prepared data set.
+        """Open a split of a prepared dataset.
 
         Args:
-          name: the name of the data set, NAME[/CONFIG][:VERSION].
+          name: the name of the dataset, NAME[/CONFIG][:VERSION].
           split: the name of the split, a slice of it, or a sum of such.
           data_dir: the directory of the prepared data, or "" for TFDS's default.
           features: the features to read: {name: True} or, for a sequence of dicts, {name: names of the parts to read}.
 
         Raises:
-          UserError: the data set, version, split or slice does not exist, or is not in ArrayRecord files. The message says what
+          UserError: the dataset, version, split or slice does not exist, or is not in ArrayRecord files. The message says what
             to do.
         """
         import tensorflow_datasets as tfds  # Imported here because it is slow to import and only some runs need it.
@@ -118,7 +118,7 @@ class Examples:
 
 
 def _check_files(folder: epath.Path) -> None:
-    """Raise UserError if a file of a prepared data set would never end or is too large, or names code that TFDS would run."""
+    """Raise UserError if a file of a prepared dataset is not a regular file, is too large, or names code that TFDS would run."""
     for file in (*folder.glob("*/*"), *folder.glob("*/*/*")):
         if "://" not in str(file) and FILE_OF_DATASET.fullmatch(file.name):
             with open_regular(file) as opened:
@@ -158,9 +158,9 @@ def _feature_classes(content: Any) -> Iterator[str]:
 
 
 def open_builder(name: str, data_dir: str):
-    """Return TFDS's builder of a prepared data set NAME[/CONFIG][:VERSION].
+    """Return TFDS's builder of a prepared dataset NAME[/CONFIG][:VERSION].
 
-    Raises UserError if the data set is unknown or not prepared, or if its files name code that is not TFDS's own.
+    Raises UserError if the dataset is unknown or not prepared, or if its files name code that is not TFDS's own.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.utils.file_utils import list_data_dirs

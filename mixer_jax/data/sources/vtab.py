@@ -1,6 +1,6 @@
 """The source `vtab:TASK`: VTAB-1k (Zhai et al., arXiv 1910.04867), 19 tasks of 1000 training images each.
 
-The tasks use data sets that TFDS prepared. Each has the splits train800, val200, train800val200 and test. The choice of images
+The tasks use datasets that TFDS prepared. Each has the splits train800, val200, train800val200 and test. The choice of images
 and the definition of labels follow the authors' code (github.com/google-research/task_adaptation, task_adaptation/data). train800
 is the first 800 images of TFDS's "train". val200, which is for choosing hyper-parameters, is the first 200 images of that code's
 validation set. The test sets are complete. The numbers in the slices follow from the sizes of TFDS's splits: for example, 90 % of
@@ -28,7 +28,7 @@ class Task(NamedTuple):
     """One task of VTAB-1k.
 
     Attributes:
-      dataset: the name of the data set in TFDS.
+      dataset: the name of the dataset in TFDS.
       val200: the slice of TFDS's splits for val200.
       test: the split of TFDS, or a slice, for test.
       num_classes: the number of classes.
@@ -137,5 +137,5 @@ class VtabSource:
         return f"{self._name} record {index}"
 
     def identity(self) -> str:
-        """Return the name of the data set, with its config and version."""
+        """Return the name of the dataset, with its config and version."""
         return self._examples.full_name
