@@ -305,16 +305,16 @@ def _check_description(meta: dict) -> None:
     """Raise an error if a description is not what `save` writes. The folder may come from somebody else."""
     if not isinstance(meta["step"], int) or not {"params", "ema"} & meta["arrays"].keys():
         raise ValueError("it has no step, or no parameters")
-    for row in (row for rows in meta["arrays"].values() for row in rows.values()):
-        jnp.dtype(row["dtype"])
-        is_shape = isinstance(row["shape"], list) and all(isinstance(dim, int) and 0 <= dim < 2**31 for dim in row["shape"])
-        if not is_shape or len(row["shape"]) > MAX_DIMS or not isinstance(row["checksum"], int):
-            raise ValueError(f"it has no shape or checksum of an array: {row}")
+    for array in (array for arrays in meta["arrays"].values() for array in arrays.values()):
+        jnp.dtype(array["dtype"])
+        is_shape = isinstance(array["shape"], list) and all(isinstance(dim, int) and 0 <= dim < 2**31 for dim in array["shape"])
+        if not is_shape or len(array["shape"]) > MAX_DIMS or not isinstance(array["checksum"], int):
+            raise ValueError(f"it has no shape or checksum of an array: {array}")
 
 
 def _check_size(folder: Path, arrays: dict) -> None:
     """Raise DamagedError if arrays are much larger than their files, before memory is allocated for the arrays."""
-    declared = sum(math.prod(row["shape"]) * jnp.dtype(row["dtype"]).itemsize for row in arrays.values())
+    declared = sum(math.prod(array["shape"]) * jnp.dtype(array["dtype"]).itemsize for array in arrays.values())
     stored = sum(file.stat().st_size for file in folder.rglob("*"))
     if declared > npz.EXPANSION_LIMIT * stored + npz.EXPANSION_FREE:
         raise DamagedError(f"it declares {declared} bytes of arrays in {stored} bytes of files: these are nearly all zeros")
@@ -342,7 +342,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> tuple[di
     """
     meta = _read_meta(manager, step)
     for name, tree in items.items():
-        stored = {path: (row["dtype"], tuple(row["shape"])) for path, row in meta["arrays"].get(name, {}).items()}
+        stored = {path: (array["dtype"], tuple(array["shape"])) for path, array in meta["arrays"].get(name, {}).items()}
         lines = differences(signatures(tree), stored)
         if lines:
             raise UserError(f"Checkpoint {manager.directory / str(step)} does not fit ({name}):\n  " + "\n  ".join(lines))
@@ -364,7 +364,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> tuple[di
 
 def _on_host(arrays: dict) -> dict:
     """Return a tree of NumPy arrays that allocate no memory. Given as a target, it tells Orbax to restore into host memory."""
-    zeros = {path: np.broadcast_to(np.zeros((), jnp.dtype(row["dtype"])), row["shape"]) for path, row in arrays.items()}
+    zeros = {path: np.broadcast_to(np.zeros((), jnp.dtype(array["dtype"])), array["shape"]) for path, array in arrays.items()}
     return traverse_util.unflatten_dict(zeros, sep="/")
 
 

@@ -1,4 +1,4 @@
-"""Bytes of weight files, sound and lying, put together by hand: what no library would write."""
+"""Bytes of valid and of malicious weight files, which these functions assemble because no library would write them."""
 
 import json
 import pickle
@@ -10,13 +10,13 @@ MEBIBYTE = 2**20
 
 
 def npy(descr: str, shape: str, data: bytes = b"", version: bytes = b"\1\0", length: int | None = None) -> bytes:
-    """An entry that says of itself whatever it is told to."""
+    """Return a .npy entry whose header states whatever the arguments say."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
     return b"\x93NUMPY" + version + struct.pack("<H" if version == b"\1\0" else "<I", length or len(text)) + text + data
 
 
 def entry(name: str, data: bytes, method: int = 0, crc: int | None = None, size: int | None = None, flags: int = 0) -> tuple:
-    """`data` are the bytes as stored; `size` and `crc` are what the archive says of them."""
+    """Return an entry of a zip archive. `data` are the stored bytes; the archive states `size` and `crc` about them."""
     crc, size = zlib.crc32(data) if crc is None else crc, len(data) if size is None else size
     fields = struct.pack("<HHHHHIIIHH", 20, flags, method, 0, 33, crc, len(data), size, len(name), 0)
     return name.encode(), fields, data
@@ -32,7 +32,7 @@ def archive(*entries: tuple, directory_bytes: int | None = None) -> bytes:
 
 
 def deflated_zeros(start: bytes, mebibytes: int) -> tuple[bytes, int]:
-    """(raw deflate stream, CRC) of `start` and zeros, made of one piece over and over."""
+    """Return (a raw deflate stream, CRC) of `start` and many zeros. The stream repeats one compressed piece."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     stream = compressor.compress(start) + compressor.flush(zlib.Z_FULL_FLUSH)
     stream += (compressor.compress(bytes(MEBIBYTE)) + compressor.flush(zlib.Z_FULL_FLUSH)) * mebibytes + b"\3\0"
@@ -43,7 +43,7 @@ def deflated_zeros(start: bytes, mebibytes: int) -> tuple[bytes, int]:
 
 
 def bomb(mebibytes: int, beside: int = 0, crc: int | None = None) -> bytes:
-    """Zeros in the form of a sound .npz; `beside` as many bytes of another array."""
+    """Return a valid .npz of many zeros, with another array of `beside` bytes."""
     start = npy("'|u1'", f"({mebibytes * MEBIBYTE},)")
     stream, right_crc = deflated_zeros(start, mebibytes)
     zeros = entry("a.npy", stream, 8, right_crc if crc is None else crc, len(start) + mebibytes * MEBIBYTE)
@@ -66,7 +66,7 @@ def tensors(header: dict | bytes, data: bytes = b"", length: int | None = None) 
 
 
 class Canary:
-    """When unpickled, makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = str(path)

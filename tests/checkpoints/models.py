@@ -1,11 +1,11 @@
-"""Small models of each family and random parameters of them, for the tests of weights."""
+"""Small models of each family with random parameters, for the tests of weights."""
 
 import numpy as np
 
 from mixer_jax.checkpoints.weights import Weights, expected_signatures
 from mixer_jax.models.identify import ModelSpec
 
-# Of timm's shapes: heads of 64 channels, since its files do not say how many there are.
+# The ViT has heads of 64 channels, as timm's have, because timm's files do not state the number of heads.
 SMALL = {
     "mixer": ModelSpec(
         "mixer", {"variant": "S/4", "num_blocks": 2, "hidden_dim": 24, "channels_mlp_dim": 40, "tokens_mlp_dim": 12}, 7, 12

@@ -1,4 +1,4 @@
-"""The best checkpoint by a figure: which it is, that it is kept and found again, and what asks for none that there can be."""
+"""Tests of the best checkpoint by a figure: it is found, kept and found again, and impossible figures are refused."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.records import MetricWriter, Workdir
 from mixer_jax.validation import validate
 
-BEST = {  # values by step, the steps with a checkpoint, whether lower is better, the best
+BEST = {  # Each case is (values by step, the steps with a checkpoint, whether lower is better, the best step).
     "the highest": ({1: 0.1, 2: 0.3, 3: 0.2}, [1, 2, 3], False, 2),
     "the lowest loss": ({1: 0.3, 2: 0.1, 3: 0.2}, [1, 2, 3], True, 2),
     "of equal ones the earliest": ({1: 0.1, 2: 0.3, 3: 0.3}, [1, 2, 3], False, 2),
@@ -71,7 +71,7 @@ STATE = {"params": {"head": {"bias": jnp.zeros(3)}}}
 
 
 def go_on(workdir: Path, killed_at: int | None = None) -> None:
-    """Go on with a run that saves each step and then evaluates it, up to the end or to a kill between the two."""
+    """Continue a run that saves and then evaluates each step, to its end or until it is killed between the two."""
     run = Workdir(str(workdir))
     checkpoints = Checkpoints(run.path, KEEP)
     restored = checkpoints.restore_latest(STATE)

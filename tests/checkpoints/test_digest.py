@@ -1,4 +1,4 @@
-"""Fingerprints: equal for equal arrays however they are laid out, different after any change."""
+"""Tests of fingerprints: they are equal for equal arrays with any sharding, and differ after any change."""
 
 import hashlib
 

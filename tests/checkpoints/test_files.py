@@ -1,4 +1,4 @@
-"""Weight files: every bit comes back, other programs read ours and we read theirs, and a hostile file costs one line."""
+"""Tests of weight files: no bit changes, other programs and we read each other's files, and errors have one line."""
 
 import errno
 import json
@@ -62,7 +62,7 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path: Path, suffix: str, met
     assert read_signatures(path) == ({name: (x.dtype.name, x.shape) for name, x in arrays.items()}, metadata)
     assert [file.name for file in tmp_path.iterdir()] == [f"weights{suffix}"]
     (tmp_path / "other").touch()
-    assert os.stat(path).st_mode == (tmp_path / "other").stat().st_mode  # as readable as any file of the user's
+    assert os.stat(path).st_mode == (tmp_path / "other").stat().st_mode  # It has the access rights of any other file.
 
 
 @pytest.mark.parametrize("suffix", BY_SUFFIX)
@@ -75,7 +75,7 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path, suffix: str):
     assert len({file.read_bytes() for file in files}) == 1
     if suffix == ".npz":
         with zipfile.ZipFile(files[0]) as archive:
-            assert {info.date_time[0] for info in archive.infolist()} == {1980}  # not the hour it was written in
+            assert {info.date_time[0] for info in archive.infolist()} == {1980}  # The time of writing is not stored.
 
 
 def test_other_programs_read_what_is_written(tmp_path: Path):
@@ -85,7 +85,7 @@ def test_other_programs_read_what_is_written(tmp_path: Path):
     write_arrays(str(tmp_path / "weights.safetensors"), ARRAYS | BFLOAT16, METADATA)
     assert_same_bits(safetensors.numpy.load_file(tmp_path / "weights.safetensors"), ARRAYS | BFLOAT16)
     with safetensors.safe_open(tmp_path / "weights.safetensors", framework="np") as file:
-        assert file.metadata() == METADATA | {"format": "pt"}  # transformers and timm ask for the format
+        assert file.metadata() == METADATA | {"format": "pt"}  # transformers and timm require the entry "format".
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -110,7 +110,7 @@ def test_a_comment_of_somebody_elses_is_passed_over(tmp_path: Path, comment: byt
 
 
 def test_a_header_whose_length_begins_like_a_pickle_or_a_page_is_one(tmp_path: Path):
-    for length in (0x0280, 0x3C):  # the bytes 80 02, and <
+    for length in (0x0280, 0x3C):  # A pickle begins with the bytes 80 02, and a page with "<".
         header = json.dumps({"a": tensor((2,), 0, 8)}, separators=(",", ":")).encode().ljust(length)
         (tmp_path / "weights.safetensors").write_bytes(tensors(header, bytes(8), length))
         assert read_signatures(str(tmp_path / "weights.safetensors"))[0] == {"a": ("float32", (2,))}
@@ -159,7 +159,7 @@ def test_a_remote_file_is_there_while_it_is_needed(capfd):
         assert Path(local).name == "weights.npz"
         assert read_signatures(local)[0] == {"a": ("float32", (1000,)), "b": ("float32", (1000,))}
     assert not Path(local).exists()
-    assert capfd.readouterr() == ("", "")  # no progress bar where there is no terminal
+    assert capfd.readouterr() == ("", "")  # Without a terminal there is no progress bar.
 
 
 def test_an_error_while_a_copy_is_used_stays_what_it_is():
@@ -178,7 +178,7 @@ UNREACHABLE = {
 
 @pytest.mark.parametrize("url", UNREACHABLE)
 def test_what_cannot_be_fetched_is_refused_with_what_to_install(monkeypatch, url: str):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # This acts as if gcsfs were not installed.
     with pytest.raises(UserError, match=UNREACHABLE[url]), local_copy(url):
         pass
 

@@ -1,4 +1,4 @@
-"""Every format of every family, there and back; and the names and axes of each against what the other side has."""
+"""Tests that every format of every family converts there and back, and has the names and axes of the other project."""
 
 import numpy as np
 import pytest
@@ -45,15 +45,15 @@ def test_attention_of_timm_has_query_key_and_value_in_one_matrix():
     arrays = random_weights(SMALL["vit"]).arrays
     theirs = get_format("timm", "vit").to_theirs(arrays)
     tokens = np.random.default_rng(0).normal(size=(3, 128)).astype(np.float32)
-    place = "Transformer/encoderblock_1/MultiHeadDotProductAttention_1"
+    prefix = "Transformer/encoderblock_1/MultiHeadDotProductAttention_1"
     together = tokens @ theirs["blocks.1.attn.qkv.weight"].T + theirs["blocks.1.attn.qkv.bias"]
     each = [
-        np.einsum("tc,chd->thd", tokens, arrays[f"{place}/{part}/kernel"]) + arrays[f"{place}/{part}/bias"]
+        np.einsum("tc,chd->thd", tokens, arrays[f"{prefix}/{part}/kernel"]) + arrays[f"{prefix}/{part}/bias"]
         for part in ("query", "key", "value")
     ]
     np.testing.assert_allclose(together.reshape(3, 3, 2, 64).swapaxes(0, 1), each, rtol=1e-4, atol=1e-5)
     mixed = np.random.default_rng(1).normal(size=(3, 2, 64)).astype(np.float32)
-    out = np.einsum("thd,hdc->tc", mixed, arrays[f"{place}/out/kernel"])
+    out = np.einsum("thd,hdc->tc", mixed, arrays[f"{prefix}/out/kernel"])
     np.testing.assert_allclose(mixed.reshape(3, 128) @ theirs["blocks.1.attn.proj.weight"].T, out, rtol=1e-4, atol=1e-5)
 
 

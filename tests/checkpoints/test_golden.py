@@ -1,4 +1,4 @@
-"""Every family against logits that another implementation computed: timm's models on the same parameters.
+"""Tests that every family has the logits that timm's models computed with the same parameters.
 
 golden_logits.json comes from tests/interop/golden.py; `make test-interop` checks it, and compares more with timm itself.
 """

@@ -1,4 +1,4 @@
-"""Files that lie, as somebody else might send them: each refused in one line, nothing run, no memory taken on their word."""
+"""Tests of malicious files: each is refused in one line, runs no code, and takes no memory because of what it declares."""
 
 import os
 import pickle
@@ -34,7 +34,8 @@ from hostile.costs import costs
 from mixer_jax.checkpoints.files import read_arrays, read_signatures, write_arrays
 from mixer_jax.errors import UserError
 
-HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {  # {name of the file: (its bytes, why it is refused)}
+# {name of a file: (a function that returns its bytes, the reason in the message)}
+HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "pickle.npz": (lambda canary: npz_of_one(npy("'|O'", "(1,)", pickle.dumps(Canary(canary)))), "pickled Python objects"),
     "pickle_in_a_record.npz": (lambda _: npz_of_one(npy("[('x', '|O')]", "(1,)", bytes(8))), "pickled Python objects"),
     "pickle.npy.npz": (lambda canary: npz_of_one(pickle.dumps(Canary(canary))), "magic string is not correct"),
@@ -107,7 +108,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {  # {name of the file
     for suffix, sound in ((".npz", SOUND_NPZ), (".safetensors", SOUND_TENSORS))
     for cut in (1, 6, 12, 60, len(sound) // 2, len(sound) - 30, len(sound) - 1)
 }  # fmt: skip
-SPARSE = {"long_header.safetensors": 300 * MEBIBYTE}  # filled up to so many bytes, which the disk does not hold
+SPARSE = {"long_header.safetensors": 300 * MEBIBYTE}  # {name of a sparse file: its length}
 ONLY_IN_THE_DATA = {
     "bomb_in_the_directory.npz",
     "bomb_of_the_size_allowed.npz",
@@ -119,7 +120,7 @@ ONLY_IN_THE_DATA = {
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory) -> Path:
-    """The folder of all the hostile files."""
+    """Return the folder of all malicious files."""
     folder = tmp_path_factory.mktemp("hostile")
     for name, (build, _) in HOSTILE.items():
         with open(folder / name, "wb") as file:
@@ -133,7 +134,8 @@ def test_a_hostile_file_is_refused_in_one_line(hostile: Path, name: str):
     path = str(hostile / name)
     with pytest.raises(UserError) as refusal:
         read_arrays(path)
-    assert re.fullmatch(f"{re.escape(path)} .*{HOSTILE[name][1]}.*\\.", str(refusal.value)), refusal.value  # . is no newline
+    # "." does not match a newline, so the message has one line.
+    assert re.fullmatch(f"{re.escape(path)} .*{HOSTILE[name][1]}.*\\.", str(refusal.value)), refusal.value
     assert str(refusal.value).isprintable() and len(str(refusal.value)) < 700
     assert not (hostile / "canary").exists()
 
@@ -203,6 +205,6 @@ def test_damage_of_any_kind_gives_arrays_or_one_line(tmp_path: Path, name: str):
         try:
             arrays, _ = read_arrays(str(file))
         except UserError as error:
-            assert str(error).isprintable()  # and so one line
+            assert str(error).isprintable()  # A printable text has one line.
         else:
             assert name == "weights.safetensors" or all(small[key].tobytes() == arrays[key].tobytes() for key in arrays)

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: read back exactly, damaged ones passed over, unfit ones refused, never a silent start from nothing."""
+"""Tests of checkpoints on disk: they are restored exactly, damaged ones are skipped, and those that do not fit are refused."""
 
 import errno
 import json
@@ -47,7 +47,7 @@ def assert_same(left, right) -> None:
 
 
 def data_files(step_folder: Path) -> list[Path]:
-    """The files that hold array bytes (Orbax writes some of them twice)."""
+    """Return the files that hold the bytes of arrays. Orbax writes some of them twice."""
     return [file for file in (step_folder / "params").rglob("d/*") if file.stat().st_size > 4096]
 
 
@@ -55,7 +55,7 @@ def test_a_save_that_fails_in_the_background_is_the_environments_fault_and_leave
     save(tmp_path, 1)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     checkpoints = Checkpoints(tmp_path, keep=3)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # a limit on the size of files stands for the end of the disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # This limit of file sizes acts like a full disk.
     try:
         with pytest.raises(EnvironmentFault, match=rf"could not be saved in {tmp_path}, where \d+ MiB are free \(.*the last"):
             checkpoints.save(2, items(2), {"step": 2})
@@ -68,7 +68,7 @@ def test_a_save_that_fails_in_the_background_is_the_environments_fault_and_leave
 
 
 PATH = '"/x/checkpoints/3.orbax-checkpoint-tmp/optimizer.orbax-checkpoint-tmp/_sharding"'
-FAILED_WRITES = [  # what Orbax and TensorStore raise, and the reason in the message
+FAILED_WRITES = [  # Each case is (an error of Orbax or TensorStore, the reason in our message).
     (ValueError(f"RESOURCE_EXHAUSTED: Error writing local file {PATH}: Failed to write 4731 bytes"), "No space left on device"),
     (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
     (OSError(errno.EDQUOT, "Disk quota exceeded", "/x"), "Disk quota exceeded"),
@@ -93,7 +93,7 @@ def test_a_save_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch, err
     with pytest.raises(EnvironmentFault, match=said):
         checkpoints.save(1, items(1), {"step": 1})
     monkeypatch.setattr("shutil.disk_usage", fail if isinstance(error, OSError) else shutil.disk_usage)
-    with pytest.raises(EnvironmentFault, match=rf"\({reason}\)"):  # also where the disk has gone
+    with pytest.raises(EnvironmentFault, match=rf"\({reason}\)"):  # The reason is given even if the disk is gone.
         checkpoints.save(1, items(1), {"step": 1})
 
 
@@ -166,7 +166,7 @@ def cut_meta(folder: Path) -> None:
 def change_meta(folder: Path) -> None:
     file = folder / "meta" / "metadata"
     text = file.read_text()
-    assert "512" in text  # of a shape
+    assert "512" in text  # A shape has this number.
     file.write_text(text.replace("512", "513"))
 
 
@@ -182,9 +182,9 @@ def test_a_damaged_step_is_set_aside_and_the_one_before_restored(tmp_path: Path,
     assert_same(tree, items(1))
     said = capsys.readouterr().out
     assert "Checkpoint 2 is damaged" in said
-    assert damage is not flip_a_bit or "the bytes of stem/kernel" in said  # what Orbax alone would not notice
+    assert damage is not flip_a_bit or "the bytes of stem/kernel" in said  # Orbax alone does not detect this.
     assert [folder.name.split("-")[0] for folder in (tmp_path / "damaged").iterdir()] == ["2"]
-    save(tmp_path, 2)  # the run reaches that step again
+    save(tmp_path, 2)  # The run reaches the damaged step again.
     assert restore(tmp_path)[1]["step"] == 2
 
 
@@ -281,11 +281,11 @@ NO_CHECKPOINT = {
 }
 
 
-@pytest.mark.parametrize("place", NO_CHECKPOINT)
-def test_a_place_without_a_checkpoint_is_refused(tmp_path: Path, place: str):
+@pytest.mark.parametrize("path", NO_CHECKPOINT)
+def test_a_path_without_a_checkpoint_is_refused(tmp_path: Path, path: str):
     save(tmp_path, 1)
-    with pytest.raises(UserError, match=NO_CHECKPOINT[place]):
-        load_run(str(tmp_path / place))
+    with pytest.raises(UserError, match=NO_CHECKPOINT[path]):
+        load_run(str(tmp_path / path))
 
 
 def test_a_message_lists_the_first_of_very_many_differences():

@@ -1,4 +1,4 @@
-"""The four released Mixers by name, and what verifying a file finds."""
+"""Tests of the list of the four released Mixers, and of what verifying a file finds."""
 
 import hashlib
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_the_list_names_four_files_with_their_place_and_the_trap_in_other_names_
 
 @pytest.mark.parametrize("row", RELEASED, ids=lambda row: row.name)
 def test_the_size_of_each_file_is_that_of_its_model(row):
-    """An .npz keeps arrays as they are: 4 bytes a number, and for each array some 300 of names and headers."""
+    """An .npz file stores 4 bytes per number, and about 300 bytes of names and headers per array."""
     signatures = expected_signatures(ModelSpec("mixer", {"variant": row.variant}, row.num_classes, 224))
     numbers = sum(4 * np.prod(shape, dtype=np.int64) for _, shape in signatures.values())
     assert 0 < row.mebibytes * 2**20 - numbers < 500 * len(signatures)

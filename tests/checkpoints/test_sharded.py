@@ -1,4 +1,4 @@
-"""An index and its files are read as one file would be; what does not fit is refused in one line."""
+"""Tests that an index and its files are read like a single file, and that an index that does not fit is refused in one line."""
 
 import json
 from collections.abc import Callable
@@ -18,30 +18,30 @@ INDEX = "model.safetensors.index.json"
 
 
 def make_sharded(folder: Path, count: int = 3) -> dict[str, str]:
-    """Write a small Mixer of timm's as `count` files with an index, in which the first array is in the first file, and so on."""
+    """Write a small Mixer in timm's format as `count` files with an index. The arrays go to the files in turn."""
     folder.mkdir(exist_ok=True)
     save_weights(random_weights(SMALL["mixer"]), str(folder / "whole.safetensors"))
     arrays, _ = read_arrays(str(folder / "whole.safetensors"))
     (folder / "whole.safetensors").unlink()
     names = [f"model-{number + 1:05d}-of-{count:05d}.safetensors" for number in range(count)]
-    places = {name: names[number % count] for number, name in enumerate(arrays)}
+    index = {name: names[number % count] for number, name in enumerate(arrays)}
     for shard in names:
-        write_arrays(str(folder / shard), {name: x for name, x in arrays.items() if places[name] == shard}, {})
-    write_index(folder, places)
-    return places
+        write_arrays(str(folder / shard), {name: x for name, x in arrays.items() if index[name] == shard}, {})
+    write_index(folder, index)
+    return index
 
 
-def write_index(folder: Path, places: object) -> None:
-    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+def write_index(folder: Path, index: object) -> None:
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": index}))
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_index_or_its_folder_is_read_and_that_is_said(tmp_path: Path, count: int, capsys):
-    places, expected = make_sharded(tmp_path, count), random_weights(SMALL["mixer"]).arrays
+    index, expected = make_sharded(tmp_path, count), random_weights(SMALL["mixer"]).arrays
     for path in (tmp_path, tmp_path / INDEX):
         arrays = load_weights(str(path)).arrays
         assert arrays.keys() == expected.keys() and all(np.array_equal(arrays[name], expected[name]) for name in arrays)
-        assert capsys.readouterr().err == f"{path}: read {len(places)} arrays from {count} files.\n"
+        assert capsys.readouterr().err == f"{path}: read {len(index)} arrays from {count} files.\n"
 
 
 def test_an_index_in_a_bucket_names_files_in_that_bucket(tmp_path: Path):
@@ -53,7 +53,7 @@ def test_an_index_in_a_bucket_names_files_in_that_bucket(tmp_path: Path):
 
 
 def test_links_into_a_cache_are_followed(tmp_path: Path):
-    """The hub's own programs keep files elsewhere, and links to them in the folder of a version."""
+    """The hub's own programs store files in another folder, with links to them in the folder of each version."""
     make_sharded(tmp_path / "blobs")
     (tmp_path / "snapshot").mkdir()
     for file in (tmp_path / "blobs").iterdir():
@@ -69,32 +69,33 @@ def test_a_folder_with_one_file_of_weights_is_that_file_and_one_with_several_is_
         load_weights(str(tmp_path))
 
 
-def rename(places: dict[str, str], file: str) -> dict[str, str]:
-    first = next(iter(places.values()))
-    return {name: file if place == first else place for name, place in places.items()}
+def rename(index: dict[str, str], file: str) -> dict[str, str]:
+    first = next(iter(index.values()))
+    return {name: file if place == first else place for name, place in index.items()}
 
 
-def swapped(places: dict[str, str]) -> dict[str, str]:
-    one, other, *_ = places
-    return places | {one: places[other], other: places[one]}
+def swapped(index: dict[str, str]) -> dict[str, str]:
+    one, other, *_ = index
+    return index | {one: index[other], other: index[one]}
 
 
-FAULTS: dict[str, tuple[Callable[[dict], object], str]] = {  # the index that is written instead, and why it is refused
-    "above": (lambda places: rename(places, "../model.safetensors"), r"names the file '../model.safetensors': only"),
-    "absolute": (lambda places: rename(places, "/etc/model.safetensors"), "names the file '/etc/model.safetensors': only"),
-    "below": (lambda places: rename(places, "a/model.safetensors"), "only .safetensors files in the folder of the index"),
-    "of Windows": (lambda places: rename(places, "..\\model.safetensors"), "only .safetensors files in the folder of the index"),
-    "a URL": (lambda places: rename(places, "gs://a/model.safetensors"), "only .safetensors files in the folder of the index"),
-    "a pickle": (lambda places: rename(places, "pytorch_model.bin"), "only .safetensors files in the folder of the index"),
-    "zero byte": (lambda places: rename(places, "a\0.safetensors"), "only .safetensors files in the folder of the index"),
-    "missing file": (lambda places: rename(places, "gone.safetensors"), "names 'gone.safetensors', which is not there. Download"),
+# {fault: (a function that returns the wrong index, the reason in the message)}
+FAULTS: dict[str, tuple[Callable[[dict], object], str]] = {
+    "above": (lambda index: rename(index, "../model.safetensors"), r"names the file '../model.safetensors': only"),
+    "absolute": (lambda index: rename(index, "/etc/model.safetensors"), "names the file '/etc/model.safetensors': only"),
+    "below": (lambda index: rename(index, "a/model.safetensors"), "only .safetensors files in the folder of the index"),
+    "of Windows": (lambda index: rename(index, "..\\model.safetensors"), "only .safetensors files in the folder of the index"),
+    "a URL": (lambda index: rename(index, "gs://a/model.safetensors"), "only .safetensors files in the folder of the index"),
+    "a pickle": (lambda index: rename(index, "pytorch_model.bin"), "only .safetensors files in the folder of the index"),
+    "zero byte": (lambda index: rename(index, "a\0.safetensors"), "only .safetensors files in the folder of the index"),
+    "missing file": (lambda index: rename(index, "gone.safetensors"), "names 'gone.safetensors', which is not there. Download"),
     "wrong file": (swapped, r"says that '\S+' is in 'model-0000\d-of-00003.safetensors', which does not have it"),
-    "missing array": (lambda places: places | {"x": next(iter(places.values()))}, "says that 'x' is in 'model-00001.* not have"),
-    "extra array": (lambda places: dict(list(places.items())[:-1]), "does not name '.*', and it is in .*different downloads"),
-    "no map": (lambda places: [], 'has no "weight_map"'),
-    "an empty map": (lambda places: {}, 'has no "weight_map"'),
-    "a number": (lambda places: places | {"x": 1}, 'has no "weight_map"'),
-    "a deep list": (lambda places: json.loads("[" * 500 + "]" * 500), 'has no "weight_map"'),
+    "missing array": (lambda index: index | {"x": next(iter(index.values()))}, "says that 'x' is in 'model-00001.* not have"),
+    "extra array": (lambda index: dict(list(index.items())[:-1]), "does not name '.*', and it is in .*different downloads"),
+    "no map": (lambda index: [], 'has no "weight_map"'),
+    "an empty map": (lambda index: {}, 'has no "weight_map"'),
+    "a number": (lambda index: index | {"x": 1}, 'has no "weight_map"'),
+    "a deep list": (lambda index: json.loads("[" * 500 + "]" * 500), 'has no "weight_map"'),
 }
 
 
@@ -127,8 +128,8 @@ def test_a_text_that_is_no_index_is_refused_in_one_line(tmp_path: Path, case: st
 
 
 def test_a_hostile_file_among_sound_ones_is_named_and_no_array_is_read(tmp_path: Path, monkeypatch):
-    places = make_sharded(tmp_path)
-    last = sorted(set(places.values()))[-1]
+    index = make_sharded(tmp_path)
+    last = sorted(set(index.values()))[-1]
     (tmp_path / last).write_bytes((1 << 40).to_bytes(8, "little") + b"{" + bytes(100))
     monkeypatch.setattr(sharded, "read_arrays", None)
     with pytest.raises(UserError, match=f"{last} declares a header of 1099511627776 bytes"):

@@ -1,4 +1,4 @@
-"""The laws of a change of resolution or classes, on random parameters."""
+"""Tests of the laws that hold for a change of resolution or classes, with random parameters."""
 
 import functools
 
@@ -39,7 +39,7 @@ def features(model, arrays: dict, images: np.ndarray) -> dict[str, jax.Array]:
 
 
 def cut(images: np.ndarray, k: int) -> np.ndarray:
-    """[B, kH, kW, 3] -> [B k^2, H, W, 3], an image's tiles one after the other, in rows."""
+    """Return the tiles of images [B, kH, kW, 3] as [B k^2, H, W, 3]: the tiles of an image follow each other, row by row."""
     batch, height, width, channels = images.shape
     tiles = images.reshape(batch, k, height // k, k, width // k, channels).swapaxes(2, 3)
     return tiles.reshape(batch * k**2, height // k, width // k, channels)
@@ -55,7 +55,7 @@ def test_at_k_times_the_side_pooled_features_are_the_mean_over_the_tiles(k, grid
     each = features(small, arrays, cut(images, k))["pre_logits"].reshape(3, k**2, -1)
     together = features(big, changed, images)["pre_logits"]
     np.testing.assert_allclose(together, each.mean(1), rtol=1e-5, atol=1e-5 * np.abs(each).max())
-    assert np.ptp(each, axis=1).min() > 1e-3  # tiles differ, so that the mean says something
+    assert np.ptp(each, axis=1).min() > 1e-3  # The tiles differ, so their mean is a strong test.
 
 
 def test_b16_from_224_to_448_keeps_the_law_and_has_the_sizes_of_the_paper():
@@ -104,7 +104,7 @@ def test_interpolating_to_the_same_grid_changes_nothing():
 
 @pytest.mark.parametrize("new_grid", [1, 2, 3, 5, 8])
 def test_an_interpolated_mixer_sees_an_even_image_as_the_old_one_does(new_grid):
-    """All tokens are alike, and token mixing answers alike for all of them: only a resizing whose rows sum to 1 passes."""
+    """All tokens are equal, and token mixing returns equal values for them. Only a resizing whose rows sum to 1 passes."""
     model = Mixer(None, 4, SMALL)
     arrays = random_arrays(model, 16)
     for i in range(2):
@@ -138,12 +138,12 @@ def test_position_embeddings_are_zoomed_corner_to_corner_and_the_class_token_kee
     assert changed.shape == (1, 25 + class_token, 4) and changed.dtype == np.float32
     np.testing.assert_array_equal(changed[:, :class_token], positions[:, :class_token])
     old, new = positions[0, class_token:].reshape(3, 3, 4), changed[0, class_token:].reshape(5, 5, 4)
-    np.testing.assert_allclose(new[::2, ::2], old, rtol=1e-6)  # 5 points over 3: every second is one of them
+    np.testing.assert_allclose(new[::2, ::2], old, rtol=1e-6)  # Of the 5 new points, every second one is an old point.
     np.testing.assert_allclose(new[1::2, ::2], (old[1:] + old[:-1]) / 2, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(zoom(arrays, 3)[POSITIONS], positions)
 
 
-WAYS = {  # the old model, its side, the new model, its side -> what is said
+WAYS = {  # Each case is (the old model, its side, the new model, its side, what is printed).
     "tiles": (Mixer(3, 4, SMALL), 8, Mixer(3, 4, Size(2, 8, 16, 20)), 16, "2 x 2 tiles, D_S 5 -> 20 (paper, supplement C)"),
     "the same D_S": (Mixer(3, 4, SMALL), 8, Mixer(3, 4, SMALL), 16, "interpolated (ours, not the paper's)"),
     "between": (Mixer(3, 4, SMALL), 8, Mixer(3, 4, SMALL), 12, "2 x 2 -> 3 x 3 patches"),
@@ -183,7 +183,7 @@ def test_a_subset_of_classes_keeps_their_logits():
 
 
 def test_zoom_is_that_of_the_released_code():
-    """The released code calls this function with these arguments: a change of either would show."""
+    """The released code calls this function with these arguments. This test detects a change of either."""
     positions = np.random.default_rng(0).normal(size=(1, 17, 6)).astype(np.float32)
     expected = scipy.ndimage.zoom(positions[0, 1:].reshape(4, 4, 6), (7 / 4, 7 / 4, 1), order=1).reshape(49, 6)
     changed = zoom({POSITIONS: positions, "cls": np.zeros((1, 1, 6), np.float32)}, 7)[POSITIONS]

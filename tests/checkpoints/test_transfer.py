@@ -1,4 +1,4 @@
-"""What a transfer restores, replaces, drops and refuses."""
+"""Tests of what a transfer restores, replaces, drops and refuses."""
 
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def reshaped(arrays: dict, name: str, change) -> dict:
 
 
 def of_another(**fields):
-    """Parameters of the small Mixer but for some fields."""
+    """Return parameters of the small Mixer with other values of some fields."""
 
     def make(_: dict) -> dict:
         base = SMALL["mixer"]
@@ -106,7 +106,7 @@ def of_another(**fields):
 T0, C0, B1 = (
     f"MixerBlock_0/{name}" for name in ("token_mixing/Dense_0/kernel", "channel_mixing/Dense_0/kernel", "LayerNorm_1/bias")
 )
-MUTANTS = {  # what was done to the parameters, and what the refusal says
+MUTANTS = {  # {case: (a function that changes the parameters, what the error says)}
     "a block less": (lambda a: without(a, "MixerBlock_1/"), r"--config\.model\.num_blocks=1.*missing   MixerBlock_1/"),
     "a block more": (of_another(num_blocks=3), r"num_blocks=3.*extra     MixerBlock_2/"),
     "width": (of_another(hidden_dim=32), r"hidden_dim=32.*differs   stem/kernel"),
@@ -148,6 +148,6 @@ def test_the_right_parameters_fit(tmp_path: Path, capsys):
     assert "range of pixels" not in capsys.readouterr().out
     save_weights(load_weights(str(tmp_path / "w.npz")), str(tmp_path / "theirs.safetensors"))
     arrays, _ = read_arrays(str(tmp_path / "theirs.safetensors"))
-    write_arrays(str(tmp_path / "t.safetensors"), arrays, {})  # as timm has it, without what we know
+    write_arrays(str(tmp_path / "t.safetensors"), arrays, {})  # timm's file has no metadata.
     fit(load_weights(str(tmp_path / "t.safetensors")), shapes)
     assert "the range of pixels that it expects is not known" in capsys.readouterr().out

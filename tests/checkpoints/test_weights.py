@@ -1,4 +1,4 @@
-"""Weights from every form to every other, without a bit lost, and with what they are in the file."""
+"""Tests that weights are converted between all formats without changing a bit, and that files describe themselves."""
 
 import dataclasses
 import json
@@ -50,7 +50,7 @@ def test_a_way_through_every_form_ends_with_the_same_bits(tmp_path: Path, model:
         assert_same(after.arrays, weights.arrays)
         assert after.step == 3 and after.format == ("run" if name == "run" else format or "released")
         weights = after
-    # the released .npz holds what it held at first, under the same names
+    # The released .npz has the same names and values as at first.
     save_weights(weights, str(tmp_path / "again.npz"))
     assert_same(read_arrays(str(tmp_path / "again.npz"))[0], read_arrays(str(tmp_path / "a.npz"))[0])
 
@@ -65,7 +65,7 @@ def test_convert_prints_how_far_both_sides_are_apart(tmp_path: Path, capsys, fam
     assert "identical, bit for bit" in said and params_sha256(after.arrays) in said
     assert re.search(r"largest difference of logits .*: 0\n", said)
     logits = fixed_logits(after)[0]
-    assert logits.shape == (2, 7) and np.ptp(logits, axis=0).min() > 0  # the two images are told apart
+    assert logits.shape == (2, 7) and np.ptp(logits, axis=0).min() > 0  # The two images have different logits.
 
 
 def test_a_file_says_where_it_comes_from_and_how_to_use_it(tmp_path: Path):
@@ -74,7 +74,7 @@ def test_a_file_says_where_it_comes_from_and_how_to_use_it(tmp_path: Path):
     save_weights(load_weights(str(tmp_path / "a.npz")), str(tmp_path / "b.safetensors"))
     with safe_open(tmp_path / "b.safetensors", framework="np") as file:
         metadata = file.metadata()
-    assert metadata["format"] == "pt"  # what PyTorch's loaders of safetensors ask for
+    assert metadata["format"] == "pt"  # PyTorch's loaders of safetensors require this.
     assert metadata["source"] == str(tmp_path / "a.npz") and metadata["source_format"] == "released" and metadata["step"] == "3"
     assert metadata["params_sha256"] == params_sha256(weights.arrays)
     assert metadata["model"] == str(SMALL["mixer"]) and json.loads(metadata["config"]) == SMALL["mixer"].options()
@@ -176,16 +176,16 @@ def test_a_whole_run_is_converted_with_its_averaged_parameters(tiny_run: Path, t
     results = json.loads((tiny_run / "results.json").read_text())
     weights = load_weights(str(tmp_path / "a.npz"))
     assert params_sha256(weights.arrays) == results["params_sha256"] and weights.step == results["step"]
-    steps = json.loads(weights.metadata["preprocessing"])  # those of the run's own evaluator, not those of the paper
+    steps = json.loads(weights.metadata["preprocessing"])  # The steps are those of the run's evaluator, not those of the paper.
     assert (steps["resize"], steps["resize_size"], steps["central_crop"]) == ("small", 8, 8)
-    (tmp_path / "config.json").write_text('{"evals": {}}')  # of some other run
+    (tmp_path / "config.json").write_text('{"evals": {}}')  # This is the config of another run.
     convert(str(tmp_path / "a.npz"), str(tmp_path / "runs/converted"))
-    convert(str(tmp_path / "runs/converted"), str(tmp_path / "b.safetensors"))  # it goes with the weights, also through a run
+    convert(str(tmp_path / "runs/converted"), str(tmp_path / "b.safetensors"))  # A run's folder keeps the steps.
     assert json.loads(load_weights(str(tmp_path / "b.safetensors")).metadata["preprocessing"]) == steps
 
 
 def test_the_arrays_of_a_released_file_are_those_of_the_model():
-    """Names and axes need no table: this is what our own trees are."""
+    """Our parameter tree is that of the released files, so names and axes need no conversion."""
     for family in ("mixer", "vit"):
         arrays = random_weights(SMALL[family]).arrays
         assert_same(get_format("released", family).to_theirs(arrays), arrays)

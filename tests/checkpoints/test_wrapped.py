@@ -1,4 +1,4 @@
-"""What other programs put around parameters is taken off and said; a choice between several sets is the user's."""
+"""Tests that wrappers of other programs are removed with a note, and that the user chooses between several sets."""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +18,7 @@ FAMILIES = ("mixer", "vit", "resnet")
 
 
 def bare(tmp_path: Path, family: str, suffix: str) -> Arrays:
-    """The arrays of a file as its authors' programs have them, without any prefix."""
+    """Return the arrays of a file in its authors' format, without any prefix."""
     file = tmp_path / f"bare{suffix}"
     if not file.exists():
         save_weights(random_weights(SMALL[family]), str(file))
@@ -43,11 +43,11 @@ def under(prefix: str, arrays: Arrays, change: float = 0) -> Arrays:
 
 
 def compiled_blocks(arrays: Arrays) -> Arrays:
-    """As torch.compile of each block alone leaves them."""
+    """Return the arrays under the names that torch.compile of each single block gives them."""
     return {name.replace("0.", "0._orig_mod.", 1): x for name, x in arrays.items()}
 
 
-TORCH = {  # what is done to a PyTorch model's arrays, and what is said
+TORCH = {  # {case: (a function that changes a PyTorch model's arrays, what is printed)}
     "compiled": (lambda x: under("_orig_mod.", x), "took _orig_mod. out of"),
     "blocks compiled": (compiled_blocks, "took _orig_mod. out of"),
     "parallel": (lambda x: under("module.", x), "arrays under 'module.'"),
@@ -72,14 +72,14 @@ BIG_VISION = {
 def test_wrappers_are_taken_off_and_an_optimizer_is_left_which_is_said(tmp_path, family, suffix, table, capsys):
     arrays = bare(tmp_path, family, suffix)
     expected = random_weights(SMALL[family]).arrays
-    cases = dict(list(table.items())[: 1 if family == "resnet" else None])  # which has many arrays
+    cases = dict(list(table.items())[: 1 if family == "resnet" else None])  # A ResNet has many arrays, which take time.
     for case, (wrap, said) in cases.items():
         assert_same(load(tmp_path, wrap(arrays), suffix=suffix), expected)
         captured = capsys.readouterr()
         assert captured.out == "" and said in captured.err and captured.err.count("\n") == bool(said), case
 
 
-CHOICES = {  # what is in a file, and the sets that can be chosen, by how far their values are from the original's
+CHOICES = {  # {case: (the arrays of a file, {a prefix to choose: how far its values are from the original values})}
     "an average beside": (lambda x: under("model.", x) | under("ema.", x, 1), {"model": 0, "ema": 1}),
     "a teacher and a student": (lambda x: under("teacher.", x, 2) | under("student.", x, 1), {"teacher": 2, "student": 1}),
     "a state alone": (lambda x: under("state_dict.", x, 1), {"state_dict": 1}),
@@ -103,7 +103,7 @@ def test_a_choice_is_refused_with_the_names_and_made_by_name(tmp_path: Path, cas
 
 
 def test_arrays_beside_a_wrapped_model_are_refused_until_that_is_chosen(tmp_path: Path, capsys):
-    """A head that a program keeps beside the body, for example, would otherwise be lost without a word."""
+    """Otherwise, for example, a head that a program stores outside of the body would be lost without a message."""
     arrays = bare(tmp_path, "mixer", ".safetensors")
     beside = under("model.", arrays) | {"criterion.weight": np.ones(3, np.float32)}
     with pytest.raises(UserError, match=r"beside them 1 other arrays, such as criterion\.weight.*#model\."):
