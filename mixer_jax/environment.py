@@ -16,9 +16,9 @@ from mixer_jax.errors import UserError
 OFF, ON = ("0", "false", "f", "no", "n", "off"), ("1", "true", "t", "yes", "y", "on")
 # {variable: (values that do no harm, what all other values do)}
 HARMLESS_VALUES = {
-    "JAX_ENABLE_X64": (OFF, "makes arrays of 64 bits where checkpoints and files hold 32"),
-    "JAX_DISABLE_JIT": (OFF, "leaves steps uncompiled, which are compiled ahead here"),
-    "JAX_NUMPY_DTYPE_PROMOTION": (("standard",), "forbids products of different types, which models have"),
+    "JAX_ENABLE_X64": (OFF, "makes arrays of 64 bits, while checkpoints and files hold 32"),
+    "JAX_DISABLE_JIT": (OFF, "prevents the compilation of the training step"),
+    "JAX_NUMPY_DTYPE_PROMOTION": (("standard",), "forbids products of arrays of different types, which models need"),
     "JAX_DEFAULT_PRNG_IMPL": (("threefry2x32",), "gives every seed another meaning"),
     "JAX_THREEFRY_PARTITIONABLE": (ON, "gives every seed another meaning"),
     "JAX_RANDOM_SEED_OFFSET": (("0",), "gives every seed another meaning"),

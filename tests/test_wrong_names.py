@@ -21,6 +21,8 @@ WRONG = {
     "init_classes": ("/no/such", {"init_head": "subset", "init_from": "RUN"}, "/no/such"),
     "model.variant": ("XL/16", {}, r"config\.model\.variant is 'XL/16': .* SIZE/PATCH with a size of S, B, L, H"),
     "optimizer.weight_decay_pattern": ("body/.*", {}, r"config\.optimizer: the pattern 'body/\.\*' matches no parameter"),
+    "checkpoint.best": ("evals.no.top1", {}, r"config\.checkpoint\.best is 'evals\.no\.top1': it must be one of evals\."),
+    "profile": ("first:last", {}, r"config\.profile is 'first:last': it must be FIRST:LAST"),
     "optimizer.multipliers": ((("body/.*", 0.0),), {}, r"config\.optimizer: the pattern 'body/\.\*' matches no parameter"),
 }
 

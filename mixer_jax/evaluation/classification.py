@@ -11,7 +11,7 @@ from mixer_jax.evaluation.predict import CheckStop, Predict, never_stop
 from mixer_jax.parallel import Batch, Params, replicated
 
 EvalLoss = Callable[[jax.Array, jax.Array], jax.Array]
-"""Maps logits [B, K] and labels [B, M], which are padded with -1, to the loss of each example [B]."""
+"""A function from logits [B, K] and labels [B, M], which are padded with -1, to the loss of each example [B]."""
 
 
 def correct_in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:

@@ -54,6 +54,7 @@ class Classifier:
     """
 
     def __init__(self, weights: Weights):
+        """Load the weights onto the devices. Raises UserError if they have no head, or if their description is damaged."""
         model = weights.model
         if not model.num_classes:
             raise UserError(f"{weights.path} has no head: it knows no classes. Fine-tune it first (--config.init_from).")
@@ -117,6 +118,7 @@ class Classifier:
         return self.predict(UnlabeledFiles(files), top)
 
     def _choose_loss(self, weights: Weights) -> str:
+        """Return the loss with which the weights were trained. If it is not known, note that and return "softmax"."""
         loss = weights.metadata.get("loss", "")
         if loss in PROBABILITIES:
             return loss
@@ -129,7 +131,7 @@ class Classifier:
         resize, resize_size, image_size = (steps.get(name) for name in ("resize", "resize_size", "central_crop"))
         sizes = [size for size in (resize_size, image_size) if isinstance(size, int) and 1 <= size < 2**14]
         if resize not in RESIZES or len(sizes) < 2 or image_size > resize_size:
-            raise UserError(f"{weights.path}: what it says of preprocessing is damaged: {json.dumps(steps)[:200]}.")
+            raise UserError(f"{weights.path}: its description of the preprocessing is damaged: {json.dumps(steps)[:200]}.")
         if model.family != "resnet" and image_size != model.image_size:  # A ResNet takes images of any size.
             self.notes.append(
                 f"{weights.path} names images of {image_size} px, and its parameters are for {model.image_size}: it is given "

@@ -11,10 +11,10 @@ from mixer_jax.models.layers import normalize_pixels
 from mixer_jax.parallel import Params, use_mesh_in_models
 
 Predict = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
-"""Maps parameters and uint8 images [B, H, W, 3] to float32 logits [B, K] and float32 features pre_logits [B, C]."""
+"""A function from parameters and uint8 images [B, H, W, 3] to float32 logits [B, K] and float32 features pre_logits [B, C]."""
 
 CheckStop = Callable[[], None]
-"""Is called between two batches, at the same points on every host. To stop there, it raises an exception of the caller's."""
+"""A function that evaluators call between two batches, at the same points on every host. It raises an exception to stop there."""
 
 
 def never_stop() -> None:

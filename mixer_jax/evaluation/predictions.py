@@ -50,7 +50,7 @@ def predict(weights: str, paths: Sequence[str], out: str) -> None:
         print_table(classifier, files, predictions)
     if unreadable:
         some = "; ".join(unreadable[:SHOWN_UNREADABLE]) + ("; ..." if len(unreadable) > SHOWN_UNREADABLE else "")
-        raise UserError(f"{len(unreadable)} of {len(files)} images cannot be read: {some}. What is said of the others stands.")
+        raise UserError(f"{len(unreadable)} of {len(files)} images cannot be read: {some}. The others are complete.")
 
 
 def write_csv(file: Path, classifier: Classifier, files: Sequence[str], predictions: Iterator[Prediction]) -> None:

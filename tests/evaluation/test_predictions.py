@@ -168,7 +168,7 @@ def test_mistakes_are_said_before_anything_is_read(tiny_run: Path, digits: Path,
         (tiny_run, image, "--out", tmp_path / "no/p.csv"): "There is no folder",
         (tmp_path, image): "neither a run's folder",
         (without_head(tiny_run, tmp_path / "body.npz"), image): "has no head",
-        (damaged, image): "what it says of preprocessing is damaged",
+        (damaged, image): "its description of the preprocessing is damaged",
     }
     for arguments, message in mistakes.items():
         assert predict(*arguments) == TO_MEND

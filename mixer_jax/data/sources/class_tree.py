@@ -27,7 +27,7 @@ SHOWN = 4  # A message lists at most this many examples, or folders to choose fr
 _reported: set[str] = set()
 
 Advise = Callable[[Sequence[str]], str]
-"""Takes folders that would not be ambiguous, and returns a sentence that says what to type to read one of them."""
+"""A function from folders that are not ambiguous to a sentence that says what to type to read one of them."""
 
 
 def is_hidden(path: str) -> bool:

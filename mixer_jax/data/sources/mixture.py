@@ -37,7 +37,7 @@ class Mixture:
                 raise UserError(f"data.parts.{name}.weight is less than one in {BLOCK} of all: raise it, or leave the part out.")
             if len(set(classes)) < len(classes):
                 raise UserError(
-                    f"data.parts.{name} has two classes of one name: a mixture, which joins classes by name, needs two."
+                    f"data.parts.{name} has two classes of one name: a mixture joins classes by name, so rename one of them."
                 )
         self.class_names, self.num_classes = tuple(numbers), len(numbers)
         self.parts = [

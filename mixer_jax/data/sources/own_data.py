@@ -22,7 +22,7 @@ SLICE_SIGNS = {"tfds": "[+", "records": "["}  # These sources allow a slice of a
 
 
 class UntypedOptions:
-    """A config of which only those options may be changed that the user did not type.
+    """A config whose options can be changed, except for those that the user typed.
 
     Attributes:
       config: the config.
@@ -44,7 +44,7 @@ class UntypedOptions:
 
 
 def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collection[str], *, num_classes: bool = True) -> str:
-    """Set those options of `config` that must change with the training data that the user typed.
+    """Set the options of `config` that depend on which training data the user typed.
 
     Args:
       config: the config with what the user typed.
@@ -83,7 +83,7 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
 
 
 def _data_paths_to_set(options: UntypedOptions, in_file: ConfigDict, is_typed: bool) -> list[str]:
-    """Return the paths of those data of evaluators that become the training dataset.
+    """Return the paths of the evaluators' data that must get the source of the training data.
 
     These are data without a source and, if the user typed the training data, data with the source that the file trains on.
     """
