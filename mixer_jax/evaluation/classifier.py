@@ -155,8 +155,8 @@ class Unreadable:
 
 
 def load_classifier(path: str) -> Classifier:
-    """Return the classifier of a run's folder, of one of its checkpoints/STEP, or of a file of weights.
+    """Return the classifier of anything that `load_weights` reads, such as a run's folder, its checkpoints/STEP, or a file.
 
-    Raises UserError if there is no such file, if it is damaged, or if the model has no head.
+    Raises UserError if it does not exist, if it is damaged, or if the model has no head.
     """
     return Classifier(load_weights(path))

@@ -26,7 +26,7 @@ def predict(weights: str, paths: Sequence[str], out: str) -> None:
     Raises UserError if `out` cannot be made, and also at the end, after all predictions are written, if images could not be read.
 
     Args:
-      weights: a run's folder, one of its checkpoints/STEP, or a file of weights.
+      weights: anything that `load_weights` reads, such as a run's folder, one of its checkpoints/STEP, or a file of weights.
       paths: image files, and folders that hold images at any depth.
       out: the CSV file. It must not exist. If it is empty or "-", a table is printed.
     """
