@@ -292,7 +292,7 @@ def save_weights(weights: Weights, path: str, format: str | None = None) -> None
         write_arrays(path, converted, metadata)
         return
     if suffix in FOREIGN_SUFFIXES or format:
-        raise UserError(f"--to={path}: a file must end in {' or '.join(SUFFIXES)}; without an ending it is a run's folder.")
+        raise UserError(f"--to={path}: a file must end in {' or '.join(SUFFIXES)}, and any other path is a run's folder.")
     if Path(path).exists():
         raise UserError(f"{path} exists already: choose a new folder.")
     checkpoints = Checkpoints(path, keep=2)
