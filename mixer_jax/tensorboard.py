@@ -1,7 +1,7 @@
-"""TensorBoard's event files of a run: the numbers of metrics.jsonl once more, without gaps whatever happened to the run.
+"""The TensorBoard event files of a run. They have the numbers of metrics.jsonl without gaps, whatever happened to the run.
 
-A kill may come after a line of metrics.jsonl is written and before its events are, and a file may be damaged. So each start reads
-the events that are there, and writes again all from the first step on that lacks a number.
+A kill may come between the writing of a line of metrics.jsonl and of its events, and a file may be damaged. So each start reads
+the events that are there, and writes all events again from the first step on that lacks a number.
 """
 
 import struct
@@ -15,22 +15,24 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from mixer_jax.storage import naming, read_bytes
+from mixer_jax.storage import naming, open_regular
 
-MAX_FILE_BYTES = 2**33
-Points = set[tuple[int, str]]  # (step, name) of numbers
+MAX_EVENT_BYTES = 2**20  # Ours have some hundred bytes. A longer event is taken for damage.
+Points = set[tuple[int, str]]  # The step and the name of each number.
 
 
 class TensorBoard:
-    """One new event file, which replaces what earlier ones have after `last_step`, and what of `rows` they lack.
+    """The event file of one start of a run.
 
-    `rows` are those of metrics.jsonl up to `last_step`.
-
-    Everything is on the disk when `write` returns. tensorboardX's own SummaryWriter leaves that to a thread; where a disk is full
-    this thread ends, and the run would wait for it forever.
+    Everything is on the disk when `write` returns. tensorboardX's SummaryWriter writes in a thread instead. That thread ends when
+    a disk is full, and the run would wait for it forever.
     """
 
     def __init__(self, folder: Path, last_step: int, rows: Iterable[Mapping[str, Any]] = ()):
+        """Begin a file that replaces the events of earlier files after `last_step`, and adds those of `rows` that they lack.
+
+        `rows` are the lines of metrics.jsonl up to `last_step`.
+        """
         folder.mkdir(exist_ok=True)
         written = read_points(folder)
         rows = sorted(rows, key=lambda row: row["step"])
@@ -43,11 +45,11 @@ class TensorBoard:
                 self.write(row["step"], numbers(row))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write numbers of a step by name."""
+        """Write the numbers of a step, by name."""
         self._write([Event(step=step, summary=scalar(name, value)) for name, value in values.items()])
 
     def close(self) -> None:
-        """End the file."""
+        """Close the file."""
         self._writer.close()
 
     def _write(self, events: list[Event]) -> None:
@@ -59,31 +61,30 @@ class TensorBoard:
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what of a row of metrics.jsonl TensorBoard can show."""
+    """Return the values of a line of metrics.jsonl that TensorBoard can show."""
     return {name: value for name, value in row.items() if name != "step" and isinstance(value, int | float)}
 
 
 def read_points(folder: Path) -> Points:
-    """Return which numbers the event files in a folder have, as TensorBoard reads them: a START replaces all from its step on."""
+    """Return the numbers that TensorBoard shows for a folder of event files: a START event replaces all from its step on."""
     points: Points = set()
     for file in sorted(folder.glob("events.*")):
-        for event in _read_events(read_bytes(file, MAX_FILE_BYTES)):
+        for event in _read_events(file):
             if event.session_log.status == SessionLog.START:
                 points = {(step, name) for step, name in points if step < event.step}
             points |= {(event.step, value.tag) for value in event.summary.value}
     return points
 
 
-def _read_events(content: bytes) -> Iterable[Event]:
-    """Yield the events of a file up to the first that is damaged. A record is: length, its checksum, an event, its checksum."""
-    start = 0
-    while start + 12 <= len(content):
-        (length,) = struct.unpack_from("<Q", content, start)
-        try:
-            event = Event.FromString(content[start + 12 : start + 12 + length])
-        except DecodeError:
-            return
-        start += 16 + length
-        if start > len(content):
-            return
-        yield event
+def _read_events(file: Path) -> Iterable[Event]:
+    """Yield the events of a file up to the first that is damaged. A record is a length, its checksum, an event, its checksum."""
+    with open_regular(file) as opened:
+        while len(header := opened.read(12)) == 12:
+            (length,) = struct.unpack_from("<Q", header)
+            content = opened.read(min(length, MAX_EVENT_BYTES) + 4)
+            if len(content) != length + 4:
+                return
+            try:
+                yield Event.FromString(content[:-4])
+            except DecodeError:
+                return

@@ -1,6 +1,7 @@
 """A run's folder, and its checkpoints."""
 
 import json
+import struct
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -51,7 +52,12 @@ RUN = after(
         **endless("metrics.jsonl"),
     },
 )
-METRICS = after(run_folder, endless("metrics.jsonl"))
+METRICS = after(
+    run_folder,
+    endless("metrics.jsonl")
+    | {name: build for name, build in endless("tensorboard/events.out").items() if "flood" not in name}
+    | {"an event of 2^60 bytes": written("tensorboard/events.out", lambda: struct.pack("<QI", 2**60, 0) + bytes(2**24))},
+)
 
 
 def checkpoint(folder: Path) -> None:

@@ -12,6 +12,7 @@ HARMLESS = {  # for what is read of them
     ("image", "png with a text of zeros"),
     ("labels", "a number of a million digits"),  # the name of a class
     ("checkpoint", "checkpoints/4/_CHECKPOINT_METADATA: folder"),
+    ("metrics", "an event of 2^60 bytes"),  # the events after it are written again
 }
 REFUSALS = ("UserError", "UnreadableImageError", "EnvironmentFault")
 CASES = [(reader, name) for reader, builders in INPUTS.items() for name in builders]
