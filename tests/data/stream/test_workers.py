@@ -40,7 +40,7 @@ def test_what_a_worker_returns_or_raises_reaches_the_run(processes):
 
 def test_a_worker_that_dies_ends_the_run_with_a_message_and_the_others():
     with (
-        pytest.raises(EnvironmentFault, match=r"has died.*fewer --config\.loader\.workers.*goes on"),
+        pytest.raises(EnvironmentFault, match=r"has died.*fewer --config\.loader\.workers.*start the same command again"),
         worker_pool(of_sign, 3, True) as submit,
     ):
         assert [each.result() for each in [submit(x) for x in (1, 2, 3)]] == [2, 4, 6]
