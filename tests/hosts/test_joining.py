@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -14,6 +15,9 @@ from mixer_jax.hosts.joining import Membership
 
 class Ended(BaseException):
     """The end of a process, which these tests raise instead of calling os._exit."""
+
+
+SOCKETS = []  # Of all the hosts. Python would complain about each that a thread leaves open; a real process would be gone.
 
 
 @pytest.fixture
@@ -29,6 +33,8 @@ def ends(monkeypatch):
     monkeypatch.setattr(joining, "GRACE_SECONDS", 0.05)
     monkeypatch.setattr(joining, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)  # Threads end with `Ended`.
+    socketpair = socket.socketpair
+    monkeypatch.setattr(joining.socket, "socketpair", lambda: SOCKETS.append(socketpair()) or SOCKETS[-1])
     handler = signal.getsignal(signal.SIGTERM)
     yield codes
     signal.set_wakeup_fd(-1)
