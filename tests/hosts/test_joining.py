@@ -1,5 +1,7 @@
 """If one host stops, the others stop too. Hosts that are done wait for each other."""
 
+import atexit
+import itertools
 import os
 import signal
 import socket
@@ -17,7 +19,14 @@ class Ended(BaseException):
     """The end of a process, which these tests raise instead of calling os._exit."""
 
 
-SOCKETS = []  # Of all the hosts. Python would complain about each that a thread leaves open; a real process would be gone.
+SOCKETS = []  # Of all hosts. They are kept, because Python would complain about each that an ended thread leaves open.
+
+
+@atexit.register
+def forget_sockets() -> None:
+    threading.excepthook = lambda _: None
+    for end in itertools.chain(*SOCKETS):
+        end.detach()
 
 
 @pytest.fixture
