@@ -68,7 +68,7 @@ def read_bytes(file: Path, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise UserError(f"{file} has {size} bytes; such a file has at most {max_bytes}. It is not what its name says.")
         with naming(file):
-            return opened.read(max_bytes)
+            return opened.read(size)  # With a larger number, Python would first take that much memory.
 
 
 def read_json(file: Path) -> dict:
