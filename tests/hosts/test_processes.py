@@ -68,7 +68,7 @@ def test_hosts_with_other_data_under_the_same_name_are_refused(tmp_path: Path, m
         if number:
             write_images(tmp_path / host, number)
     monkeypatch.setenv("HOME", str(tmp_path / "a"))
-    flags = (f"--workdir={tmp_path / 'run'}", "--config.data.source=folder:~/data")
+    flags = (f"--workdir={tmp_path / 'run'}", "--config.data.source=folder:~/data", "--config.evals=None")
     processes = start_two(*flags, HOME=str(tmp_path / "b"))
     if images:
         said = ends_alike(processes, TO_MEND)
