@@ -37,9 +37,9 @@ def main(flags: FlagValues) -> int:
     """Run `evaluate` on the command line's config, completed for the data that the user typed. Return the exit code."""
     parallel.keep_compiled_programs()
     in_file, typed = app.typed_options(flags)
-    said = follow_training_data(flags.config, in_file, typed, num_classes=False)
-    if said and parallel.is_writer():
-        print(said)
+    note = follow_training_data(flags.config, in_file, typed)
+    if note and parallel.is_writer():
+        print(note)
     return evaluate(flags.config, flags.checkpoint, flags.workdir, classes_of_weights="num_classes" not in typed)
 
 

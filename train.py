@@ -25,7 +25,7 @@ from mixer_jax.checkpoints.transfer import init_from
 from mixer_jax.classes import Names, from_json, to_json
 from mixer_jax.config import steps_of
 from mixer_jax.data.images.augment import train_transform
-from mixer_jax.data.sources.own_data import follow_training_data
+from mixer_jax.data.sources.own_data import follow_training_data, names_training_data
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import source_facts
 from mixer_jax.data.stream.loader import train_batches
@@ -58,16 +58,18 @@ from mixer_jax.validation import validate
 def main(flags: FlagValues) -> int:
     """Run `train` on the command line's config, completed for the training data that the user typed. Return the exit code."""
     parallel.keep_compiled_programs()
-    said = follow_training_data(flags.config, *app.typed_options(flags))
-    if said and parallel.is_writer():
-        print(said)
-    return train(flags.config, flags.workdir)
+    in_file, typed = app.typed_options(flags)
+    note = follow_training_data(flags.config, in_file, typed)
+    if note and parallel.is_writer():
+        print(note)
+    return train(flags.config, flags.workdir, classes_of_data=names_training_data(typed) and "num_classes" not in typed)
 
 
-def train(config: ConfigDict, workdir: str) -> int:
+def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) -> int:
     """Start or resume the run of `config` in the folder `workdir`, and return the exit code of the program.
 
-    Raises UserError for what a person must change, and EnvironmentFault for what may succeed later.
+    With `classes_of_data`, the model has as many classes as the training data, whatever config.num_classes says. Raises UserError
+    for what a person must change, and EnvironmentFault for what may succeed later.
     """
     stopwatch = records.Stopwatch()
 
@@ -76,8 +78,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     records.check_workdir(workdir)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     source = open_source(config.data)
-    if source.num_classes != config.num_classes:
-        raise UserError(f"The training data have {source.num_classes} classes: set --config.num_classes={source.num_classes}.")
+    choose_num_classes(config, source.num_classes, classes_of_data)
     on_host = host_transform(config.model)
     transform = train_transform(config.augment, config.image_size, on_host)
     examples = open_examples(config, source.class_names, "the training data", on_host)
@@ -179,6 +180,17 @@ def train(config: ConfigDict, workdir: str) -> int:
             return app.STOPPED
     metrics.close()
     return app.DONE
+
+
+def choose_num_classes(config: ConfigDict, num_classes: int, classes_of_data: bool) -> None:
+    """Set config.num_classes to that of the training data if `classes_of_data`. If not, raise UserError where the two differ."""
+    if config.num_classes == num_classes:
+        return
+    if not classes_of_data:
+        raise UserError(f"The training data have {num_classes} classes: set --config.num_classes={num_classes}.")
+    config.num_classes = num_classes
+    if parallel.is_writer():
+        print(f"Set for the training data {config.data.source}, as you did not type it: --config.num_classes={num_classes}")
 
 
 def open_state(

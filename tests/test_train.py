@@ -132,6 +132,18 @@ def test_a_run_killed_before_its_last_evaluation_evaluates_when_started_again(re
     assert reproducible_rows(cut_off) == reproducible_rows(reference)
 
 
+@pytest.mark.parametrize("classes_of_data", [True, False])
+def test_the_number_of_classes_is_that_of_the_data_or_refused(tiny_config, capsys, classes_of_data: bool):
+    train.choose_num_classes(tiny_config, tiny_config.num_classes, classes_of_data)
+    assert capsys.readouterr().out == ""
+    if classes_of_data:
+        train.choose_num_classes(tiny_config, 3, classes_of_data)
+        assert tiny_config.num_classes == 3 and "--config.num_classes=3" in capsys.readouterr().out
+    else:
+        with pytest.raises(UserError, match=r"have 3 classes: set --config\.num_classes=3"):
+            train.choose_num_classes(tiny_config, 3, classes_of_data)
+
+
 def test_two_processes_stop_at_the_same_step_when_one_is_told_to(tmp_path: Path):
     processes = start_two(f"--workdir={tmp_path}", "--config.total.steps=5000")
     wait_for(lambda: bool(read_metrics(tmp_path)), processes[0])

@@ -1,8 +1,9 @@
 """Adapts a config to training data that the user types instead of the config file's: `--config.data.source=folder:photos`.
 
 An evaluator of the dataset that the config file trains on then evaluates on the new dataset, on a split that is not trained on.
-The number of classes becomes that of the new data. An evaluator of another dataset stays as it is. An evaluator that names no
-source, for example one that the user adds with flags, evaluates on the training dataset. What the user typed is never changed.
+An evaluator of another dataset stays as it is. An evaluator that names no source, for example one that the user adds with flags,
+evaluates on the training dataset. What the user typed is never changed. The number of classes follows later, when the run has
+opened the data. Opening them here as well could mean hashing them twice.
 """
 
 from collections.abc import Collection
@@ -11,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mixer_jax.config import DATA_FIELDS, flatten
-from mixer_jax.data.sources.registry import open_source, split_names
+from mixer_jax.data.sources.registry import split_names
 from mixer_jax.errors import UserError
 from mixer_jax.validation import validate
 
@@ -43,14 +44,18 @@ class UntypedOptions:
         return path in self._typed
 
 
-def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collection[str], *, num_classes: bool = True) -> str:
+def names_training_data(typed: Collection[str]) -> bool:
+    """Return whether options that the user typed say which dataset to train on."""
+    return any(f"data.{field}" in typed for field in SHARED)
+
+
+def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collection[str]) -> str:
     """Set the options of `config` that depend on which training data the user typed.
 
     Args:
       config: the config with what the user typed.
       in_file: the config as its file makes it.
       typed: the paths of the options that the user typed, such as "data.source".
-      num_classes: whether to set the number of classes too.
 
     Returns:
       A line for the user that lists the flags of what was set, or "" if nothing was set.
@@ -58,7 +63,7 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
     Raises:
       UserError: an evaluator needs a split that is not trained on, and the dataset has none.
     """
-    is_typed = any(f"data.{field}" in typed for field in SHARED)
+    is_typed = names_training_data(typed)
     options = UntypedOptions(config, typed)
     data_paths = _data_paths_to_set(options, in_file, is_typed)
     if config.data.parts or not (is_typed or data_paths):
@@ -72,10 +77,6 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
         if is_typed:
             options.set("data.split", _training_split(config.data, splits))
         _set_splits(options, data_paths, splits)
-    if num_classes and is_typed and not options.is_typed("num_classes"):
-        data = config.data.copy_and_resolve_references()
-        data.examples_per_class = 0  # Otherwise all labels would be read. The classes do not depend on this option.
-        options.set("num_classes", open_source(data).num_classes)
     if not options.changed:
         return ""
     flags = " ".join(f"--config.{path}={value}" for path, value in options.changed.items())
