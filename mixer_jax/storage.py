@@ -55,20 +55,34 @@ def open_regular(file: str | Path) -> BinaryIO:
 def _open_descriptor(file: str, flags: int) -> int:
     """Return a descriptor of a regular file. Raises UserError for anything else."""
     descriptor = os.open(file, flags | os.O_NONBLOCK)  # Without this flag, opening a pipe would wait for its other end.
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        _check_status(file, os.fstat(descriptor))
+    except UserError:
         os.close(descriptor)
-        raise UserError(f"{file} is no ordinary file: remove it.")
+        raise
     return descriptor
+
+
+def check_regular(file: Path, max_bytes: float = math.inf) -> None:
+    """Raise UserError if `file` has more than `max_bytes` or is not a regular file, before a library opens it."""
+    _check_status(file, file.stat(), max_bytes)
+
+
+def _check_status(file: str | Path, status: os.stat_result, max_bytes: float = math.inf) -> None:
+    """Raise UserError if this is not the status of a regular file of at most `max_bytes`."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{file} is no ordinary file: remove it.")
+    if status.st_size > max_bytes:
+        raise UserError(f"{file} has {status.st_size} bytes; such a file has at most {max_bytes}. It is not what its name says.")
 
 
 def read_bytes(file: Path, max_bytes: int) -> bytes:
     """Return the content of a file. Raises UserError if it has more than `max_bytes` or is not a regular file."""
     with open_regular(file) as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if size > max_bytes:
-            raise UserError(f"{file} has {size} bytes; such a file has at most {max_bytes}. It is not what its name says.")
+        status = os.fstat(opened.fileno())
+        _check_status(file, status, max_bytes)
         with naming(file):
-            return opened.read(size)  # With a larger number, Python would first take that much memory.
+            return opened.read(status.st_size)  # With a larger number, Python would first take that much memory.
 
 
 def read_json(file: Path) -> dict:

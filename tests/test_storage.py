@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from mixer_jax.errors import UserError
-from mixer_jax.storage import cache_folder, read_json, refuse_links, write_json, write_whole
+from mixer_jax.storage import cache_folder, check_regular, read_json, refuse_links, write_json, write_whole
 
 
 @pytest.mark.parametrize("moment", ["write_text", "replace"])
@@ -117,3 +117,14 @@ def test_pipes_devices_and_floods_are_refused_at_once(tmp_path):
     for name, message in {"pipe": "ordinary", "device": "ordinary", "folder": "ordinary", "flood": "at most 536870912"}.items():
         with pytest.raises(UserError, match=message):
             read_json(tmp_path / name)
+
+
+def test_what_a_library_opens_is_checked_before(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "file").write_bytes(bytes(10))
+    check_regular(tmp_path / "file")
+    check_regular(tmp_path / "file", max_bytes=10)
+    for name, message in {"pipe": "ordinary", "device": "ordinary", "file": "has 10 bytes; such a file has at most 9"}.items():
+        with pytest.raises(UserError, match=message):
+            check_regular(tmp_path / name, max_bytes=9)

@@ -14,9 +14,8 @@ import math
 import os
 import re
 import shutil
-import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from jax.experimental import multihost_utils
 from mixer_jax.checkpoints import npz
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.errors import EnvironmentFault, UserError
-from mixer_jax.storage import json_text, read_json, refuse_links
+from mixer_jax.storage import check_regular, json_text, read_json, refuse_links
 
 MAX_DESCRIPTION_BYTES = 2**26  # The description ("meta") of H/14's 390 arrays has 60 kB.
 MAX_DIMS = 32
@@ -217,7 +216,8 @@ def _open(workdir: epath.Path, policy: _KeepPolicy | None) -> ocp.CheckpointMana
     """Return Orbax's manager of a run's checkpoints. It is read-only if `policy` is None."""
     writable = policy is not None
     folder = Path(workdir / CHECKPOINTS)
-    _check_files(folder.glob("*/*"))  # Orbax reads some of these files when its manager is created below.
+    for step in folder.iterdir() if folder.is_dir() else ():
+        _check_files(step, top_only=True)  # Orbax reads some of these files when its manager is created below.
     if writable:
         refuse_links(folder, Path(workdir / DAMAGED))
         refuse_links(*(folder.iterdir() if folder.is_dir() else ()))
@@ -280,7 +280,7 @@ def _array_metadata(items: dict) -> dict:
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict:
     """Return the description of a step. Raises DamagedError if it cannot be read or is not what `save` writes."""
     try:
-        _check_files(Path(manager.directory / str(step)).rglob("*"))
+        _check_files(Path(manager.directory / str(step)))
         meta = _unseal(manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
         _check_description(meta)
     except Exception as error:  # Orbax and TensorStore raise many types of errors for files that are missing or truncated.
@@ -288,17 +288,21 @@ def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict:
     return meta
 
 
-def _check_files(files: Iterable[Path]) -> None:
-    """Raise UserError for a file that has no end, such as a pipe, or that would take much memory to read.
+def _check_files(step: Path, *, top_only: bool = False) -> None:
+    """Raise UserError for a file of a step that has no end, such as a pipe, or that would take much memory to read.
 
-    The files in folders named "d" hold the arrays. Orbax reads each other file into memory at once.
+    The files in folders named "d" hold the arrays. Orbax reads each other file into memory at once. Files that disappear
+    meanwhile are ignored, because the run may be deleting old steps. A link to a folder is refused, because this check does not
+    follow it.
     """
-    for file in files:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise UserError(f"{file} is no ordinary file: remove it.")
-        if file.parent.name != "d" and status.st_size > MAX_DESCRIPTION_BYTES:
-            raise UserError(f"{file} has {status.st_size} bytes, and at most {MAX_DESCRIPTION_BYTES} are read.")
+    for folder, folders, files in os.walk(step):
+        if link := next((name for name in folders if os.path.islink(os.path.join(folder, name))), None):
+            raise UserError(f"{folder}/{link} is a link to a folder. Put the folder itself in its place.")
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                check_regular(Path(folder, name), math.inf if os.path.basename(folder) == "d" else MAX_DESCRIPTION_BYTES)
+        if top_only:
+            return
 
 
 def _check_description(meta: dict) -> None:

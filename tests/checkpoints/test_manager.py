@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -292,3 +293,17 @@ def test_a_message_lists_the_first_of_very_many_differences():
     found = {f"extra{i}": ("float32", (1,)) for i in range(30_000)}
     lines = differences({}, found)
     assert len(lines) == 101 and lines[-1] == "... and 29900 more"
+
+
+def test_a_run_that_deletes_a_step_while_another_process_opens_it_does_no_harm(tmp_path: Path, monkeypatch):
+    save(tmp_path, 1, 2)
+    real = os.walk
+
+    def walk(folder):
+        for found in real(folder):
+            if folder.name == "1":
+                shutil.rmtree(folder, ignore_errors=True)
+            yield found
+
+    monkeypatch.setattr("os.walk", walk)
+    assert load_run(str(tmp_path))[1]["step"] == 2

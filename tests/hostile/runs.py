@@ -1,6 +1,8 @@
 """A run's folder, and its checkpoints."""
 
 import json
+import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -89,6 +91,22 @@ def first_data_file(folder: Path) -> str:
     return str(next(file for file in sorted(folder.rglob("d/*"))).relative_to(folder))
 
 
+def params_behind_a_link(folder: Path) -> None:
+    """Put a link in the place of a folder, to one with a pipe."""
+    params = folder / "checkpoints/4/params"
+    shutil.move(params, folder / "elsewhere")
+    (folder / "elsewhere/_METADATA").unlink()
+    os.mkfifo(folder / "elsewhere/_METADATA")
+    params.symlink_to(folder / "elsewhere")
+
+
+def broken_link_and_pipe(folder: Path) -> None:
+    """Put a link to nowhere before a file that is a pipe, in the order of names."""
+    (folder / "checkpoints/4/A").symlink_to("nowhere")
+    (folder / "checkpoints/4/_CHECKPOINT_METADATA").unlink()
+    os.mkfifo(folder / "checkpoints/4/_CHECKPOINT_METADATA")
+
+
 def data_behind(kind: str) -> Build:
     return lambda folder: endless(first_data_file(folder))[f"{first_data_file(folder)}: {kind}"](folder)
 
@@ -103,6 +121,8 @@ CHECKPOINT = {
             "said to be of objects": described(dtype="object"),
             "a deep description": written("checkpoints/4/meta/metadata", lambda: b"[" * 10**6),
             "data behind a pipe": data_behind("pipe"),
+            "a folder behind a link": params_behind_a_link,
+            "a link to nowhere, and a pipe": broken_link_and_pipe,
             "data behind a device": data_behind("device"),
             **endless("checkpoints/4/meta/metadata"),
             **endless("checkpoints/4/_CHECKPOINT_METADATA"),

@@ -4,9 +4,10 @@ Only those features are decoded that are needed. For example, the mask beside ea
 """
 
 import json
-import os
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mixer_jax.classes import MAX_CLASSES
 from mixer_jax.data.sources.image_files import as_os_error
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
-from mixer_jax.storage import open_regular
+from mixer_jax.storage import check_regular
 
 NAME = re.compile(r"[a-z0-9_]+(/[^/:=,.][^/:=,]*)?(:[0-9.*]+)?")
 OWN_FEATURE = re.compile(r"tensorflow_datasets\.core\.features\.\w+\.\w+")
@@ -121,10 +122,7 @@ def _check_files(folder: epath.Path) -> None:
     """Raise UserError if a file of a prepared dataset is not a regular file, is too large, or names code that TFDS would run."""
     for file in (*folder.glob("*/*"), *folder.glob("*/*/*")):
         if "://" not in str(file) and FILE_OF_DATASET.fullmatch(file.name):
-            with open_regular(file) as opened:
-                size = os.fstat(opened.fileno()).st_size
-            if file.suffix in (".json", ".txt") and size > MAX_DESCRIPTION_BYTES:
-                raise UserError(f"{file} has {size} bytes; at most {MAX_DESCRIPTION_BYTES} are read. Prepare the dataset anew.")
+            check_regular(Path(file), MAX_DESCRIPTION_BYTES if file.suffix in (".json", ".txt") else math.inf)
         if file.name == "features.json":
             _check_features(file)
 
