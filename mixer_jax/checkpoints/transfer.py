@@ -1,5 +1,6 @@
 """Start a model from trained parameters: change them if only the resolution differs, and report everything that does not fit."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def _choose_classes(weights: Weights, head: str, classes_file: str, class_names:
 
 def read_classes(file: str) -> list[int]:
     """Return the class numbers in a text file, which has one per line. Raises UserError if it holds anything else."""
+    file = os.path.expanduser(file)
     if not Path(file).is_file():
         raise UserError(f"config.init_classes={file!r}: there is no such file. It lists the classes to keep, a number a line.")
     lines = Path(file).read_text().split()

@@ -103,6 +103,7 @@ def load_weights(path: str) -> Weights:
 
 def _load(path: str) -> Weights:
     """Load parameters from any path that `load_weights` accepts, on this host alone."""
+    path = os.path.expanduser(path)
     file, chosen = split_choice(path) if not os.path.lexists(path) else (path, None)
     if Path(file).is_dir() and not (Path(file) / "checkpoints").exists():
         file = find_index(Path(file)) or file

@@ -15,6 +15,7 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import get_format
 from mixer_jax.checkpoints.manager import Checkpoints
+from mixer_jax.checkpoints.transfer import read_classes
 from mixer_jax.checkpoints.weights import (
     convert,
     file_metadata,
@@ -189,3 +190,14 @@ def test_the_arrays_of_a_released_file_are_those_of_the_model():
     for family in ("mixer", "vit"):
         arrays = random_weights(SMALL[family]).arrays
         assert_same(get_format("released", family).to_theirs(arrays), arrays)
+
+
+def test_a_config_may_name_weights_in_the_home_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    weights = random_weights(SMALL["mixer"])
+    save_weights(weights, str(tmp_path / "w.npz"))
+    save_weights(weights, str(tmp_path / "lr0.1"))
+    assert_same(load_weights("~/w.npz").arrays, weights.arrays)
+    assert_same(load_weights("~/lr0.1").arrays, weights.arrays)
+    (tmp_path / "classes").write_text("3\n1\n")
+    assert read_classes("~/classes") == [3, 1]
