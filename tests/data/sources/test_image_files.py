@@ -1,6 +1,7 @@
 """Whatever keeps one file from being read makes it an unreadable image; a disk that is gone is none of the image's."""
 
 import errno
+import io
 import os
 import re
 from pathlib import Path
@@ -20,16 +21,17 @@ from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import eval_batches
 from mixer_jax.data.stream.unreadable import read_or_substitute
 from mixer_jax.errors import LOST_DISK, EnvironmentFault, UserError
+from mixer_jax.storage import open_regular
 
-# What becomes of a file, and the reason that is told. None of these needs a user without rights, or a disk that fails: nobody may
-# read a process's memory at its beginning, and the kernel says so as a disk with a bad sector does.
+# What becomes of a file, and the reason that is told. Permissions and the disk fail by stand-ins of the calls that ask them: root
+# may read whatever chmod says, and no file of a sound disk has a bad sector.
 FAULTS = {
     "a link to nowhere": (lambda file: file.symlink_to("nowhere"), "No such file or directory"),
     "a link to itself": (lambda file: file.symlink_to(file.name), "Too many levels of symbolic links"),
     "a link through a file": (lambda file: file.symlink_to("/dev/null/x"), "Not a directory"),
     "a link to a folder": (lambda file: file.symlink_to("/dev"), "is no ordinary file"),
     "a pipe": (os.mkfifo, "is no ordinary file"),
-    "a bad sector": (lambda file: file.symlink_to("/proc/self/mem"), "Input/output error"),
+    "a bad sector": (None, "Input/output error"),
     "gone since it was listed": (lambda file: None, "No such file or directory"),
     "a folder since it was listed": (Path.mkdir, "is no ordinary file"),
     "nobody may read it": (None, "Permission denied"),
@@ -39,7 +41,32 @@ LOADER = loader_config()
 
 
 @pytest.fixture
-def spoil(monkeypatch):
+def fail_to(monkeypatch):
+    """Return a function that makes opening or reading one file fail with an error number, as the disk or its rights would."""
+
+    def fail_to(call: str, file: Path, number: int) -> None:
+        opened = os.open
+
+        def open_or_fail(path, *arguments, **options):
+            if call == "open" and Path(path) == file:
+                raise OSError(number, os.strerror(number), str(path))
+            return opened(path, *arguments, **options)
+
+        class Unreadable(io.FileIO):
+            def readinto(self, buffer, /):
+                raise OSError(number, os.strerror(number))
+
+        def open_unreadable(path):
+            return io.BufferedReader(Unreadable(path)) if call == "read" and Path(path) == file else open_regular(path)
+
+        monkeypatch.setattr("mixer_jax.storage.os.open", open_or_fail)
+        monkeypatch.setattr("mixer_jax.storage.open_regular", open_unreadable)
+
+    return fail_to
+
+
+@pytest.fixture
+def spoil(fail_to):
     """Return a function that makes a file unreadable in one of the ways of FAULTS."""
 
     def spoil(file: Path, fault: str) -> str:
@@ -47,15 +74,8 @@ def spoil(monkeypatch):
         if make_fault:
             file.unlink()
             make_fault(file)
-        else:  # root may read whatever chmod says
-            opened = os.open
-
-            def refuse(path, *arguments, **options):
-                if Path(path) == file:
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-                return opened(path, *arguments, **options)
-
-            monkeypatch.setattr("mixer_jax.storage.os.open", refuse)
+        else:
+            fail_to(*(("read", file, errno.EIO) if fault == "a bad sector" else ("open", file, errno.EACCES)))
         return reason
 
     return spoil
@@ -145,9 +165,11 @@ def test_an_error_of_the_disk_that_arrayrecord_tells_is_that_error():
         raise RuntimeError("Corrupted chunk: checksum does not match; reading /x")
 
 
-def test_only_what_the_disk_may_give_later_is_unavailable():
+def test_only_what_the_disk_may_give_later_is_unavailable(tmp_path, fail_to):
+    file = write_folder(tmp_path)
+    fail_to("read", file, errno.EIO)
     with pytest.raises(UnavailableImageError):
-        read_image(Path("/proc/self/mem"))
+        read_image(file)
     with pytest.raises(UnreadableImageError) as error:
         read_image(Path("/nowhere/x.png"))
     assert not isinstance(error.value, UnavailableImageError)
