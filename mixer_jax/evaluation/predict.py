@@ -1,4 +1,7 @@
-"""The parts that all evaluators share: the forward pass, and the check between two batches whether to stop."""
+"""The parts that all evaluators share: the forward pass, and the check between two batches whether to stop.
+
+Predictions and the Python API use the same forward pass.
+"""
 
 from collections.abc import Callable
 
@@ -36,3 +39,17 @@ def make_predict(model: nn.Module, mesh: Mesh | None = None) -> Predict:
         return logits.astype(jnp.float32), features["pre_logits"].astype(jnp.float32)
 
     return predict
+
+
+def make_features(model: nn.Module, mesh: Mesh | None = None) -> Callable[..., dict[str, jax.Array]]:
+    """Return a function from (params, images, names) to {name: features, float32 [B, ...]}, for `jax.jit` with static names.
+
+    The parameters and images are those of `make_predict`. `names` is None for all features of the model.
+    """
+
+    def compute_features(params: Params, images: jax.Array, names: tuple[str, ...] | None) -> dict[str, jax.Array]:
+        with use_mesh_in_models(mesh):
+            _, features = model.apply({"params": params}, normalize_pixels(images), train=False)
+        return {name: features[name].astype(jnp.float32) for name in (features if names is None else names)}
+
+    return compute_features

@@ -15,7 +15,7 @@ from mixer_jax.app import DONE, TO_MEND, run_tool
 from mixer_jax.checkpoints.weights import Weights, load_weights, save_weights
 from mixer_jax.data.sources.digits import DigitsSource
 from mixer_jax.evaluation import classifier
-from mixer_jax.evaluation.classifier import Classifier
+from mixer_jax.evaluation.classifier import load_classifier
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +144,7 @@ def test_every_head_is_answered_as_it_was_trained_and_what_is_not_known_is_said(
     if names:
         assert {row["class_1"], row["class_2"]} == {"n01440764 tench", "my cat"}
     if metadata.get("loss") == "sigmoid":
-        loaded = load_weights(weights)
-        assert 0 < shares[0] < 1 and Classifier(loaded).loss == "sigmoid" and sum(shares) != pytest.approx(1, abs=1e-3)
+        assert 0 < shares[0] < 1 and load_classifier(weights).loss == "sigmoid" and sum(shares) != pytest.approx(1, abs=1e-3)
 
 
 def without_head(tiny_run: Path, file: Path) -> str:
