@@ -107,8 +107,8 @@ def test_no_option_is_read_with_a_default_of_its_own():
 OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose files these are
     "app.py": "our own source",
     "checkpoints/files.py": "a file that it has just written",
-    "checkpoints/released.py": "after is_file",
     "checkpoints/transfer.py": "named by --config.init_classes, after is_file",
+    "checkpoints/web.py": "a file that it writes",
     "classes.py": "our own list",
     "data/sources/shards.py": "a shard that it has just written",
     "data/sources/tfds.py": "after storage.py has looked at the file; in a bucket by etils",

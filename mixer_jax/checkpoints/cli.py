@@ -6,7 +6,8 @@ from mixer_jax import app
 
 WEIGHTS = (
     "a run's folder, its checkpoints/STEP or best, a .npz or .safetensors file, an index of several "
-    "(model.safetensors.index.json) or its folder, or SCHEME://BUCKET/FILE; FILE#PREFIX for the parameters under a prefix"
+    "(model.safetensors.index.json) or its folder, released:NAME (`weights list` has the names), or SCHEME://BUCKET/FILE; "
+    "FILE#PREFIX for the parameters under a prefix"
 )
 
 
@@ -63,6 +64,6 @@ def list_weights(arguments: argparse.Namespace) -> None:
 
 def verify_weights(arguments: argparse.Namespace) -> None:
     """Check the weights of `arguments.weights`, and print which model they are and how to prepare its images."""
-    from mixer_jax.checkpoints.released import verify
+    from mixer_jax.checkpoints.verification import verify
 
     print(verify(arguments.weights, arguments.sha256))

@@ -26,7 +26,7 @@ from fsspec.callbacks import TqdmCallback
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mixer_jax.checkpoints import npz
+from mixer_jax.checkpoints import npz, web
 from mixer_jax.checkpoints.refusal import (
     AGAIN,
     LIST_LIMIT,
@@ -105,16 +105,20 @@ def local_copy(path: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, path.rstrip("/").split("/")[-1])
         with naming(path):
-            _download(path, local)
+            download(path, local)
         yield local
 
 
-def _download(url: str, local: str) -> None:
+def download(url: str, local: str) -> None:
     """Download a file to a local path, with a progress bar on a terminal. Raises Refused or FileNotFoundError."""
     bar = {"unit": "B", "unit_scale": True, "desc": os.path.basename(local), "disable": not sys.stderr.isatty()}
+    progress = TqdmCallback(tqdm_kwargs=bar)
     try:
-        filesystem, remote = fsspec.core.url_to_fs(url)
-        filesystem.get_file(remote, local, callback=TqdmCallback(tqdm_kwargs=bar))
+        if url.startswith(web.SCHEMES):
+            web.download(url, local, progress)
+        else:
+            filesystem, remote = fsspec.core.url_to_fs(url)
+            filesystem.get_file(remote, local, callback=progress)
     except FileNotFoundError:
         raise
     except ImportError as error:

@@ -1,19 +1,22 @@
-"""List the Mixers that the paper's authors released, and verify files.
+"""The Mixers that the paper's authors released: their list, and their files, which are downloaded once and kept.
 
-The commands are `python -m mixer_jax weights list` and `python -m mixer_jax weights verify FILE`.
+`python -m mixer_jax weights list` prints the list. Wherever weights are named, released:NAME is one of these files.
 The names and sizes of the files come from the model listing of google-research/vision_transformer. The authors published no
-digests of the files.
+digests of the files, so a download is checked by its size and by the checksums in the file, and its SHA-256 is printed.
 """
 
 import dataclasses
 import hashlib
-import json
+import sys
 from pathlib import Path
 
-from mixer_jax.checkpoints.digest import params_sha256
-from mixer_jax.checkpoints.weights import ANY_RANGE, Weights, load_weights, preprocessing_of
-from mixer_jax.classes import describe, has_names
+from mixer_jax.checkpoints.files import download, naming, read_arrays
+from mixer_jax.checkpoints.refusal import Refused, Unavailable
 from mixer_jax.errors import UserError
+from mixer_jax.storage import cache_folder, open_regular, write_whole
+
+PREFIX = "released:"
+FOLDER_URL = "https://storage.googleapis.com/mixer_models"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Released:
     @property
     def url(self) -> str:
         """The URL of the file."""
-        return f"https://storage.googleapis.com/mixer_models/{self.name}.npz"
+        return f"{FOLDER_URL}/{self.name}.npz"
 
 
 FROM_SCRATCH = "ImageNet-1k, from scratch"
@@ -57,66 +60,62 @@ def list_released() -> str:
     return "\n".join([*lines, "", TRAP_OF_NAMES])
 
 
-def verify(path: str, sha256: str = "") -> str:
-    """Check the weights in a file or a run, and return a description of them.
+def is_released(path: str) -> bool:
+    """Return whether a path is released:NAME."""
+    return path.startswith(PREFIX)
 
-    The check covers the structure, shapes, dtypes, finite values and, if the metadata states it, the digest of the parameters.
-    Raises UserError if a check fails, or if `sha256` is given and the file has another SHA-256.
+
+def fetch(path: str) -> str:
+    """Return the local path of the file released:NAME, which is downloaded into the user's cache if it is not there.
+
+    A download is kept only if it is whole. Its SHA-256 is then printed on standard error.
+
+    Raises:
+      UserError: there is no such name, no cache folder, or others may write in the cache folder.
+      EnvironmentFault: the connection fails, or what comes is damaged.
     """
-    if sha256 and (found := _file_sha256(path)) != sha256.lower():
-        raise UserError(f"{path} has SHA-256 {found}, and not {sha256.lower()}: it is another file, or damaged.")
-    weights = load_weights(path)
-    model = weights.model  # This raises UserError if the weights are not those of a complete model.
-    parameters = sum(x.size for x in weights.arrays.values())
-    lines = [
-        f"{path}: {model}",
-        f"  format         {weights.format}; {len(weights.arrays)} arrays, {parameters:,} parameters",
-        f"  classes        {_classes(weights)}",
-        f"  preprocessing  {_preprocessing(weights)}",
-        f"  params SHA-256 {params_sha256(weights.arrays)}"
-        + (", as its metadata says" if "params_sha256" in weights.metadata else ""),
-    ]
-    if Path(path).is_file():
-        lines.append(f"  file SHA-256   {_file_sha256(path)}" + (", as asked for" if sha256 else ""))
-    return "\n".join([*lines, *_released_as(weights)])
+    row = _row(path)
+    folder = cache_folder("released")
+    if folder is None:
+        raise UserError(f"{path} has nowhere to be kept: set XDG_CACHE_HOME to a folder in which you may write.")
+    file = folder / f"{row.name.replace('/', '-')}.npz"
+    if not (file.is_file() and mebibytes(file) == row.mebibytes):
+        with naming(path), write_whole(file) as temporary:
+            _download(row, temporary)
+            sha256 = file_sha256(temporary)
+        print(f"{path}: {row.mebibytes} MiB from {row.url}, kept as {file}. Its SHA-256 is {sha256}.", file=sys.stderr)
+    return str(file)
 
 
-def _classes(weights: Weights) -> str:
-    """Return the number of classes, and the names of the first ones if the weights name their classes."""
-    names = weights.class_names
-    if not has_names(names):
-        return f"{len(names)}, without names"
-    return f"{len(names)}: {', '.join(map(describe, names[:5]))}" + (", ..." if len(names) > 5 else "")
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open_regular(file) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _preprocessing(weights: Weights) -> str:
-    """Return how to prepare images for the model, or what is known about it."""
-    steps = preprocessing_of(weights)
-    if steps.get("value_range") is not None:
-        return json.dumps(steps)
-    return (
-        f"not known. The model takes images of {weights.model.image_size} px; models of {' and '.join(ANY_RANGE)} were trained "
-        "with pixels in [-1, 1], in [0, 1], or less ImageNet's mean. See where it comes from (config.json: mean, std)."
-    )
-
-
-def _released_as(weights: Weights) -> list[str]:
-    """Return lines that name the released file with a model of the same shape, and compare the sizes of the files."""
-    model = weights.model
-    if model.family != "mixer":
-        return []
+def _row(path: str) -> Released:
+    """Return the released file of a path. Raises UserError if there is none of this name."""
+    name = path.removeprefix(PREFIX)
     for row in RELEASED:
-        if (model.fields, model.num_classes, model.image_size) == ({"variant": row.variant}, row.num_classes, 224):
-            line = f"  released as    {row.name}, {row.data}: a file of {row.mebibytes} MiB"
-            if weights.format == "released" and Path(weights.path).is_file():
-                line += f"; this one has {Path(weights.path).stat().st_size / 2**20:.2f}"
-            return [line] + ([f"  note           {TRAP_OF_NAMES}"] if row.data == FROM_SCRATCH else [])
-    return ["  released as    none of the four"]
+        if row.name == name:
+            return row
+    raise UserError(f"There are no released weights {name!r}: there are {', '.join(row.name for row in RELEASED)}.")
 
 
-def _file_sha256(path: str) -> str:
-    """Return the SHA-256 of a file's bytes. Raises UserError if `path` is not a file on this machine."""
-    if not Path(path).is_file():
-        raise UserError(f"{path} is no file on this machine: a digest of the file needs one.")
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _download(row: Released, temporary: Path) -> None:
+    """Download a released file to a temporary path. Raises Refused unless it is whole, so that it is not kept."""
+    try:
+        download(row.url, str(temporary))
+    except FileNotFoundError as error:
+        raise Refused(f"is no longer at {row.url}") from error
+    if mebibytes(temporary) != row.mebibytes:
+        raise Unavailable(f"came with {mebibytes(temporary)} MiB from {row.url}, and has {row.mebibytes}. Nothing was kept")
+    try:
+        read_arrays(str(temporary))
+    except UserError as error:
+        raise Unavailable(f"came damaged from {row.url}. Nothing was kept: try again") from error
+
+
+def mebibytes(file: Path) -> float:
+    """Return the size of a file as the table states it."""
+    return round(file.stat().st_size / 2**20, 2)

@@ -1,7 +1,7 @@
 """Load parameters from runs and from files of several formats, save them, and convert between formats.
 
 A file's format is recognized by the names of its arrays. The sibling modules read and write bytes (files.py), translate names
-(formats.py), and change parameters to fit another model (surgery.py).
+(formats.py), and change parameters to fit another model (surgery.py). released.py downloads what the paper's authors released.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
+from mixer_jax.checkpoints.released import fetch, is_released
 from mixer_jax.checkpoints.sharded import INDEX, find_index, read_sharded
 from mixer_jax.checkpoints.surgery import count_classes
 from mixer_jax.checkpoints.wrapped import split_choice, unwrap
@@ -89,6 +90,8 @@ def load_weights(path: str) -> Weights:
         RUN/checkpoints/STEP or RUN/best: one checkpoint of a run.
         FILE.npz or FILE.safetensors.
         MODEL.safetensors.index.json, which names several files, or the folder that holds it.
+        released:NAME: a file that the paper's authors released (released.py). It is downloaded once.
+        https://HOST/FILE: any of these files on a server.
         SCHEME://BUCKET/FILE: any of these files in a bucket. The scheme needs a library that may not be installed.
         FILE#PREFIX: the parameters under a prefix, in a file that holds several sets of parameters.
 
@@ -104,6 +107,8 @@ def load_weights(path: str) -> Weights:
 def _load(path: str) -> Weights:
     """Load parameters from any path that `load_weights` accepts, on this host alone."""
     path = os.path.expanduser(path)
+    if is_released(path):
+        return _load_file(fetch(path), path, None)
     file, chosen = split_choice(path) if not os.path.lexists(path) else (path, None)
     if Path(file).is_dir() and not (Path(file) / "checkpoints").exists():
         file = find_index(Path(file)) or file

@@ -43,14 +43,15 @@ def export(arguments: argparse.Namespace) -> None:
 def default_file(weights: str, format: str) -> str:
     """Return the file that is written if --out is not given.
 
-    It stands in the folder of a run, beside a file of weights, or in the current folder if the weights are in a bucket. For a run
+    It stands in the folder of a run, beside a file of weights, or in the current folder if the weights are elsewhere. For a run
     it is NAME.FORMAT, for one of its steps NAME-STEP.FORMAT.
     """
-    from mixer_jax.checkpoints.manager import locate  # It imports JAX.
+    from mixer_jax.checkpoints.manager import locate  # These import JAX.
+    from mixer_jax.checkpoints.released import is_released
 
-    path = Path(weights).expanduser()
-    if "://" in weights or path.is_file():
-        folder = Path() if "://" in weights else path.parent
+    path, is_elsewhere = Path(weights).expanduser(), "://" in weights or is_released(weights)
+    if is_elsewhere or path.is_file():
+        folder = Path() if is_elsewhere else path.parent
         return str(folder / f"{path.stem}.{format}")
     run, step = locate(weights)
     return str(run / f"{run.name}{'' if step is None else f'-{step}'}.{format}")

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints.file_server import FileServer, file_server
 from checkpoints.models import SMALL, random_weights
 
+from mixer_jax.checkpoints import released
 from mixer_jax.checkpoints.files import write_arrays
-from mixer_jax.checkpoints.released import RELEASED, list_released, verify
-from mixer_jax.checkpoints.weights import expected_signatures, save_weights
-from mixer_jax.errors import UserError
+from mixer_jax.checkpoints.released import RELEASED, Released, list_released
+from mixer_jax.checkpoints.verification import verify
+from mixer_jax.checkpoints.weights import expected_signatures, load_weights, save_weights
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.export.cli import default_file
 from mixer_jax.models.identify import ModelSpec
 
 
@@ -57,3 +61,70 @@ def test_a_value_that_is_not_finite_is_found(tmp_path: Path, value):
     write_arrays(str(tmp_path / "a.safetensors"), {f"resnet/{name}": x for name, x in arrays.items()}, {})
     with pytest.raises(UserError, match=r"block3/unit02/b/group_norm/gamma holds 1 of 128 values that are not finite"):
         verify(str(tmp_path / "a.safetensors"))
+
+
+NAME = "released:imagenet99k/Mixer-T_2"
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path: Path):
+    """A server that has a small model under a name of the list, and an empty cache."""
+    save_weights(random_weights(SMALL["mixer"]), str(tmp_path / "a.npz"))
+    content = (tmp_path / "a.npz").read_bytes()
+    row = Released(NAME.removeprefix("released:"), "T/2", 7, round(len(content) / 2**20, 2), "noise")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with file_server() as server:
+        monkeypatch.setattr(released, "FOLDER_URL", server.url)
+        monkeypatch.setattr(released, "RELEASED", (row,))
+        server.put(f"/{row.name}.npz", content)
+        yield server
+
+
+def test_released_weights_are_downloaded_once_and_their_digest_is_printed(server: FileServer, tmp_path: Path, capsys):
+    weights = load_weights(NAME)
+    digest = hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
+    assert weights.path == NAME and weights.model == SMALL["mixer"]
+    assert digest in capsys.readouterr().err and len(server.asked) == 1
+    assert str(SMALL["mixer"]) in verify(NAME, digest)
+    assert len(server.asked) == 1 and capsys.readouterr() == ("", "")
+    assert default_file(NAME, "onnx") == "Mixer-T_2.onnx"
+
+
+def test_a_download_that_is_not_whole_is_never_kept(server: FileServer, tmp_path: Path):
+    (path,), content = server.replies, (tmp_path / "a.npz").read_bytes()
+    damaged = bytearray(content)
+    damaged[len(content) // 2] ^= 1
+    cases = {
+        b"": "came with 0.0 MiB",
+        content * 2: "came with",
+        bytes(damaged): "came damaged",
+    }
+    for body, message in cases.items():
+        server.put(path, body)
+        with pytest.raises(EnvironmentFault, match=rf"^{NAME} {message}"):
+            load_weights(NAME)
+        assert not list((tmp_path / "cache/mixer_jax/released").iterdir())
+    del server.replies[path]
+    with pytest.raises(UserError, match="is no longer at"):
+        load_weights(NAME)
+    server.put(path, content)
+    assert load_weights(NAME).class_names
+
+
+def test_a_cached_file_of_another_size_is_downloaded_again(server: FileServer, tmp_path: Path):
+    load_weights(NAME)
+    (kept,) = (tmp_path / "cache/mixer_jax/released").iterdir()
+    kept.write_bytes(b"cut short")
+    assert load_weights(NAME).class_names and len(server.asked) == 2
+
+
+def test_a_name_that_is_not_in_the_list_and_a_cache_of_others_are_refused(server: FileServer, tmp_path: Path):
+    with pytest.raises(UserError, match=r"There are no released weights 'imagenet/B_16': there are imagenet99k/Mixer-T_2"):
+        load_weights("released:imagenet/B_16")
+    folder = tmp_path / "cache/mixer_jax/released"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    with pytest.raises(UserError, match="Others may write in"):
+        load_weights(NAME)
+    assert not server.asked
