@@ -6,6 +6,7 @@ programs. The worker may run in another Python with other libraries, so this mod
 
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import tempfile
@@ -105,3 +106,12 @@ def serve(answer: Callable[[Any], Any]) -> None:
             reply = "failed", f"{type(error).__name__}: {error}"
         pickle.dump(reply, answers)
         answers.flush()
+
+
+def bound_memory(num_bytes: int) -> None:
+    """Let allocations fail once this process needs `num_bytes` more than it has now. Does nothing on other systems than Linux."""
+    if sys.platform != "linux":
+        return
+    with open("/proc/self/statm") as statm:
+        address_space = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (address_space + num_bytes, resource.RLIM_INFINITY))

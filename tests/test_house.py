@@ -118,9 +118,9 @@ OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose fi
     "hosts/joining.py": "nothing",
     "hosts/software.py": "our own source",
     "planning/worker.py": "the cache, which is refused when others may write in it",
-    "preparation/mat_files.py": "the system's",
     "preparation/near_duplicates/within.py": "fingerprints that a preparation has written under the folder it holds",
     "training/memory.py": "the system's",
+    "worker_process.py": "the system's",
 }
 
 

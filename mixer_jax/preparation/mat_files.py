@@ -6,14 +6,13 @@ the memory for these arrays before it reads their values.
 
 import io
 import os
-import resource
 import sys
 from typing import Any
 
 import numpy as np
 
 from mixer_jax.errors import UserError
-from mixer_jax.worker_process import WorkerError, WorkerProcess, serve
+from mixer_jax.worker_process import WorkerError, WorkerProcess, bound_memory, serve
 
 MAX_MAT_BYTES = 2**24  # The largest of these files, meta.mat of ILSVRC2012, has 0.3 MB.
 MEMORY_BYTES = 2**28  # for the content, in addition to the memory of Python and SciPy
@@ -39,18 +38,9 @@ def read_mat(content: bytes) -> dict[str, list]:
 def _read(content: bytes) -> dict[str, list]:
     from scipy.io import loadmat  # The import is slow, and only the worker process needs it.
 
-    _bound_memory()
+    bound_memory(MEMORY_BYTES)
     variables = loadmat(io.BytesIO(content), squeeze_me=True)
     return {name: list(map(_plain, np.ravel(value))) for name, value in variables.items() if not name.startswith("__")}
-
-
-def _bound_memory() -> None:
-    """Let allocations fail once the process needs MEMORY_BYTES more than it has now. Does nothing on other systems than Linux."""
-    if sys.platform != "linux":
-        return
-    with open("/proc/self/statm") as statm:
-        address_space = int(statm.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (address_space + MEMORY_BYTES, resource.RLIM_INFINITY))
 
 
 def _plain(value: Any) -> Any:
