@@ -85,7 +85,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     if replaced := run.replaced_by(results):
         print(replaced)
     described = describe_evaluators(config, examples)
-    run.add_results(results | {"evaluators": described, "checkpoint": checkpoint, "seconds": stopwatch.report()})
+    run.add_results(results | {"evaluators": described, "checkpoint": weights.path, "seconds": stopwatch.report()})
     return app.DONE
 
 
@@ -94,6 +94,6 @@ if __name__ == "__main__":
         main,
         join,
         config_of=("checkpoint", config_file),
-        checkpoint="A run's folder (its newest sound step), its checkpoints/STEP or its best, or a .npz or .safetensors file.",
+        checkpoint="A run's folder (its newest sound step), its checkpoints/STEP or its best, or a file of weights.",
         workdir="Folder for results.json.",
     )

@@ -169,7 +169,8 @@ OPTIONS = (
            allowed="in [1, 2^20]"),
     Option("image_size", 224, "Height and width of the images that the model sees.", "pixels", allowed="in [1, 2^13]"),
     Option("num_classes", 1000, "K. It must be the number of classes of the training data.", allowed="in [1, 2^24]"),
-    Option("init_from", "", "A run's directory, its checkpoints/STEP, a .npz or .safetensors file, released:NAME. Empty: none."),
+    Option("init_from", "", "A run's directory, its checkpoints/STEP, a file of weights, released:NAME, hf://OWNER/NAME. Empty: "
+           "none."),
     Option("init_head", "new", "With init_from: a `new` head of zeros, `restore` the old one, or a `subset` of its classes.",
            choices=("new", "restore", "subset")),
     Option("init_classes", "", "With init_head=subset: a file with a class's number in the old head a line. Empty: by name."),

@@ -26,7 +26,7 @@ from fsspec.callbacks import TqdmCallback
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mixer_jax.checkpoints import npz, web
+from mixer_jax.checkpoints import hub, npz, web
 from mixer_jax.checkpoints.refusal import (
     AGAIN,
     LIST_LIMIT,
@@ -95,12 +95,19 @@ def write_arrays(path: str, arrays: dict[str, np.ndarray], metadata: dict[str, s
 
 @contextmanager
 def local_copy(path: str) -> Iterator[str]:
-    """Yield a local path of a file: SCHEME://... is downloaded and deleted after the context; any other path is yielded as it is.
+    """Yield a local path of a file.
 
-    Raises UserError if there is no such file or no library for the scheme, and EnvironmentFault if the connection fails.
+    A file of hf:// is downloaded into the Hub's cache. One of another SCHEME:// is downloaded and deleted after the context. Any
+    other path is yielded as it is. Raises UserError if there is no such file or no library for the scheme, and EnvironmentFault
+    if the connection fails.
     """
     if "://" not in path:
         yield path
+        return
+    if path.startswith(hub.SCHEME):
+        with naming(path):
+            local = hub.download(path)
+        yield local
         return
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, path.rstrip("/").split("/")[-1])

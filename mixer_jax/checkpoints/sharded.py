@@ -17,20 +17,7 @@ from mixer_jax.checkpoints.files import local_copy, naming, read_arrays, read_si
 from mixer_jax.checkpoints.refusal import LIST_LIMIT, Refused, check_unique
 from mixer_jax.storage import read_bytes
 
-INDEX, SINGLE = ".safetensors.index.json", "model.safetensors"
 SHOWN_CHARACTERS = 100
-
-
-def find_index(folder: Path) -> str | None:
-    """Return the path of the index or the model.safetensors in a folder, or None if it has neither.
-
-    Raises UserError if there are several.
-    """
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(INDEX) or entry.name == SINGLE)
-    if len(names) > 1:
-        with naming(str(folder)):
-            raise Refused(f"holds several sets of weights: {', '.join(names[:3])}. Name one of them")
-    return str(folder / names[0]) if names else None
 
 
 def read_sharded(path: str) -> tuple[dict[str, np.ndarray], str]:

@@ -1,5 +1,6 @@
 """Start a model from trained parameters: change them if only the resolution differs, and report everything that does not fit."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def init_from(
         return head != "new" or not (name.startswith(HEAD) or (name.startswith(PRE_LOGITS) and name not in names))
 
     fitted = fit(
-        Weights({n: x for n, x in arrays.items() if is_restored(n)}, path, weights.format, weights.step, weights.metadata),
+        dataclasses.replace(weights, arrays={n: x for n, x in arrays.items() if is_restored(n)}),
         {n: x for n, x in named_arrays(params).items() if is_restored(n)},
     )
     merged = jax.tree_util.tree_map_with_path(
@@ -83,7 +84,7 @@ def init_from(
         "replaced": sorted(name for name in names - fitted.keys() if name in arrays),
         "dropped": sorted(arrays.keys() - names),
     }
-    return merged, listing, {"path": path, "step": weights.step, "params_sha256": params_sha256(weights.arrays)}
+    return merged, listing, {"path": weights.path, "step": weights.step, "params_sha256": params_sha256(weights.arrays)}
 
 
 def _choose_classes(weights: Weights, head: str, classes_file: str, class_names: Names | None) -> Arrays:

@@ -18,13 +18,14 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from mixer_jax.checkpoints import npz
+from mixer_jax.checkpoints import hub, npz
 from mixer_jax.checkpoints.digest import params_sha256
-from mixer_jax.checkpoints.files import local_copy, read_arrays, write_arrays
+from mixer_jax.checkpoints.files import local_copy, naming, read_arrays, write_arrays
+from mixer_jax.checkpoints.folder import INDEX, choose_file
 from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
 from mixer_jax.checkpoints.released import fetch, is_released
-from mixer_jax.checkpoints.sharded import INDEX, find_index, read_sharded
+from mixer_jax.checkpoints.sharded import read_sharded
 from mixer_jax.checkpoints.surgery import count_classes
 from mixer_jax.checkpoints.wrapped import split_choice, unwrap
 from mixer_jax.classes import Names, from_json, has_names, imagenet_names, to_json, unnamed
@@ -50,7 +51,7 @@ class Weights:
 
     Attributes:
       arrays: the parameters, by their paths in our parameter tree.
-      path: the path or URL that they were read from.
+      path: the path or URL that they were read from. One on the Hub names the commit and the file.
       format: "run", or the name of a checkpoint format in formats.py.
       step: the step of the run that they come from, or 0 if it is not known.
       metadata: what the file states about itself.
@@ -89,8 +90,10 @@ def load_weights(path: str) -> Weights:
         RUN: the newest undamaged step of a run's folder, and its averaged parameters if the run keeps them.
         RUN/checkpoints/STEP or RUN/best: one checkpoint of a run.
         FILE.npz or FILE.safetensors.
-        MODEL.safetensors.index.json, which names several files, or the folder that holds it.
+        MODEL.safetensors.index.json, which names several files.
+        FOLDER: the weights in a folder of files: its index or model.safetensors, or else its only .safetensors or .npz file.
         released:NAME: a file that the paper's authors released (released.py). It is downloaded once.
+        hf://OWNER/NAME[@REVISION][/FILE]: a file, or the weights, in a repository of the Hugging Face Hub (hub.py).
         https://HOST/FILE: any of these files on a server.
         SCHEME://BUCKET/FILE: any of these files in a bucket. The scheme needs a library that may not be installed.
         FILE#PREFIX: the parameters under a prefix, in a file that holds several sets of parameters.
@@ -110,8 +113,13 @@ def _load(path: str) -> Weights:
     if is_released(path):
         return _load_file(fetch(path), path, None)
     file, chosen = split_choice(path) if not os.path.lexists(path) else (path, None)
-    if Path(file).is_dir() and not (Path(file) / "checkpoints").exists():
-        file = find_index(Path(file)) or file
+    with naming(file):
+        if file.startswith(hub.SCHEME):
+            file = hub.locate(file)
+            path = file if chosen is None else f"{file}#{chosen}"
+        elif Path(file).is_dir() and not (Path(file) / "checkpoints").exists():
+            name = choose_file(entry.name for entry in Path(file).iterdir())
+            file = os.path.join(file, name) if name else file
     is_named_as_file = Path(file).suffix in SUFFIXES and not Path(file).is_dir()
     if is_named_as_file or file.endswith(INDEX) or "://" in file or Path(file).is_file():
         return _load_file(file, path, chosen)
