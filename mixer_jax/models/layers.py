@@ -36,7 +36,7 @@ def num_patches(height: int, width: int, patch_size: int) -> int:
 def patchify(images: Images, patch_size: int) -> Images:
     """Cut images into P x P patches: [..., H, W, 3] -> [..., H / P, W / P, P P 3], with the pixels of a patch row by row.
 
-    Takes NumPy and JAX arrays. Images that are already cut into such patches are returned unchanged.
+    The images are a NumPy or a JAX array. Images that are already cut into such patches are returned unchanged.
 
     The processes that decode images call this too, so that no device has to. It costs them one copy of 150 kB for an image of
     224 x 224 pixels. A TPU would be slow at it: its vectors have 128 lanes, and each pixel has three colors.

@@ -1,6 +1,6 @@
-"""The modules of a block's MLP and of the stem, for operations that have a fast implementation on each platform.
+"""The modules of a block's MLP and of the stem. They call the operations of kernels/, which are fast on each platform.
 
-A module declares the parameters of nn.LayerNorm, nn.Conv or nn.Dense and computes the same numbers. Tests compare them.
+A module declares the parameters of nn.LayerNorm, nn.Conv or nn.Dense and computes the same numbers. Tests compare both.
 """
 
 from collections.abc import Callable

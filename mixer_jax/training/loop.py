@@ -25,7 +25,7 @@ from mixer_jax.training.unreadable_share import UnreadableShare
 
 
 class DivergedError(UserError):
-    """The error that the loss or a norm is not finite."""
+    """The loss or a norm is not finite, so training cannot go on."""
 
 
 @dataclasses.dataclass
@@ -92,7 +92,7 @@ class Log:
         self._losses: list[float] = []  # The losses of the steps since the last line.
 
     def add(self, step: int, numbers: dict[str, float]) -> None:
-        """Take the metrics of one step. The progress shows the mean loss since its last line; the file has this step's loss."""
+        """Add the metrics of one step. The progress shows the mean loss since its last line. The file has this step's loss."""
         self._losses.append(numbers["loss"])
         self._progress.update(step)
         if step % self._every == 0:
@@ -121,14 +121,6 @@ def train(
 ) -> TrainState:
     """Run the steps from first_step + 1 to milestones.total, and return the state, which has been saved.
 
-    On every host at the same step, raises
-
-    - Stopped when the run was asked to stop, also during an evaluation, after the state has been saved;
-    - DivergedError as soon as a metric is not finite;
-    - TooManyUnreadableError as soon as too many images could not be read.
-
-    The checkpoints on disk are sound in each case.
-
     Args:
       state: The state after `first_step` steps. Its memory is given to the next state.
       train_step: The compiled step.
@@ -136,13 +128,20 @@ def train(
       mesh: The devices.
       milestones: When to log, save and evaluate.
       first_step: The number of steps done before.
-      save: Saves the state of a step; returns once the state may be changed.
+      save: Saves the state of a step. It returns when the state may be changed.
       evaluate: Runs the evaluators with these names on the state of a step.
       metrics: Takes the logged metrics.
       rate: Measures the speed.
       unreadable_share: Counts the images that could not be read.
       stop: Says whether the run was asked to stop.
       profiler: Traces some of the steps.
+
+    Raises:
+      Stopped: the run was asked to stop, in training or in an evaluation. The state has been saved.
+      DivergedError: a metric is not finite.
+      TooManyUnreadableError: too many images could not be read.
+
+    Each of them is raised on every host at the same step, and the checkpoints on disk are sound.
     """
     stopwatch = rate.stopwatch
     progress = Progress(milestones.total, first_step)
@@ -177,10 +176,10 @@ def train(
             due = milestones.evaluations_due(step)
             if not (stopping or due or milestones.checkpoint_due(step)):
                 continue
-            read(*unread)  # Checked before saving, so that a state that is not finite never reaches the disk.
+            read(*unread)  # This check comes before saving, so that a state that is not finite never reaches the disk.
             unread = None
             progress.update(step)
-            if stopping or milestones.checkpoint_due(step):  # Saved before evaluating: a kill meanwhile then costs no step.
+            if stopping or milestones.checkpoint_due(step):  # Saving comes first, so that a kill in an evaluation costs no step.
                 with stopwatch("checkpoint"):
                     save(step, state)
             if stopping:

@@ -1,14 +1,14 @@
-"""The memory of a host that a run will need, by part, computed before the run makes anything.
+"""Computes the memory that a run will need on a host, by part, before the run makes anything.
 
-A run is refused when its host has less. Input buffers, few-shot features and the state while a checkpoint is written are counted
-at their largest. Two parts cannot be known before:
+A run that needs more than its host has is refused. Input buffers, few-shot features and the state while a checkpoint is written
+are counted at their largest. Two parts cannot be known before the run:
 
-Images. A worker holds the image that it decodes. The budget takes each to have ORDINARY_PIXELS. All workers could meet images of
-`loader.max_pixels` at once, in the file format that takes most memory. To refuse small machines for that would be wrong, so a
-message says when such a case would not fit, and the run starts.
+Images. A worker holds the image that it decodes. It is counted with ORDINARY_PIXELS. In the worst case all workers decode images
+of `loader.max_pixels` at the same time, in the file format that takes most memory. It would be wrong to refuse small machines for
+that case. If it would not fit, the run prints a message and starts.
 
-Programs. Python, JAX and its compiler take what the process holds now, plus PROGRAM_BYTES, which was measured. On a CPU the state
-is counted as well, because it lies in the host's memory. Gradients and activations belong to the device and are never counted.
+Programs. Python, JAX and its compiler are counted with what the process holds now, plus PROGRAM_BYTES, which was measured. On a
+CPU the state is counted as well, because it lies in the host's memory. Gradients and activations are never counted.
 """
 
 import sys
@@ -31,27 +31,27 @@ from mixer_jax.data.stream.loader import EXAMPLES_PER_TASK
 from mixer_jax.errors import UserError
 from mixer_jax.training.state import TrainState
 
-ORDINARY_PIXELS = 2**24  # The size of a camera's photograph.
-# A TIFF with opacity in 16 bits takes most. A progressive JPEG in full color resolution takes 9, a PNG 6.
+ORDINARY_PIXELS = 2**24  # Of an image: as many as a camera's photograph has.
+# The most that decoding takes: for a TIFF with opacity and 16 bits. A progressive JPEG without subsampling takes 9, a PNG 6.
 MOST_BYTES_PER_PIXEL = 28
 AUGMENT_BYTES_PER_PIXEL = 24  # RandAugment's temporary arrays, for each pixel that the model sees.
 INDEX_BYTES = 14  # For each image of an open shard: its offset, and what malloc keeps when shards are opened and closed.
 WORKER_BYTES = 48 * 2**20  # A decoding process without its image was measured at 37 MiB with B/16's augmentation.
 # For each byte of a source as it is sent to a worker. File names take 3 bytes as strings, and the message itself is one more.
 COPY_BYTES = 4
-SERVER_BYTES = 2**28  # The process that workers are forked from loads what the run has loaded: 249 MiB resident.
+SERVER_BYTES = 2**28  # The process from which workers are forked imports what the run has imported: 249 MiB resident.
 # Compiling on a CPU took 300 MiB for the training step of S/32, 440 MiB for L/16's, and 470 MiB for all programs of the demo.
 PROGRAM_BYTES = 3 * 2**28
-# Host copies of the state while it is saved: the most in ten saves in a row. malloc keeps half of them between saves.
+# The copies of the state that a host holds while it saves: the most of ten saves. malloc keeps half of them between saves.
 COPIES_WHILE_SAVING = 3.5
 
-PARTS = {  # name of a part -> what it is, and what makes it smaller
+PARTS = {  # {name of a part: what it is, and what makes it smaller}
     "process": "Python, JAX and its compiler",
     "places": "where images lie in open shards",
     "workers": "processes that decode; fewer loader.workers, or loader.processes=False",
-    "decoding": "images at work; fewer loader.workers",
+    "decoding": "images that are being decoded; fewer loader.workers",
     "ready": "examples that are ready; less loader.prefetch",
-    "batches": "two, and the examples of the next; a smaller batch_size (evals.*.batch_size), or more hosts",
+    "batches": "two batches, and the examples of the next; a smaller batch_size (evals.*.batch_size), or more hosts",
     "fewshot": "features of few-shot evaluators; smaller splits, or fewer evals.*.shots",
     "state": "parameters and optimizer while they are saved; a smaller model, or more hosts: each writes its part",
 }
@@ -65,7 +65,7 @@ def check_host_memory(
     source: Source,
     examples: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, int]:
-    """Return {part: MiB needed}. Raises UserError, which lists all parts, when the host has less.
+    """Return the MiB that each part needs. Raises UserError, which lists all parts, if the host has less than their sum.
 
     Args:
       config: The config of the run.
@@ -75,7 +75,7 @@ def check_host_memory(
       source: The training data.
       examples: The examples of each evaluator, by its name and field.
     """
-    sources = [source, *(each.source for sets in examples.values() for each in sets.values())]
+    sources = [source, *(examined.source for fields in examples.values() for examined in fields.values())]
     parts = {"process": resident_bytes() + PROGRAM_BYTES, "state": state_bytes(shapes, mesh, bool(examples))}
     parts |= input_bytes(config, len(batch_indices) / config.batch_size, sources)
     parts["fewshot"] = max((fewshot_bytes(config.evals[name], sets, shapes) for name, sets in examples.items()), default=0)
@@ -86,15 +86,15 @@ def check_host_memory(
     worst = config.loader.workers * config.loader.max_pixels * MOST_BYTES_PER_PIXEL
     if parts["places"] and needed + worst > limit:
         print(
-            f"{text}. Should all workers meet images of loader.max_pixels at once, it needs {_gib(worst)} more; "
-            "with fewer --config.loader.workers that can be ruled out.",
+            f"{text}. If all workers decode images of loader.max_pixels at the same time, it needs {_gib(worst)} more. Fewer "
+            "--config.loader.workers need less.",
             file=sys.stderr,
         )
     return {name: parts[name] >> 20 for name in PARTS}
 
 
 def input_bytes(config: ConfigDict, share: float, sources: Sequence[Source]) -> dict[str, int]:
-    """Return the bytes of the training batches and, beside them, an evaluator's, on a host that reads `share` of each batch."""
+    """Return the bytes of each part of the input pipelines of training and evaluation. The host reads `share` of each batch."""
     pixels, workers = config.image_size**2, config.loader.workers
     parts = [part for source in sources for part in (source.parts if isinstance(source, Mixture) else [source])]
     decoded = [len(part) for part in parts if _holds_files(part)]
@@ -119,7 +119,7 @@ def _holds_files(source: Source) -> bool:
 
 
 def _worker_bytes(workers: int, streams: int, sources: Sequence[Source]) -> int:
-    """Return the bytes of the decoding processes. Each has a copy of the sources; that of a folder holds all file names."""
+    """Return the bytes of the decoding processes. Each has a copy of the sources. A folder's source holds all its file names."""
     copies = COPY_BYTES * sum(len(cloudpickle.dumps(source)) for source in sources)
     return SERVER_BYTES + workers * (streams * WORKER_BYTES + copies)
 
@@ -152,7 +152,7 @@ def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:
 
 
 def resident_bytes(field: str = "VmRSS", process: int | str = "self") -> int:
-    """Return the memory of a process in bytes: now, or with VmHWM at its peak. 0 where there is no /proc."""
+    """Return the memory of a process in bytes: now, or at its peak if `field` is VmHWM. Return 0 on systems without /proc."""
     file = Path(f"/proc/{process}/status")
     return int(file.read_text().split(f"{field}:")[1].split()[0]) * 1024 if file.exists() else 0
 
@@ -168,7 +168,7 @@ def host_bytes(root: Path = Path("/")) -> int:
         folder = root / "sys/fs/cgroup" / ("memory" if controllers else "")
         file = "memory.limit_in_bytes" if controllers else "memory.max"  # Control groups of version 1 and 2.
         innermost = folder / group.strip("/")
-        # The limits of enclosing groups hold too. Within a container only the top folder exists.
+        # The limits of the enclosing groups apply too. In a container, only the top folder exists.
         for above in (innermost, *innermost.parents):
             text = (above / file).read_text().strip() if above.is_relative_to(folder) and (above / file).exists() else ""
             limits += [int(text)] if text.isdecimal() else []

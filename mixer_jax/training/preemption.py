@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM from a scheduler, Ctrl-C from a person."""
+"""Requests to stop a run: SIGTERM from a scheduler, or Ctrl-C from a person."""
 
 import os
 import signal
@@ -11,14 +11,15 @@ from mixer_jax.hosts.joining import start_preemption_service
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and all hosts have come to the same point. The text says what they were at."""
+    """The run was asked to stop, and all hosts stop at the same point. The text says whether that is in an evaluation."""
 
 
 class StopRequest:
-    """While entered, the first SIGTERM or Ctrl-C sets a flag that a run reads; the second kills as usual.
+    """A context in which the first SIGTERM or Ctrl-C sets a flag that the run reads. The second ends the process as usual.
 
-    With several processes JAX's own service takes SIGTERM and spreads it, so that all hosts agree on the point at which to stop.
-    It starts here, and Ctrl-C is handed to it. A handler of ours would silence it.
+    With several processes, JAX's preemption service handles SIGTERM and tells the other processes, so that all hosts stop at the
+    same point. The context starts this service and turns a Ctrl-C into a SIGTERM. A SIGTERM handler of our own would replace the
+    service's.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,8 @@ class StopRequest:
     def reached(self) -> bool:
         """Return whether to stop here. Every process must ask at the same points, in the same order.
 
-        JAX's service answers yes once, at a count of questions that no host has passed; from then on the answer stays yes.
+        The questions are numbered. JAX's service says yes to one number, which no host has reached before. From then on, the
+        answer stays yes.
         """
         self._times_asked += 1
         if self._distributed and not self._requested:

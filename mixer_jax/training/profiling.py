@@ -34,7 +34,7 @@ class Profiler:
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Trace what the block does, if step `number` is one of the steps, under its number."""
+        """Trace what this context does as step `number`, if that is one of the steps to trace."""
         if self._steps and number == self._steps[0]:
             jax.profiler.start_trace(self._folder)
             self._is_running = True
@@ -42,7 +42,7 @@ class Profiler:
             yield
 
     def finish(self, number: int, values: Any) -> None:
-        """Write the trace once the last of the steps has been computed; `values` are what that step returned."""
+        """Write the trace when the last of the steps has been computed. `values` are what step `number` returned."""
         if self._is_running and number == self._steps[-1]:
             jax.block_until_ready(values)
             self.close()

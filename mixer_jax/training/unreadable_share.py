@@ -1,6 +1,7 @@
-"""How many training images could not be read so far, and when they are too many to go on.
+"""Counts the training images that could not be read, and stops a run in which they are too many.
 
-The count is the step's own metric, summed over all devices: every host sees the same number and stops at the same step.
+The count of a step is one of its metrics, summed over all devices. Every host therefore sees the same number and stops at the
+same step.
 """
 
 import dataclasses
@@ -11,14 +12,19 @@ from mixer_jax.errors import UserError
 
 
 class TooManyUnreadableError(UserError):
-    """More than the stated share of the training images cannot be read."""
+    """More than the allowed share of the training images could not be read."""
 
 
 @dataclasses.dataclass
 class UnreadableShare:
-    """The count of examples so far whose image could not be read, and the bound on it.
+    """The number of examples so far whose image could not be read, and the bound on it.
 
-    `max_share` of the records may be unreadable; `first(n)` lists some of those that were met.
+    Attributes:
+      num_examples: the number of records in the training data.
+      batch_size: the number of images in a step.
+      max_share: the share of the records that may be unreadable.
+      first: a function of n that lists the first n images that this host could not read.
+      count: the number of examples so far.
     """
 
     num_examples: int
@@ -28,13 +34,13 @@ class UnreadableShare:
     count: int = 0
 
     def add(self, step: int, substituted: int) -> int:
-        """Add those of a step's batch; return the count. Raises TooManyUnreadableError."""
+        """Add the `substituted` examples of a step, and return the count. Raises TooManyUnreadableError if it is too large."""
         self.count += substituted
         if self.count > self.allowed(step * self.batch_size):
             images, listed = step * self.batch_size, "\n  ".join(self.first(5)) or "none"
             raise TooManyUnreadableError(
                 f"By step {step}, {self.count} of {images} training images could not be read ({self.count / images:.2%}); "
-                f"config.loader.max_unreadable_share allows {self.max_share:.2%} of the data. The first this host met:\n"
+                f"config.loader.max_unreadable_share allows {self.max_share:.2%} of the data. The first on this host:\n"
                 f"  {listed}\nMend or replace them, or raise config.loader.max_unreadable_share. "
                 "The same command goes on from the last checkpoint."
             )
@@ -43,9 +49,10 @@ class UnreadableShare:
     def allowed(self, images: int) -> float:
         """Return how many of the first `images` may be unreadable: the smaller of two bounds.
 
-        An epoch has each record once, so max_share x num_examples for each epoch begun: data at the share or below never stop a
-        run, and data above it stop a run within one epoch (later by a batch, where a batch reaches into the next epoch). Until
-        then a statistical bound applies: mean + 5 sigma + 5, exceeded by chance in fewer than one run in a million.
+        The first bound is max_share x num_examples for each epoch that has begun, because an epoch has each record once. Data
+        with max_share or less never stop a run. Data with more stop a run within one epoch, or one batch later if that batch
+        reaches into the next epoch. The second bound stops a run earlier if its data have far more. It is mean + 5 sigma + 5,
+        which chance exceeds in fewer than one run in a million.
         """
         epochs_begun = math.ceil(images / self.num_examples)
         mean = self.max_share * images

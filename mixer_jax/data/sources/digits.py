@@ -23,7 +23,7 @@ class DigitsSource:
     def __init__(self, split: str):
         if split not in SPLITS:
             raise UserError(f"digits has no split {split!r}: it has {', '.join(SPLITS)}.")
-        from sklearn.datasets import load_digits  # Imported here because it is slow to import and only this source needs it.
+        from sklearn.datasets import load_digits  # It is slow to import, and only this source needs it.
 
         digits = load_digits()
         chosen = (np.arange(len(digits.target)) % 5 == 4) == (split == "test")

@@ -1,4 +1,4 @@
-"""The source `folder:DIR`: image files in one folder per class. Needs no preparation, and is meant for small data.
+"""The source `folder:DIR`: image files in one folder per class. It needs no preparation, and is meant for small data.
 
 class_tree.py has the rules that say which files are images and what their classes are.
 """

@@ -1,6 +1,6 @@
 """The source `tfds:NAME`: datasets that TFDS prepared as ArrayRecord files. TensorFlow is not used to read them.
 
-Only those features are decoded that are needed. For example, the mask beside each image of Pets is not decoded.
+Only the features that are needed are decoded. For example, the mask beside each image of Pets is not decoded.
 """
 
 import json
@@ -28,7 +28,7 @@ LABEL_FEATURES = ("label", "labels", "real_label")  # The last is the feature of
 
 
 class TfdsSource:
-    """The source `tfds:NAME`. Reads the feature "image" and one of LABEL_FEATURES, which is a class or a sequence of classes."""
+    """The source `tfds:NAME`. It reads the feature "image" and one of LABEL_FEATURES, a class or a sequence of classes."""
 
     def __init__(self, name: str, split: str, data_dir: str, max_labels: int):
         self._name = f"tfds:{name} {split}"
@@ -82,7 +82,7 @@ class Examples:
           UserError: the dataset, version, split or slice does not exist, or is not in ArrayRecord files. The message says what
             to do.
         """
-        import tensorflow_datasets as tfds  # Imported here because it is slow to import and only some runs need it.
+        import tensorflow_datasets as tfds  # It is slow to import, and only some runs need it.
 
         builder = open_builder(name, data_dir)
         try:

@@ -28,7 +28,7 @@ from mixer_jax.errors import EnvironmentFault, UserError, is_mistake
 def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[Callable]:
     """Yield submit(*arguments), which returns the future of function(*arguments). Pending work is canceled on exit.
 
-    Raises EnvironmentFault if a worker process dies, and what `_starting` does if none can be started.
+    Raises EnvironmentFault if a worker process dies, and UserError or EnvironmentFault if none can be started.
     """
     if processes:
         with _starting():
@@ -54,7 +54,7 @@ def worker_pool(function: Callable, workers: int, processes: bool) -> Iterator[C
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Turn what the system says when processes cannot be started into UserError or EnvironmentFault, with what to do."""
+    """Raise UserError or EnvironmentFault, with what to do, if processes cannot be started in this context."""
     try:
         yield
     except OSError as error:

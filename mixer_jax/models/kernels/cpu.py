@@ -112,7 +112,8 @@ def norm_token_dense_gelu(
 
         (x, gelu(einsum("sd,bsc->bdc", kernel, y) + bias[:, None]))
 
-    It consists of the operations above. GELU comes before the images are the first axis again: there XLA computes it in place.
+    It consists of the operations above. GELU is computed before the images become the first axis again, because XLA then computes
+    it in place.
     """
     return x, _to_images_first(gelu(_tokens_first_dense(layer_norm(x, scale, shift, kernel.dtype), kernel, bias)), x)
 

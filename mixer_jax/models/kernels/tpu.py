@@ -1,7 +1,7 @@
 """Implementations for XLA's TPU compiler. Each is equivalent to the function of the same name in portable.py.
 
-That each of them is faster is this compiler's estimate for TPU v3. `python -m benchmarks.planning speed` estimates how much
-faster all of them together are than the reference model (models/reference.py).
+Each of them is faster by this compiler's estimate for TPU v3: none was timed on a TPU. `python -m benchmarks.planning speed`
+estimates how much faster all of them together are than the reference model (models/reference.py).
 
 In the formulas of gradients, W and b are the kernel and the bias of the dense layer, s and t the scale and the shift of the layer
 norm, n = r (x - mean(x)) the normalized input with r = 1 / sigma, z the output of the dense layer, and dz the gradient of z. Sums
