@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from interop.drawn import BOUNDS
 
 from mixer_jax.__main__ import make_parser
 from mixer_jax.app import parse_tool
@@ -69,6 +70,13 @@ def test_a_command_can_be_typed(text: str):
 
 def test_the_docs_show_how_to_load_what_is_exported():
     assert inspect.getsource(load_stablehlo) in PAGES["weights"]
+
+
+def test_the_docs_state_the_bounds_that_the_comparison_with_other_projects_asserts():
+    for name, bounds in BOUNDS.items():
+        (row,) = (line for line in PAGES["weights"].splitlines() if line.startswith(f"| {name} |"))
+        stated = [cell.split()[0] if cell.strip() else None for cell in row.split("|")[2:4]]
+        assert stated == [bound and str(bound) for bound in bounds]
 
 
 def test_the_readme_is_short_and_names_every_page():

@@ -12,6 +12,17 @@ MODELS = {
     "resnetv2_50x1_bit": ("resnet", "R50x1"),
 }
 
+# The bounds that docs/weights.md states for the largest difference of the logits, as a share of the largest logit: if GELU has
+# the form that it has here, and if it has the library's. A BiT has no GELU.
+BOUNDS: dict[str, tuple[float | None, float | None]] = {
+    "timm mixer_b16_224": (2e-6, 2e-4),
+    "timm mixer_l16_224": (2e-6, 2e-4),
+    "timm vit_base_patch16_224": (2e-6, 2e-4),
+    "timm resnetv2_50x1_bit": (None, 3e-5),
+    "transformers ViT-B/16": (2e-6, None),
+    "transformers BiT-R50x1": (None, 3e-5),
+}
+
 
 def draw(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Float32 numbers for parameters of these names (as timm has them), none of which a permutation or a transposition keeps.
