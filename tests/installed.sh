@@ -45,6 +45,11 @@ mixer_jax weights verify weights.npz
 mixer_jax export weights.npz --format=stablehlo --out=program
 mixer_jax prepare --from="folder:$work/photographs" --to=shards --records-per-shard=4
 mixer_jax prepare --verify=shards
+code=0
+said=$("$work/venv/bin/python" -m mixer_jax report "$work/run" --out=page.html 2>&1) || code=$?
+[[ $code == 2 && $said == "error: "*"pip install 'mixer_jax[report]'" && $(wc -l <<< "$said") == 1 ]] || fail "report ended with $code: $said"
+sed -n 's/^\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' "$work/source/requirements-dev.txt" > "$work/versions.txt"
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$work/versions.txt" "$work/source[report]"
 mixer_jax report "$work/run" --out=page.html
 head -c 15 page.html | grep -qi "<!doctype html>" || fail "page.html is no page"
 for command in demo "plan --search" "bench step"; do

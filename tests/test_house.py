@@ -15,7 +15,7 @@ LAYERS = [
     {"lease", "hosts", "validation", "config_files", "tensorboard"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},
-    {"training", "evaluation"},  # the loop receives evaluators as functions
+    {"training", "evaluation", "pages"},  # the loop receives evaluators as functions
     {"preparation", "train", "evaluate"},
     {"planning", "bench", "report", "export", "api"},
     {"launch"},

@@ -21,8 +21,14 @@ def normalized(name: str) -> str:
 
 def bounds(requirements: list[str]) -> dict[str, str]:
     """{name: lowest version} of requirements such as "jax[tpu]>=0.10.2"."""
-    found = [re.fullmatch(r"([A-Za-z0-9_.-]+)(?:\[\w+\])?(?:>=|==)([0-9.]+)", requirement) for requirement in requirements]
-    return {normalized(match[1]): match[2] for match in found}
+    versions = {}
+    for requirement in requirements:
+        if own := re.fullmatch(r"mixer_jax\[([\w,]+)\]", requirement):
+            versions |= bounds([inner for extra in own[1].split(",") for inner in PROJECT["optional-dependencies"][extra]])
+        else:
+            name, version = re.fullmatch(r"([A-Za-z0-9_.-]+)(?:\[\w+\])?(?:>=|==)([0-9.]+(?:post\d+)?)", requirement).groups()
+            versions[normalized(name)] = version
+    return versions
 
 
 def locked(file: str) -> dict[str, str]:
@@ -40,7 +46,8 @@ def imported_packages() -> set[str]:
 
 
 def test_every_import_is_of_a_requirement():
-    requirements = bounds(PROJECT["dependencies"]).keys() | bounds(PROJECT["optional-dependencies"]["export"]).keys()
+    extras = PROJECT["optional-dependencies"]
+    requirements = set(bounds(PROJECT["dependencies"])).union(*(bounds(extras[name]) for name in extras if name != "dev"))
     distributions = importlib.metadata.packages_distributions()
     for name in imported_packages():
         assert {normalized(distribution) for distribution in distributions.get(name, [name])} & requirements, name

@@ -103,4 +103,4 @@ def test_its_records_are_reported(written):
     assert [step for step, _ in points(run, "loss")] == [2, 4, 6, 8]
     assert run.starts[-1]["git_commit"].startswith("094b98b")
     assert config_differences(run, run) == []
-    assert [picture.image.shape for picture in training_images(run, 2)] == [(8, 8, 3)] * 2
+    assert [(picture.width, picture.height) for picture in training_images(run, 2)] == [(64, 64)] * 2

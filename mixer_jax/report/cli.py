@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mixer_jax.pages.page import check_installed
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register `report`, and `demo`, which ends with a report."""
@@ -26,6 +28,7 @@ def demo(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     """Write a page about runs and print its path."""
+    check_installed()
     from mixer_jax.report.page import report_runs  # This import is slow, because it imports JAX.
 
     out = report_runs([Path(run) for run in arguments.runs], arguments.out, pictures=arguments.pictures)

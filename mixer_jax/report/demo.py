@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 from mixer_jax.app import stage
+from mixer_jax.pages.page import check_installed, refuse_other_file, write_page
+from mixer_jax.pages.parts import Section, Table
 from mixer_jax.records import read_results
-from mixer_jax.report.document import section, table, write_page
 from mixer_jax.report.runs import Run, read_run
 from mixer_jax.report.sections import (
     predictions_section,
     records_section,
     run_section,
-    training_images_section,
+    training_images_sections,
     units_section,
 )
 from mixer_jax.text_table import format_table
@@ -27,10 +28,13 @@ SEEDS = (0, 1, 2)  # Each seed chooses its own 10 labeled images per class.
 def run_demo(workdir: Path) -> None:
     """Run all stages in folders within `workdir`, write the page, and print the table of results and the path of the page.
 
-    Raises UserError or EnvironmentFault if a stage fails.
+    Raises UserError or EnvironmentFault if a stage fails, and before the first one if the page could not be written.
     """
     start = time.monotonic()
     workdir = workdir.absolute()
+    page = workdir / "report.html"
+    check_installed()
+    refuse_other_file(page, "--workdir")
     pretrained = workdir / "pretrain"
     stage("train.py", "configs/demo/pretrain.py", pretrained)
     stage("evaluate.py", "configs/demo/pretrain.py", workdir / "evaluate", f"--checkpoint={pretrained}")
@@ -41,7 +45,6 @@ def run_demo(workdir: Path) -> None:
     stage("train.py", "configs/demo/finetune.py:full", workdir / "full", f"--config.init_from={pretrained}")
 
     rows = results_rows(workdir)
-    page = workdir / "report.html"
     write_report(page, workdir, rows)
     print(f"\n{format_rows(rows)}\n\n{time.monotonic() - start:.0f} s. Curves, pictures and records: {page}")
 
@@ -102,9 +105,9 @@ def write_report(page: Path, workdir: Path, rows: list[tuple[str, ...]]) -> None
         "A small MLP-Mixer is pre-trained on letters and digits drawn from fonts, then fine-tuned on a few real handwritten "
         "digits, beside the same model trained on those digits alone.",
         [
-            section("Results", table(HEADER, rows, notes=notes, emphasize=3)),
+            Section("Results", [Table(HEADER, rows, notes, emphasized=3)]),
             *(run_section(run) for run in runs.values()),
-            training_images_section(runs["pretrain"]),
+            *training_images_sections([runs["pretrain"]]),
             predictions_section(runs["few-0"]),
             units_section(runs["pretrain"]),
             records_section(list(runs.values())),

@@ -1,4 +1,4 @@
-"""The page about any runs: a table of their results, the curves of each, then pictures and records.
+"""The page about any runs: a table of their results, their curves, then pictures and records.
 
 A study that needs another order or table, such as the demo (demo.py), composes the same sections itself.
 """
@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixer_jax.errors import UserError
-from mixer_jax.report.document import number, refuse_other_file, section, table, write_page
-from mixer_jax.report.runs import Run, data_text, display_name, last_step, read_run
+from mixer_jax.pages.page import refuse_other_file, write_page
+from mixer_jax.pages.parts import Section, Table, number
+from mixer_jax.report.curves import curves
+from mixer_jax.report.runs import Run, config_differences, display_name, last_step, read_run
 from mixer_jax.report.sections import (
     pictures_left_out,
     predictions_section,
     records_section,
     run_section,
-    training_images_section,
+    training_images_sections,
     units_section,
 )
 
 PAGE = "report.html"
+MAX_OPTIONS = 12  # columns of the results table for options that differ
 
 
 def report_runs(workdirs: Sequence[Path], out: str | Path | None = None, *, pictures: bool) -> Path:
@@ -37,43 +40,47 @@ def report_runs(workdirs: Sequence[Path], out: str | Path | None = None, *, pict
     """
     if not workdirs:
         raise UserError("Name at least one run's folder.")
-    folders = [Path(workdir).expanduser().absolute() for workdir in workdirs]
+    folders = list(dict.fromkeys(Path(workdir).expanduser().absolute() for workdir in workdirs))
     file = Path(out).expanduser() if out else Path(os.path.commonpath(folders)) / PAGE
     refuse_other_file(file)
     names_repeat = len({folder.name for folder in folders}) < len(folders)
     runs = [read_run(folder, str(folder) if names_repeat else "") for folder in folders]
-    picture_sections = (training_images_section, predictions_section) if pictures else (pictures_left_out,)
-    sections_of_run = (run_section, *picture_sections, units_section)
+    is_one = len(runs) == 1
     sections = [
-        section("Results", _results(runs)),
-        *(make_section(run) for make_section in sections_of_run for run in runs),
+        Section("Results", [results_table(runs)]),
+        *([] if is_one else [Section("Curves", curves(runs))]),
+        *(run_section(run, with_curves=is_one) for run in runs),
+        *(training_images_sections(runs) if pictures else []),
+        *(predictions_section(run) if pictures else pictures_left_out(run) for run in runs),
+        *(units_section(run) for run in runs),
         records_section(runs),
     ]
     finished = sum(bool(run.starts) and run.results.get("step") == run.starts[-1]["total_steps"] for run in runs)
-    lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of mixer_jax, {finished} finished."
+    lead = f"{len(runs)} run{'s' * (not is_one)} of mixer_jax, {finished} finished."
     write_page(file, ", ".join(run.label for run in runs), lead, sections)
     return file
 
 
-def _results(runs: list[Run]) -> str:
-    """Return a table with a row for each run: its training data, its last step, and its last top-1 accuracies in percent."""
+def results_table(runs: Sequence[Run]) -> Table:
+    """Return a table with a row for each run: options that differ, the last step, and the last top-1 accuracies in percent."""
     evals = [_top1(run) for run in runs]
-    columns = list(dict.fromkeys(name for figures in evals for name in figures))
-    header = ["run", "trained on", "step", *(f"{display_name(name)} %" for name in columns)]
+    figures = list(dict.fromkeys(name for figures in evals for name in figures))
+    values = [{name: value for name, _, value in config_differences(run, runs[0])} for run in runs]
+    first_values = {name: value for run in runs for name, value, _ in config_differences(run, runs[0])}
+    options = sorted(first_values)
     rows = [
         [
             run.label,
-            data_text(run.config.data),
+            *(values_of_run.get(name, first_values[name]) for name in options[:MAX_OPTIONS]),
             number(last_step(run)),
-            *("\u2013" if figures.get(name) is None else f"{100 * figures[name]:.1f}" for name in columns),
+            *("\u2013" if figures_of_run.get(name) is None else f"{100 * figures_of_run[name]:.1f}" for name in figures),
         ]
-        for run, figures in zip(runs, evals, strict=True)
+        for run, values_of_run, figures_of_run in zip(runs, values, evals, strict=True)
     ]
-    return table(
-        header,
-        rows,
-        notes=["Top-1 accuracy of the last evaluation, on the examples of each evaluator\u2019s test split."],
-    )
+    notes = ["Top-1 accuracy of the last evaluation, on the examples of each evaluator\u2019s test split."]
+    if len(options) > MAX_OPTIONS:
+        notes.append(f"{len(options) - MAX_OPTIONS} more options differ: they are in the records below.")
+    return Table(["run", *options[:MAX_OPTIONS], "step", *(f"{display_name(name)} %" for name in figures)], rows, notes)
 
 
 def _top1(run: Run) -> dict[str, float | None]:

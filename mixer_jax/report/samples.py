@@ -1,7 +1,7 @@
 """The parts of a page that are in no text file of a run: training images, predictions and token-mixing units.
 
-They are computed from the run's config and checkpoint by the functions that training and evaluation use. pictures.py draws them,
-and sections.py writes the text about them.
+They are computed from the run's config and checkpoint by the functions that training and evaluation use. sections.py writes the
+text about them.
 """
 
 from typing import NamedTuple
@@ -22,8 +22,9 @@ from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import open_examples
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import make_model
+from mixer_jax.pages.parts import Picture
+from mixer_jax.pages.pictures import labeled
 from mixer_jax.parallel import make_mesh
-from mixer_jax.report.pictures import Picture
 from mixer_jax.report.runs import Run
 
 EVAL_BATCH = 64  # images; small, because the machine that makes a report may be smaller than the machine of the run
@@ -53,7 +54,7 @@ def training_images(run: Run, count: int) -> list[Picture]:
     )  # fmt: skip
     batch = next(iter(batches))
     names = (_class_names(source, labels) for labels in batch["labels"])
-    return [Picture(image, name) for image, name in zip(batch["image"], names, strict=True)]
+    return [labeled(image, name) for image, name in zip(batch["image"], names, strict=True)]
 
 
 def predictions(run: Run, shown: int, mistakes: int) -> Predictions:
@@ -85,7 +86,7 @@ def predictions(run: Run, shown: int, mistakes: int) -> Predictions:
         for i in np.flatnonzero(is_example & np.any(labels >= 0, axis=1)):
             is_wrong = classes[i] not in labels[i]
             mistaken_for = describe(source.class_names[classes[i]]) if is_wrong else ""
-            picture = Picture(images[i], _class_names(source, labels[i]), mistaken_for)
+            picture = labeled(images[i], _class_names(source, labels[i]), mistaken_for)
             result = result._replace(num_examined=result.num_examined + 1)
             if len(result.sample) < shown:
                 result.sample.append(picture)

@@ -4,15 +4,27 @@ import re
 import pytest
 
 from mixer_jax.errors import UserError
-from mixer_jax.report.page import report_runs
+from mixer_jax.report.page import MAX_OPTIONS, report_runs, results_table
+from mixer_jax.report.runs import read_run
 
 
 def test_a_page_is_one_file_that_refers_to_nothing_outside(whole_run, tmp_path):
     report_runs([whole_run], tmp_path / "page.html", pictures=True)
     page = (tmp_path / "page.html").read_text()
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # tests/pages has the laws of these scripts
     assert "Not shown" not in page and page.count("<img") > 40
-    assert not re.search(r"https?://|<script|<link|@import|url\(|srcset", page)
-    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="(.*?)"', page))
+    assert not re.search(r"https?://|<link|@import|url\(|srcset", own)
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="(.*?)"', own))
+
+
+def test_a_run_of_a_million_steps_makes_a_page_of_less_than_two_megabytes(tmp_path, write_run):
+    rows = [
+        {"step": 50 * i, "loss": 1 + 1 / i, "learning_rate": 1 / i, "grad_norm": i % 7, "images_per_sec": 99.9}
+        for i in range(1, 20_001)
+    ]
+    write_run(tmp_path / "run", metrics=rows)
+    page = report_runs([tmp_path / "run"], pictures=False)
+    assert page.stat().st_size < 2_000_000
 
 
 def test_a_page_lies_with_its_runs_and_replaces_a_page_alone(tmp_path, write_run):
@@ -27,21 +39,31 @@ def test_a_page_lies_with_its_runs_and_replaces_a_page_alone(tmp_path, write_run
         report_runs(folders, tmp_path / "thesis.html", pictures=False)
 
 
-def test_results_have_a_row_a_run_and_a_dash_for_what_it_was_not_tested_on(tmp_path, write_run):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b")
+def test_results_have_a_row_a_run_columns_of_the_options_that_differ_and_a_dash_for_what_it_was_not_tested_on(
+    tmp_path, write_run
+):
+    for name, changes in {"a": {}, "b": {"seed": 1}, "c": {"seed": 2, "optimizer__learning_rate": 0.5}}.items():
+        write_run(tmp_path / name, **changes)
     results = {"step": 20, "evals": {"few": {"top1_5shot": 0.25, "top1_5shot_seeds": [0.2, 0.3]}}}
     (tmp_path / "b" / "results.json").write_text(json.dumps(results))
-    report_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", pictures=True)
-    page = (tmp_path / "page.html").read_text()
-    table = page[page.index("<table>") : page.index("</table>")]
-    cells = [re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", table)]
-    assert cells == [
-        ["run", "trained on", "step", "test %", "few, 5-shot %"],
-        ["a", "digits, train", "40", "60.0", "\u2013"],
-        ["b", "digits, train", "40", "\u2013", "25.0"],
+    table = results_table([read_run(tmp_path / name) for name in "abc"])
+    assert [list(table.header), *table.rows] == [
+        ["run", "optimizer.learning_rate", "seed", "step", "test %", "few, 5-shot %"],
+        ["a", "0.001", "0", "40", "60.0", "\u2013"],
+        ["b", "0.001", "1", "40", "\u2013", "25.0"],
+        ["c", "0.5", "2", "40", "60.0", "\u2013"],
     ]
-    assert "2 runs of mixer_jax, 1 finished." in page
+    report_runs([tmp_path / name for name in "abc"], tmp_path / "page.html", pictures=True)
+    assert "3 runs of mixer_jax, 2 finished." in (tmp_path / "page.html").read_text()
+
+
+def test_a_table_of_results_has_a_bound_on_its_options_and_says_how_many_are_left_out(tmp_path, write_run):
+    for name in "ab":
+        write_run(tmp_path / name)
+    first, second = (read_run(tmp_path / name) for name in "ab")
+    second.config.unlock().update({f"option_{i:02d}": i for i in range(MAX_OPTIONS + 3)})
+    table = results_table([first, second])
+    assert len(table.header) == 3 + MAX_OPTIONS and table.notes[-1].startswith("3 more options differ")
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path, write_run):

@@ -1,0 +1,112 @@
+"""Charts as Vega-Lite specifications, which Altair makes: lines over steps, accuracies by class, and matrices.
+
+Vega reads field names and expressions as programs. All of them are constants here, and whatever comes from data, such as the name
+of a class, is a value. The colors are the CSS variables of style.css, so that charts change with the page between light and dark.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mixer_jax.pages.parts import Chart, LegendEntry, number
+from mixer_jax.pages.thinning import thin
+
+COLORS = 7  # style.css defines --c0 to --c6
+DASHES = ("", "6 3", "2 3", "8 3 2 3")
+MAX_DOTS = 12  # points of a curve; the points of longer curves are not drawn as dots
+MAX_POINTS, MAX_POINTS_OF_CHART = 2000, 8000  # of a curve after thinning, and of all curves of a chart
+LOG_RATIO = 100  # The y axis is logarithmic at first if the largest value is at least this many times the smallest.
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
+HEIGHT = 190  # pixels
+
+CONFIG = {
+    "background": None,
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--faint)", "domainColor": "var(--soft)",
+        "tickColor": "var(--soft)", "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "titlePadding": 4,
+    },
+    "axisY": {"domain": False, "ticks": False, "labelPadding": 6},
+    "axisX": {"grid": False},
+}  # fmt: skip
+
+
+class Series(NamedTuple):
+    """A curve of a chart."""
+
+    name: str
+    points: Sequence[tuple[float, float]]  # (x, y) with ascending x; the curve is broken where y is not finite
+    color: int = 0  # counts the colors of style.css
+    dash: int = 0  # counts DASHES
+
+
+def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", may_be_log: bool = True) -> Chart:
+    """Return a chart of curves. The legend shows the last value of each.
+
+    Args:
+      title: the quantity and its unit.
+      series: the curves.
+      x_title: the name of the x axis.
+      may_be_log: whether the reader can choose a logarithmic y axis, if all values are positive.
+    """
+    finite = [y for curve in series for _, y in curve.points if math.isfinite(y)]
+    if not finite:
+        return Chart(title, {}, missing="No finite value.")
+    styles = tuple((curve.color % COLORS, DASHES[curve.dash % len(DASHES)]) for curve in series)
+    legend = [LegendEntry(s.name, number(s.points[-1][1]), *style) for s, style in zip(series, styles, strict=True)]
+    limit = min(MAX_POINTS, MAX_POINTS_OF_CHART // len(series))
+    curves = [[(x, _rounded(y)) for x, y in thin(curve.points, limit)] for curve in series]
+    is_log = max(finite) >= LOG_RATIO * min(finite) if may_be_log and min(finite) > 0 else None
+    has_dots = all(len(curve.points) <= MAX_DOTS for curve in series)
+    has_zero = 0 < min(finite) < max(finite) / 3
+    return Chart(title, _lines(styles, x_title, has_dots, has_zero), curves, legend, is_log)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+@functools.cache
+def _lines(styles: tuple[tuple[int, str], ...], x_title: str, has_dots: bool, has_zero: bool) -> dict[str, Any]:
+    """Return the specification of a line chart. charts.js adds the points (x, y, s), of which s is the number of the series.
+
+    Args:
+      styles: the color and the dash of each series.
+      x_title: the name of the x axis.
+      has_dots: whether the points are drawn as dots.
+      has_zero: whether the y axis includes zero.
+    """
+    import altair as alt
+
+    numbers = list(range(len(styles)))
+    colors = alt.Scale(domain=numbers, range=[f"var(--c{color})" for color, _ in styles])
+    dashes = alt.Scale(domain=numbers, range=[[float(length) for length in dash.split()] or [1, 0] for _, dash in styles])
+    x_scale = alt.Scale(domainMin=0, domainRaw=alt.ExprRef("range"), nice=False)
+    y_scale = alt.Scale(zero=has_zero)  # charts.js makes it logarithmic if the reader wants that
+    x = alt.X("x:Q", title=x_title, scale=x_scale, axis=alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=5))
+    y = alt.Y("y:Q", title=None, scale=y_scale, axis=alt.Axis(tickCount=5))
+    color = alt.Color("s:O", scale=colors, legend=None)
+    dash = alt.StrokeDash("s:O", scale=dashes, legend=None)
+    hidden, zoomed = alt.param("hidden", value=[]), alt.param("range", value=None)
+    brush = alt.selection_interval(name="brush", encodings=["x"], zoom=False, translate=False)
+    lines = (
+        alt.Chart(alt.NamedData("points"))
+        .transform_filter("indexof(hidden, datum.s) < 0 && (!range || (datum.x >= range[0] && datum.x <= range[1]))")
+        .mark_line(strokeWidth=1.75, strokeCap="round", strokeJoin="round", point={"size": 24} if has_dots else False)
+        .encode(x=x, y=y, color=color, strokeDash=dash)
+        .add_params(brush)
+    )
+    pointer = alt.Chart(alt.NamedData("pointer"))
+    rule = pointer.mark_rule(color="var(--rule)").encode(x=x)
+    dots = pointer.mark_point(filled=True, size=36, opacity=1).encode(x=x, y=y, color=color)
+    return _spec((lines + rule + dots).add_params(hidden, zoomed), {"points": [], "pointer": []})
+
+
+def _spec(chart: Any, datasets: dict[str, list], height: int = HEIGHT) -> dict[str, Any]:
+    """Return the specification of an Altair chart that is as wide as its place on the page."""
+    chart = chart.properties(width="container", height=height, autosize={"type": "fit-x", "contains": "padding"})
+    spec = chart.to_dict() | {"datasets": datasets, "config": CONFIG}
+    del spec["$schema"]  # It is a URL, which nothing reads.
+    return spec

@@ -1,0 +1,67 @@
+import json
+import math
+
+import pytest
+
+from mixer_jax.pages.charts import COLORS, MAX_POINTS, MAX_POINTS_OF_CHART, Series, line_chart
+
+HOSTILE = ["a.b[0]", "</script><script>", "datum.x)", "' + alert(1) + '", "\u2028", "\ud800"]
+
+
+def strings(content):
+    """Yield every string within JSON, names included."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield name
+            yield from strings(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from strings(value)
+    elif isinstance(content, str):
+        yield content
+
+
+def test_nothing_from_data_is_in_a_specification_which_vega_would_evaluate():
+    chart = line_chart("Loss", [Series(name, [(1, 1.0), (2, 2.0)], i) for i, name in enumerate(HOSTILE)])
+    assert [entry.name for entry in chart.legend] == HOSTILE
+    assert not [text for text in strings(chart.spec) if any(name in text for name in HOSTILE)]
+    json.dumps(chart.spec, allow_nan=False)
+
+
+def test_a_specification_names_no_address():
+    assert not [text for text in strings(line_chart("Loss", [Series("a", [(1, 1.0)])]).spec) if "//" in text or text == "url"]
+
+
+def test_the_legend_shows_last_values_and_the_curves_are_in_its_order():
+    chart = line_chart("Loss", [Series("a", [(1, 3.0), (2, 67.7777)]), Series("b", [(5, 0.5)], color=COLORS + 1, dash=1)])
+    assert [(entry.name, entry.value, entry.color) for entry in chart.legend] == [("a", "67.78", 0), ("b", "0.5", 1)]
+    assert chart.legend[0].dash != chart.legend[1].dash
+    assert chart.curves == [[(1, 3.0), (2, 67.7777)], [(5, 0.5)]]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_a_gap(value):
+    assert line_chart("Loss", [Series("", [(1, 1.0), (2, value), (3, 2.0)])]).curves == [[(1, 1.0), (2, None), (3, 2.0)]]
+
+
+@pytest.mark.parametrize("points", [[], [(1, math.nan)]])
+def test_a_chart_without_a_finite_value_says_so(points):
+    assert line_chart("Loss", [Series("", points)]).missing == "No finite value."
+
+
+@pytest.mark.parametrize(
+    ("values", "is_log"),
+    [((1.0, 2.0), False), ((0.01, 2.0), True), ((0.0, 2.0), None), ((-1.0, 1.0), None), ((2.0, math.nan, 1e30), True)],
+)
+def test_a_logarithmic_axis_is_offered_for_positive_values_and_chosen_for_a_wide_range(values, is_log):
+    series = [Series("", list(enumerate(values)))]
+    assert line_chart("Loss", series).is_log is is_log
+    assert line_chart("Loss", series, may_be_log=False).is_log is None
+
+
+@pytest.mark.parametrize("num_curves", [1, 20, 100])
+def test_a_chart_of_a_million_steps_stays_small(num_curves):
+    points = [(50 * i, 1 / (1 + i)) for i in range(20_000)]
+    chart = line_chart("Loss", [Series("", points)] * num_curves)
+    assert sum(map(len, chart.curves)) <= max(MAX_POINTS_OF_CHART, 12 * num_curves)
+    assert max(map(len, chart.curves)) <= MAX_POINTS and len(json.dumps(chart.curves)) < 300_000
