@@ -108,6 +108,12 @@ def describe(name: str) -> str:
     return words.partition(",")[0]
 
 
+def label(name: str) -> str:
+    """Return the name of a class for people. A WordNet id is followed by its meaning, as in "n01440764 tench"."""
+    words = describe(name)
+    return name if words == name else f"{name} {words}"
+
+
 def to_json(names: Names) -> str | list[str]:
     """Return class names as JSON stores them: the name of a known list, or else the list of the names."""
     known = next((name for name in LISTS if len(names) > MAX_SHOWN and names == known_names(name)), None)
@@ -132,6 +138,5 @@ def _wordnet() -> dict[str, tuple[str, str]]:
 
 def _first_names(names: Sequence[str]) -> str:
     """Return the first MAX_SHOWN names as printable text. The words of a WordNet id follow it."""
-    shown = [name if describe(name) == name else f"{name} {describe(name)}" for name in names[:MAX_SHOWN]]
-    text = ", ".join(shown) + (", ..." if len(names) > MAX_SHOWN else "")
+    text = ", ".join(map(label, names[:MAX_SHOWN])) + (", ..." if len(names) > MAX_SHOWN else "")
     return printable(text, kept="")

@@ -8,15 +8,22 @@ import runpy
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tiny_config
 from conftest import ROOT
 from interop.drawn import BOUNDS
+from PIL import Image
 
 from mixer_jax.__main__ import make_parser
 from mixer_jax.app import parse_tool
-from mixer_jax.config import flatten
+from mixer_jax.checkpoints.manager import Checkpoints
+from mixer_jax.config import dataset, flatten
 from mixer_jax.export.program import load_stablehlo
+from mixer_jax.models.registry import make_model
+from mixer_jax.training.state import init_params
 
 README = (ROOT / "README.md").read_text()
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -77,6 +84,38 @@ def test_the_docs_state_the_bounds_that_the_comparison_with_other_projects_asser
         (row,) = (line for line in PAGES["weights"].splitlines() if line.startswith(f"| {name} |"))
         stated = [cell.split()[0] if cell.strip() else None for cell in row.split("|")[2:4]]
         assert stated == [bound and str(bound) for bound in bounds]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with runs/photos, a run of two checkpoints on cats and dogs that has learned nothing, and its test images."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos/test" / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = rng.integers(0, 256, (9, 12, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"photos/test/{name}/{number}.png")
+            Image.fromarray(pixels).save(tmp_path / f"photos/test/{name}/{number}.jpg")
+    config = tiny_config.get_config()
+    config.num_classes, config.data = 2, dataset("folder:photos", "train")
+    checkpoints = Checkpoints(str(tmp_path / "runs/photos"), keep=2)
+    for step in (2, 4):
+        params = init_params(make_model(config.model, 2), config.image_size, config.seed)
+        checkpoints.save(step, {"params": params}, {"step": step, "class_names": ["cat", "dog"]})
+    checkpoints.finish()
+    (tmp_path / "runs/photos/config.json").write_text(config.to_json())
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", ["python", "README"])
+def test_the_examples_in_python_run_in_their_order(page: str, photos: Path, monkeypatch, capsys):
+    monkeypatch.chdir(photos)
+    names = {"__name__": "example"}
+    examples = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+    assert examples
+    for example in examples:
+        exec(compile(example, f"{page}.md", "exec"), names)
+    assert "cat" in capsys.readouterr().out
 
 
 def test_the_readme_is_short_and_names_every_page():

@@ -17,8 +17,8 @@ LAYERS = [
     {"data", "checkpoints", "supervision"},
     {"training", "evaluation", "pages"},  # the loop receives evaluators as functions
     {"preparation", "train", "evaluate"},
-    {"planning", "bench", "report", "export", "api"},
-    {"launch"},
+    {"planning", "bench", "report", "export"},
+    {"launch", "api"},
     {"reproduction"},
     {"__main__"},
 ]

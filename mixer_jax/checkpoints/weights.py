@@ -255,11 +255,15 @@ def range_note(weights: Weights) -> str:
     """Return a warning if the weights may expect another range of pixels than the one they are given, [-1, 1], or else ""."""
     default = None if weights.format in ANY_RANGE else [-1, 1]
     steps = _stated_preprocessing(weights)
-    value_range = steps.get("value_range") if steps else default
+    return value_range_note(steps.get("value_range") if steps else default, weights.path)
+
+
+def value_range_note(value_range: object, path: str) -> str:
+    """Return a warning if a model's range of pixels is not the one that it is given, [-1, 1], or is None, or else ""."""
     if value_range == [-1, 1]:
         return ""
     description = "not known" if value_range is None else f"said to be {json.dumps(value_range)[:50]}"
-    return f"{weights.path}: the range of pixels that it expects is {description}. It is given [-1, 1], and may answer wrongly."
+    return f"{path}: the range of pixels that it expects is {description}. It is given [-1, 1], and may answer wrongly."
 
 
 def preprocessing(image_size: int, resize: str = "small", resize_size: int = 0) -> dict:

@@ -89,20 +89,20 @@ class Classifier:
             self.notes.append(f"{path} does not say with which loss it was trained: probabilities are those of softmax.")
             self.loss = "softmax"
 
-    def predict(self, source: Source, top: int = 5, *, workers: int | None = None) -> Iterator[Prediction]:
+    def predict(self, source: Source, top: int = 5, *, processes: bool = True) -> Iterator[Prediction]:
         """Yield a prediction for each image of a source, in the order of the source.
 
         Args:
           source: the images. Their labels are not used.
           top: the number of most likely classes in a prediction.
-          workers: the number of workers that decode; by default the number in `default_config()`, but at most one per CPU core.
+          processes: whether many images are decoded in worker processes, as in `compute_each`.
         """
         count = min(top, len(self.class_names))
 
         def compute(images: jax.Array) -> tuple[jax.Array, jax.Array]:
             return most_likely(self.network.logits(images), self.loss, count)
 
-        for image, (answer, reason) in enumerate(compute_each(source, self.network, compute, workers=workers)):
+        for image, (answer, reason) in enumerate(compute_each(source, self.network, compute, processes=processes)):
             if reason:
                 yield Prediction(image, (), (), reason)
             else:
@@ -121,7 +121,7 @@ def most_likely(logits: jax.Array, loss: str, count: int) -> tuple[jax.Array, ja
 
 
 def compute_each(
-    source: Source, network: AnyNetwork, compute: Callable[[jax.Array], Any], *, workers: int | None = None
+    source: Source, network: AnyNetwork, compute: Callable[[jax.Array], Any], *, processes: bool = True
 ) -> Iterator[tuple[Any, str]]:
     """Yield (what is computed for an image, "") for each image of a source in order, or (None, the reason) if it is unreadable.
 
@@ -129,12 +129,13 @@ def compute_each(
       source: the images.
       network: the network, whose transform makes its input from the images.
       compute: what is computed: a function from its input [B, ...] to a tree of arrays [B, ...].
-      workers: the number of workers that decode; by default the number in `default_config()`, but at most one per CPU core.
+      processes: whether more than MAX_IMAGES_FOR_THREADS images are decoded in processes. These import the program that was
+        started again, which must therefore do nothing when it is imported.
     """
     batch_size = choose_batch_size(len(source), network.mesh.size)
     loader = default_config().loader
-    loader.workers = workers or min(loader.workers, os.cpu_count() or 1)
-    loader.processes = loader.processes and len(source) > MAX_IMAGES_FOR_THREADS
+    loader.workers = min(loader.workers, os.cpu_count() or 1)
+    loader.processes = processes and loader.processes and len(source) > MAX_IMAGES_FOR_THREADS
     unreadable = Unreadable()
 
     def answers(first: int, computed: Any) -> Iterator[tuple[Any, str]]:

@@ -9,7 +9,7 @@ from mixer_jax.checkpoints.weights import Weights, preprocessing_of, range_note,
 from mixer_jax.config import FLOATS
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_features, make_predict
-from mixer_jax.evaluation.preprocessing import Preprocessing, read_preprocessing
+from mixer_jax.evaluation.preprocessing import Preprocessing, read_preprocessing, size_note
 from mixer_jax.models.registry import host_transform, make_model
 
 
@@ -72,12 +72,6 @@ class Network:
     def _fit_preprocessing(self, weights: Weights) -> Preprocessing:
         """Return the preprocessing that the weights state, at the image size that their parameters are for."""
         spec, stated = weights.model, read_preprocessing(preprocessing_of(weights), weights.path)
-        if note := range_note(weights):
-            self.notes.append(note)
-        if spec.family == "resnet" or stated.image_size == spec.image_size:  # A ResNet takes images of any size.
-            return stated
-        self.notes.append(
-            f"{weights.path} names images of {stated.image_size} px, and its parameters are for {spec.image_size}: it is given "
-            f"images of {spec.image_size} px."
-        )
-        return Preprocessing(stated.resize, round(stated.resize_size * spec.image_size / stated.image_size), spec.image_size)
+        image_size = stated.image_size if spec.family == "resnet" else spec.image_size  # A ResNet takes images of any size.
+        self.notes += filter(None, (size_note(stated, image_size, weights.path), range_note(weights)))
+        return stated.at_size(image_size)

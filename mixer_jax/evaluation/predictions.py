@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mixer_jax import parallel
-from mixer_jax.classes import describe
+from mixer_jax.classes import label
 from mixer_jax.data.sources.unlabeled import find_image_files
 from mixer_jax.errors import UserError, as_message
 from mixer_jax.evaluation.classifier import Classifier, Prediction, load_classifier
@@ -66,7 +66,7 @@ def write_csv(file: Path, classifier: Classifier, files: Sequence[str], predicti
         table.writerow(["file", *columns, "unreadable"])
         for prediction in predictions:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-            cells = [cell for number, share in pairs for cell in (class_label(classifier, number), f"{share:.6g}")]
+            cells = [cell for number, share in pairs for cell in (label(classifier.class_names[number]), f"{share:.6g}")]
             table.writerow([files[prediction.image], *(cells or [""] * len(columns)), prediction.unreadable])
 
 
@@ -75,17 +75,11 @@ def print_table(classifier: Classifier, files: Sequence[str], predictions: Itera
     rows: list[tuple[str, ...]] = []
     for prediction in predictions:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-        cells = [f"{share:6.1%} {class_label(classifier, number)}" for number, share in pairs]
+        cells = [f"{share:6.1%} {label(classifier.class_names[number])}" for number, share in pairs]
         rows.append((files[prediction.image], *(cells or [f"unreadable: {prediction.unreadable}"])))
         if len(rows) == TABLE_LINES or prediction.image == len(files) - 1:
             print(format_table(rows, "<"), flush=True)
             rows.clear()
-
-
-def class_label(classifier: Classifier, number: int) -> str:
-    """Return the name of a class. A WordNet ID is followed by its meaning, as in "n01440764 tench"."""
-    name = classifier.class_names[number]
-    return name if describe(name) == name else f"{name} {describe(name)}"
 
 
 def _with_progress(predictions: Iterator[Prediction], files: Sequence[str], unreadable: list[str]) -> Iterator[Prediction]:

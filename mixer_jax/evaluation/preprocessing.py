@@ -28,6 +28,10 @@ class Preprocessing:
         """Return the function that makes a model's input from an image; `host_transform` is applied to the final pixels."""
         return eval_transform(self.resize, self.resize_size, self.image_size, host_transform)
 
+    def at_size(self, image_size: int) -> "Preprocessing":
+        """Return the same preprocessing for images of another size: the central crop keeps its share."""
+        return Preprocessing(self.resize, round(self.resize_size * image_size / self.image_size), image_size)
+
     def blank(self, transform: Transform) -> np.ndarray:
         """Return what a transform makes of a black image."""
         return transform(np.zeros((1, 1, 3), np.uint8), np.random.default_rng(0))
@@ -44,3 +48,13 @@ def read_preprocessing(steps: object, path: str) -> Preprocessing:
     if resize not in RESIZES or len(sizes) < 2 or image_size > resize_size:
         raise UserError(f"{path}: its description of the preprocessing is damaged: {json.dumps(steps)[:200]}.")
     return Preprocessing(resize, resize_size, image_size)
+
+
+def size_note(stated: Preprocessing, image_size: int, path: str) -> str:
+    """Return a warning if a model that takes images of `image_size` states another size, or else ""."""
+    if stated.image_size == image_size:
+        return ""
+    return (
+        f"{path} names images of {stated.image_size} px, and its parameters are for {image_size}: it is given images of "
+        f"{image_size} px."
+    )

@@ -38,6 +38,7 @@ scan of a small JPEG leave a stream that every decoder accepts without a warning
 other formats are read in headers.py.
 """
 
+import math
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -112,13 +113,14 @@ def decode(data: bytes, max_pixels: int, *, strict: bool = True) -> np.ndarray:
         except (ValueError, struct.error) as error:  # An incomplete header raises struct.error.
             reason = ENDS_TOO_SOON if isinstance(error, struct.error) else error
             raise UnreadableImageError(f"a damaged {kind} ({reason})") from error
-        _check_size(*size, max_pixels)
+        check_size(*size, max_pixels)
         return _opencv_decode(tiff_as_stored(data) if kind == "TIFF" else data, kind)
     known = f"none of {', '.join(['JPEG', *FORMATS])}"
     raise UnreadableImageError(f"{known} (its first bytes are {data[:4]!r})" if data else "empty")
 
 
-def _check_size(height: int, width: int, max_pixels: int) -> None:
+def check_size(height: int, width: int, max_pixels: float = math.inf) -> None:
+    """Raise UnreadableImageError for an image that is too large or too thin."""
     if height * width > max_pixels:
         raise UnreadableImageError(f"too large: {height} x {width} pixels, and config.loader.max_pixels is {max_pixels}")
     if max(height, width) > MAX_ASPECT * min(height, width):  # This refuses 0 x N pixels, too.
@@ -133,7 +135,7 @@ def jpeg_frame(data: bytes, max_pixels: int) -> tuple[int, int, int]:
     for marker, offset in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF0 to SOF15; the other three are DHT, JPG and DAC
             height, width = struct.unpack_from(">HH", data, offset + 5)
-            _check_size(height, width, max_pixels)
+            check_size(height, width, max_pixels)
             if marker in PROGRESSIVE and data.count(SCAN) > MAX_SCANS:
                 raise UnreadableImageError(f"a JPEG of {data.count(SCAN)} scans, each of which takes time; at most {MAX_SCANS}")
             return height, width, offset
