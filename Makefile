@@ -1,4 +1,4 @@
-# Set-up happens by itself: every target first makes .venv from requirements-dev.txt, when it is missing or older than the pins.
+# Every target first makes .venv from requirements-dev.txt if it is missing or older than that file.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-all test-interop test-installed lint docs format lock bench peers plan plan-check clean
 
-demo: .venv/pins           ## pre-train, fine-tune, evaluate on data that ship with it; a page with curves at the end
+demo: .venv/pins           ## pre-train, fine-tune and evaluate on data that ships with the repository, and write a page about it
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m mixer_jax demo --workdir=runs/demo  # large pages: fewer page faults
 
 test: lint                 ## every test, on the CPU, without network
@@ -15,13 +15,13 @@ test: lint                 ## every test, on the CPU, without network
 test-all: .venv/pins        ## the slow tests that `make test` leaves out, and only those
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal -m slow
 
-test-interop: .venv-interop/pins  ## weights to and from timm and transformers, beside those themselves
+test-interop: .venv-interop/pins  ## compare weights, converted both ways, with timm and transformers themselves
 	.venv-interop/bin/python -m pytest tests/interop
 
-test-installed: .venv/pins ## `pip install .` in an empty environment brings what a user needs, and its commands run anywhere
+test-installed: .venv/pins ## check that `pip install .` in an empty environment installs what a user needs, and that commands run in any folder
 	tests/installed.sh $(PYTHON)
 
-docs: .venv/pins           ## the site, docs/_build/html/index.html; a broken link is an error
+docs: .venv/pins           ## build the site, docs/_build/html/index.html; a broken link is an error
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 lint: .venv/pins
@@ -33,25 +33,25 @@ format: .venv/pins
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Versions that the locks have stay, if pyproject.toml allows them. For newer ones: make lock UPGRADE=--upgrade
+# The versions in the lock files stay if pyproject.toml allows them. For newer ones: make lock UPGRADE=--upgrade
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" $(UPGRADE)
 
-lock: .venv/pins           ## the exact versions of everything, with hashes, from the ranges in pyproject.toml
+lock: .venv/pins           ## write the exact versions of all packages, with hashes, from the ranges in pyproject.toml
 	$(LOCK) pyproject.toml -o requirements.txt
 	for extra in dev tpu gcs export; do \
 		$(LOCK) pyproject.toml --extra $$extra -c requirements.txt -o requirements-$$extra.txt || exit; \
 	done
 	grep -o 'libtpu==[0-9.]*' pyproject.toml | $(LOCK) - -o requirements-plan.txt
 
-bench: .venv/pins          ## speed of the training step on this machine, beside the reference model
+bench: .venv/pins          ## measure the training step on this machine, beside the reference model
 	$(BIN)/python -m mixer_jax bench step
 
-peers: .venv-peers/pins    ## a Python that runs big_vision's input pipeline, for `python -m benchmarks.beside_big_vision`
+peers: .venv-peers/pins    ## install a Python that runs big_vision's input pipeline, for `python -m benchmarks.beside_big_vision`
 
-plan: .venv/pins .venv-plan/pins ## the TPU compiler, for `python -m mixer_jax plan`: no TPU is needed
+plan: .venv/pins .venv-plan/pins ## install the TPU compiler for `python -m mixer_jax plan`; no TPU is needed
 
-plan-check: plan           ## the pre-training configs still compile and fit on their pods, no slower than recorded
+plan-check: plan           ## check that the pre-training configs still compile and fit on their pods, and are no slower than recorded
 	$(BIN)/python -m pytest tests/pods
 	$(BIN)/python -m benchmarks.planning check
 
@@ -64,7 +64,7 @@ clean:
 	.venv/bin/$(INSTALL) --require-hashes -r requirements-dev.txt
 	touch $@
 
-# torch with what it needs; the others without, as the requirements say.
+# torch is installed with the packages that it needs. The others are installed without, because requirements-interop.txt lists them.
 .venv-interop/pins: requirements-dev.txt requirements-interop.txt
 	$(PYTHON) -m venv --clear .venv-interop
 	.venv-interop/bin/$(INSTALL) --require-hashes -r requirements-dev.txt
@@ -72,13 +72,13 @@ clean:
 	.venv-interop/bin/$(INSTALL) --no-deps -r requirements-interop.txt
 	touch $@
 
-# In a folder of its own: beside JAX it would make every run look for TPUs.
+# libtpu is installed into a folder of its own, because beside JAX it would make every run look for TPUs.
 .venv-plan/pins: requirements-plan.txt .venv/pins
 	rm -rf .venv-plan
 	.venv/bin/$(INSTALL) --require-hashes --no-deps --target .venv-plan -r requirements-plan.txt
 	touch $@
 
-# big_vision's RandAugment calls TensorFlow Addons, whose last release wants TensorFlow 2.15, which has none for a newer Python.
+# big_vision's RandAugment calls TensorFlow Addons. Its last release needs TensorFlow 2.15, which has no build for a newer Python.
 .venv-peers/pins: requirements-peers.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "This one needs Python 3.11: make peers PYTHON=python3.11"'
 	$(PYTHON) -m venv --clear .venv-peers

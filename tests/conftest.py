@@ -1,7 +1,7 @@
 """Tests are stricter than production: eight virtual CPU devices, and implicit rank promotion raises.
 
-The programs are small and many, so compiling takes longer than running: they are optimised less than in production, unless
-XLA_FLAGS says otherwise (--xla_backend_optimization_level=3).
+There are many small programs, and compiling them takes longer than running them. So they are optimized less than in production,
+unless XLA_FLAGS says otherwise (--xla_backend_optimization_level=3).
 """
 
 import os
@@ -12,7 +12,7 @@ XLA_FLAGS = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', ''
 os.environ["XLA_FLAGS"] = f"{XLA_FLAGS}8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # train.py and evaluate.py; tiny_config.py
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # These folders hold train.py, evaluate.py and tiny_config.py.
 
 import jax
 import pytest
@@ -21,8 +21,8 @@ from ml_collections import ConfigDict
 from slow import SLOW, is_slow
 from tiny_config import get_config
 
-# In tests every call is checked against the shapes and types in the annotations of the modules that compute with arrays.
-TRAINING = ("losses", "mixup", "optimizer", "schedule", "step")  # the others also take trees of shapes, and stand-ins
+# In tests, every call of the modules that compute with arrays is checked against the shapes and types in the annotations.
+TRAINING = ("losses", "mixup", "optimizer", "schedule", "step")  # The other modules also take trees of shapes, and stand-ins.
 ARRAY_MODULES = ["mixer_jax.models", *(f"mixer_jax.training.{name}" for name in TRAINING)]
 install_import_hook(ARRAY_MODULES, "beartype.beartype")
 
@@ -36,7 +36,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests. Where all tests are collected, refuse a row that is no test's, and more than a tenth of them."""
+    """Mark the slow tests. If all tests are collected, refuse a row without a test, and more slow tests than a tenth of all."""
     slow = [item for item in items if any(is_slow(item.nodeid, row) for row in SLOW)]
     for item in slow:
         item.add_marker("slow")
@@ -56,7 +56,7 @@ def tiny_config() -> ConfigDict:
 
 @pytest.fixture(scope="session")
 def compiled_once(tmp_path_factory) -> None:
-    """From the first test that asks for it, all starts share their compiled programs, as the restarts of a run do."""
+    """Let all starts from here on share their compiled programs, as the restarts of a run do."""
     folder = str(tmp_path_factory.mktemp("compiled"))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
@@ -65,7 +65,7 @@ def compiled_once(tmp_path_factory) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory) -> Path:
-    """The folder of a finished run of four steps. Read only."""
+    """Return the folder of a finished run of four steps. No test may change it."""
     config = get_config()
     config.total.steps = 4
     workdir = tmp_path_factory.mktemp("tiny_run")

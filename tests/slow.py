@@ -1,11 +1,11 @@
 """The tests that `make test` leaves to `make test-all`: at most a tenth of all cases.
 
-Each row is the beginning of a node id; behind a * stands what else is in it. What a row covers has a shorter sibling in
-`make test`, or is a figure of the docs.
+Each row is the beginning of a node id. After a * follows a text that occurs later in the id. The tests of a row have shorter
+siblings in `make test`, or check figures of the docs.
 """
 
 SLOW = (
-    # Whole runs in processes of their own: several kills, several hosts, the other signal, the other family.
+    # These are whole runs in processes of their own, with several kills, several hosts, the second signal or the second family.
     "tests/test_train.py::test_a_run_killed_at_random_moments_ends_with_the_same_bits",
     "tests/test_train.py::test_two_processes",
     "tests/test_stopping.py::test_two_processes",
@@ -23,7 +23,7 @@ SLOW = (
     "tests/test_main.py::test_bench_input_ends_with_its_verdict",
     "tests/benchmarks/test_memory.py::test_a_process_of_its_own_reads_within_its_budget",
     "tests/benchmarks/test_surgery.py",
-    # Models of full size, and the families and meshes beside those that `make test` takes.
+    # These are models of full size, and the families and meshes that `make test` leaves out.
     "tests/checkpoints/test_golden.py::test_logits_are_those_of_timm[mixer_l16_224]",
     "tests/checkpoints/test_golden.py::test_logits_are_those_of_timm[resnetv2_50x1_bit]",
     "tests/checkpoints/test_golden.py::test_logits_are_those_of_timm[vit_base_patch16_224]",
@@ -62,6 +62,6 @@ SLOW = (
 
 
 def is_slow(node_id: str, row: str) -> bool:
-    """Whether a row of SLOW covers this test."""
+    """Return whether a row of SLOW covers this test."""
     start, _, inside = row.partition("*")
     return node_id.startswith(start) and inside in node_id[len(start) :]

@@ -1,4 +1,4 @@
-"""How programs end: one table says which exception gives which exit code, for train.py, evaluate.py and every tool."""
+"""How programs end: the same exception gives the same exit code in train.py, in evaluate.py and in every tool."""
 
 import argparse
 import errno
@@ -16,7 +16,7 @@ from mixer_jax.training.loop import DivergedError
 from mixer_jax.training.unreadable_share import TooManyUnreadableError
 
 BACKEND = "Unable to initialize backend"
-CODES = [  # what is raised, the exit code, a part of the message
+CODES = [  # (exception, exit code, a part of the message)
     (UserError("set --x"), TO_MEND, "error: set --x"),
     (DivergedError("not finite"), TO_MEND, "error: not finite"),
     (TooManyUnreadableError("mend them"), TO_MEND, "error: mend them"),
@@ -57,7 +57,7 @@ def test_a_tool_ends_as_the_table_says(error, code, message, capsys):
 
 
 class Hosts:
-    """Stands for the others of the run."""
+    """A stand-in for the other hosts of the run."""
 
     def __init__(self):
         self.calls = []
@@ -71,7 +71,7 @@ class Hosts:
 
 @pytest.fixture
 def start(monkeypatch):
-    """Run `main` as train.py does, up to its exit code."""
+    """Run `main` as train.py does, and return the exit code."""
     monkeypatch.setattr(app, "_mute_stderr", lambda: None)
     for name in ("define_config", "flags.DEFINE_string", "flags.mark_flags_as_required"):
         monkeypatch.setattr(f"mixer_jax.app.{name}", lambda *_, **__: None)

@@ -1,4 +1,4 @@
-"""Classes are compared by name: every pair of sets, every kind of source, every place where two sets meet."""
+"""Classes are compared by name, for all pairs of sets, kinds of sources and places in the code where two sets meet."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ from mixer_jax.preparation.prepare import prepare
 from mixer_jax.preparation.spec import PreparationSpec
 
 ANIMALS = ("cat", "dog", "elk")
-PAIRS = {  # names, onto ANIMALS or what is given -> numbers, or a part of the refusal
+PAIRS = {  # (names, the names to map them to) -> their numbers there, or a part of the error message
     "the same": (ANIMALS, ANIMALS, (0, 1, 2), ""),
     "another order": (("elk", "cat", "dog"), ANIMALS, (2, 0, 1), "in another order"),
     "some": (("dog", "elk"), ANIMALS, (1, 2), "only 2 of the 3"),
@@ -62,7 +62,7 @@ def test_a_class_keeps_its_name_or_is_refused(case: str):
         assert tuple(onto[number] for number in numbers) == names
 
 
-SPLITS = {  # of a data set's splits, their classes
+SPLITS = {  # {split of a data set: the names of its classes}
     "train": ANIMALS,
     "same": ANIMALS,
     "fewer": ("dog", "elk"),
@@ -72,7 +72,7 @@ SPLITS = {  # of a data set's splits, their classes
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> dict[str, str]:
-    """{kind: URI} of data of the same images, in every form that names its classes. The image of class NAME is of one shade."""
+    """Return {kind: URI} of the same images in each kind of source that names its classes. A class has images of one shade."""
     root = tmp_path_factory.mktemp("classes")
     for split, names in SPLITS.items():
         for name in names:
@@ -87,7 +87,7 @@ def sources(tmp_path_factory) -> dict[str, str]:
 
 
 def shown(source) -> dict[int, set[int]]:
-    """Return {label: shades of its images}."""
+    """Return {label: the shades of its images}."""
     shades: dict[int, set[int]] = {}
     for index in range(len(source)):
         record = source[index].decode(2**20, strict=True)
@@ -124,7 +124,8 @@ def test_an_evaluator_has_its_models_classes_by_name(sources, kind: str, place: 
 )
 def test_a_run_is_resumed_with_its_classes_alone(then, message: str):
     data = {"source": "x"}
-    meta = {"data": data} | ({"class_names": classes.to_json(then)} if then else {})  # None: a run of before names were kept
+    # None stands for a run from before names were stored.
+    meta = {"data": data} | ({"class_names": classes.to_json(then)} if then else {})
     if not message:
         train.check_same_data(meta, data, ANIMALS)
         return
@@ -189,7 +190,7 @@ def test_weights_of_others_with_a_thousand_classes_are_those_of_imagenet(tmp_pat
     assert load_weights(str(tmp_path / "w.npz")).class_names == classes.known_names("imagenet2012")
 
 
-OURS = {  # init_head, our classes, the file of classes -> the old head's columns, or a part of the refusal
+OURS = {  # (init_head, our classes, the file of classes) -> columns of the old head, or a part of the error message
     "the same": ("restore", SEVEN, None, [0, 1, 2, 3, 4, 5, 6]),
     "another order": ("restore", SEVEN[::-1], None, [6, 5, 4, 3, 2, 1, 0]),
     "another name": ("restore", (*SEVEN[:6], "cat"), None, r"Only in the first: 1 \(cat\)"),

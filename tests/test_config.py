@@ -1,4 +1,4 @@
-"""Options that fit together and options that do not; lengths of training in steps."""
+"""Options that fit together, options that contradict each other, and lengths of training in steps."""
 
 import re
 import subprocess
@@ -46,8 +46,8 @@ def put(config: ConfigDict, field: str, value) -> None:
     config[last] = value
 
 
-# field, a value that it cannot have beside the others, and a word of what to do about it. Values that no config can have:
-# tests/test_validation.py
+# (option, a value that contradicts the other options, a part of the message). tests/test_validation.py has the values that an
+# option can never have.
 CONTRADICTIONS = [
     ("total.steps", 10, "exactly one"),
     ("total.epochs", 0.0, "exactly one"),
@@ -79,7 +79,7 @@ CONTRADICTIONS = [
     ("evals.few.seeds", (), "different numbers"),
     ("evals.few.seeds", (-1,), "different numbers"),
 ]
-# Several changes at once: those, the field that is named, and the word
+# ({option: value, ...}, the option that the message names, another part of the message)
 CONTRADICTORY_PAIRS = [
     ({"augment.randaugment_layers": 2, "augment.randaugment_magnitude": 0}, "augment.randaugment_magnitude", "above 0"),
     ({"augment.crop": "random", "augment.resize_size": 223}, "augment.resize_size", "at least image_size=224"),
@@ -170,15 +170,15 @@ IMAGENET, IMAGENET_21K = 1_281_167, 14_197_122
 @pytest.mark.parametrize(
     ("length", "batch_size", "num_examples", "steps"),
     [
-        (duration(epochs=300), 4096, IMAGENET, 93_835),  # as in the paper
+        (duration(epochs=300), 4096, IMAGENET, 93_835),  # The paper states this number.
         (duration(epochs=300), 4096, 1_268_355, 92_897),  # big_vision's train[:99%]
         (duration(epochs=300), 4096, IMAGENET_21K, 1_039_828),
         (duration(epochs=1), 512, 512, 1),
         (duration(epochs=0.5), 512, 2048, 2),
         (duration(examples=1_000_000), 4096, 7, 244),
-        (duration(examples=7), 4, 1, 2),  # the nearest
+        (duration(examples=7), 4, 1, 2),  # Steps are rounded to the nearest number.
         (duration(examples=9), 4, 1, 2),
-        (duration(examples=1), 4096, 7, 1),  # never none where some are asked for
+        (duration(examples=1), 4096, 7, 1),  # A length that is not 0 has at least one step.
         (duration(steps=10_000), 4096, IMAGENET, 10_000),
         (duration(), 4096, IMAGENET, 0),
     ],
@@ -209,7 +209,7 @@ def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_
     assert [name for name in free if name.startswith("data.")] == ["data.verify"]
     for option in OPTIONS:
         assert not option.resumable or [name for name in free if f"{name}.".startswith(f"{option.name}.")], option.name
-    assert not may_change_on_resume("loader.max_pixels")  # it decides which images are unreadable
+    assert not may_change_on_resume("loader.max_pixels")  # This option decides which images are unreadable.
     assert may_change_on_resume("data.parts.photos.verify")
     assert not may_change_on_resume("data.parts.photos.weight")
 
@@ -241,7 +241,7 @@ def test_an_option_has_one_row():
 
 
 def parts_with(config: ConfigDict, name: str) -> list[ConfigDict]:
-    """The parts of a config that have an option of this name."""
+    """Return the parts of a config that have an option of this name."""
     inner = [found for value in config.values() if isinstance(value, ConfigDict) for found in parts_with(value, name)]
     return [config, *inner] if name in config else inner
 

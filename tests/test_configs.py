@@ -1,4 +1,4 @@
-"""Every shipped config: valid, of the paper's size, with the paper's numbers; and what the paper has not is refused."""
+"""Every shipped config is valid and has the sizes and numbers of the paper. Rows that the paper does not have are refused."""
 
 import re
 import runpy
@@ -37,7 +37,7 @@ def module(name: str) -> dict:
 ROWS = [(name, row) for name in IMAGES for row in module(name)["ROWS"]]
 DEMO = sorted(file.stem for file in (ROOT / "configs/demo").glob("*.py"))
 ALL = ROWS + [(f"demo/{name}", None) for name in DEMO]
-# Table 1 of arXiv 2105.01601 with heads, counted exactly: parameters by (variant, classes).
+# The exact numbers of parameters of the models in Table 1 of arXiv 2105.01601, with their heads, by (variant, classes).
 PARAMETERS = {
     ("B/16", 1000): 59_880_472,
     ("L/16", 1000): 208_196_168,
@@ -138,13 +138,16 @@ def test_the_training_images_of_every_pre_training_row_are_of_the_size_that_the_
 
 @pytest.mark.parametrize("name, row", [("pretrain_imagenet", "B/16"), ("pretrain_imagenet21k", "L/16")])
 def test_pre_training_with_randaugment_mixup_dropout_and_stochastic_depth_runs_on_prepared_data(name, row, tmp_path: Path):
-    """A row with its resolution, patches and classes; narrow, with few images a step, so that it takes seconds."""
+    """Return a row's config with a narrow model and few images per step, so that it takes seconds.
+
+    Its resolution, patches and classes are unchanged.
+    """
     config = read(name, row)
     prepare_photographs(tmp_path, config.num_classes)
     config.data = dataset("tfds:photographs", "train", data_dir=str(tmp_path))
     config.total, config.batch_size = duration(steps=3), 4
     config.model.num_blocks, config.model.hidden_dim, config.model.tokens_mlp_dim, config.model.channels_mlp_dim = 2, 16, 8, 16
-    config.model.dropout = 0.1  # the paper's search has it, though not the rows that it chose
+    config.model.dropout = 0.1  # The paper's search includes dropout. The rows that it chose have none.
     validate(config)
     augment, model = config.augment, config.model
     assert augment.randaugment_layers == 2 and augment.mixup > 0 and model.stoch_depth > 0 and model.variant.endswith("/16")
@@ -164,16 +167,17 @@ def test_pre_training_with_randaugment_mixup_dropout_and_stochastic_depth_runs_o
         losses.append(float(metrics["loss"]))
     bias, classes = model.head_bias_init, config.num_classes
     assert len(losses) == 3 and np.isfinite(losses).all() and losses[1] != losses[0]
-    assert losses[0] == pytest.approx(classes * np.log1p(np.exp(bias)) - bias, rel=1e-3)  # a head of zeros: its biases alone
+    # The kernel of the head is zero, so the logits are its biases.
+    assert losses[0] == pytest.approx(classes * np.log1p(np.exp(bias)) - bias, rel=1e-3)
 
 
 def prepare_photographs(directory: Path, num_classes: int) -> None:
-    """The TFDS dataset `photographs`: 16 JPEG files of 500 x 375 with labels from the first to the last class."""
+    """Make the TFDS dataset `photographs`: 16 JPEG files of 500 x 375 pixels, with labels from the first class to the last."""
     import tensorflow_datasets as tfds
 
     class Photographs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
-        url_infos = None  # nothing to download
+        url_infos = None  # It downloads nothing.
 
         def _info(self):
             label = tfds.features.ClassLabel(num_classes=num_classes)
@@ -200,7 +204,7 @@ FINETUNE_ROWS = list(module("finetune")["ROWS"])
     [("", 224, 256, "small"), (",224", 224, 256, "small"), (",448", 448, 512, "square")],
 )
 def test_fine_tuning_crops_as_the_authors_do_and_evaluates_as_the_papers_tables(row, pixels, size, resized_to, eval_resize):
-    """Tables 3 and 2, supplement C; training: big_vision's configs/transfer.py, resmall_crop."""
+    """The evaluation is that of Tables 3 and 2 (supplement C), the training crop that of big_vision's configs/transfer.py."""
     config = read("finetune", row + pixels)
     validate(config)
     assert config.image_size == size
@@ -229,7 +233,7 @@ def test_a_row_at_a_size_that_the_paper_has_not_is_refused(row: str):
 
 @pytest.mark.parametrize("row", module("finetune_vtab")["ROWS"])
 def test_a_vtab_task_is_evaluated_on_whole_images_and_warms_up(row: str):
-    """BiT's code (big_transfer): a plain resize to the model's size at test, 100 steps of warm-up."""
+    """BiT's code (big_transfer) evaluates images that are resized to the model's size, and warms up in 100 steps."""
     config = read("finetune_vtab", row)
     assert config.schedule.warmup.steps == 100
     image, test = load_sample_images().images[0], config.evals.test
@@ -273,7 +277,7 @@ def test_a_row_of_small_images_that_there_is_not_is_refused():
 
 
 def test_a_config_in_any_folder_builds_on_a_shipped_one(tmp_path: Path, monkeypatch):
-    """As docs/training.md shows it; also where the folder is called configs and is the one that one is in."""
+    """It is the config of docs/training.md. Its folder may also be named configs and be the current folder."""
     (tmp_path / "configs").mkdir()
     shown = re.search(r"```python\n(from configs import .*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)[1]
     (tmp_path / "configs/mine.py").write_text(shown)
@@ -282,5 +286,6 @@ def test_a_config_in_any_folder_builds_on_a_shipped_one(tmp_path: Path, monkeypa
         config = app.read_config(path, ["--config.seed=3"])
         assert (config.optimizer.learning_rate, config.seed, config.model.variant) == (0.01, 3, "L/16")
     command = [sys.executable, str(ROOT / "train.py"), "--config=configs/mine.py", "--workdir=x", "--config.seed=-1"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)  # the seed is refused once the config is read
+    # The seed is refused after the config has been read.
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (run.returncode, "config.seed is -1" in run.stderr) == (app.TO_MEND, True), run.stderr

@@ -1,4 +1,4 @@
-"""Which device holds what: the mesh, the rules for parameters and optimiser state, and the rows of a batch."""
+"""What each device holds: the mesh, the rules for parameters and optimizer state, and the examples of a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ from mixer_jax.training.state import init_params, init_state
 
 
 def specs_of(tree, fsdp: int, axes: tuple[str, ...] = STATE_AXES) -> dict[str, tuple]:
-    """{path: axes of the mesh that have more than one device, joined by spaces, for each axis of the array}"""
+    """Return {path of an array: for each of its axes, the axes of the mesh with more than one device, joined by spaces}."""
     mesh = make_mesh(fsdp)
 
     def names(dim: str | tuple[str, ...] | None) -> str:
@@ -67,11 +67,12 @@ def test_one_host_of_a_pod_slice_that_was_not_joined_to_the_others_is_refused(mo
     [
         ("stem/kernel", (16, 16, 3, 768), ("", "", "", "fsdp data")),
         ("MixerBlock_0/token_mixing/Dense_0/kernel", (196, 384), ("data", "fsdp")),
-        ("MixerBlock_0/channel_mixing/Dense_0/kernel", (768, 3072), ("data", "fsdp")),  # as many: the first
+        # Both axes can be split equally far, so the first is.
+        ("MixerBlock_0/channel_mixing/Dense_0/kernel", (768, 3072), ("data", "fsdp")),
         ("MixerBlock_0/channel_mixing/Dense_0/kernel", (769, 3072), ("", "fsdp data")),
         ("head/kernel", (768, 1000), ("data", "fsdp")),
         ("head/kernel", (768, 1001), ("fsdp data", "")),
-        ("head/kernel", (6, 7), ("data", "")),  # fsdp divides none
+        ("head/kernel", (6, 7), ("data", "")),  # fsdp divides no axis.
         ("head/kernel", (9, 7), ("", "")),
         ("head/bias", (1000,), ()),
         ("MixerBlock_0/LayerNorm_0/scale", (768,), ()),
@@ -84,7 +85,8 @@ def test_a_kernel_is_split_along_fsdp_then_data_where_most_is_left_to_divide_and
         tree = {key: tree}
     found, gathered = specs_of(tree, 4)[name], specs_of(tree, 4, GATHERED_AXES)[name]
     assert found == spec if any(spec) else not any(found)
-    assert gathered == tuple(axes.replace("data", "").strip() for axes in found)  # a gather moves nothing between fsdp's devices
+    # A gather sends nothing between the devices of fsdp.
+    assert gathered == tuple(axes.replace("data", "").strip() for axes in found)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

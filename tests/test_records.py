@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and whom it lets in."""
+"""What a run writes to its folder, and which runs are refused in it."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def changed(**changes) -> ConfigDict:
 def test_a_second_run_in_a_folder_is_refused_with_the_name_of_the_first(workdir):
     with pytest.raises(EnvironmentFault, match=rf"{workdir.path} is in use by process {os.getpid()} on .*another --workdir"):
         Workdir(str(workdir.path))
-    Workdir(str(workdir.path), writer=False)  # another host of the same run
+    Workdir(str(workdir.path), writer=False)  # This is another host of the same run.
 
 
 def test_a_folder_is_free_again_when_its_run_has_ended(tmp_path):
@@ -86,7 +86,7 @@ def test_another_config_is_refused_with_exactly_the_options_that_differ_and_matt
     assert all(line.strip().startswith(expected) for line, expected in zip(named, lines, strict=True))
 
 
-MOVED = {  # an option of the training data before and after
+MOVED = {  # {name of an option of the training data: its value before, its value now}
     "a folder": ("source", "folder:/a/photos", "folder:/b/photos"),
     "shards": ("source", "records:a", "records:~/b"),
     "the directory of TFDS": ("data_dir", "/a", "/b"),
@@ -185,7 +185,7 @@ NEW = [row for row in OPTIONS if row.before is not None and not row.resumable]
 
 
 def forget(workdir: Workdir, path: str) -> None:
-    """Make the folder's run one that was started before this option existed."""
+    """Change the run in the folder to one that was started before this option existed."""
     content = json.loads((workdir.path / "config.json").read_text())
     *parents, name = path.split(".")
     part = content
@@ -201,7 +201,7 @@ def test_a_run_from_before_an_option_goes_on_unless_the_option_changes_what_it_d
     other, *_ = row.only
     workdir.record_start(get_config(), {})
     forget(workdir, row.name)
-    workdir.refuse_other_run(get_config())  # where the option has no effect
+    workdir.refuse_other_run(get_config())  # The option has no effect in this config.
 
     used = {other.replace(".", "__"): 2}
     workdir.record_start(changed(**used), {})
@@ -255,7 +255,7 @@ def test_figures_of_other_evaluators_stay_in_the_results_of_the_same_parameters_
     workdir.add_results(results | other | {"evals": {"new": {"top1": 0.25}}, "evaluators": {"new": {"resize": "small"}}})
     evaluators = {"new", "old"} if not other else {"new"}
     assert read_results(workdir.path)["evals"].keys() == evaluators
-    assert workdir.has_figures(1, "old", {}) == (not other)  # it was not described, as before 2026-12
+    assert workdir.has_figures(1, "old", {}) == (not other)  # Before December 2026, results did not describe their evaluator.
     step = other.get("step", 1)
     assert workdir.has_figures(step, "new", {"resize": "small"})
     assert not workdir.has_figures(step, "new", {"resize": "whole"})
@@ -279,7 +279,7 @@ def test_metrics_after_the_restored_step_are_dropped_and_written_again(workdir):
 def test_a_full_disk_is_met_in_the_writing_of_events_not_in_a_thread_that_the_run_would_wait_for(workdir):
     metrics = MetricWriter(workdir.path, 0)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))  # a limit on the size of files stands for the end of the disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))  # This limit on the size of files acts like a full disk.
     try:
         with pytest.raises(OSError, match="File too large") as error:
             for step in range(100):

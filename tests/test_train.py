@@ -1,4 +1,4 @@
-"""Whole runs of train.py: what is written, going on after kills and signals, fine-tuning, and several processes."""
+"""Whole runs of train.py: what they write, how they resume after kills and signals, fine-tuning, and several processes."""
 
 import gc
 import json
@@ -44,14 +44,14 @@ def steps_on_disk(workdir: Path) -> list[int]:
 
 
 def reproducible_rows(workdir: Path) -> list[dict]:
-    """metrics.jsonl without what depends on the machine's speed."""
+    """Return the lines of metrics.jsonl without the figures that depend on the speed of the machine."""
     timings = {"images_per_sec", "images_per_sec_per_device", "data_wait_share", "mfu"}
     return [{name: value for name, value in row.items() if name not in timings} for row in read_metrics(workdir)]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> Path:
-    """A run that nothing ever happened to."""
+    """Return the folder of a run that was never interrupted."""
     workdir = tmp_path_factory.mktemp("reference")
     finish(start(f"--workdir={workdir}"))
     return workdir
@@ -93,7 +93,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(reference: Path,
 def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(reference: Path, tmp_path: Path, number: signal.Signals):
     process = start(f"--workdir={tmp_path}", PROCESSES)
     wait_for(lambda: bool(read_metrics(tmp_path)), process)
-    os.killpg(process.pid, number)  # those that decode get it too, as they do from a terminal or a supervisor
+    os.killpg(process.pid, number)  # The worker processes get the signal too, as they do from a terminal or a supervisor.
     output = finish(process, STOPPED)
     assert "saved" in output and "Traceback" not in output
     stopped_at = steps_on_disk(tmp_path)[-1]
@@ -105,7 +105,7 @@ def test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits(reference: Path,
 
 @pytest.fixture
 def cut_off(reference: Path, tmp_path: Path) -> Path:
-    """The reference, as if it had been killed before it wrote its results."""
+    """Return a copy of the reference run, as if it had been killed before it wrote its results."""
     workdir = shutil.copytree(reference, tmp_path / "run")
     (workdir / "results.json").unlink()
     return workdir
@@ -173,14 +173,14 @@ def test_fine_tuning_replaces_the_head_restores_the_rest_and_lists_both(referenc
     assert "restored" in listing and "MixerBlock_0" in listing
     assert "replaced     2 arrays: head" in listing
     assert results(tmp_path)["evals"]["fewshot"] == results(reference)["evals"]["fewshot"]
-    assert results(tmp_path)["evals"]["test"]["loss"] == pytest.approx(np.log(10))  # a head of zeros
+    assert results(tmp_path)["evals"]["test"]["loss"] == pytest.approx(np.log(10))  # The head is zero.
 
 
 def test_a_step_of_a_run_can_be_fine_tuned_with_its_head(reference: Path, tmp_path: Path, tiny_config):
     tiny_config.init_from, tiny_config.init_head = str(reference / "checkpoints/30"), "restore"
     tiny_config.total.steps = 1
     tiny_config.optimizer.learning_rate = 0.0
-    tiny_config.ema_decay = 0.0  # the averaged parameters become the parameters
+    tiny_config.ema_decay = 0.0  # The averaged parameters of the reference become the parameters.
     assert train.train(tiny_config, str(tmp_path)) == DONE
     assert results(tmp_path)["params_sha256"] == results(reference)["params_sha256"]
 
@@ -228,7 +228,7 @@ def test_another_config_in_the_same_folder_is_refused_but_watching_options_may_c
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_never_reaches_a_checkpoint(tmp_path: Path, tiny_config):
     tiny_config.optimizer.learning_rate = 1000.0
-    tiny_config.optimizer.weight_decay = 1000.0  # each step multiplies the kernels by 1e12
+    tiny_config.optimizer.weight_decay = 1000.0  # Each step multiplies the kernels by 1e12.
     tiny_config.optimizer.multipliers = ((".*", 1e6),)
     tiny_config.optimizer.clip_norm = 0.0
     tiny_config.schedule.warmup.steps = 0
@@ -258,7 +258,7 @@ def test_training_data_that_changed_are_refused(tmp_path: Path, tiny_config):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> tuple[str, set[int]]:
-    """A source of 1000 training images of 10 classes, and the 52 records that are bad."""
+    """Return a source of 1000 training images of 10 classes, and the numbers of its 52 unreadable records."""
     root = tmp_path_factory.mktemp("corpus")
     return f"folder:{root}", set(write_corpus(root / "train", classes=10))
 
@@ -269,9 +269,9 @@ def test_too_many_bad_images_stop_the_run_and_with_a_higher_share_it_goes_on_and
     with pytest.raises(UserError, match=r"(?s)By step \d+, 1\d of \d+ .*max_unreadable_share allows 1\.00%.*\.jpg, is ") as error:
         train.train(tiny_config, str(tmp_path / "run"))
     stopped_at = int(re.search(r"By step (\d+)", str(error.value))[1])
-    del error  # its traceback holds the run, and that the folder
+    del error  # Its traceback refers to the run, which holds the lock of the folder.
     gc.collect()
-    assert steps_on_disk(tmp_path / "run")[-1] == (stopped_at - 1) // 5 * 5  # nothing that was saved is lost
+    assert steps_on_disk(tmp_path / "run")[-1] == (stopped_at - 1) // 5 * 5  # Nothing that was saved is lost.
     tiny_config.loader.max_unreadable_share = 0.06
     assert train.train(tiny_config, str(tmp_path / "run")) == DONE
     assert train.train(tiny_config, str(tmp_path / "unbroken")) == DONE

@@ -1,4 +1,4 @@
-"""Laws that every model family keeps, over one table of small models. The real ones: test_sizes.py."""
+"""Laws that every model family keeps, over one table of small models. test_sizes.py has the models of the papers."""
 
 import dataclasses
 import functools
@@ -42,8 +42,8 @@ class Row:
     model: nn.Module
     features: dict[str, tuple[int, ...]]  # shapes for a 12 x 12 image, without the batch
     remat_units: int  # blocks that remat recomputes
-    # Parameters that have no gradient: the last bias of token mixing shifts all channels of a token alike, which every layer norm
-    # undoes; a bias of the keys shifts all of a query's scores alike, which the softmax undoes.
+    # Parameters whose gradient is zero. The last bias of token mixing adds one number to all channels of a token, and every layer
+    # norm subtracts it again. The bias of the keys adds one number to all scores of a query, which does not change the softmax.
     unreached: tuple[str, ...] = ()
 
 
@@ -72,7 +72,8 @@ ROWS = {
     ),
     "resnet": Row(
         "resnet",
-        ResNet(CLASSES, Size(units=(1, 2), base_width=32), head_bias_init=HEAD_BIAS),  # variants with a name are too deep here
+        # The variants that have a name are too deep for a test.
+        ResNet(CLASSES, Size(units=(1, 2), base_width=32), head_bias_init=HEAD_BIAS),
         {"root_block": (3, 3, 32), "block1": (3, 3, 128), "block2": (2, 2, 256), "pre_logits": (256,)},
         remat_units=3,
     ),
@@ -81,7 +82,7 @@ every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 on_patches = pytest.mark.parametrize(
     "row", [pytest.param(row, id=name) for name, row in ROWS.items() if row.family in ("mixer", "vit")]
 )
-# Every kind of regularisation that a row's family has, at a strength that two runs cannot survive alike.
+# Every kind of regularization that a row's family has, so strong that two runs never drop the same.
 REGULARISED = [
     pytest.param(row.model, {option: 0.5}, id=f"{option} of {name}")
     for name, row in ROWS.items()
@@ -92,14 +93,14 @@ REGULARISED = [
 
 @pytest.fixture(autouse=True)
 def one_implementation():
-    """Traces one implementation of each operation, in less than half the time of all. tests/models/kernels compares them."""
+    """Trace only one implementation of each operation, which takes less than half the time. kernels/ compares all of them."""
     with for_platform("cpu"):
         yield
 
 
 IMAGES = jnp.asarray(np.random.default_rng(7).uniform(-1, 1, (8, 12, 12, 3)), jnp.float32)
 LABELS = np.arange(8) % CLASSES
-# The laws hold however well the compiler does its work, and it is quickest when it does little.
+# The laws hold at any level of optimization, and compiling is fastest at the lowest.
 UNOPTIMISED = {"xla_backend_optimization_level": 0}
 jit_of_model = functools.partial(jax.jit, static_argnums=0, compiler_options=UNOPTIMISED)
 
@@ -109,7 +110,7 @@ def shapes_of(model: nn.Module, images) -> dict:
 
 
 def random_params(model: nn.Module, images=IMAGES) -> dict:
-    """Parameters of which none is at its initial zero or one."""
+    """Return random parameters. None has its initial value 0 or 1."""
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: rng.normal(scale=0.4, size=x.shape).astype(np.float32), shapes_of(model, images))
 
@@ -131,7 +132,7 @@ def apply_in_training(model: nn.Module, params: dict, seed: int, images=IMAGES) 
 
 @jit_of_model
 def loss_and_gradients(model: nn.Module, params: dict) -> tuple[tuple[jax.Array, jax.Array], dict]:
-    """(mean cross-entropy on LABELS, logits), gradients."""
+    """Return (mean cross-entropy on LABELS, logits) and the gradients."""
 
     def loss(params):
         logits, _ = model.apply({"params": params}, IMAGES, train=True, rngs={"dropout": jax.random.key(0)})
@@ -141,7 +142,7 @@ def loss_and_gradients(model: nn.Module, params: dict) -> tuple[tuple[jax.Array,
 
 
 def program(model: nn.Module, train: bool) -> str:
-    """What the model computes, as text."""
+    """Return the text of the program that computes the model."""
     params = {"params": shapes_of(model, IMAGES)}
     return str(jax.make_jaxpr(functools.partial(model.apply, train=train))(params, IMAGES))
 
@@ -179,7 +180,8 @@ def test_kernels_cast_before_the_model_takes_them_change_no_logit_and_they_are_a
     cast = jax.tree_util.tree_map_with_path(lambda path, x: np.asarray(x).astype(dtype_of(path_name(path))), params)
     np.testing.assert_array_equal(apply(model, cast, IMAGES)[0], apply(model, params, IMAGES)[0])
 
-    in_float32 = r"(head|pre_logits)/.*" if row.family != "resnet" else ".*"  # a ResNet's kernels are standardised first
+    # The kernels of a ResNet are standardized in float32 first.
+    in_float32 = r"(head|pre_logits)/.*" if row.family != "resnet" else ".*"
     kernels = {name for name in named_arrays(params) if name.endswith("/kernel") and not re.fullmatch(in_float32, name)}
     assert {name for name, x in named_arrays(cast).items() if x.dtype == jnp.bfloat16} == kernels
     assert len(kernels) > 8 or row.family == "resnet"
@@ -190,7 +192,7 @@ def test_a_new_head_answers_its_bias_whatever_it_sees(row):
     params = initial_params(row.model)
     logits, features = apply(row.model, params, IMAGES)
     np.testing.assert_array_equal(logits, np.full((8, CLASSES), HEAD_BIAS))
-    assert np.ptp(features["pre_logits"], axis=0).max() > 1e-3  # it sees different things, but
+    assert np.ptp(features["pre_logits"], axis=0).max() > 1e-3  # The features of the images differ.
     kernel = next(x for name, x in named_arrays(params).items() if name.startswith("head/") and name.endswith("/kernel"))
     assert np.all(kernel == 0)
 
@@ -210,7 +212,7 @@ def test_without_classes_the_output_is_the_pre_logits(row):
 def test_examples_do_not_see_each_other_and_keep_their_order(row):
     params = random_params(row.model)
     together, _ = apply(row.model, params, IMAGES)
-    assert np.ptp(together, axis=0).min() > 1e-2  # the images are told apart
+    assert np.ptp(together, axis=0).min() > 1e-2  # The logits of the images differ.
     order = np.array([3, 1, 5, 0, 7, 4, 2, 6])
     np.testing.assert_allclose(apply(row.model, params, IMAGES[order])[0], together[order], rtol=1e-4, atol=1e-5)
     others = np.concatenate([IMAGES[:1], -IMAGES[1:]])
@@ -252,14 +254,15 @@ def test_regularisation_is_random_in_training_and_absent_in_evaluation(model, op
 
 @on_patches
 def test_a_block_drops_each_branch_of_each_example_by_itself_at_its_own_rate(row):
-    """Where both branches are dropped, with probability p squared, a block's output is its input."""
+    """If both branches are dropped, which has probability p squared, the output of a block is its input."""
     model = row.model.clone(size=dataclasses.replace(row.model.size, num_blocks=3), stoch_depth=0.8)
-    images = jnp.tile(IMAGES[:1, :4, :4], (4096, 1, 1, 1))  # of one patch
+    images = jnp.tile(IMAGES[:1, :4, :4], (4096, 1, 1, 1))  # Each image has one patch.
     params = random_params(model, images)
     _, trained = apply_in_training(model, params, 0, images)
     _, evaluated = apply(model, params, images[:1])
     first, *others = (name for name in trained if re.fullmatch(r".*lock_\d", name))
-    np.testing.assert_allclose(trained[first], np.tile(evaluated[first], (4096, 1, 1)), rtol=1e-4, atol=1e-5)  # never dropped
+    # The first block drops nothing.
+    np.testing.assert_allclose(trained[first], np.tile(evaluated[first], (4096, 1, 1)), rtol=1e-4, atol=1e-5)
     unchanged = [np.all(trained[x] == trained[y], axis=(1, 2)).mean() for x, y in itertools.pairwise((first, *others))]
     assert unchanged == pytest.approx([0.4**2, 0.8**2], abs=0.03)
 
@@ -281,7 +284,7 @@ def test_an_image_that_patches_do_not_tile_is_refused(row):
 
 @every_row
 def test_without_regularisation_training_answers_as_evaluation_does(row, monkeypatch):
-    """But for the barriers of evaluation, which compute nothing (mlp.py)."""
+    """Evaluation has barriers that training lacks (mlp.py). They compute nothing, and are removed here."""
     monkeypatch.setattr(jax.lax, "optimization_barrier", lambda x: x)
     assert program(row.model, train=True) == program(row.model, train=False)
 

@@ -11,7 +11,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from mixer_jax.models.mixer import Mixer, Size
 from mixer_jax.models.registry import param_shapes
 
-# One row a shape of the problem. No two sizes of a row are equal, so that no axis can stand in for another.
+# Each row has the sizes of one problem. All sizes of a row differ, so that two axes cannot be confused.
 #                 B, H, W, P, K, Size(L, C, D_C, D_S)
 SHAPES = {
     "one token": (2, 4, 4, 4, 3, Size(1, 5, 9, 6)),
@@ -20,19 +20,19 @@ SHAPES = {
     "no head": (2, 4, 6, 2, None, Size(2, 4, 7, 5)),
 }
 
-# This bias adds one number to all channels of a token, which every layer norm takes away again: its gradient is zero.
+# This bias adds one number to all channels of a token. Every layer norm subtracts it again, so its gradient is zero.
 WITHOUT_EFFECT = "token_mixing/Dense_1/bias"
 
 
 def gelu(x):
-    """The tanh form, and its derivative."""
+    """Return GELU in its tanh form, and its derivative."""
     k = np.sqrt(2 / np.pi)
     t = np.tanh(k * (x + 0.044715 * x**3))
     return x * (1 + t) / 2, (1 + t) / 2 + x / 2 * (1 - t**2) * k * (1 + 3 * 0.044715 * x**2)
 
 
 def layer_norm(p, x):
-    """x [S, C], normalised over C."""
+    """Return x [S, C], normalized over C."""
     centred = x - x.mean(1, keepdims=True)
     deviation = np.sqrt((centred**2).mean(1, keepdims=True) + 1e-6)
     normal = centred / deviation
@@ -46,7 +46,7 @@ def layer_norm(p, x):
 
 
 def mix(p, z):
-    """W2 gelu(W1 z + b1) + b2 on every column of z: W1 [D, N], z [N, M]. A Dense kernel is the transposed matrix."""
+    """Return W2 gelu(W1 z + b1) + b2 for each column of z: W1 [D, N], z [N, M]. A Dense kernel is the transposed matrix."""
     w1, w2 = p["Dense_0"]["kernel"].T, p["Dense_1"]["kernel"].T
     b1, b2 = p["Dense_0"]["bias"][:, None], p["Dense_1"]["bias"][:, None]
     h, slope = gelu(w1 @ z + b1)
@@ -61,7 +61,7 @@ def mix(p, z):
 
 
 def block(p, x):
-    """U = X + W2 gelu(W1 LN(X));  Y = U + (W4 gelu(W3 LN(U)^T))^T."""
+    """Return Y = U + (W4 gelu(W3 LN(U)^T))^T with U = X + W2 gelu(W1 LN(X))."""
     z, norm_0_backward = layer_norm(p["LayerNorm_0"], x)
     t, tokens_backward = mix(p["token_mixing"], z)
     u = x + t
@@ -81,7 +81,7 @@ def block(p, x):
 
 
 def stem(p, image, patch):
-    """Row s of X is the projection of patch s, patches being counted along rows."""
+    """Return X [S, C]. Row s is the projection of patch s. Patches are counted row by row."""
     kernel = p["kernel"]  # [P, P, 3, C]
     corners = [(i, j) for i in range(0, image.shape[0], patch) for j in range(0, image.shape[1], patch)]
     patches = [image[i : i + patch, j : j + patch] for i, j in corners]
@@ -98,7 +98,7 @@ def stem(p, image, patch):
 
 
 def mixer(params, image, patch):
-    """One image [H, W, 3] -> logits [K] (pooled features [C] without a head), and backward."""
+    """Return the logits [K] of an image [H, W, 3], or the pooled features [C] without a head, and the backward function."""
     x, stem_backward = stem(params["stem"], image, patch)
     num_blocks = sum(name.startswith("MixerBlock_") for name in params)
     block_backwards = []
@@ -125,14 +125,14 @@ def mixer(params, image, patch):
 
 
 def mixer_of_batch(params, images, patch, d_logits):
-    """logits [B, K]; the gradients of sum(logits * d_logits) in the images [B, H, W, 3] and in the parameters."""
+    """Return the logits [B, K], and the gradients of sum(logits * d_logits) by the images [B, H, W, 3] and the parameters."""
     logits, backwards = zip(*(mixer(params, image, patch) for image in images), strict=True)
     d_images, grads = zip(*(backward(d) for backward, d in zip(backwards, d_logits, strict=True)), strict=True)
     return np.stack(logits), np.stack(d_images), jax.tree.map(lambda *parts: sum(parts), *grads)
 
 
 def random_problem(shape):
-    """The model, and random float32 parameters (none at its initial zero), images and output gradients."""
+    """Return the model, and random float32 parameters (none has its initial 0), images and gradients of the output."""
     batch, height, width, patch, classes, size = SHAPES[shape]
     model = Mixer(num_classes=classes, patch_size=patch, size=size)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What a tar or zip holds is listed as it is, and a hostile or damaged one is refused; nothing is ever written."""
+"""The content of a tar or zip is listed, a hostile or damaged one is refused, and nothing is ever written."""
 
 import io
 import random
@@ -15,7 +15,7 @@ from mixer_jax.preparation import archives
 from mixer_jax.preparation.archives import nested_tar_members, tar_members, zip_members
 from mixer_jax.preparation.files import TarFiles, ZipFiles
 
-LONG = "a/" * 60 + "x" * 150 + ".jpg"  # longer than the header's field
+LONG = "a/" * 60 + "x" * 150 + ".jpg"  # It is longer than the field of a header.
 
 
 def tar_of(file: Path, *infos: tarfile.TarInfo) -> Path:
@@ -113,7 +113,7 @@ def test_the_same_inside_a_tar_in_a_tar_is_refused(tmp_path):
 
 
 def header(size: int = 0, kind: bytes = b"0", name: bytes = b"a.jpg") -> bytes:
-    """A header block whose checksum is right, whatever it claims."""
+    """Return a header block with any content and the right checksum."""
     field = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
     block = bytearray(name.ljust(100, b"\0") + b"0000644\0" * 3 + field + b"0" * 12 + b" " * 8 + kind)
     block = block.ljust(512, b"\0")
@@ -160,7 +160,7 @@ def test_a_damaged_or_lying_tar_is_refused_in_words(tmp_path, content, message):
 
 def test_a_tar_cut_anywhere_is_refused(tmp_path):
     whole = miniature.tar_bytes({"n/a.jpg": bytes(700), "n/b.jpg": bytes(100)})
-    end = 512 + 1024 + 512 + 512  # of the last member; what follows is zeros
+    end = 512 + 1024 + 512 + 512  # The last member ends here. Zeros follow it.
     for length in range(0, end + 1, 64):
         (tmp_path / "x.tar").write_bytes(whole[:length])
         with pytest.raises(UserError, match="ends"):
@@ -250,7 +250,8 @@ def test_no_damage_to_a_tar_or_zip_does_more_than_a_refusal(tmp_path):
         for _ in range(rng.choice((1, 3, 30))):
             content[rng.randrange(len(content))] = rng.choice((0, 255, 48, 55, rng.randrange(256)))
         if trial % 3 < 2:
-            for place in range(0, len(content) - 511, 512):  # right checksums, so that the damage is believed
+            # The checksums of headers are made right, so that the damage is read.
+            for place in range(0, len(content) - 511, 512):
                 if content[place + 257 : place + 262] == b"ustar":
                     content[place + 148 : place + 156] = b" " * 8
                     content[place + 148 : place + 156] = b"%06o\0 " % sum(content[place : place + 512])

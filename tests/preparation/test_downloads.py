@@ -1,4 +1,4 @@
-"""From what the official sites hand out to batches, on miniatures of the downloads; and all that docs/data.md has of it."""
+"""Miniatures of the official downloads become batches, and every command of docs/data.md that prepares them works."""
 
 import json
 import runpy
@@ -58,7 +58,7 @@ def test_imagenet_real_is_a_split_of_sets_some_of_them_empty(tmp_path):
     source = open_source(dataset(f"records:{tmp_path}/to", "real"))
     assert (source.max_labels, source.num_classes) == (2, 3)
     batch = next(eval_batches(source, eval_transform("small", 0, 8), loader_config(), batch_size=8, batch_indices=np.arange(8)))
-    counted = (batch["mask"] > 0) & np.any(batch["labels"] >= 0, axis=1)  # as evaluation/classification.py counts
+    counted = (batch["mask"] > 0) & np.any(batch["labels"] >= 0, axis=1)  # evaluation/classification.py counts these examples.
     assert counted.sum() == sum(map(bool, REAL)) == 4
 
 
@@ -195,16 +195,16 @@ def config_of(command: list[str]) -> ConfigDict:
 
 
 def test_every_command_of_the_docs_that_unpacks_or_prepares_does_so_and_runs_find_what_it_made(tmp_path, monkeypatch):
-    """In the order of docs/data.md, in a folder that has what the official sites hand out."""
+    """The commands run in the order of docs/data.md, in a folder with miniatures of the official downloads."""
     downloads.all_of_them(tmp_path)
-    miniature.make_tree(tmp_path / "imagenet21k", TRAIN)  # tars that someone has unpacked
+    miniature.make_tree(tmp_path / "imagenet21k", TRAIN)  # The tars are unpacked already.
     monkeypatch.chdir(tmp_path)
     expected = opened = 0
     for command in filter(None, commands_of(PAGES["data"])):
         if command[:4] == PREPARE:
             monkeypatch.setattr(sys, "argv", ["mixer_jax", *command[3:]])
             assert main() == DONE, command
-        elif command[0] == "unzip":  # which not every machine has
+        elif command[0] == "unzip":  # Not every machine has unzip.
             zipfile.ZipFile(command[1]).extract(command[2])
         elif command[0] in ("tar", "gunzip"):
             subprocess.run(command, check=True)

@@ -1,4 +1,4 @@
-"""One rule says which files are data and of which class, wherever they lie: every layout in every kind of source."""
+"""The same rules find the images and their classes in all kinds of sources. Every layout is tried in every kind."""
 
 import itertools
 import tarfile
@@ -24,7 +24,7 @@ def nothing_reported(monkeypatch):
 
 
 def tree_of(root: Path, files: list[str]) -> Path:
-    """Files, and folders where a name ends with a slash."""
+    """Make files, and a folder for each name that ends with a slash."""
     for name in files:
         (root / name).mkdir(parents=True, exist_ok=True) if name.endswith("/") else None
     return miniature.make_tree(root, {name: b"x" for name in files if not name.endswith("/")})
@@ -59,7 +59,7 @@ def zip_of(root: Path, files: list[str], split: str) -> Found:
 
 
 def tars(files: list[str]) -> dict[str, bytes]:
-    """A tar for each folder at the top, and the files beside them."""
+    """Make a tar of each folder at the top, beside the files at the top."""
     members: dict[str, dict[str, bytes]] = {}
     for name in files:
         top, _, rest = name.partition("/")
@@ -81,7 +81,7 @@ def tar_of_tars(root: Path, files: list[str], split: str) -> Found:
 SOURCES: list[Callable[[Path, list[str], str], Found]] = [folder_source, folder, tar, zip_of, folder_of_tars, tar_of_tars]
 
 SUFFIXED = ["1.jpg", "2.JPG", "3.jpeg", "4.png", "5.webp", "6.WebP", "7.bmp", "8.tif", "9.TIFF"]
-# files, what is found for split "train": class names, images
+# (files, the class names and images that are found for split "train")
 READ = {
     "CLASS/IMAGE": (["dog/2.png", "cat/1.jpg"], ("cat", "dog"), [("1.jpg", "cat"), ("2.png", "dog")]),
     "every suffix in any case": (
@@ -113,7 +113,7 @@ READ = {
     ),
     "a text and a page beside the classes": (["cat/1.jpg", "README.md", "index.html"], ("cat",), [("1.jpg", "cat")]),
 }
-# files, what the refusal says
+# (files, a part of the error message)
 REFUSED = {
     "images deeper": (["cat/1.jpg", "cat/old/2.jpg"], r"1 like cat/1.jpg, 1 like cat/old/2.jpg"),
     "images beside the classes": (["1.jpg", "cat/2.jpg"], r"1 like 1.jpg, 1 like cat/2.jpg"),
@@ -134,7 +134,7 @@ def test_a_clear_layout_means_the_same_in_every_source(tmp_path, layout, source)
     assert (found[0], sorted(found[1])) == (names, sorted(images))
 
 
-# Files beside tars are no images, and a tar is a class.
+# A tar is a class, and files beside the tars are not images.
 CLEAR = ("images beside the classes", "one name in two folders")
 CLEAR_IN_TARS = list(itertools.product(CLEAR, SOURCES[4:]))
 
@@ -173,7 +173,7 @@ def test_images_of_a_tar_of_a_class_may_lie_in_a_folder(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tar", "tars"])
 def test_a_tar_of_a_folder_has_its_classes_with_and_without_entries_for_folders(tmp_path, kind):
-    """As `tar cf x.tar -C DIR .` packs it."""
+    """Return a tar as `tar cf x.tar -C DIR .` packs it."""
     tree_of(tmp_path / "tree", ["cat/1.jpg", "dog/2.jpg"])
     (tmp_path / "out").mkdir()
     packed = [tmp_path / "tree"] if kind == "tar" else [tmp_path / "tree/cat", tmp_path / "tree/dog"]

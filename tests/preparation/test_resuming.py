@@ -1,4 +1,4 @@
-"""A preparation that was killed, damaged or is asked for again: it goes on, mends, or says what is in its way."""
+"""A preparation that is started again goes on, makes damaged shards anew, or says why it cannot."""
 
 import json
 import os
@@ -258,7 +258,7 @@ def test_a_shard_that_changes_after_it_was_hashed_has_no_receipt(tmp_path, monke
         return real(spec, class_names, made, target, shards)
 
     monkeypatch.setattr(preparation, "make_manifest", make_manifest)
-    monkeypatch.setattr(manifest, "END_BYTES", 16)  # beside which the change lies
+    monkeypatch.setattr(manifest, "END_BYTES", 16)  # The change lies outside these bytes.
     preparation.prepare(PreparationSpec(tree(tmp_path), "train"), tmp_path / "to", threads=2)
     with pytest.raises(UserError, match=r"is altered, or another shard under its name"):
         Manifest(tmp_path / "to" / "train").check("full")
