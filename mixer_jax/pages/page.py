@@ -27,10 +27,10 @@ def check_installed() -> None:
         raise UserError(f"A page needs {', '.join(missing)}: pip install 'mixer_jax[report]'")
 
 
-def refuse_other_file(file: Path, option: str = "--out") -> None:
-    """Raise UserError if a file exists and is not a page that `write_page` wrote. `option` is what the user can change."""
+def refuse_other_file(file: Path) -> None:
+    """Raise UserError if a file exists and is not a page that `write_page` wrote."""
     if file.exists() and MADE_BY not in read_bytes(file, MAX_PAGE_BYTES).decode(errors="replace"):
-        raise UserError(f"{file} exists, and no report made it: choose another {option}, or remove it.")
+        raise UserError(f"{file} exists, and no report made it: move it away, or write the page elsewhere.")
 
 
 def write_page(file: Path, title: str, lead: str, sections: Sequence[Section], source: str = "the folders of its runs") -> None:

@@ -56,6 +56,7 @@ from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.preparation.inputs import Inputs, ListedInputs, decode_input, open_inputs
 from mixer_jax.preparation.near_duplicates.fingerprint import fingerprint_image
+from mixer_jax.preparation.near_duplicates.pairs_page import PAGE, write_pairs_page
 from mixer_jax.preparation.near_duplicates.references import References, write_list
 from mixer_jax.preparation.near_duplicates.within import find_duplicates
 from mixer_jax.preparation.spec import PreparationSpec
@@ -135,6 +136,8 @@ def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
         manifest = Manifest(target)
         manifest.check("ends", show_progress=False)  # This finds shards that are not in the manifest.
         manifest.write_receipts(preparation.stamps)
+        if spec.drops_near_duplicates and (missing or not (target / PAGE).exists()):
+            write_pairs_page(target, inputs, references, shards)
     return manifest
 
 

@@ -34,7 +34,7 @@ def run_demo(workdir: Path) -> None:
     workdir = workdir.absolute()
     page = workdir / "report.html"
     check_installed()
-    refuse_other_file(page, "--workdir")
+    refuse_other_file(page)
     pretrained = workdir / "pretrain"
     stage("train.py", "configs/demo/pretrain.py", pretrained)
     stage("evaluate.py", "configs/demo/pretrain.py", workdir / "evaluate", f"--checkpoint={pretrained}")

@@ -138,7 +138,7 @@ def test_a_page_replaces_a_page_alone_also_one_of_an_older_version(tmp_path):
     )
     refuse_other_file(tmp_path / "old.html")
     (tmp_path / "thesis.html").write_text("<p>mine</p>")
-    with pytest.raises(UserError, match=r"thesis\.html exists, and no report made it: choose another --out"):
+    with pytest.raises(UserError, match=r"thesis\.html exists, and no report made it: move it away"):
         refuse_other_file(tmp_path / "thesis.html")
 
 
@@ -168,7 +168,9 @@ def test_the_modules_of_pages_load_none_of_these_libraries_before_a_page_is_made
     assert not {"jinja2", "altair", "vl_convert"} & set(modules)
 
 
-@pytest.mark.parametrize("file", sorted(f for room in ("pages", "report") for f in (ROOT / "mixer_jax" / room).glob("*.py")))
+@pytest.mark.parametrize(
+    "file", [f for path in ("pages/*.py", "report/*.py", "**/*_page.py") for f in sorted((ROOT / "mixer_jax").glob(path))]
+)
 def test_there_is_no_markup_in_python(file):
     texts = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)]
     assert not [text for text in texts if isinstance(text, str) and re.search(r"</?[a-z!]|&[a-z]+;", text)]

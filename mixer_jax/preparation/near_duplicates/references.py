@@ -6,7 +6,7 @@ shards have to be made, also when a preparation is continued. This takes a few m
 
 Whether an image is left out depends only on the image and the references, not on its shard or thread. The row of a shard in the
 manifest lists the copies that were left out of it. DIR/SPLIT/duplicates.tsv lists all of them: exact copies first, then near
-copies in the order of their distances, the smallest first.
+copies in the order of their distances, the smallest first. pairs_page.py shows them.
 """
 
 import hashlib
@@ -71,6 +71,11 @@ class References:
         self._inputs = {source: _open(source, spec, target) for source in spec.drop_near_duplicates_of}
         self._spec = spec
         self._index = Index([], [])
+
+    @property
+    def sources(self) -> dict[str, Inputs | RecordsInputs]:
+        """The images of each source, by its name as in `--drop-near-duplicates-of`."""
+        return dict(self._inputs)
 
     def manifest_fields(self) -> dict:
         """Return the entries of a manifest about the search for copies: empty if no copies are searched."""
