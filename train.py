@@ -44,6 +44,7 @@ from mixer_jax.hosts.agreement import agree, agree_on_folder
 from mixer_jax.hosts.joining import join
 from mixer_jax.hosts.software import program_facts
 from mixer_jax.models.registry import host_transform
+from mixer_jax.trackers import check_tracker, open_tracker
 from mixer_jax.training import loop
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.memory import check_host_memory
@@ -76,6 +77,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     # What needs no device comes first, so that a mistake is found within seconds and before anything is written.
     validate(config)
     records.check_workdir(workdir)
+    check_tracker(config.tracker)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     source = open_source(config.data)
     choose_num_classes(config, source.num_classes, classes_of_data)
@@ -132,7 +134,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     )  # fmt: skip
     predict, eval_loss = make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config.evals, examples, predict, eval_loss, mesh, read_labels=first_step == 0)
-    metrics = records.MetricWriter(run.path, first_step, writer=parallel.is_writer())
+    metrics = records.MetricWriter(run.path, first_step, parallel.is_writer(), lambda: open_tracker(config, run.path))
     facts = {"first_step": first_step, "total_steps": total, "step_flops_per_device": flops, "host_memory_mib": memory}
     facts |= {"parameters": int(parameter_overview.count_parameters(state.params))} | parallel.device_facts(mesh) | origin
     run.record_start(config, facts)
@@ -155,7 +157,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     # Evaluators that were due at the last step and have no figures were cut off by a stop.
     due = milestones.evaluations_due(first_step)
     missed = [name for name in due if parallel.broadcast_from_writer(not metrics.evaluated(first_step, name))]
-    with stop, checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
+    with stop, metrics, checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
         try:
             if missed:
                 evaluate(first_step, state, missed)
@@ -177,8 +179,8 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
             checkpoints.finish()
             step = checkpoints.latest_step()
             print(f"Stopped as asked {stopped}: step {step} of {total} is saved. The same command goes on from there.")
+            metrics.ending = "stopped"
             return app.STOPPED
-    metrics.close()
     return app.DONE
 
 

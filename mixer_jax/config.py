@@ -252,6 +252,8 @@ OPTIONS = (
            "each of its evaluations. Lower is better for a loss, higher for all others. Empty: none.", resumable=True),
     Option("profile", "", "Steps to profile, as FIRST:LAST. Their trace is written to WORKDIR/profile, for TensorBoard and "
            "xprof.", resumable=True),
+    Option("tracker", "none", "Where the metrics are sent too: to Weights & Biases (`wandb`) or to MLflow (`mlflow`).",
+           choices=("none", "wandb", "mlflow"), resumable=True),
     Option("log_every_steps", 50, "How often to write metrics.jsonl, TensorBoard and the progress line.", "steps",
            allowed="in [1, 2^31)", resumable=True),
 )

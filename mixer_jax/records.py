@@ -4,6 +4,7 @@ WORKDIR/config.json        every option of the run; a resumed run is compared wi
 WORKDIR/run.json           a record for each start: command, versions, git commit, machine
 WORKDIR/metrics.jsonl      a line every `log_every_steps`, and one for every evaluation: {"step": ..., name: number, ...}
 WORKDIR/tensorboard/       the same numbers as TensorBoard events
+WORKDIR/trackers.json      the run in a tracker such as Weights & Biases, with config.tracker, and what it has got (trackers.py)
 WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seconds by part
 WORKDIR/best.json          the best checkpoint, with config.checkpoint.best: figure, value, step, checkpoint
 WORKDIR/checkpoints/       a folder for each saved step
@@ -16,7 +17,7 @@ import shlex
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from mixer_jax.lease import HeldError, Lease
 from mixer_jax.recorded_config import differences, moved_data, recorded_config
 from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_json, write_whole
 from mixer_jax.tensorboard import TensorBoard, numbers
+from mixer_jax.trackers import Ending, Tracker
 
 OTHER_WORKDIR = "choose another --workdir."
 SECONDS_BETWEEN_LINES = 60  # Between two lines of progress without a text, where there is no terminal.
@@ -173,14 +175,20 @@ def _is_utf8(name: str) -> bool:
 
 
 class MetricWriter:
-    """The writer of metrics.jsonl and of the TensorBoard events of one run.
+    """The writer of metrics.jsonl and of the TensorBoard events of one run, which also gives all numbers to a tracker.
 
     Lines of steps after `from_step` are dropped at the start, because a resumed run writes them again. Lines that cannot be read
-    are kept in a file of their own.
+    are kept in a file of their own. A context manager closes it.
+
+    Attributes:
+      ending: how the run has ended, for the tracker. It is "failed" after an exception.
     """
 
-    def __init__(self, workdir: Path, from_step: int, writer: bool = True):
+    def __init__(
+        self, workdir: Path, from_step: int, writer: bool = True, open_tracker: Callable[[], Tracker | None] = lambda: None
+    ):
         self._workdir, self._writer = workdir, writer
+        self.ending: Ending = "finished"
         if not writer:
             return
         refuse_links(workdir / "tensorboard")
@@ -194,7 +202,16 @@ class MetricWriter:
             print(f"{len(damaged)} lines of {self._file} cannot be read: they are kept in {aside.name}.")
         with write_whole(self._file) as temporary:
             temporary.write_text("".join(json_text(row) + "\n" for row in kept))
-        self._tensorboard = TensorBoard(workdir / "tensorboard", from_step, kept)
+        self._tensorboard, self._tracker = TensorBoard(workdir / "tensorboard", from_step, kept), open_tracker()
+        for row in kept if self._tracker else ():
+            self._tracker.write(row["step"], row)
+
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.ending = "failed" if error else self.ending
+        self.close()
 
     def write(self, step: int, values: dict[str, float | None]) -> None:
         """Write the metrics of a step."""
@@ -203,6 +220,8 @@ class MetricWriter:
         with naming(self._file), open(self._file, "a") as file:
             file.write(json_text({"step": step} | values) + "\n")
         self._tensorboard.write(step, numbers(values))
+        if self._tracker:
+            self._tracker.write(step, values)
 
     def evaluated(self, step: int, evaluator: str) -> bool:
         """Return whether figures of an evaluator at `step` have been written."""
@@ -235,9 +254,12 @@ class MetricWriter:
         return {name: value for row in rows if row["step"] == step for name, value in row.items()}
 
     def close(self) -> None:
-        """Close the event file."""
-        if self._writer:
-            self._tensorboard.close()
+        """Close the event file, and tell the tracker how the run has ended."""
+        if not self._writer:
+            return
+        self._tensorboard.close()
+        if self._tracker:
+            self._tracker.close(self.ending)
 
 
 class Progress:

@@ -200,6 +200,7 @@ def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_
     assert {name.split(".")[0] for name in free} == {
         "log_every_steps",
         "profile",
+        "tracker",
         "data",
         "checkpoint",
         "evals",

@@ -12,7 +12,7 @@ LAYERS = [
     {"errors"},
     {"config", "storage", "classes", "environment"},
     {"recorded_config"},
-    {"lease", "hosts", "validation", "config_files", "tensorboard"},
+    {"lease", "hosts", "validation", "config_files", "tensorboard", "trackers"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"data", "checkpoints", "supervision"},
     {"training", "evaluation", "pages"},  # the loop receives evaluators as functions
