@@ -1,7 +1,7 @@
 """Evaluates a checkpoint: `python evaluate.py [--config=configs/FILE.py[:ARG]] --checkpoint=WEIGHTS --workdir=OUT`.
 
 Without --config, the config of the run in --checkpoint is used. The program runs every evaluator of the config (config.evals)
-once, and writes their figures to OUT/results.json in the form that training uses.
+once. It writes their figures to OUT/results.json and their predictions to OUT/predictions/, in the form that training uses.
 """
 
 import jax
@@ -16,6 +16,7 @@ from mixer_jax.data.sources.own_data import follow_training_data
 from mixer_jax.data.sources.source import source_facts
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import (
+    answers_writer,
     check_batches,
     describe_evaluators,
     make_evaluators,
@@ -51,7 +52,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     Args:
       config: The config.
       checkpoint: A run's folder, one of its checkpoints, or a file of weights.
-      workdir: The folder for results.json.
+      workdir: The folder for results.json and predictions/.
       classes_of_weights: Whether the number of classes is that of the checkpoint, whatever config.num_classes says.
     """
     stopwatch = records.Stopwatch()
@@ -79,12 +80,12 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     shardings = parallel.state_sharding(shapes, mesh, parallel.GATHERED_AXES)
     params = jax.tree.map(parallel.from_host, tree_of(arrays), shardings)
     loss = make_eval_loss(config.loss.kind, config.num_classes)
-    evaluators = make_evaluators(config.evals, examples, make_predict(model, mesh), loss, mesh)
+    evaluators = make_evaluators(config.evals, examples, make_predict(model, mesh), loss, config.loss.kind, mesh)
+    described = describe_evaluators(config, examples)
     with stopwatch("evaluation"):
-        results = run_evaluators(evaluators, params, weights.step)
+        results = run_evaluators(evaluators, params, weights.step, answers_writer(run.path, examples, described))
     if replaced := run.replaced_by(results):
         print(replaced)
-    described = describe_evaluators(config, examples)
     run.add_results(results | {"evaluators": described, "checkpoint": weights.path, "seconds": stopwatch.report()})
     return app.DONE
 
@@ -95,5 +96,5 @@ if __name__ == "__main__":
         join,
         config_of=("checkpoint", config_file),
         checkpoint="A run's folder (its newest sound step), its checkpoints/STEP or its best, or a file of weights.",
-        workdir="Folder for results.json.",
+        workdir="Folder for results.json and predictions/.",
     )

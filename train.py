@@ -32,6 +32,7 @@ from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import (
+    answers_writer,
     check_batches,
     describe_evaluators,
     make_evaluators,
@@ -133,14 +134,14 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
         steps=range(first_step, total), unreadable=unreadable,
     )  # fmt: skip
     predict, eval_loss = make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes)
-    evaluators = make_evaluators(config.evals, examples, predict, eval_loss, mesh, read_labels=first_step == 0)
+    evaluators = make_evaluators(config.evals, examples, predict, eval_loss, config.loss.kind, mesh, read_labels=first_step == 0)
     metrics = records.MetricWriter(run.path, first_step, parallel.is_writer(), lambda: open_tracker(config, run.path))
     facts = {"first_step": first_step, "total_steps": total, "step_flops_per_device": flops, "host_memory_mib": memory}
     facts |= {"parameters": int(parameter_overview.count_parameters(state.params))} | parallel.device_facts(mesh) | origin
     run.record_start(config, facts)
     best = BestCheckpoint(config.checkpoint.best, run, metrics, checkpoints)
     best.update()
-    stop = StopRequest()
+    save_answers, stop = answers_writer(run.path, examples, described), StopRequest()
 
     def save(step: int, state: TrainState) -> None:
         progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
@@ -149,7 +150,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
 
     def evaluate(step: int, state: TrainState, names: list[str]) -> None:
         params = parallel.gather_for_evaluation(state.eval_params, mesh)
-        results = run_evaluators({name: evaluators[name] for name in names}, params, step, stop.check_in_evaluation)
+        results = run_evaluators({name: evaluators[name] for name in names}, params, step, save_answers, stop.check_in_evaluation)
         metrics.write_evals(step, results["evals"])
         best.update()
         run.add_results(results | {"evaluators": {name: described[name] for name in names}, "seconds": stopwatch.report()})

@@ -118,6 +118,8 @@ EVALUATORS = {
         Option("kind", "classification", "Top-1, top-5 and loss over every example of a split."),
         Option("data", None, "The examples: `dataset(...)`."),
         Option("resize", "small", RESIZE_DOC, choices=RESIZES),
+        Option("max_predictions", 100_000, "Write the predictions for each example, if there are at most this many, to "
+               "WORKDIR/predictions/NAME.parquet. 0: never.", "examples", allowed="in [0, 10^7]"),
         *EVALUATOR,
     ),
     "fewshot": (

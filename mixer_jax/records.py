@@ -6,6 +6,7 @@ WORKDIR/metrics.jsonl      a line every `log_every_steps`, and one for every eva
 WORKDIR/tensorboard/       the same numbers as TensorBoard events
 WORKDIR/trackers.json      the run in a tracker such as Weights & Biases, with config.tracker, and what it has got (trackers.py)
 WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seconds by part
+WORKDIR/predictions/       NAME.parquet: the predictions for each example of the last evaluation by the evaluator NAME
 WORKDIR/best.json          the best checkpoint, with config.checkpoint.best: figure, value, step, checkpoint
 WORKDIR/checkpoints/       a folder for each saved step
 """
@@ -60,6 +61,7 @@ class Workdir:
 
     def _take(self) -> Lease:
         self.path.mkdir(parents=True, exist_ok=True)
+        refuse_links(predictions_file(self.path, "").parent)
         try:
             return Lease(self.lock)
         except HeldError as error:
@@ -119,7 +121,8 @@ class Workdir:
             return
         before = read_results(self.path)
         if all(before.get(name) == results[name] for name in ("step", "params_sha256")):
-            results = results | {part: before.get(part, {}) | results[part] for part in ("evals", "evaluators")}
+            parts = ("evals", "evaluators", "predictions")
+            results = results | {part: before.get(part, {}) | results[part] for part in parts}
         write_json(self.path / "results.json", results)
 
     def replaced_by(self, results: dict) -> str:
@@ -140,6 +143,11 @@ class Workdir:
         results = read_results(self.path)
         described = results.get("evaluators", {}).get(evaluator, description)  # results before 2026-12 do not describe them
         return self.has_results(step) and evaluator in results.get("evals", {}) and described == description
+
+
+def predictions_file(workdir: Path, evaluator: str) -> Path:
+    """Return the file of the predictions of an evaluator in a run's folder."""
+    return workdir / "predictions" / f"{evaluator}.parquet"
 
 
 def check_workdir(path: str) -> Path:

@@ -251,10 +251,12 @@ def test_results_are_empty_at_first_and_then_the_last_written(workdir):
 @pytest.mark.parametrize("other", [{"step": 2}, {"params_sha256": "b"}, {}])
 def test_figures_of_other_evaluators_stay_in_the_results_of_the_same_parameters_alone(workdir, other):
     results = {"step": 1, "params_sha256": "a"}
-    workdir.add_results(results | {"evals": {"old": {"top1": 0.5}}})
-    workdir.add_results(results | other | {"evals": {"new": {"top1": 0.25}}, "evaluators": {"new": {"resize": "small"}}})
+    workdir.add_results(results | {"evals": {"old": {"top1": 0.5}}, "predictions": {"old": "predictions/old.parquet"}})
+    new = {"evals": {"new": {"top1": 0.25}}, "evaluators": {"new": {"resize": "small"}}, "predictions": {}}
+    workdir.add_results(results | other | new)
     evaluators = {"new", "old"} if not other else {"new"}
     assert read_results(workdir.path)["evals"].keys() == evaluators
+    assert read_results(workdir.path)["predictions"].keys() == evaluators - {"new"}
     assert workdir.has_figures(1, "old", {}) == (not other)  # Before December 2026, results did not describe their evaluator.
     step = other.get("step", 1)
     assert workdir.has_figures(step, "new", {"resize": "small"})

@@ -24,6 +24,7 @@ from mixer_jax.checkpoints.weights import save_weights
 from mixer_jax.config import classification, dataset
 from mixer_jax.data.stream.order import EpochOrder
 from mixer_jax.errors import UserError
+from mixer_jax.evaluation.example_predictions import read_predictions
 from mixer_jax.models.identify import ModelSpec
 from mixer_jax.preparation.prepare import prepare
 from mixer_jax.preparation.spec import PreparationSpec
@@ -161,6 +162,11 @@ def test_two_processes_end_with_the_parameters_of_one(reference: Path, tmp_path:
         one, two = ([row[name] for row in read_metrics(d) if name in row] for d in (reference, tmp_path))
         np.testing.assert_allclose(two, one, rtol=1e-5, err_msg=name)
     assert results(tmp_path)["evals"]["test"]["examples"] == 359
+    one, two = (read_predictions(folder / "predictions/test.parquet") for folder in (reference, tmp_path))
+    assert (two.params_sha256, two.keys) == (results(tmp_path)["params_sha256"], one.keys)
+    np.testing.assert_array_equal(two.labels, one.labels)
+    np.testing.assert_allclose(two.probabilities, one.probabilities, rtol=1e-3)
+    assert np.mean(two.classes == one.classes) > 0.99
 
 
 def test_fine_tuning_replaces_the_head_restores_the_rest_and_lists_both(reference: Path, tmp_path: Path, tiny_config, capsys):

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mixer_jax.evaluation.answers import Answers, Evaluation, join_answers, most_likely
+from mixer_jax.evaluation.example_predictions import TOP_CLASSES
 from mixer_jax.evaluation.predict import CheckStop, Predict, never_stop
-from mixer_jax.parallel import Batch, Params, replicated
+from mixer_jax.parallel import Batch, Params, is_writer, replicated
 
 EvalLoss = Callable[[jax.Array, jax.Array], jax.Array]
 """A function from logits [B, K] and labels [B, M], which are padded with -1, to the loss of each example [B]."""
@@ -44,6 +46,9 @@ class Classification:
     1000 classes. The additional figures top1_among_present and top5_among_present accept only these classes as answers.
 
     A top-5 figure is left out if there are at most five possible answers, because it would always be 1.
+
+    With `answered_loss`, the evaluator also returns its answers to all examples: the TOP_CLASSES most likely classes of all that
+    the model has, with the probabilities that belong to this loss ("softmax" or "sigmoid").
     """
 
     def __init__(
@@ -53,12 +58,13 @@ class Classification:
         loss: EvalLoss,
         mesh: Mesh,
         present: Sequence[int] | None = None,
+        answered_loss: str = "",
     ):
         def top_accuracies(logits: jax.Array, batch: Batch, num_answers: int, suffix: str = "") -> dict[str, jax.Array]:
             ranks = [k for k in (1, 5) if k == 1 or k < num_answers]
             return {f"top{k}{suffix}": correct_in_top(logits, batch["labels"], k) for k in ranks}
 
-        def sums(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        def compute(params: Params, batch: Batch) -> tuple[dict[str, jax.Array], Answers | None]:
             logits, _ = predict(params, batch["image"])
             counted = batch["mask"] * jnp.any(batch["labels"] >= 0, axis=1)
             figures = top_accuracies(logits, batch, logits.shape[-1]) | {"loss": loss(logits, batch["labels"])}
@@ -66,20 +72,35 @@ class Classification:
                 is_absent = jnp.ones(logits.shape[-1], bool).at[np.array(present)].set(False)
                 present_logits = jnp.where(is_absent[None], -jnp.inf, logits)
                 figures |= top_accuracies(present_logits, batch, len(present), "_among_present")
-            return {name: jnp.sum(counted * figure) for name, figure in figures.items()} | {"examples": jnp.sum(counted)}
+            sums = {name: jnp.sum(counted * figure) for name, figure in figures.items()} | {"examples": jnp.sum(counted)}
+            if not answered_loss:
+                return sums, None
+            return sums, Answers(batch["labels"], *most_likely(logits, answered_loss, min(TOP_CLASSES, logits.shape[-1])))
 
-        self._batches, self._mesh = batches, mesh
-        self._sums = jax.jit(sums, out_shardings=replicated(mesh))
+        self._batches, self._mesh, self._returns_answers = batches, mesh, bool(answered_loss)
+        self._compute = jax.jit(compute, out_shardings=replicated(mesh))
 
-    def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> dict[str, float]:
+    def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> Evaluation:
         """Return the figures of a model with these parameters. `check_stop` is called between batches."""
-        sums = []
+        sums: list[dict[str, jax.Array]] = []
+        answers: list[Answers] = []  # Only the last of them is on the devices.
+        keeps_answers = self._returns_answers and is_writer()
         for batch in self._batches(self._mesh):
             check_stop()
-            sums.append(self._sums(params, batch))
+            batch_sums, batch_answers = self._compute(params, batch)
             # Wait for the batch before this one. Without it, dozens of batches could pile up in the device's memory.
-            jax.block_until_ready(sums[-2:-1])
+            jax.block_until_ready(sums[-1:])
+            answers[-1:] = map(_to_host, answers[-1:])
+            sums.append(batch_sums)
+            answers += [batch_answers] if keeps_answers else []
+        answers[-1:] = map(_to_host, answers[-1:])
         sums = jax.device_get(sums)
         total = {name: float(np.sum([batch[name] for batch in sums], dtype=np.float64)) for name in sums[0]}
         examples = int(total.pop("examples"))
-        return {name: value / examples for name, value in total.items() if examples} | {"examples": examples}
+        figures = {name: value / examples for name, value in total.items() if examples} | {"examples": examples}
+        return Evaluation(figures, join_answers(answers) if answers else None)
+
+
+def _to_host(answers: Answers) -> Answers:
+    """Return the answers to a batch from the devices."""
+    return jax.device_get(answers).without_padding()

@@ -1,6 +1,5 @@
 """A classifier made from a trained network: the most likely classes of images, with their names and probabilities."""
 
-import functools
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,11 +19,11 @@ from mixer_jax.data.sources.unlabeled import UnlabeledFiles
 from mixer_jax.data.stream.loader import eval_batches
 from mixer_jax.data.stream.unreadable import UnreadableImage
 from mixer_jax.errors import UserError
+from mixer_jax.evaluation.answers import PROBABILITIES, most_likely
 from mixer_jax.evaluation.network import Network
 
 IMAGES_PER_DEVICE = 64  # This is the largest number of images that a device gets in one batch.
 MAX_IMAGES_FOR_THREADS = 1000  # Up to this number, starting worker processes would take longer than they save.
-PROBABILITIES = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}  # The keys are values of config.loss.kind.
 
 
 class Prediction(NamedTuple):
@@ -112,12 +111,6 @@ class Classifier:
     def predict_files(self, files: Sequence[str], top: int = 5) -> Iterator[Prediction]:
         """Yield a prediction for each image file, in order. `top` is the number of most likely classes in a prediction."""
         return self.predict(UnlabeledFiles(files), top)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def most_likely(logits: jax.Array, loss: str, count: int) -> tuple[jax.Array, jax.Array]:
-    """Return the `count` largest probabilities of each image, float32 [B, count], and their classes, int32 [B, count]."""
-    return jax.lax.top_k(PROBABILITIES[loss](logits), count)
 
 
 def compute_each(

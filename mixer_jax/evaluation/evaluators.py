@@ -2,15 +2,17 @@
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
-from mixer_jax.classes import Names, map_classes
+from mixer_jax.classes import Names, has_names, map_classes
 from mixer_jax.config import DATA_FIELDS
 from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
 from mixer_jax.data.sources.registry import has_labels_apart, open_source
@@ -18,44 +20,53 @@ from mixer_jax.data.sources.relabeled import Relabeled
 from mixer_jax.data.sources.source import Source, source_facts
 from mixer_jax.data.stream.loader import check_labels, eval_batches
 from mixer_jax.errors import UserError
+from mixer_jax.evaluation.answers import Answers, Evaluation, Figures
 from mixer_jax.evaluation.classification import Classification, EvalLoss
+from mixer_jax.evaluation.example_predictions import ExamplePredictions, write_predictions
 from mixer_jax.evaluation.fewshot import FewShot, ShotsCheck, check_shots, first_labels
 from mixer_jax.evaluation.predict import CheckStop, Predict, never_stop
 from mixer_jax.parallel import Batch, Params, is_writer, local_batch_indices, to_global, to_host
+from mixer_jax.records import predictions_file
+from mixer_jax.storage import refuse_links
 
-Figures = dict[str, Any]
-"""The results of an evaluator by name: numbers, or lists of numbers."""
-
-OPTIONS_WITHOUT_EFFECT = ("every", "batch_size")  # These options of an evaluator do not change its figures.
+OPTIONS_WITHOUT_EFFECT = ("every", "batch_size", "max_predictions")  # These options of an evaluator do not change its figures.
 
 
 class Evaluator(Protocol):
     """A function of parameters that returns figures."""
 
-    def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> Figures:
+    def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> Evaluation:
         """Return the figures of a model with these parameters. `check_stop` is called between batches."""
 
 
+SaveAnswers = Callable[[str, Answers, int, str], str]
+"""A function of (evaluator's name, answers, step, params_sha256) that writes a file and returns its path in the run's folder."""
+
+
 def run_evaluators(
-    evaluators: dict[str, Evaluator], params: Params, step: int, check_stop: CheckStop = never_stop
+    evaluators: dict[str, Evaluator], params: Params, step: int, save_answers: SaveAnswers, check_stop: CheckStop = never_stop
 ) -> dict[str, Any]:
-    """Run the evaluators and print a line for each.
+    """Run the evaluators, print a line for each, and write the answers to each example.
 
     Args:
       evaluators: the evaluators by name.
       params: the parameters to evaluate.
       step: the training step that they are from.
+      save_answers: writes the answers of an evaluator that returns some.
       check_stop: is called between two batches.
 
     Returns:
-      The content of results.json: {"step": step, "params_sha256": digest, "evals": {name: figures}}.
+      The content of results.json: {"step": step, "params_sha256": digest, "evals": {name: figures}, "predictions": {name: file}}.
     """
-    evals = {}
+    digest = params_sha256(to_host(params))
+    evals, files = {}, {}
     for name, evaluator in evaluators.items():
-        evals[name] = evaluator(params, check_stop)
+        evals[name], answers = evaluator(params, check_stop)
+        if answers is not None:
+            files[name] = save_answers(name, answers, step, digest)
         if is_writer():
             tqdm.write(f"step {step}  {name}: {figures_text(evals[name])}")
-    return {"step": step, "params_sha256": params_sha256(to_host(params)), "evals": evals}
+    return {"step": step, "params_sha256": digest, "evals": evals, "predictions": files}
 
 
 def figures_text(figures: Figures) -> str:
@@ -72,6 +83,7 @@ class Examples(NamedTuple):
       transform: what makes an image for the model from an image of the source.
       loader: config.loader, how the examples are read and decoded.
       batch_size: the number of examples in a global batch.
+      class_names: the names of the classes with these numbers. If the model does not name its classes, the data may do so.
       present: the numbers of the model's classes that the source has; None if it has all of them.
       note: a sentence about the classes for the user, or "".
     """
@@ -80,6 +92,7 @@ class Examples(NamedTuple):
     transform: Transform
     loader: ConfigDict
     batch_size: int
+    class_names: Names
     present: tuple[int, ...] | None = None
     note: str = ""
 
@@ -119,7 +132,10 @@ def open_examples(
             target_names, target_owner = sources["train"].class_names, f"config.evals.{name}.train"
         opened[name] = {
             field: _number_classes(
-                Examples(source, transform, config.loader, batch_size), f"config.evals.{name}.{field}", target_names, target_owner
+                Examples(source, transform, config.loader, batch_size, source.class_names),
+                f"config.evals.{name}.{field}",
+                target_names,
+                target_owner,
             )
             for field, source in sources.items()
         }
@@ -163,9 +179,10 @@ def _number_classes(examples: Examples, path: str, class_names: Names, names_own
     """
     classes = map_classes(examples.source.class_names, path, class_names, names_owner)
     if classes.is_identity and len(classes.numbers) == len(class_names):
-        return examples._replace(note=classes.note)
+        return examples._replace(note=classes.note, class_names=class_names if has_names(class_names) else examples.class_names)
     present = tuple(sorted(classes.numbers)) if len(classes.numbers) < len(class_names) else None
-    return examples._replace(source=Relabeled(examples.source, classes.numbers, class_names), present=present, note=classes.note)
+    source = Relabeled(examples.source, classes.numbers, class_names)
+    return examples._replace(source=source, class_names=class_names, present=present, note=classes.note)
 
 
 def _shots_check(name: str, evaluator: ConfigDict, train: Source) -> ShotsCheck:
@@ -215,6 +232,7 @@ def make_evaluators(
     examples: dict[str, dict[str, Examples]],
     predict: Predict,
     loss: EvalLoss,
+    loss_kind: str,
     mesh: Mesh,
     *,
     read_labels: bool = False,
@@ -226,6 +244,7 @@ def make_evaluators(
       examples: the data of the evaluators, as `open_examples` returns them.
       predict: the model.
       loss: the loss of each example.
+      loss_kind: config.loss.kind, which says what the probabilities of classes are.
       mesh: the devices.
       read_labels: whether to check that few-shot evaluators have enough examples of each class also if that means to read
         labels that lie in the same records as the images.
@@ -242,7 +261,8 @@ def make_evaluators(
     def make(name: str) -> Evaluator:
         if evals[name].kind == "classification":
             data = examples[name]["data"]
-            return Classification(data.batches, predict, loss, mesh, data.present)
+            is_small = len(data.source) <= evals[name].max_predictions
+            return Classification(data.batches, predict, loss, mesh, data.present, loss_kind if is_small else "")
         train, test = examples[name]["train"], examples[name]["test"]
         check = _shots_check(name, evals[name], train.source)
 
@@ -252,3 +272,31 @@ def make_evaluators(
         return FewShot(evals[name], train.source, train_batches, test.batches, predict, mesh, check)
 
     return {name: make(name) for name in evals}
+
+
+def answers_writer(workdir: Path, examples: dict[str, dict[str, Examples]], described: dict[str, dict[str, Any]]) -> SaveAnswers:
+    """Return the function that writes the answers of an evaluator as predictions/NAME.parquet, in place of earlier ones.
+
+    Args:
+      workdir: the folder of the run.
+      examples: the data of the evaluators, as `open_examples` returns them.
+      described: what `describe_evaluators` returns.
+    """
+
+    def write(name: str, answers: Answers, step: int, digest: str) -> str:
+        data = examples[name]["data"]
+        records = np.arange(len(data.source))
+        keys = [data.source.key(index) for index in range(len(records))]
+        labels, probabilities, classes = (array[: len(records)] for array in answers)
+        file = predictions_file(workdir, name)
+        refuse_links(file.parent)
+        file.parent.mkdir(exist_ok=True)
+        write_predictions(
+            file,
+            ExamplePredictions(
+                step, digest, described[name]["data"], data.class_names, records, keys, labels, classes, probabilities
+            ),
+        )
+        return str(file.relative_to(workdir))
+
+    return write

@@ -15,7 +15,6 @@ We report the accuracy of each seed, and their mean.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,6 +24,7 @@ from ml_collections import ConfigDict
 from mixer_jax.data.sources.source import Source
 from mixer_jax.data.sources.subset import Subset
 from mixer_jax.errors import UserError
+from mixer_jax.evaluation.answers import Evaluation, Figures
 from mixer_jax.evaluation.predict import CheckStop, Predict, never_stop
 from mixer_jax.parallel import Batch, Params, replicated, to_host
 
@@ -65,7 +65,7 @@ class FewShot:
         self._train_batches, self._test_batches = train_batches, test_batches
         self._features = jax.jit(lambda params, images: predict(params, images)[1], out_shardings=replicated(mesh))
 
-    def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> dict[str, Any]:
+    def __call__(self, params: Params, check_stop: CheckStop = never_stop) -> Evaluation:
         """Return the figures of a model with these parameters. `check_stop` is called between batches."""
         all_labels = first_labels(self._train)
         labeled = np.flatnonzero(all_labels >= 0)
@@ -77,7 +77,7 @@ class FewShot:
         features, _ = self._extract(params, lambda mesh: self._train_batches(chosen_records, mesh), check_stop)
         test_features, test_labels = self._extract(params, self._test_batches, check_stop)
         self._check(train_labels, test_labels)
-        figures: dict[str, Any] = {"examples": len(test_labels)}
+        figures: Figures = {"examples": len(test_labels)}
         for shots in self._options.shots:
             accuracies = []
             for seed in self._options.seeds:
@@ -88,7 +88,7 @@ class FewShot:
                 accuracies.append(float(np.mean(predicted == test_labels)))
             figures[f"top1_{shots}shot"] = float(np.mean(accuracies))
             figures[f"top1_{shots}shot_seeds"] = accuracies
-        return figures
+        return Evaluation(figures)
 
     def _extract(
         self, params: Params, batches: Callable[[Mesh], Iterator[Batch]], check_stop: CheckStop

@@ -11,11 +11,11 @@ from mixer_jax.classes import label
 from mixer_jax.data.sources.unlabeled import find_image_files
 from mixer_jax.errors import UserError, as_message
 from mixer_jax.evaluation.classifier import Classifier, Prediction, load_classifier
+from mixer_jax.evaluation.example_predictions import TOP_CLASSES
 from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
 from mixer_jax.text_table import format_table
 
-TOP_CLASSES = 5  # Each image gets this many classes, or all if there are fewer.
 SHOWN_UNREADABLE = 3  # The last message names this many unreadable images.
 TABLE_LINES = 50  # The table is printed in parts of this many lines. The columns of a part line up.
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixer_jax.evaluation.answers import Evaluation
 from mixer_jax.evaluation.classification import Classification, correct_in_top
 from mixer_jax.parallel import make_mesh, to_global
 
@@ -26,7 +27,7 @@ def in_top(logits, labels, k) -> bool:
     return bool(set(np.argsort(-logits)[:k]) & set(labels))
 
 
-def evaluate(labels: np.ndarray, batch_size: int, fsdp: int = 1) -> dict:
+def evaluation(labels: np.ndarray, batch_size: int, fsdp: int = 1, answered_loss: str = "") -> Evaluation:
     """The evaluator over LOGITS in batches whose last is filled up with rubbish of mask 0. Pixels stand for the example."""
     mesh = make_mesh(fsdp)
 
@@ -43,7 +44,11 @@ def evaluate(labels: np.ndarray, batch_size: int, fsdp: int = 1) -> dict:
     def loss(logits, labels):
         return jnp.sum(logits**2, axis=1) + labels[:, 0]
 
-    return Classification(batches, predict, loss, mesh)({"logits": LOGITS})
+    return Classification(batches, predict, loss, mesh, answered_loss=answered_loss)({"logits": LOGITS})
+
+
+def evaluate(labels: np.ndarray, batch_size: int, fsdp: int = 1) -> dict:
+    return evaluation(labels, batch_size, fsdp).figures
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, CLASSES, 20])
@@ -69,6 +74,20 @@ def test_figures_are_means_over_the_examples_that_have_a_label_each_counted_once
     assert figures == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(("batch_size", "fsdp"), [(8, 1), (16, 2), (8, 8)])
+@pytest.mark.parametrize("sets", [SINGLES, SETS], ids=["one label", "sets"])
+def test_answers_are_those_to_each_example_in_order_whether_it_has_labels_or_not(sets, batch_size, fsdp):
+    figures, answers = evaluation(padded(sets, 4), batch_size, fsdp, answered_loss="sigmoid")
+    assert figures == evaluate(padded(sets, 4), batch_size, fsdp)
+    assert all(isinstance(x, np.ndarray) and len(x) >= EXAMPLES for x in answers)
+    np.testing.assert_array_equal(answers.labels[:EXAMPLES], padded(sets, max(map(len, sets))))
+    expected = np.argsort(-LOGITS, axis=1)[:, :5]
+    np.testing.assert_array_equal(answers.classes[:EXAMPLES], expected)
+    shares = 1 / (1 + np.exp(-np.take_along_axis(LOGITS, expected, axis=1)))
+    np.testing.assert_allclose(answers.probabilities[:EXAMPLES], shares, rtol=1e-5)
+    assert evaluation(padded(sets, 4), batch_size, fsdp).answers is None
+
+
 @pytest.mark.parametrize("classes", [2, 5, 6])
 def test_top_5_is_left_out_where_it_would_always_be_right(classes):
     mesh = make_mesh(1)
@@ -80,7 +99,7 @@ def test_top_5_is_left_out_where_it_would_always_be_right(classes):
         mesh,
         range(classes),
     )
-    figures = evaluator({})
+    figures = evaluator({}).figures
     assert "top1_among_present" in figures
     assert ("top5" in figures, "top5_among_present" in figures) == (classes + 4 > 5, classes > 5)
 
@@ -107,6 +126,6 @@ def test_no_more_than_two_batches_wait_for_the_device():
         return jax.lax.fori_loop(0, 20, lambda _, x: jnp.tanh(x @ x), images)[:, 0], None
 
     evaluator = Classification(batches, slow, lambda logits, labels: logits[:, 0], make_mesh(1))
-    compute = evaluator._sums
-    evaluator._sums = lambda params, batch: sums.append(compute(params, batch)) or sums[-1]
-    assert evaluator({})["examples"] == 48
+    compute = evaluator._compute
+    evaluator._compute = lambda params, batch: sums.append(compute(params, batch)) or sums[-1]
+    assert evaluator({}).figures["examples"] == 48

@@ -113,7 +113,7 @@ def figures_of(train: Rows | dict, test: dict, shots: tuple[int, ...], seeds: tu
     config = fewshot(dataset("digits"), dataset("digits"), shots=shots, seeds=seeds)
     check = functools.partial(check_shots, shots=max(shots), class_names="abcd", path="config.evals.few")
     few = FewShot(config, train, batches_of, functools.partial(batches_of, test), predict, make_mesh(1), check)
-    return few({"scale": np.float32(3)})
+    return few({"scale": np.float32(3)}).figures
 
 
 @pytest.mark.parametrize("without_label", [(), (0, 7, 8, 100)])
@@ -140,14 +140,14 @@ def test_an_evaluator_of_a_config_takes_the_shots_of_its_own_labels(tiny_config)
     params = jax.jit(lambda: init_params(model, 8, 0))()
     examples = open_examples(tiny_config, tuple("0123456789"), "x", host_transform(tiny_config.model))
     predict = make_predict(model, mesh)
-    evaluator = make_evaluators(tiny_config.evals, examples, predict, None, mesh)["fewshot"]
+    evaluator = make_evaluators(tiny_config.evals, examples, predict, None, "softmax", mesh)["fewshot"]
     features, labels = {}, {}
     for field in ("train", "test"):
         batches = list(examples["fewshot"][field].batches(mesh))
         mask = np.concatenate([batch["mask"] for batch in batches]) > 0
         features[field] = np.concatenate([jax.jit(predict)(params, batch["image"])[1] for batch in batches])[mask]
         labels[field] = np.concatenate([np.asarray(batch["labels"])[:, 0] for batch in batches])[mask]
-    figures = evaluator(params)
+    figures = evaluator(params).figures
     options = tiny_config.evals.fewshot
     for shots, (number, seed) in itertools.product(options.shots, enumerate(options.seeds)):
         rows = choose_shots(labels["train"], shots, seed)

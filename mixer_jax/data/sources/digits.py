@@ -46,6 +46,10 @@ class DigitsSource:
         """Return the split and the number of a record."""
         return f"digits {self._split} record {index}"
 
+    def key(self, index: int) -> str:
+        """Return the number of a record."""
+        return str(index)
+
     def identity(self) -> str:
         """Return a constant, because the records never change."""
         return "digits"

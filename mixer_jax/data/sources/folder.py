@@ -66,6 +66,10 @@ class FolderSource:
         """Return the file of a record."""
         return str(self._root / self._files[index])
 
+    def key(self, index: int) -> str:
+        """Return the path of a record's file below the folder of the split."""
+        return self._files[index]
+
     def identity(self) -> str:
         """Return a digest of the files' names in the order of the records.
 

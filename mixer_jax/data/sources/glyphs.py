@@ -60,6 +60,10 @@ class GlyphsSource:
         """Return the number of a record."""
         return f"glyphs record {index}"
 
+    def key(self, index: int) -> str:
+        """Return the number of a record."""
+        return str(index)
+
     def identity(self) -> str:
         """Return a constant, because record i of a split never changes."""
         return "glyphs"

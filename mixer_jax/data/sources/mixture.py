@@ -43,6 +43,7 @@ class Mixture:
         self.parts = [
             Relabeled(part, classes, self.class_names) for part, classes in zip(parts.values(), numbers_of, strict=True)
         ]
+        self._names = tuple(parts)
         self.max_labels = max(part.max_labels for part in self.parts)
 
     def __len__(self) -> int:
@@ -61,6 +62,11 @@ class Mixture:
         """Return where a record comes from."""
         part, record = self._find(index)
         return self.parts[part].locate(record)
+
+    def key(self, index: int) -> str:
+        """Return the name of the part, and the key of a record in it."""
+        part, record = self._find(index)
+        return f"{self._names[part]}/{self.parts[part].key(record)}"
 
     def identity(self) -> str:
         """Return the fingerprints of all parts."""

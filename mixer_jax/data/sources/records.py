@@ -56,6 +56,10 @@ class RecordsSource:
         except UnreadableImageError:
             return where
 
+    def key(self, index: int) -> str:
+        """Return the name of the shard, and the position of a record in it."""
+        return self._shards.key(self._range[index])
+
     def identity(self) -> str:
         """Return a digest of all bytes of the split's shards."""
         return self._shards.identity

@@ -166,6 +166,11 @@ class ShardReader:
         file, _, position = self._find(index)
         return f"{file} record {position}"
 
+    def key(self, index: int) -> str:
+        """Return the name of an image's shard, and the image's position in it."""
+        file, _, position = self._find(index)
+        return f"{file.rpartition('/')[2]}/{position}"
+
     def _find(self, index: int) -> tuple[str, int, int]:
         """Return (the file of the shard, the number of its images, the position of the image in it)."""
         if not 0 <= index < len(self):

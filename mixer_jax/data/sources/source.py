@@ -65,6 +65,9 @@ class Source(Protocol):
     def locate(self, index: int) -> str:
         """Return where a record comes from, for error messages."""
 
+    def key(self, index: int) -> str:
+        """Return what the data call a record, wherever they lie. This reads nothing."""
+
     def identity(self) -> str:
         """Return a fingerprint of the records and their order, made from names and manifests.
 

@@ -29,6 +29,10 @@ class Subset:
         """Return where a record comes from."""
         return self._source.locate(int(self._indices[index]))
 
+    def key(self, index: int) -> str:
+        """Return the key of a record in the other source."""
+        return self._source.key(int(self._indices[index]))
+
     def identity(self) -> str:
         """Return the fingerprint of the other source."""
         return self._source.identity()

@@ -52,6 +52,10 @@ class UnlabeledFiles:
         """Return the file of a record."""
         return self._files[index]
 
+    def key(self, index: int) -> str:
+        """Return the file of a record."""
+        return self._files[index]
+
     def identity(self) -> str:
         """Return the number of files. Predictions are never resumed, so this need not identify the records."""
         return f"{len(self._files)} files without labels"

@@ -136,6 +136,10 @@ class VtabSource:
         """Return the task, the split and the number of a record."""
         return f"{self._name} record {index}"
 
+    def key(self, index: int) -> str:
+        """Return the number of a record."""
+        return str(index)
+
     def identity(self) -> str:
         """Return the name of the dataset, with its config and version."""
         return self._examples.full_name
