@@ -158,6 +158,7 @@ class Tracker:
         self._is_new = "id" not in self._record
         self._queue: queue.SimpleQueue[tuple[int, dict[str, float]] | Ending] = queue.SimpleQueue()
         self._error: BaseException | None = None
+        self._has_said = False
         self._opened = threading.Event()
         arguments = workdir.name, workdir, flatten(config), self._record.get("id")
         self._thread = threading.Thread(target=self._work, args=arguments, name=f"tracker {name}", daemon=True)
@@ -219,6 +220,10 @@ class Tracker:
             write_json(self._file, self._records)
 
     def _say_failed(self, reason: str) -> None:
+        """Print, once, that the tracker gets no more metrics."""
+        if self._has_said:
+            return
+        self._has_said = True
         print(
             as_message(
                 f"{TITLES[self._name]} gets no more metrics: {reason}. metrics.jsonl has all of them, and the next start of this "
@@ -235,4 +240,4 @@ def open_tracker(config: ConfigDict, workdir: Path) -> Tracker | None:
 
 def _brief(error: BaseException) -> str:
     """Return an error's type and the first line of its message, in at most 300 characters."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300].rstrip(".")
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300].rstrip(": .")

@@ -35,12 +35,13 @@ def locate(url: str) -> str:
     For a repository, or a folder in it, `choose_file` chooses the file. What the URL stands for is printed. Raises Refused for
     what is not there or may not be read, and Unavailable if the Hub cannot be reached.
     """
-    with _explaining(url):
+    with _explaining():
         import huggingface_hub as hf
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
         uri = _parse(url)
-        commit = hf.HfApi().resolve_revision(uri.id, revision=uri.revision).resolved
+        is_offline = hf.constants.is_offline_mode()
+        commit = hf.HfApi().resolve_revision(uri.id, revision=uri.revision, local_files_only=is_offline).resolved
         try:
             names = [file.path for file in hf.get_cached_repo_tree(uri.id, revision=commit)]
         except CachedRepoTreeNotFoundError:
@@ -55,7 +56,7 @@ def locate(url: str) -> str:
 
 def download(url: str) -> str:
     """Return the path, in the Hub's cache, of the file at a URL that `locate` returned. Raises the errors of `locate`."""
-    with _explaining(url):
+    with _explaining():
         import huggingface_hub as hf
         from huggingface_hub.utils import disable_progress_bars
 
@@ -99,22 +100,41 @@ def _choose(path: str, names: list[str]) -> str:
     raise Refused(f"names no weights. The repository has {chosen}" if chosen else "has no .safetensors and no .npz file")
 
 
+class _OneLine(logging.Handler):
+    """Prints the first line of each message on standard error, except advice of servers, such as to get a token."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        if record.name != "huggingface_hub.utils._http":
+            print(as_message(record.getMessage().partition("\n")[0]), file=sys.stderr)
+
+
 @contextmanager
-def _explaining(url: str) -> Iterator[None]:
-    """Turn the errors of huggingface_hub into Refused or Unavailable, and hide what a server says beside its answers."""
-    logger = logging.getLogger("huggingface_hub.utils._http")  # Servers advise users without a token to get one.
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _one_line_messages() -> Iterator[None]:
+    """Print each message of huggingface_hub as one line, such as that the Hub cannot be reached and its cache is used instead."""
+    import huggingface_hub.hf_api  # noqa: F401  This gives the logger the library's own handler, which is then replaced.
+
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [_OneLine()], False
     try:
         yield
+    finally:
+        logger.handlers, logger.propagate = before
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Turn the errors of huggingface_hub into Refused or Unavailable."""
+    try:
+        with _one_line_messages():
+            yield
     except ImportError as error:
         raise Refused("needs a library that is not installed: `pip install 'mixer_jax[hub]'`") from error
     except Refused:
         raise
     except Exception as error:  # The library's errors have no common type.
         raise _explained(error) from error
-    finally:
-        logger.setLevel(level)
 
 
 def _explained(error: Exception) -> Refused:

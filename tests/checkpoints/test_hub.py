@@ -93,9 +93,19 @@ def test_a_second_start_downloads_nothing_and_needs_no_network(hub, capfd, monke
     hub.requests.clear()
     assert has_expected(f"{URL}@{FIRST}/model.safetensors")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    capfd.readouterr()
     assert has_expected(URL)
     assert not hub.requests
-    assert "%" not in capfd.readouterr().err  # no progress bar
+    assert capfd.readouterr().err == f"{URL} is {URL}@{FIRST}/model.safetensors.\n"
+
+
+def test_where_the_hub_cannot_be_reached_what_it_gave_before_is_read_and_that_is_said(hub, capfd, monkeypatch):
+    assert has_expected(URL)
+    capfd.readouterr()
+    hub.faults = {"": (503, "")}
+    assert has_expected(URL)
+    reason, located = capfd.readouterr().err.splitlines()
+    assert reason.startswith("Could not reach the Hub (") and located == f"{URL} is {URL}@{FIRST}/model.safetensors."
 
 
 def test_a_revision_is_read_as_it_was_and_recorded(hub, files):
