@@ -4,7 +4,6 @@ import contextlib
 import copy
 import dataclasses
 import itertools
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -209,13 +208,12 @@ def load(path: str | os.PathLike) -> Model:
       UserError: there is no such file, it is damaged, or it is in no format that we know.
     """
     path = os.path.expanduser(os.fspath(path))
-    with _quiet_libraries():
-        if is_exported(Path(path)):
-            exported = ExportedNetwork(path)
-            return Model(exported, _config_of_file(exported.recorded("config")), str(exported.metadata.get("model", "A model")))
-        weights = load_weights(path)
-        network = Network(weights)
-        return Model(network, _config_of(weights, network), str(weights.model))
+    if is_exported(Path(path)):
+        exported = ExportedNetwork(path)
+        return Model(exported, _config_of_file(exported.recorded("config")), str(exported.metadata.get("model", "A model")))
+    weights = load_weights(path)
+    network = Network(weights)
+    return Model(network, _config_of(weights, network), str(weights.model))
 
 
 def _config_of(weights: Weights, network: Network) -> ConfigDict:
@@ -238,15 +236,3 @@ def _config_of_file(options: Any) -> ConfigDict:
 
 def _unreadable(source: GivenImages, index: int, reason: str) -> UserError:
     return UserError(f"{source.locate(index)} is {reason}.")
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Hide what Orbax logs below errors, such as that a folder is read only."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -158,7 +158,7 @@ def test_calls_with_other_numbers_of_images_share_their_programs(model: Model):
 
 BAD = {
     "a file that is not there": (lambda folder: folder / "no.png", r"no\.png is not read \(No such file"),
-    "a folder": (lambda folder: folder, "is not read"),
+    "a folder": (lambda folder: folder, r"is a folder; give a list of its files, such as sorted\("),
     "a truncated file": (lambda _: FILES["colors"][:200], "Image 1 is a damaged PNG"),
     "nothing": (lambda _: b"", "Image 1 is empty"),
     "a truncated PIL image": (lambda _: Image.open(io.BytesIO(FILES["colors"][:200])), "Image 1 is a PIL image that cannot be"),
@@ -248,7 +248,8 @@ def test_a_damaged_exported_file_is_refused(exported: Path, tmp_path: Path, dama
 
 def test_what_cannot_be_loaded_is_named(tmp_path: Path):
     (tmp_path / "a.npz").write_bytes(b"no weights")
-    for path, message in {"a.npz": "neither an .npz nor", "nothing": "There is no", "": "neither a run's folder"}.items():
+    (tmp_path / "empty").mkdir()
+    for path, message in {"a.npz": "neither an .npz nor", "nothing": "There is no", "empty": "neither a run's folder"}.items():
         with pytest.raises(UserError, match=message):
             load(tmp_path / path)
     with pytest.raises(UserError, match="There are no released weights"):

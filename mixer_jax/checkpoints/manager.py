@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -39,6 +40,9 @@ MAX_LINES = 100  # The most differences that a message lists. H/14 has 390 array
 OS_ERROR = re.compile(r"\[OS error \d+: (?:E[A-Z0-9]+ )?([^\]]+)\]")  # TensorStore's messages end with this.
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 BEST = "best.json"  # checkpoints/best.py writes this file.
+
+# Orbax logs this warning whenever a run is opened for reading alone.
+logging.getLogger("absl").addFilter(lambda record: not str(record.msg).startswith("Given directory is read only"))
 
 
 class DamagedError(Exception):

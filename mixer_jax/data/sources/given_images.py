@@ -43,6 +43,8 @@ class GivenImages:
     def __getitem__(self, index: int) -> Record:
         image = self._images[index]
         if isinstance(image, PATHS):
+            if os.path.isdir(image):
+                raise UnreadableImageError("a folder; give a list of its files, such as sorted(Path(FOLDER).rglob('*.jpg'))")
             return Record(read_image(Path(image)), ())
         if isinstance(image, BYTES):
             return Record(bytes(image), ())
