@@ -140,7 +140,8 @@ TITLES = {"wandb": "Weights & Biases", "mlflow": "MLflow"}
 
 def check_tracker(name: str) -> None:
     """Raise UserError if the library of a tracker is not installed. `name` is the value of config.tracker."""
-    if name in RUNS and importlib.util.find_spec(name) is None:
+    spec = importlib.util.find_spec(name) if name in RUNS else None
+    if name in RUNS and (spec is None or spec.origin is None):  # A folder `wandb`, such as W&B leaves, has a spec without origin.
         raise UserError(f"config.tracker={name} needs a library that is not installed: pip install 'mixer_jax[{name}]'")
 
 
@@ -155,6 +156,8 @@ class Tracker:
         self._name, self._file = name, workdir / "trackers.json"
         self._records = read_json(self._file)
         self._record = self._records.setdefault(name, {})
+        if not _is_sound(self._record):
+            raise UserError(f"{self._file} is damaged. Remove it: {TITLES[name]} then gets a new run with all numbers.")
         self._is_new = "id" not in self._record
         self._queue: queue.SimpleQueue[tuple[int, dict[str, float]] | Ending] = queue.SimpleQueue()
         self._error: BaseException | None = None
@@ -236,6 +239,13 @@ class Tracker:
 def open_tracker(config: ConfigDict, workdir: Path) -> Tracker | None:
     """Return the tracker of config.tracker, or None without one."""
     return Tracker(config.tracker, config, workdir) if config.tracker in RUNS else None
+
+
+def _is_sound(record: Any) -> bool:
+    """Return whether a value is what trackers.json has of a tracker, or {}."""
+    steps = record.get("last_steps", {}) if isinstance(record, dict) else None
+    is_sound = isinstance(steps, dict) and all(isinstance(step, int) for step in steps.values())
+    return is_sound and isinstance(record.get("id", ""), str)
 
 
 def _brief(error: BaseException) -> str:

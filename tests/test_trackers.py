@@ -1,5 +1,6 @@
 """A tracker has the numbers of metrics.jsonl once, whatever happens to the run or to the tracker, and never costs the run."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -192,14 +193,22 @@ def test_a_run_sends_its_metrics_and_says_that_it_was_stopped_and_then_that_it_h
 
 
 def test_a_library_that_is_not_installed_is_named_before_anything_is_written(tool, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, tool, None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    (tmp_path / tool).mkdir()  # A folder of this name, such as W&B leaves, is no library.
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     config = get_config()
     config.tracker = tool
     with pytest.raises(UserError, match=rf"config.tracker={tool} needs .* not installed: pip install 'mixer_jax\[{tool}\]'"):
         train.train(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     check_tracker("none")
+
+
+@pytest.mark.parametrize("record", [[], 3, {"id": 3}, {"last_steps": []}, {"id": "a", "last_steps": {"loss": "x"}}])
+@pytest.mark.parametrize("tool", ["wandb"], indirect=True)
+def test_a_damaged_record_is_named(tool, start, record):
+    (start.folder / "trackers.json").write_text(json.dumps({tool: record}))
+    with pytest.raises(UserError, match=r"trackers.json is damaged. Remove it: Weights & Biases then gets a new run"):
+        start()
 
 
 def test_a_host_that_does_not_write_and_a_run_without_a_tracker_open_none(tool, server, tmp_path):

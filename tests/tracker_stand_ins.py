@@ -32,7 +32,7 @@ class Server:
 
 def module(name: str, **content: object) -> types.ModuleType:
     made = types.ModuleType(name)
-    made.__spec__ = ModuleSpec(name, None)
+    made.__spec__ = ModuleSpec(name, None, origin="a stand-in")
     vars(made).update(content)
     return made
 
