@@ -199,6 +199,7 @@ def load(path: str | os.PathLike) -> Model:
         a run's folder, of which the newest checkpoint is loaded, RUN/checkpoints/STEP, or RUN/best;
         a file of weights or an index of several, in any format that `train.py --config.init_from` takes, also at a URL;
         "released:imagenet21k/Mixer-B_16" or another name of `python -m mixer_jax weights list`, which is downloaded once;
+        "hf://OWNER/NAME" for weights on the Hugging Face Hub, which needs the extra `hub`;
         a StableHLO file that `python -m mixer_jax export` wrote. It is a program: load only those of people whom you trust.
 
     Returns:

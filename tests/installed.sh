@@ -43,6 +43,11 @@ mixer_jax convert --from=weights.npz --to=weights.safetensors --format=timm
 [[ $(mixer_jax digest weights.safetensors) == "$digest" ]] || fail "weights.safetensors has another digest"
 mixer_jax weights verify weights.npz
 mixer_jax export weights.npz --format=stablehlo --out=program
+"$work/venv/bin/python" -c "
+import sys, mixer_jax
+for path in ('weights.npz', 'program'):
+    print(mixer_jax.load(path).predict(sys.argv[1:])[0])
+" "$work"/photographs/*/*.jpg
 mixer_jax prepare --from="folder:$work/photographs" --to=shards --records-per-shard=4
 mixer_jax prepare --verify=shards
 code=0

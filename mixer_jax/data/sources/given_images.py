@@ -64,6 +64,10 @@ class GivenImages:
         image = self._images[index]
         return os.fspath(image) if isinstance(image, PATHS) else f"Image {self._first + index}"
 
+    def key(self, index: int) -> str:
+        """Return what `locate` returns."""
+        return self.locate(index)
+
     def identity(self) -> str:
         """Return the number of images. Predictions are never resumed, so this need not identify the records."""
         return f"{len(self._images)} given images"
