@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mixer_jax.pages.parts import Chart, LegendEntry, number
 from mixer_jax.pages.thinning import thin
 
@@ -19,6 +21,7 @@ MAX_POINTS, MAX_POINTS_OF_CHART = 2000, 8000  # of a curve after thinning, and o
 LOG_RATIO = 100  # The y axis is logarithmic at first if the largest value is at least this many times the smallest.
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 HEIGHT = 190  # pixels
+ROW_HEIGHT = 17  # pixels of a class
 
 CONFIG = {
     "background": None,
@@ -102,6 +105,94 @@ def _lines(styles: tuple[tuple[int, str], ...], x_title: str, has_dots: bool, ha
     rule = pointer.mark_rule(color="var(--rule)").encode(x=x)
     dots = pointer.mark_point(filled=True, size=36, opacity=1).encode(x=x, y=y, color=color)
     return _spec((lines + rule + dots).add_params(hidden, zoomed), {"points": [], "pointer": []})
+
+
+def class_chart(title: str, names: Sequence[str], examples: Sequence[int], right: Sequence[int]) -> Chart:
+    """Return a chart with a dot for the accuracy of each class, from top to bottom in the given order.
+
+    Args:
+      title: what the classes are.
+      names: the names of the classes.
+      examples: the number of examples of each class, at least 1.
+      right: the number of those that are classified right.
+    """
+    import altair as alt
+
+    rows = [
+        {"i": i, "name": name, "accuracy": 100 * r / n, "text": f"{100 * r / n:.1f} % ({r} of {n})"}
+        for i, (name, n, r) in enumerate(zip(names, examples, right, strict=True))
+    ]
+    accuracy = alt.X("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5, grid=True))
+    dots = (
+        alt.Chart(alt.NamedData("rows"))
+        .mark_circle(color="var(--c0)", size=60, opacity=1)
+        .encode(
+            x=accuracy,
+            y=alt.Y("i:O", title=None, axis=_names_axis(alt, labelLimit=140, grid=True)),
+            tooltip=_tooltip(alt, "name", "class", "text", "accuracy"),
+        )
+    )
+    return Chart(title, _spec(dots.add_params(alt.param("names", value=list(names))), {"rows": rows}, ROW_HEIGHT * len(rows)))
+
+
+def histogram(title: str, values: Sequence[float], x_title: str, y_title: str) -> Chart:
+    """Return a chart that counts values from 0 to 100 in ten bins."""
+    import altair as alt
+
+    bins = alt.Bin(extent=[0, 100], step=10)
+    bars = (
+        alt.Chart(alt.NamedData("rows"))
+        .mark_bar(color="var(--c0)")
+        .encode(
+            x=alt.X("value:Q", bin=bins, title=x_title),
+            y=alt.Y("count()", title=y_title, axis=alt.Axis(tickCount=5, tickMinStep=1)),
+            tooltip=alt.Tooltip("count()", title=y_title),
+        )
+    )
+    return Chart(title, _spec(bars, {"rows": [{"value": value} for value in values]}))
+
+
+def confusion_chart(title: str, names: Sequence[str], counts: np.ndarray) -> Chart:
+    """Return a chart of a confusion matrix, int64 [K, K]: a row for each true class, and a column for each predicted class.
+
+    A cell is darker, the larger its share of the row. The diagonal has another color than the mistakes.
+    """
+    import altair as alt
+
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows = [
+        {
+            "i": i, "j": j, "share": float(shares[i, j]), "mistake": int(i != j), "true": names[i], "predicted": names[j],
+            "text": f"{counts[i, j]} of {counts[i].sum()}",
+        }
+        for i, j in np.argwhere(counts).tolist()
+    ]  # fmt: skip
+    numbers = list(range(len(names)))
+    colors = alt.Scale(domain=[0, 1], range=["var(--c0)", "var(--c1)"])
+    cells = (
+        alt.Chart(alt.NamedData("rows"))
+        .mark_rect()
+        .encode(
+            x=alt.X(
+                "j:O", title="predicted", scale=alt.Scale(domain=numbers), axis=_names_axis(alt, labelAngle=-90, labelLimit=80)
+            ),
+            y=alt.Y("i:O", title="is", scale=alt.Scale(domain=numbers), axis=_names_axis(alt, labelLimit=140)),
+            color=alt.Color("mistake:N", scale=colors, legend=None),
+            opacity=alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 1]), legend=None),
+            tooltip=_tooltip(alt, "true", "is", "predicted", "predicted", "text", "examples"),
+        )
+    )
+    return Chart(title, _spec(cells.add_params(alt.param("names", value=list(names))), {"rows": rows}, ROW_HEIGHT * len(names)))
+
+
+def _names_axis(alt: Any, **options: Any) -> Any:
+    """Return an axis whose values are indices into the parameter `names`, which has the labels."""
+    return alt.Axis(labelExpr="names[datum.value]", ticks=False, domain=False, labelPadding=6, **options)
+
+
+def _tooltip(alt: Any, *fields_and_titles: str) -> list[Any]:
+    pairs = zip(fields_and_titles[::2], fields_and_titles[1::2], strict=True)
+    return [alt.Tooltip(f"{field}:N", title=title) for field, title in pairs]
 
 
 def _spec(chart: Any, datasets: dict[str, list], height: int = HEIGHT) -> dict[str, Any]:

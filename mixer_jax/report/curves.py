@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from mixer_jax.pages.charts import Series, line_chart
+from mixer_jax.pages.charts import COLORS, Series, line_chart
 from mixer_jax.pages.parts import Charts, Part, Text
 from mixer_jax.report.runs import Run, display_name, eval_curves, points
 
@@ -15,7 +15,7 @@ def curves(runs: Sequence[Run]) -> list[Part]:
     """Return charts of loss, top-1 and QUANTITIES, as far as they have been logged.
 
     With one run, the curves of a chart differ in color. With several runs, a run has the same color everywhere, and an evaluator
-    the same dash.
+    the same dash, as long as there are no more runs than colors.
     """
     if not any(points(run, "loss") for run in runs):
         return [Text("No step has been logged.", is_missing=True)]
@@ -30,7 +30,12 @@ def curves(runs: Sequence[Run]) -> list[Part]:
             return [Series(name, curve, numbers.get(name, 0)) for _, _, name, curve in found]
         with_names = len({name for _, _, name, _ in found}) > 1
         return [
-            Series(f"{run.label}, {name}" if with_names else run.label, curve, i, numbers.get(name, 0) if with_names else 0)
+            Series(
+                f"{run.label}, {name}" if with_names else run.label,
+                curve,
+                i,
+                i // COLORS + (numbers.get(name, 0) if with_names else 0),
+            )
             for i, run, name, curve in found
         ]
 

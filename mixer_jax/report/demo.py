@@ -12,9 +12,9 @@ from mixer_jax.app import stage
 from mixer_jax.pages.page import check_installed, refuse_other_file, write_page
 from mixer_jax.pages.parts import Section, Table
 from mixer_jax.records import read_results
+from mixer_jax.report.answers import answers_sections
 from mixer_jax.report.runs import Run, read_run
 from mixer_jax.report.sections import (
-    predictions_section,
     records_section,
     run_section,
     training_images_sections,
@@ -108,7 +108,7 @@ def write_report(page: Path, workdir: Path, rows: list[tuple[str, ...]]) -> None
             Section("Results", [Table(HEADER, rows, notes, emphasized=3)]),
             *(run_section(run) for run in runs.values()),
             *training_images_sections([runs["pretrain"]]),
-            predictions_section(runs["few-0"]),
+            *answers_sections([runs["few-0"]], pictures=True),
             units_section(runs["pretrain"]),
             records_section(list(runs.values())),
         ],

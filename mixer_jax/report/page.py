@@ -10,11 +10,11 @@ from pathlib import Path
 from mixer_jax.errors import UserError
 from mixer_jax.pages.page import refuse_other_file, write_page
 from mixer_jax.pages.parts import Section, Table, number
+from mixer_jax.report.answers import answers_sections
 from mixer_jax.report.curves import curves
 from mixer_jax.report.runs import Run, config_differences, display_name, last_step, read_run
 from mixer_jax.report.sections import (
     pictures_left_out,
-    predictions_section,
     records_section,
     run_section,
     training_images_sections,
@@ -50,8 +50,8 @@ def report_runs(workdirs: Sequence[Path], out: str | Path | None = None, *, pict
         Section("Results", [results_table(runs)]),
         *([] if is_one else [Section("Curves", curves(runs))]),
         *(run_section(run, with_curves=is_one) for run in runs),
-        *(training_images_sections(runs) if pictures else []),
-        *(predictions_section(run) if pictures else pictures_left_out(run) for run in runs),
+        *(training_images_sections(runs) if pictures else [pictures_left_out(runs)]),
+        *answers_sections(runs, pictures=pictures),
         *(units_section(run) for run in runs),
         records_section(runs),
     ]

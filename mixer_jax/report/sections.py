@@ -27,7 +27,7 @@ from mixer_jax.report import samples
 from mixer_jax.report.curves import curves
 from mixer_jax.report.runs import Run, config_differences, data_text, images_per_sec, last_step, seconds_by_part
 
-IMAGES, MISTAKES = 24, 12  # Small pictures fill two rows and one row.
+IMAGES = 24  # Small pictures fill two rows.
 UNITS = (
     "These are the {count} hidden units of the first block\u2019s token-mixing MLP. Each square is the weight of one of the "
     "{side} by {side} patches: red is positive, blue is negative, and white is zero. Every unit has a color scale of its own. "
@@ -60,29 +60,11 @@ def _training_images(run: Run) -> list[Part]:
     return [Text(text), Sheet(pictures)]
 
 
-def predictions_section(run: Run) -> Section:
-    """Return the section with a random sample of test images, the newest checkpoint's predictions, and more of its mistakes."""
-
-    def parts() -> list[Part]:
-        result = samples.predictions(run, IMAGES, MISTAKES)
-        num_wrong = sum(picture.is_wrong for picture in result.sample)
-        sample = (
-            f"These {len(result.sample)} images were drawn at random from the test set \u201c{result.evaluator}\u201d and are "
-            f"shown as the evaluator sees them. Below each is the class that the parameters of step {number(result.step)} "
-            f"predict. Wrong predictions, which are marked \u2717: {num_wrong}."
-        )
-        more = f"These are the next mistakes in the same random order, from {number(result.num_examined)} images in all."
-        if not result.mistakes:
-            more = f"There is no other mistake among all {number(result.num_examined)} test images."
-        return [Text(sample), Sheet(result.sample), Text(more), Sheet(result.mistakes)]
-
-    return Section(f"What it answers: {run.label}", parts_or_reason(parts))
-
-
-def pictures_left_out(run: Run) -> Section:
-    """Return the section that takes the place of pictures when they are not asked for, and that says what would be opened."""
-    text = f"Trained on {data_text(run.config.data)}, as its config says. With --pictures, these and the test data are opened."
-    return Section(f"What the model sees and answers: {run.label}", [Text(f"Not shown: images. {text}", is_missing=True)])
+def pictures_left_out(runs: Sequence[Run]) -> Section:
+    """Return the section in place of training images when pictures are not asked for. It says what would be opened."""
+    data = ", ".join(dict.fromkeys(data_text(run.config.data) for run in runs))
+    text = f"Not shown: images. With --pictures, the training data are opened, as the configs say: {data}."
+    return Section("What the models see" if len(runs) > 1 else "What the model sees", [Text(text, is_missing=True)])
 
 
 def units_section(run: Run) -> Section:

@@ -1,9 +1,10 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
-from mixer_jax.pages.charts import COLORS, MAX_POINTS, MAX_POINTS_OF_CHART, Series, line_chart
+from mixer_jax.pages.charts import COLORS, MAX_POINTS, MAX_POINTS_OF_CHART, Series, class_chart, confusion_chart, line_chart
 
 HOSTILE = ["a.b[0]", "</script><script>", "datum.x)", "' + alert(1) + '", "\u2028", "\ud800"]
 
@@ -26,6 +27,24 @@ def test_nothing_from_data_is_in_a_specification_which_vega_would_evaluate():
     assert [entry.name for entry in chart.legend] == HOSTILE
     assert not [text for text in strings(chart.spec) if any(name in text for name in HOSTILE)]
     json.dumps(chart.spec, allow_nan=False)
+
+
+@pytest.mark.parametrize("make", [class_chart, confusion_chart])
+def test_names_of_classes_are_values_of_rows_and_of_one_parameter(make):
+    counts = np.ones((len(HOSTILE), len(HOSTILE)), int)
+    chart = make("Classes", HOSTILE, *([counts] if make is confusion_chart else [[2] * len(HOSTILE), [1] * len(HOSTILE)]))
+    spec = json.loads(json.dumps(chart.spec, allow_nan=False))
+    (names,) = (parameter for parameter in spec["params"] if parameter["name"] == "names")
+    assert names.pop("value") == HOSTILE and spec.pop("datasets").keys() == {"rows"}
+    assert not [text for text in strings(spec) if any(name in text for name in HOSTILE)]
+
+
+def test_a_cell_of_a_confusion_matrix_has_its_share_of_the_true_class():
+    cells = confusion_chart("", ["a", "b"], np.array([[3, 1], [0, 0]])).spec["datasets"]["rows"]
+    assert [(cell["i"], cell["j"], cell["share"], cell["mistake"], cell["text"]) for cell in cells] == [
+        (0, 0, 0.75, 0, "3 of 4"),
+        (0, 1, 0.25, 1, "1 of 4"),
+    ]
 
 
 def test_a_specification_names_no_address():

@@ -46,12 +46,6 @@ def write_run():
     return _write_run
 
 
-@pytest.fixture(scope="session")
-def answer() -> int:
-    """Return the class that the checkpoint of `whole_run` predicts for every image."""
-    return 3
-
-
 @pytest.fixture
 def run_folder(tmp_path):
     """Return the folder of a finished run without a checkpoint."""
@@ -60,13 +54,12 @@ def run_folder(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def whole_run(tmp_path_factory, answer):
-    """Return the folder of a finished run with a checkpoint, whose model always predicts the same class."""
+def whole_run(tmp_path_factory):
+    """Return the folder of a finished run with a checkpoint."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     config = _write_run(folder)
     model = make_model(config.model, 10)
     params = jax.jit(lambda: init_params(model, config.image_size, 0))()
-    params["head"]["bias"] = jax.nn.one_hot(answer, 10)
     checkpoints = Checkpoints(str(folder), keep=2)
     checkpoints.save(40, {"params": params}, {"step": 40, "data": {}})
     checkpoints.finish()

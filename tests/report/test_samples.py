@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from tiny_config import loader_config
 
 from mixer_jax.checkpoints.weights import load_weights
@@ -7,10 +6,9 @@ from mixer_jax.data.images.augment import train_transform
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
-from mixer_jax.errors import UserError
 from mixer_jax.pages.pictures import image_uri
 from mixer_jax.report.runs import read_run
-from mixer_jax.report.samples import pair_units, predictions, spatial_frequency, token_mixing_units, training_images
+from mixer_jax.report.samples import pair_units, spatial_frequency, token_mixing_units, training_images
 
 
 def wave(cycles, phase=0.0, side=8):
@@ -27,34 +25,6 @@ def test_training_images_are_the_first_rows_of_the_runs_own_first_batch(run_fold
     assert len(pictures) == 5 and len(training_images(run, 99)) == 16
     assert [picture.uri for picture in pictures] == [image_uri(image) for image in batch["image"][:5]]
     assert [picture.caption[0] for picture in pictures] == [str(label) for label in batch["labels"][:5, 0]]
-
-
-def test_predictions_are_wrong_exactly_where_the_answer_is_not_the_truth(whole_run, answer):
-    found = predictions(read_run(whole_run), shown=40, mistakes=6)
-    assert (found.evaluator, found.step, len(found.sample), len(found.mistakes)) == ("test", 40, 40, 6)
-    for picture in found.sample:
-        assert picture.caption[0] == str(answer) and picture.is_wrong == (len(picture.caption) > 1)
-    assert {picture.is_wrong for picture in found.sample} == {True, False}
-    assert all(picture.is_wrong for picture in found.mistakes)
-    assert len({picture.caption[-1] for picture in found.sample}) > 5
-
-
-def test_the_sample_is_not_the_test_sets_head_which_may_be_all_of_one_class(whole_run):
-    run = read_run(whole_run)
-    source = open_source(run.config.evals.test.data)
-    head = [str(source.labels(index)[0]) for index in range(40)]
-    assert [picture.caption[-1].removeprefix("is ") for picture in predictions(run, shown=40, mistakes=1).sample] != head
-
-
-def test_a_test_set_with_too_few_mistakes_is_examined_once_and_whole(whole_run):
-    found = predictions(read_run(whole_run), shown=10, mistakes=1000)
-    assert found.num_examined == 359 and 250 < len(found.mistakes) < 350
-
-
-def test_a_run_without_a_test_set_says_what_it_lacks(tmp_path, write_run):
-    write_run(tmp_path / "run", evals={})
-    with pytest.raises(UserError, match="no evaluator of kind classification"):
-        predictions(read_run(tmp_path / "run"), 1, 1)
 
 
 def test_units_are_the_columns_of_the_first_token_mixing_kernel(whole_run):

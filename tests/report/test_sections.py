@@ -54,8 +54,8 @@ def test_a_diverged_run_is_drawn(tmp_path, write_run):
 
 def test_without_a_checkpoint_pictures_that_need_one_say_so(run_folder):
     run = read_run(run_folder)
-    for section in (sections.predictions_section(run), sections.units_section(run)):
-        assert "Not shown: " in texts_of(section) and not parts_of(section, Sheet)
+    section = sections.units_section(run)
+    assert "Not shown: " in texts_of(section) and not parts_of(section, Pairs)
     ((sheet,),) = (parts_of(section, Sheet) for section in sections.training_images_sections([run]))
     assert len(sheet.pictures) == 16
 
@@ -71,13 +71,6 @@ def test_equal_training_images_are_shown_once(tmp_path, write_run):
         write_run(tmp_path / name, seed=seed)
     found = sections.training_images_sections([read_run(tmp_path / name) for name in "abc"])
     assert [section.title for section in found] == ["What the model sees: a, c", "What the model sees: b"]
-
-
-def test_predictions_count_the_wrong_ones_they_mark(whole_run):
-    section = sections.predictions_section(read_run(whole_run))
-    sample, mistakes = ([picture.is_wrong for picture in sheet.pictures] for sheet in parts_of(section, Sheet))
-    assert (len(sample), len(mistakes), sum(mistakes)) == (sections.IMAGES, sections.MISTAKES, sections.MISTAKES)
-    assert f"marked \u2717: {sum(sample)}." in texts_of(section)
 
 
 def test_units_are_all_shown(whole_run):
