@@ -94,7 +94,7 @@ def test_every_text_is_escaped(hostile_page):
     page = Tags(hostile_page)
     assert not page.open and sum("alert" in script for script in page.scripts) == 1  # the data of the third chart
     kinds = [attributes.get("type") for tag, attributes in page.tags if tag == "script"]
-    assert kinds == ["application/json"] * 2 + [None] * 2
+    assert kinds == ["application/json"] * 2 + [None, "module"]
     assert "\u2028" not in "".join(page.scripts[:2]) and hostile_page.count("<!--") == 0
 
 

@@ -2,7 +2,6 @@
 //
 // A line chart has what its specification alone does not: dragging over a range of x zooms to it and a double click shows all
 // again, a click on a name of the legend hides or shows that curve, and the legend shows the values at the pointer.
-"use strict";
 
 const OPTIONS = {
   actions: false,
