@@ -32,8 +32,8 @@ IMAGES, MISTAKES = 24, 24  # Small pictures fill two rows.
 MAX_CLASSES = 30  # With more classes, the worst are charted, and the most frequent confusions are listed.
 WORST, CONFUSIONS = 25, 20
 NO_FILE = (
-    "there are no predictions for each example. An evaluation of kind classification writes them, if the evaluator has at most "
-    "max_predictions examples: train on, or evaluate the checkpoint anew."
+    "there are no predictions for each example. Training writes them at each evaluation, if an evaluator is of kind "
+    "classification and has at most max_predictions examples."
 )
 
 

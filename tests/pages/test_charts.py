@@ -1,10 +1,21 @@
 import json
 import math
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+import vl_convert
 
-from mixer_jax.pages.charts import COLORS, MAX_POINTS, MAX_POINTS_OF_CHART, Series, class_chart, confusion_chart, line_chart
+from mixer_jax.pages.charts import (
+    COLORS,
+    MAX_POINTS,
+    MAX_POINTS_OF_CHART,
+    Series,
+    class_chart,
+    confusion_chart,
+    histogram,
+    line_chart,
+)
 
 HOSTILE = ["a.b[0]", "</script><script>", "datum.x)", "' + alert(1) + '", "\u2028", "\ud800"]
 
@@ -45,6 +56,27 @@ def test_a_cell_of_a_confusion_matrix_has_its_share_of_the_true_class():
         (0, 0, 0.75, 0, "3 of 4"),
         (0, 1, 0.25, 1, "1 of 4"),
     ]
+
+
+NAMES = HOSTILE[:-1]  # This converter to SVG, unlike a browser, refuses half a character.
+CHARTS = {
+    "lines": line_chart("", [Series(name, [(1, 1.0), (2, math.nan), (3, 4.0)], i) for i, name in enumerate(NAMES)]),
+    "classes": class_chart("", NAMES, [2] * len(NAMES), [1] * len(NAMES)),
+    "confusions": confusion_chart("", NAMES, np.eye(len(NAMES), dtype=int)),
+    "histogram": histogram("", [10.0, 15.0, 100.0], "accuracy, %", "classes"),
+}
+MARKS = {"lines": len(NAMES), "classes": len(NAMES), "confusions": len(NAMES), "histogram": 2}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_vega_draws_a_specification_with_a_mark_for_each_value(name):
+    spec, curves = CHARTS[name].spec, CHARTS[name].curves
+    points = [{"x": x, "y": y, "s": s} for s, curve in enumerate(curves or []) for x, y in curve]  # as charts.js does
+    spec = spec | {"width": 400, "datasets": spec["datasets"] | ({"points": points} if curves else {})}
+    svg = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))
+    colored = [element for element in svg.iter() if "var(--c" in element.get("stroke", "") + element.get("fill", "")]
+    assert len(colored) >= MARKS[name]
+    assert "NaN" not in ElementTree.tostring(svg, encoding="unicode")
 
 
 def test_a_specification_names_no_address():
