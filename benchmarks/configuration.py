@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from benchmarks import markdown
 from mixer_jax.config import DATASET, EVALUATORS, LENGTH, OPTIONS, RENAMED, Option
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -41,14 +42,13 @@ def page() -> str:
     text += f"\n`data.parts.NAME`, a part of a mixture, and the datasets of evaluators have the options of `data`: {names}.\n"
     text += "\n## Evaluators\n\n`evals` holds evaluators by names of your choice: `--config.evals.NAME.batch_size=64`.\n"
     text += "".join(f"\n### `{kind}(...)`\n\n{table(options)}" for kind, options in EVALUATORS.items())
-    renamed = "".join(f"| `{old}` | `{new}` |\n" for old, new in RENAMED.items())
-    return text + f"\n## Renamed options\n\nThe old names are still understood.\n\n| old | now |\n|---|---|\n{renamed}"
+    renamed = markdown.table(["old", "now"], [(f"`{old}`", f"`{new}`") for old, new in RENAMED.items()])
+    return text + f"\n## Renamed options\n\nThe old names are still understood.\n\n{renamed}\n"
 
 
 def table(options: Sequence[Option]) -> str:
     """Return a Markdown table with one line for each option."""
-    lines = "".join(f"| {' | '.join(cells(option))} |\n" for option in options)
-    return f"| option | default | meaning | values |\n|---|---|---|---|\n{lines}"
+    return markdown.table(["option", "default", "meaning", "values"], [cells(option) for option in options]) + "\n"
 
 
 def cells(option: Option) -> tuple[str, str, str, str]:

