@@ -26,6 +26,7 @@ from mixer_jax.worker_process import WorkerError, WorkerProcess
 
 TOP_CLASSES = 5  # An example gets this many classes, or all if there are fewer.
 METADATA_KEY = b"mixer_jax.predictions"
+MAX_FILE_BYTES = 2**31  # Ten million examples, the most that an evaluator writes, with keys of 100 bytes have 1.6 GB.
 TIMEOUT_SECONDS = 100
 
 
@@ -137,7 +138,7 @@ def read_predictions(file: Path) -> ExamplePredictions:
     The file may be anybody's. It is read by a process of its own (predictions_reader.py), whose memory and time are bounded,
     because a damaged file can end a process in Arrow, and a few compressed bytes can stand for gigabytes.
     """
-    check_regular(file)
+    check_regular(file, MAX_FILE_BYTES)
     environment = {"PYTHONPATH": os.pathsep.join(map(str, sys.path)), "ARROW_DEFAULT_MEMORY_POOL": "system"}
     process = WorkerProcess([sys.executable, "-m", "mixer_jax.evaluation.predictions_reader"], environment, TIMEOUT_SECONDS)
     try:

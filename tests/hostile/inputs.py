@@ -6,6 +6,7 @@ Weights have a table of their own: checkpoints/lying_files.py.
 from hostile.builders import Build
 from hostile.downloads import ARCHIVE, LABELS
 from hostile.images import IMAGE
+from hostile.predictions import PREDICTIONS
 from hostile.prepared import SHARDS, TFDS
 from hostile.runs import CHECKPOINT, METRICS, RUN
 
@@ -29,5 +30,5 @@ TRUSTING = {
 
 INPUTS: dict[str, dict[str, Build]] = {
     "image": IMAGE, "shards": SHARDS, "tfds": TFDS, "labels": LABELS, "archive": ARCHIVE, "run": RUN, "metrics": METRICS,
-    "checkpoint": CHECKPOINT, "trusting": TRUSTING,
+    "checkpoint": CHECKPOINT, "predictions": PREDICTIONS, "trusting": TRUSTING,
 }  # fmt: skip

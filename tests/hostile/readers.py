@@ -12,6 +12,7 @@ from mixer_jax.data.images.decode import decode
 from mixer_jax.data.sources.folder import FolderSource
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.data.sources.tfds import TfdsSource
+from mixer_jax.evaluation.example_predictions import read_predictions
 from mixer_jax.preparation.cifar import CifarInputs
 from mixer_jax.preparation.label_files import read_label_file
 from mixer_jax.preparation.listing import list_files
@@ -63,6 +64,10 @@ def archive(path: Path) -> None:
 
 def metrics(path: Path) -> None:
     MetricWriter(path, 0)
+
+
+def predictions(path: Path) -> None:
+    read_predictions(path / "dev.parquet")
 
 
 def run(path: Path) -> None:
