@@ -58,7 +58,7 @@ def surgery() -> str:
         return f"{100 * value['before']:.1f}, {100 * value['after']:.1f} %" if value else ""
 
     rows = [[side, *(cell(side, method) for method in methods)] for side in dict.fromkeys(side for side, _ in accuracy)]
-    errors = ", ".join(f"{error:.0e} for {model}" for model, error in figures["tiles_relative_error"].items())
+    errors = "; ".join(f"{error:.0e} for {model}" for model, error in figures["tiles_relative_error"].items())
     law = f"Relative difference of the tiled model's pooled features from the mean over the tiles: {errors}."
     return f"{table(['pixels', *methods], rows)}\n\n{law} {machine(record)}"
 
