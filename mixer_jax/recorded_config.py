@@ -25,13 +25,15 @@ def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
     """Return the config of a run from the content of its config.json, with current names of options.
 
     Options that were added later are added if they have a value that describes what runs did before: for an option that a resumed
-    run may change, this is its default, for other options `Option.before`.
+    run may change and one that has no effect beside the others, this is its default, for other options `Option.before`.
     """
     config = ConfigDict(_with_current_names(content))
+    recorded = flatten(config)
     for option in OPTIONS:
         *parents, name = option.name.split(".")
         part = functools.reduce(lambda part, parent: part.get(parent) if isinstance(part, ConfigDict) else None, parents, config)
-        value = copy.deepcopy(option.default) if option.resumable else option.before
+        is_idle = bool(option.only) and option.only[0] in recorded and not has_effect(option, recorded)
+        value = copy.deepcopy(option.default) if option.resumable or is_idle else option.before
         if value is not None and isinstance(part, ConfigDict) and name not in part:
             part[name] = value
     return config

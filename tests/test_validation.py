@@ -49,7 +49,7 @@ MEANINGFUL = {
         "channels_mlp_dim", "tokens_mlp_dim", "num_heads", "tile_size", "pre_logits_dim", "dropout", "stoch_depth",
         "head_bias_init", "max_unreadable_share", "randaugment_layers", "randaugment_magnitude", "mixup", "label_smoothing",
         "b1", "b2", "momentum", "learning_rate", "weight_decay", "clip_norm", "end_learning_rate", "ema_decay",
-        "steps", "epochs", "examples",
+        "steps", "epochs", "examples", "max_predictions",
     },
     -1: {"head_bias_init"},
 }  # fmt: skip

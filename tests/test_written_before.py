@@ -72,6 +72,12 @@ def test_a_run_is_resumed_and_ends_as_if_nothing_had_stopped_it(written):
     assert [row["substituted"] for row in metrics[:-1]] == [0] * 6
 
 
+def test_a_runs_own_config_is_one_of_today(written):
+    config = usable_config(json.loads((written / "run/config.json").read_text()))
+    validate(config)
+    assert flatten(config) == flatten(read_config(written / "run/config.json"))
+
+
 def test_a_runs_config_has_the_names_of_its_day(written):
     text = (written / "run/config.json").read_text()
     assert all(f'"{old}"' in text for old in RENAMED)
