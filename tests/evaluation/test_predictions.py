@@ -165,7 +165,7 @@ def test_mistakes_are_said_before_anything_is_read(tiny_run: Path, digits: Path,
         (tiny_run, tmp_path / "nothing"): "There is no file or folder",
         (tiny_run, image, "--out", tmp_path / "there.csv"): "there.csv exists already",
         (tiny_run, image, "--out", tmp_path / "no/p.csv"): "There is no folder",
-        (tmp_path, image): "neither a run's folder",
+        (tmp_path / "empty", image): "neither a run's folder",
         (without_head(tiny_run, tmp_path / "body.npz"), image): "has no head",
         (damaged, image): "its description of the preprocessing is damaged",
     }
