@@ -62,9 +62,9 @@ def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", m
     limit = min(MAX_POINTS, MAX_POINTS_OF_CHART // len(series))
     curves = [[(x, _rounded(y)) for x, y in thin(curve.points, limit)] for curve in series]
     is_log = max(finite) >= LOG_RATIO * min(finite) if may_be_log and min(finite) > 0 else None
-    has_dots = all(len(curve.points) <= MAX_DOTS for curve in series)
+    dotted = tuple(i for i, curve in enumerate(series) if len(curve.points) <= MAX_DOTS)
     has_zero = 0 < min(finite) < max(finite) / 3
-    return Chart(title, _lines(styles, x_title, has_dots, has_zero), curves, legend, is_log)
+    return Chart(title, _lines(styles, x_title, dotted, has_zero), curves, legend, is_log)
 
 
 def _rounded(value: float | None) -> float | None:
@@ -72,13 +72,13 @@ def _rounded(value: float | None) -> float | None:
 
 
 @functools.cache
-def _lines(styles: tuple[tuple[int, str], ...], x_title: str, has_dots: bool, has_zero: bool) -> dict[str, Any]:
+def _lines(styles: tuple[tuple[int, str], ...], x_title: str, dotted: tuple[int, ...], has_zero: bool) -> dict[str, Any]:
     """Return the specification of a line chart. charts.js adds the points (x, y, s), of which s is the number of the series.
 
     Args:
       styles: the color and the dash of each series.
       x_title: the name of the x axis.
-      has_dots: whether the points are drawn as dots.
+      dotted: the series whose points are drawn as dots.
       has_zero: whether the y axis includes zero.
     """
     import altair as alt
@@ -94,17 +94,18 @@ def _lines(styles: tuple[tuple[int, str], ...], x_title: str, has_dots: bool, ha
     dash = alt.StrokeDash("s:O", scale=dashes, legend=None)
     hidden, zoomed = alt.param("hidden", value=[]), alt.param("range", value=None)
     brush = alt.selection_interval(name="brush", encodings=["x"], zoom=False, translate=False)
-    lines = (
-        alt.Chart(alt.NamedData("points"))
-        .transform_filter("indexof(hidden, datum.s) < 0 && (!range || (datum.x >= range[0] && datum.x <= range[1]))")
-        .mark_line(strokeWidth=1.75, strokeCap="round", strokeJoin="round", point={"size": 24} if has_dots else False)
-        .encode(x=x, y=y, color=color, strokeDash=dash)
-        .add_params(brush)
+    is_shown = "indexof(hidden, datum.s) < 0 && (!range || (datum.x >= range[0] && datum.x <= range[1]))"
+    points = alt.Chart(alt.NamedData("points")).transform_filter(is_shown)
+    lines = points.mark_line(strokeWidth=1.75, strokeCap="round", strokeJoin="round").encode(
+        x=x, y=y, color=color, strokeDash=dash
     )
+    has_dots = alt.FieldOneOfPredicate("s", list(dotted))
+    dots = points.transform_filter(has_dots).mark_point(filled=True, size=24, opacity=1).encode(x=x, y=y, color=color)
     pointer = alt.Chart(alt.NamedData("pointer"))
     rule = pointer.mark_rule(color="var(--rule)").encode(x=x)
-    dots = pointer.mark_point(filled=True, size=36, opacity=1).encode(x=x, y=y, color=color)
-    return _spec((lines + rule + dots).add_params(hidden, zoomed), {"points": [], "pointer": []})
+    values = pointer.mark_point(filled=True, size=36, opacity=1).encode(x=x, y=y, color=color)
+    layers = [lines.add_params(brush), *([dots] if dotted else []), rule, values]
+    return _spec(alt.layer(*layers).add_params(hidden, zoomed), {"points": [], "pointer": []})
 
 
 def class_chart(title: str, names: Sequence[str], examples: Sequence[int], right: Sequence[int]) -> Chart:

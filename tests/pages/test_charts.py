@@ -83,6 +83,15 @@ def test_a_specification_names_no_address():
     assert not [text for text in strings(line_chart("Loss", [Series("a", [(1, 1.0)])]).spec) if "//" in text or text == "url"]
 
 
+def test_short_curves_have_dots_and_every_layer_has_what_charts_js_changes():
+    long, short = [(x, 1.0 + x) for x in range(99)], [(1, 1.0), (2, 3.0)]
+    layers = line_chart("Loss", [Series("a", long), Series("b", short)]).spec["layer"]
+    assert [layer["mark"]["type"] for layer in layers] == ["line", "point", "rule", "point"]
+    assert layers[1]["transform"][-1] == {"filter": {"field": "s", "oneOf": [1]}}
+    assert all("encoding" in layer for layer in layers) and "y" in layers[0]["encoding"]
+    assert len(line_chart("Loss", [Series("a", long)]).spec["layer"]) == 3
+
+
 def test_the_legend_shows_last_values_and_the_curves_are_in_its_order():
     chart = line_chart("Loss", [Series("a", [(1, 3.0), (2, 67.7777)]), Series("b", [(5, 0.5)], color=COLORS + 1, dash=1)])
     assert [(entry.name, entry.value, entry.color) for entry in chart.legend] == [("a", "67.78", 0), ("b", "0.5", 1)]
