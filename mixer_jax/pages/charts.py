@@ -18,7 +18,7 @@ COLORS = 7  # style.css defines --c0 to --c6
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 MAX_DOTS = 12  # points of a curve; the points of longer curves are not drawn as dots
 MAX_POINTS, MAX_POINTS_OF_CHART = 2000, 8000  # of a curve after thinning, and of all curves of a chart
-LOG_RATIO = 100  # The y axis is logarithmic at first if the largest value is at least this many times the smallest.
+LOG_RATIO = 100  # the default of line_chart
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 HEIGHT = 190  # pixels
 ROW_HEIGHT = 17  # pixels of a class
@@ -45,14 +45,15 @@ class Series(NamedTuple):
     dash: int = 0  # counts DASHES
 
 
-def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", may_be_log: bool = True) -> Chart:
+def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", log_ratio: float | None = LOG_RATIO) -> Chart:
     """Return a chart of curves. The legend shows the last value of each.
 
     Args:
       title: the quantity and its unit.
       series: the curves.
       x_title: the name of the x axis.
-      may_be_log: whether the reader can choose a logarithmic y axis, if all values are positive.
+      log_ratio: If all values are positive, the reader can choose a logarithmic y axis. It is logarithmic at first if the largest
+        value is at least this many times the smallest. None: it is always linear.
     """
     finite = [y for curve in series for _, y in curve.points if math.isfinite(y)]
     if not finite:
@@ -61,7 +62,7 @@ def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", m
     legend = [LegendEntry(s.name, number(s.points[-1][1]), *style) for s, style in zip(series, styles, strict=True)]
     limit = min(MAX_POINTS, MAX_POINTS_OF_CHART // len(series))
     curves = [[(x, _rounded(y)) for x, y in thin(curve.points, limit)] for curve in series]
-    is_log = max(finite) >= LOG_RATIO * min(finite) if may_be_log and min(finite) > 0 else None
+    is_log = max(finite) / min(finite) >= log_ratio if log_ratio is not None and min(finite) > 0 else None
     dotted = tuple(i for i, curve in enumerate(series) if len(curve.points) <= MAX_DOTS)
     has_zero = 0 < min(finite) < max(finite) / 3
     return Chart(title, _lines(styles, x_title, dotted, has_zero), curves, legend, is_log)

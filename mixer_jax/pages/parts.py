@@ -83,6 +83,7 @@ class Charts(NamedTuple):
     """Charts side by side, as far as the page is wide enough."""
 
     charts: Sequence[Chart]
+    are_wide: bool = True  # whether at most two stand side by side; otherwise three
 
 
 class Shares(NamedTuple):

@@ -1,8 +1,9 @@
 """The charts of runs: a chart for each quantity, with all runs on one axis."""
 
+import math
 from collections.abc import Callable, Sequence
 
-from mixer_jax.pages.charts import COLORS, Series, line_chart
+from mixer_jax.pages.charts import COLORS, LOG_RATIO, Series, line_chart
 from mixer_jax.pages.parts import Charts, Part, Text
 from mixer_jax.report.runs import Run, display_name, eval_curves, points
 
@@ -39,13 +40,14 @@ def curves(runs: Sequence[Run]) -> list[Part]:
             for i, run, name, curve in found
         ]
 
-    shown = {
-        "Loss": series(lambda run: {TRAINING: points(run, "loss")} | _by_evaluator(run, "loss", 1)),
-        "Evaluation top-1, %": series(lambda run: _by_evaluator(run, "top1", 100)),
-    }
-    for metric, title in QUANTITIES.items():
-        shown[title] = series(lambda run, metric=metric, title=title: {title: points(run, metric)})
-    return [Charts([line_chart(title, found, may_be_log="%" not in title) for title, found in shown.items() if found])]
+    charts = [
+        ("Loss", LOG_RATIO, series(lambda run: {TRAINING: points(run, "loss")} | _by_evaluator(run, "loss", 1))),
+        ("Evaluation top-1, %", None, series(lambda run: _by_evaluator(run, "top1", 100))),
+    ]
+    for metric, title in QUANTITIES.items():  # A learning rate may end at 0, where a logarithmic axis has no end.
+        charts.append((title, math.inf, series(lambda run, metric=metric, title=title: {title: points(run, metric)})))
+    drawn = [line_chart(title, found, log_ratio=log_ratio) for title, log_ratio, found in charts if found]
+    return [Charts(drawn, are_wide=len(runs) > 1)]
 
 
 def _by_evaluator(run: Run, prefix: str, factor: float) -> dict[str, list[tuple[int, float]]]:

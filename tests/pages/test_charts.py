@@ -116,7 +116,7 @@ def test_a_chart_without_a_finite_value_says_so(points):
 def test_a_logarithmic_axis_is_offered_for_positive_values_and_chosen_for_a_wide_range(values, is_log):
     series = [Series("", list(enumerate(values)))]
     assert line_chart("Loss", series).is_log is is_log
-    assert line_chart("Loss", series, may_be_log=False).is_log is None
+    assert line_chart("Loss", series, log_ratio=None).is_log is None
 
 
 @pytest.mark.parametrize("num_curves", [1, 20, 100])
