@@ -42,6 +42,8 @@ COPY_BYTES = 4
 SERVER_BYTES = 2**28  # The process from which workers are forked imports what the run has imported: 249 MiB resident.
 # Compiling on a CPU took 300 MiB for the training step of S/32, 440 MiB for L/16's, and 470 MiB for all programs of the demo.
 PROGRAM_BYTES = 3 * 2**28
+# Writing the predictions of an example takes 380 to 760 bytes: its answers, its key, the columns, and their encoding.
+PREDICTION_BYTES = 600
 # The copies of the state that a host holds while it saves: the most of ten saves. malloc keeps half of them between saves.
 COPIES_WHILE_SAVING = 3.5
 
@@ -53,6 +55,7 @@ PARTS = {  # {name of a part: what it is, and what makes it smaller}
     "ready": "examples that are ready; less loader.prefetch",
     "batches": "two batches, and the examples of the next; a smaller batch_size (evals.*.batch_size), or more hosts",
     "fewshot": "features of few-shot evaluators; smaller splits, or fewer evals.*.shots",
+    "predictions": "the answers to each example of an evaluator; a smaller evals.*.max_predictions",
     "state": "parameters and optimizer while they are saved; a smaller model, or more hosts: each writes its part",
 }
 
@@ -79,6 +82,7 @@ def check_host_memory(
     parts = {"process": resident_bytes() + PROGRAM_BYTES, "state": state_bytes(shapes, mesh, bool(examples))}
     parts |= input_bytes(config, len(batch_indices) / config.batch_size, sources)
     parts["fewshot"] = max((fewshot_bytes(config.evals[name], sets, shapes) for name, sets in examples.items()), default=0)
+    parts["predictions"] = max((predictions_bytes(config.evals[name], sets) for name, sets in examples.items()), default=0)
     needed, limit = sum(parts.values()), host_bytes()
     text = f"This run needs about {_gib(needed)} of memory on this host, which has {_gib(limit)}"
     if needed > limit:
@@ -134,6 +138,12 @@ def fewshot_bytes(evaluator: ConfigDict, examples: Mapping[str, Any], shapes: Tr
     labeled = min(train, classes * max(evaluator.shots))  # The examples of one seed.
     used = min(train, labeled * len(evaluator.seeds))
     return 8 * channels * (used + test) + (16 * channels + 16 * classes) * labeled + (16 * channels + 8 * classes) * test
+
+
+def predictions_bytes(evaluator: ConfigDict, examples: Mapping[str, Any]) -> int:
+    """Return the bytes that the predictions of an evaluator take while they are written, or 0 if it writes none."""
+    count = len(examples["data"].source) if evaluator.kind == "classification" else 0
+    return PREDICTION_BYTES * count if count and count <= evaluator.max_predictions else 0
 
 
 def state_bytes(shapes: TrainState, mesh: Mesh, evaluated: bool) -> int:

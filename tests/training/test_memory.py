@@ -138,6 +138,14 @@ def test_few_shot_features_are_counted_for_few_shot_evaluators_alone(tiny_config
     assert required(tiny_config, count=count)["fewshot"] > 2 * 4 * channels * count >> 20
 
 
+def test_predictions_are_counted_for_sets_whose_predictions_are_written(tiny_config):
+    tiny_config.evals.test.max_predictions = 10**6
+    assert required(tiny_config, count=10**6)["predictions"] == 10**6 * memory.PREDICTION_BYTES >> 20
+    assert required(tiny_config, count=10**6 + 1)["predictions"] == 0
+    del tiny_config.evals["test"]
+    assert required(tiny_config, count=10**6)["predictions"] == 0
+
+
 def test_a_run_that_needs_more_than_the_host_has_is_refused_with_the_numbers_before_it_leaves_anything(
     tmp_path, tiny_config, monkeypatch
 ):
