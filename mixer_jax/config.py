@@ -118,8 +118,8 @@ EVALUATORS = {
         Option("kind", "classification", "Top-1, top-5 and loss over every example of a split."),
         Option("data", None, "The examples: `dataset(...)`."),
         Option("resize", "small", RESIZE_DOC, choices=RESIZES),
-        Option("max_predictions", 100_000, "Write the predictions for each example, if there are at most this many, to "
-               "WORKDIR/predictions/NAME.parquet. 0: never.", "examples", allowed="in [0, 10^7]"),
+        Option("max_predictions", 100_000, "Largest number of examples whose predictions are written, to "
+               "WORKDIR/predictions/NAME.parquet. For more, none is. 0: never.", "examples", allowed="in [0, 10^7]"),
         *EVALUATOR,
     ),
     "fewshot": (
@@ -254,7 +254,7 @@ OPTIONS = (
            "each of its evaluations. Lower is better for a loss, higher for all others. Empty: none.", resumable=True),
     Option("profile", "", "Steps to profile, as FIRST:LAST. Their trace is written to WORKDIR/profile, for TensorBoard and "
            "xprof.", resumable=True),
-    Option("tracker", "none", "Where the metrics are sent too: to Weights & Biases (`wandb`) or to MLflow (`mlflow`).",
+    Option("tracker", "none", "Service that gets the metrics too: Weights & Biases (`wandb`), MLflow (`mlflow`) or `none`.",
            choices=("none", "wandb", "mlflow"), resumable=True),
     Option("log_every_steps", 50, "How often to write metrics.jsonl, TensorBoard and the progress line.", "steps",
            allowed="in [1, 2^31)", resumable=True),
