@@ -17,7 +17,7 @@ from mixer_jax.pages.thinning import thin
 COLORS = 7  # style.css defines --c0 to --c6
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 MAX_DOTS = 12  # points of a curve; the points of longer curves are not drawn as dots
-MAX_POINTS, MAX_POINTS_OF_CHART = 2000, 8000  # of a curve after thinning, and of all curves of a chart
+MAX_POINTS, MAX_POINTS_OF_CHART = 2000, 16_000  # of a curve after thinning, and of all curves of a chart
 LOG_RATIO = 100  # the default of line_chart
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 HEIGHT = 190  # pixels
@@ -60,12 +60,20 @@ def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", l
         return Chart(title, {}, missing="No finite value.")
     styles = tuple((curve.color % COLORS, DASHES[curve.dash % len(DASHES)]) for curve in series)
     legend = [LegendEntry(s.name, number(s.points[-1][1]), *style) for s, style in zip(series, styles, strict=True)]
-    limit = min(MAX_POINTS, MAX_POINTS_OF_CHART // len(series))
+    limit = _limit([len(curve.points) for curve in series])
     curves = [[(x, _rounded(y)) for x, y in thin(curve.points, limit)] for curve in series]
     is_log = max(finite) / min(finite) >= log_ratio if log_ratio is not None and min(finite) > 0 else None
     dotted = tuple(i for i, curve in enumerate(series) if len(curve.points) <= MAX_DOTS)
     has_zero = 0 < min(finite) < max(finite) / 3
     return Chart(title, _lines(styles, x_title, dotted, has_zero), curves, legend, is_log)
+
+
+def _limit(lengths: Sequence[int]) -> int:
+    """Return how many points a curve may keep. Curves that are short leave their share to the others."""
+    share = MAX_POINTS_OF_CHART // len(lengths)
+    short = [length for length in lengths if length <= share]
+    num_long = len(lengths) - len(short)
+    return min(MAX_POINTS, (MAX_POINTS_OF_CHART - sum(short)) // num_long) if num_long else MAX_POINTS
 
 
 def _rounded(value: float | None) -> float | None:

@@ -120,8 +120,9 @@ def test_a_logarithmic_axis_is_offered_for_positive_values_and_chosen_for_a_wide
 
 
 @pytest.mark.parametrize("num_curves", [1, 20, 100])
-def test_a_chart_of_a_million_steps_stays_small(num_curves):
+def test_a_chart_of_a_million_steps_stays_small_and_short_curves_stay_whole(num_curves):
     points = [(50 * i, 1 / (1 + i)) for i in range(20_000)]
-    chart = line_chart("Loss", [Series("", points)] * num_curves)
-    assert sum(map(len, chart.curves)) <= max(MAX_POINTS_OF_CHART, 12 * num_curves)
-    assert max(map(len, chart.curves)) <= MAX_POINTS and len(json.dumps(chart.curves)) < 300_000
+    chart = line_chart("Loss", [Series("", points)] * num_curves + [Series("", points[:20])] * num_curves)
+    assert sum(map(len, chart.curves)) <= MAX_POINTS_OF_CHART and len(json.dumps(chart.curves)) < 400_000
+    assert [len(curve) for curve in chart.curves[num_curves:]] == [20] * num_curves
+    assert 50 < max(map(len, chart.curves)) <= MAX_POINTS
