@@ -369,10 +369,7 @@ def has_effect(option: Option, values: Mapping[str, Any]) -> bool:
     if not option.only:
         return True
     other, *having = option.only
-    value = values[other]
-    if having == [ABOVE_0]:  # A recorded value may be of any type.
-        return isinstance(value, int | float) and value > 0
-    return value in having
+    return values[other] > 0 if having == [ABOVE_0] else values[other] in having
 
 
 def row_of(name: str) -> Option | None:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import (
     OPTIONS,
+    Option,
     current_name,
     dataset,
     default_config,
@@ -32,11 +33,19 @@ def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
     for option in OPTIONS:
         *parents, name = option.name.split(".")
         part = functools.reduce(lambda part, parent: part.get(parent) if isinstance(part, ConfigDict) else None, parents, config)
-        is_idle = bool(option.only) and option.only[0] in recorded and not has_effect(option, recorded)
+        is_idle = _is_idle(option, recorded)
         value = copy.deepcopy(option.default) if option.resumable or is_idle else option.before
         if value is not None and isinstance(part, ConfigDict) and name not in part:
             part[name] = value
     return config
+
+
+def _is_idle(option: Option, recorded: Mapping[str, Any]) -> bool:
+    """Return whether an option has no effect beside the recorded values, which may be of any type."""
+    try:
+        return bool(option.only) and option.only[0] in recorded and not has_effect(option, recorded)
+    except TypeError:
+        return False
 
 
 def usable_config(content: Mapping[str, Any]) -> ConfigDict:
