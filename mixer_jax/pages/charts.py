@@ -16,6 +16,7 @@ from mixer_jax.pages.thinning import thin
 
 COLORS = 7  # style.css defines --c0 to --c6
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
+MAX_NAMES_WITH_COUNTS = 12  # of a confusion matrix
 MAX_DOTS = 12  # points of a curve; the points of longer curves are not drawn as dots
 MAX_POINTS, MAX_POINTS_OF_CHART = 2000, 16_000  # of a curve after thinning, and of all curves of a chart
 LOG_RATIO = 100  # the default of line_chart
@@ -165,7 +166,8 @@ def histogram(title: str, values: Sequence[float], x_title: str, y_title: str) -
 def confusion_chart(title: str, names: Sequence[str], counts: np.ndarray) -> Chart:
     """Return a chart of a confusion matrix, int64 [K, K]: a row for each true class, and a column for each predicted class.
 
-    A cell is darker, the larger its share of the row. The diagonal has another color than the mistakes.
+    A cell is darker, the larger its share of the row. The diagonal has another color than the mistakes. The cells of a small
+    matrix have their counts as text.
     """
     import altair as alt
 
@@ -173,25 +175,24 @@ def confusion_chart(title: str, names: Sequence[str], counts: np.ndarray) -> Cha
     rows = [
         {
             "i": i, "j": j, "share": float(shares[i, j]), "mistake": int(i != j), "true": names[i], "predicted": names[j],
-            "text": f"{counts[i, j]} of {counts[i].sum()}",
+            "count": int(counts[i, j]), "text": f"{counts[i, j]} of {counts[i].sum()}",
         }
         for i, j in np.argwhere(counts).tolist()
     ]  # fmt: skip
     numbers = list(range(len(names)))
     colors = alt.Scale(domain=[0, 1], range=["var(--c0)", "var(--c1)"])
-    cells = (
-        alt.Chart(alt.NamedData("rows"))
-        .mark_rect()
-        .encode(
-            x=alt.X(
-                "j:O", title="predicted", scale=alt.Scale(domain=numbers), axis=_names_axis(alt, labelAngle=-90, labelLimit=80)
-            ),
-            y=alt.Y("i:O", title="is", scale=alt.Scale(domain=numbers), axis=_names_axis(alt, labelLimit=140)),
-            color=alt.Color("mistake:N", scale=colors, legend=None),
-            opacity=alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 1]), legend=None),
-            tooltip=_tooltip(alt, "true", "is", "predicted", "predicted", "text", "examples"),
-        )
+    base = alt.Chart(alt.NamedData("rows")).encode(
+        x=alt.X("j:O", title="predicted", scale=alt.Scale(domain=numbers), axis=_names_axis(alt, labelAngle=-90, labelLimit=80)),
+        y=alt.Y("i:O", title="is", scale=alt.Scale(domain=numbers), axis=_names_axis(alt, labelLimit=140)),
+        tooltip=_tooltip(alt, "true", "is", "predicted", "predicted", "text", "examples"),
     )
+    cells = base.mark_rect().encode(
+        color=alt.Color("mistake:N", scale=colors, legend=None),
+        opacity=alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 1]), legend=None),
+    )
+    if len(names) <= MAX_NAMES_WITH_COUNTS:
+        on_dark = alt.condition("datum.share > 0.4", alt.value("var(--paper)"), alt.value("var(--ink)"))
+        cells += base.mark_text(fontSize=11).encode(text="count:Q", color=on_dark)
     return Chart(title, _spec(cells.add_params(alt.param("names", value=list(names))), {"rows": rows}, ROW_HEIGHT * len(names)))
 
 
