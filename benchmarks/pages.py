@@ -31,11 +31,12 @@ def render(page: str) -> str:
 def machine(record: dict) -> str:
     """Return sentences that say where and when a record was made, and its note if it has one."""
     avx512 = "with" if record["avx512"] else "without"
-    text = f"Measured on {record['date']} on {record['cores']} cores ({record['cpu']}, {avx512} AVX-512)"
-    if not record.get("transcribed"):  # Figures from an older page have neither a commit nor a load.
-        changed = " with changes" if record["commit"].endswith("+") else ""
-        text += f", at commit {record['commit'][:7]}{changed}; the machine's load was {record['load_before']} before"
-    return f"{text}. {record.get('note', '')}".strip()
+    changed = " with changes" if record["commit"].endswith("+") else ""
+    text = (
+        f"Measured on {record['date']} on {record['cores']} cores ({record['cpu']}, {avx512} AVX-512), at commit "
+        f"{record['commit'][:7]}{changed}; the machine's load was {record['load_before']} before."
+    )
+    return f"{text} {record.get('note', '')}".strip()
 
 
 def demo() -> str:
