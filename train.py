@@ -32,6 +32,7 @@ from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import (
+    Examples,
     answers_writer,
     check_batches,
     describe_evaluators,
@@ -39,6 +40,7 @@ from mixer_jax.evaluation.evaluators import (
     open_examples,
     run_evaluators,
     sources_of,
+    writes_predictions,
 )
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.hosts.agreement import agree, agree_on_folder
@@ -113,7 +115,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     state, substituted, origin = open_state(config, program, run, checkpoints, mesh, data, source.class_names)
     refuse_shorter(run.path, int(state.step), milestones.total)
     first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
-    new = [name for name, text in described.items() if not parallel.broadcast_from_writer(run.has_figures(total, name, text))]
+    new = evaluators_without_results(config, run, total, described, examples)
     if first_step == total and parallel.broadcast_from_writer(run.has_results(total)):
         to_do = f". Evaluating what is new, without training: {', '.join(new)}." if new else ", and evaluated. Nothing to do."
         print(f"{run.path} is finished: it is at step {total} of {total}{to_do}")
@@ -253,6 +255,17 @@ def refuse_shorter(workdir: Path, step: int, total: int) -> None:
             f"{workdir} is at step {step} already, and config.total asks for {total}. Set it to {step} or more, or evaluate an "
             f"earlier step with evaluate.py --checkpoint={workdir}/checkpoints/STEP."
         )
+
+
+def evaluators_without_results(
+    config: ConfigDict, run: records.Workdir, step: int, described: dict[str, dict], examples: dict[str, dict[str, Examples]]
+) -> list[str]:
+    """Return the names of the evaluators whose figures of a step, or the predictions that belong to them, the run lacks."""
+
+    def is_done(name: str) -> bool:
+        return run.has_figures(step, name, described[name], writes_predictions(config.evals[name], examples[name]))
+
+    return [name for name in described if not parallel.broadcast_from_writer(is_done(name))]
 
 
 def print_listing(path: str, listing: dict[str, list[str]]) -> None:

@@ -35,6 +35,7 @@ from mixer_jax.tensorboard import TensorBoard, numbers
 from mixer_jax.trackers import Ending, Tracker
 
 OTHER_WORKDIR = "choose another --workdir."
+PREDICTIONS = "predictions"  # A folder in the run's folder, and an entry of results.json.
 SECONDS_BETWEEN_LINES = 60  # Between two lines of progress without a text, where there is no terminal.
 MAX_METRICS_BYTES = 2**30  # About ten million lines.
 TRAIN_ON = (
@@ -61,7 +62,7 @@ class Workdir:
 
     def _take(self) -> Lease:
         self.path.mkdir(parents=True, exist_ok=True)
-        refuse_links(predictions_file(self.path, "").parent)
+        refuse_links(self.path / PREDICTIONS)
         try:
             return Lease(self.lock)
         except HeldError as error:
@@ -121,7 +122,7 @@ class Workdir:
             return
         before = read_results(self.path)
         if all(before.get(name) == results[name] for name in ("step", "params_sha256")):
-            parts = ("evals", "evaluators", "predictions")
+            parts = ("evals", "evaluators", PREDICTIONS)
             results = results | {part: before.get(part, {}) | results[part] for part in parts}
         write_json(self.path / "results.json", results)
 
@@ -138,16 +139,22 @@ class Workdir:
         """Return whether results.json is of this step."""
         return self._writer and read_results(self.path).get("step") == step
 
-    def has_figures(self, step: int, evaluator: str, description: dict) -> bool:
-        """Return whether results.json has the figures of an evaluator with this name and description at this step."""
+    def has_figures(self, step: int, evaluator: str, description: dict, with_predictions: bool) -> bool:
+        """Return whether there are the figures of an evaluator with this name and description at this step.
+
+        With `with_predictions`, its predictions for each example must be there too.
+        """
         results = read_results(self.path)
         described = results.get("evaluators", {}).get(evaluator, description)  # results before 2026-12 do not describe them
-        return self.has_results(step) and evaluator in results.get("evals", {}) and described == description
+        if not (self.has_results(step) and evaluator in results.get("evals", {}) and described == description):
+            return False
+        is_written = evaluator in results.get(PREDICTIONS, {}) and predictions_file(self.path, evaluator).exists()
+        return is_written or not with_predictions
 
 
 def predictions_file(workdir: Path, evaluator: str) -> Path:
     """Return the file of the predictions of an evaluator in a run's folder."""
-    return workdir / "predictions" / f"{evaluator}.parquet"
+    return workdir / PREDICTIONS / f"{evaluator}.parquet"
 
 
 def check_workdir(path: str) -> Path:

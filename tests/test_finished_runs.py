@@ -13,7 +13,9 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.config import classification, dataset, duration
 from mixer_jax.errors import UserError
-from mixer_jax.records import read_metrics, read_results
+from mixer_jax.evaluation.example_predictions import read_predictions
+from mixer_jax.records import predictions_file, read_metrics, read_results
+from mixer_jax.storage import write_json
 from mixer_jax.training.program import Program
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -72,6 +74,29 @@ def test_a_finished_run_evaluates_what_is_new_without_training(finished: Path, m
     assert train.train(config, str(finished)) == DONE
     assert "without training: dev." in capsys.readouterr().out
     assert read_results(finished)["evals"]["dev"] == before["evals"]["test"]
+
+
+@pytest.mark.parametrize("lost", ["the file", "the entry in the results"])  # A run from before predictions lacks both.
+def test_a_finished_run_writes_the_predictions_that_it_lacks(finished: Path, monkeypatch, capsys, lost: str):
+    monkeypatch.setattr(Program, "compile_step", None)  # it is not called
+    config, results = small_config(4), read_results(finished)
+    if lost == "the file":
+        predictions_file(finished, "test").unlink()
+    else:
+        write_json(finished / "results.json", {name: value for name, value in results.items() if name != "predictions"})
+    for said in (". Evaluating what is new, without training: test.", ", and evaluated. Nothing to do."):
+        assert train.train(config, str(finished)) == DONE
+        assert f"it is at step 4 of 4{said}" in capsys.readouterr().out
+    assert read_predictions(predictions_file(finished, "test")).step == 4
+    assert read_results(finished)["evals"]["test"] == results["evals"]["test"]
+
+
+def test_a_finished_run_that_is_to_write_no_predictions_lacks_none(finished: Path, capsys):
+    config = small_config(4)
+    config.evals.test.max_predictions = 0
+    predictions_file(finished, "test").unlink()
+    assert train.train(config, str(finished)) == DONE
+    assert "Nothing to do." in capsys.readouterr().out
 
 
 def test_the_records_of_a_run_say_which_parameters_it_began_with(finished: Path, tmp_path: Path):

@@ -257,11 +257,13 @@ def test_figures_of_other_evaluators_stay_in_the_results_of_the_same_parameters_
     evaluators = {"new", "old"} if not other else {"new"}
     assert read_results(workdir.path)["evals"].keys() == evaluators
     assert read_results(workdir.path)["predictions"].keys() == evaluators - {"new"}
-    assert workdir.has_figures(1, "old", {}) == (not other)  # Before December 2026, results did not describe their evaluator.
+    assert workdir.has_figures(1, "old", {}, False) == (
+        not other
+    )  # Before December 2026, results did not describe their evaluator.
     step = other.get("step", 1)
-    assert workdir.has_figures(step, "new", {"resize": "small"})
-    assert not workdir.has_figures(step, "new", {"resize": "whole"})
-    assert not workdir.has_figures(step + 1, "new", {"resize": "small"})
+    assert workdir.has_figures(step, "new", {"resize": "small"}, False)
+    assert not workdir.has_figures(step, "new", {"resize": "whole"}, False)
+    assert not workdir.has_figures(step + 1, "new", {"resize": "small"}, False)
 
 
 def test_metrics_after_the_restored_step_are_dropped_and_written_again(workdir):

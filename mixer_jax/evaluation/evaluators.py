@@ -261,8 +261,8 @@ def make_evaluators(
     def make(name: str) -> Evaluator:
         if evals[name].kind == "classification":
             data = examples[name]["data"]
-            is_small = len(data.source) <= evals[name].max_predictions
-            return Classification(data.batches, predict, loss, mesh, data.present, loss_kind if is_small else "")
+            answered_loss = loss_kind if writes_predictions(evals[name], examples[name]) else ""
+            return Classification(data.batches, predict, loss, mesh, data.present, answered_loss)
         train, test = examples[name]["train"], examples[name]["test"]
         check = _shots_check(name, evals[name], train.source)
 
@@ -272,6 +272,11 @@ def make_evaluators(
         return FewShot(evals[name], train.source, train_batches, test.batches, predict, mesh, check)
 
     return {name: make(name) for name in evals}
+
+
+def writes_predictions(evaluator: ConfigDict, examples: dict[str, Examples]) -> bool:
+    """Return whether an evaluator of config.evals with these examples writes its predictions for each of them."""
+    return evaluator.kind == "classification" and len(examples["data"].source) <= evaluator.max_predictions
 
 
 def answers_writer(workdir: Path, examples: dict[str, dict[str, Examples]], described: dict[str, dict[str, Any]]) -> SaveAnswers:

@@ -32,8 +32,8 @@ IMAGES, MISTAKES = 24, 24  # Small pictures fill two rows.
 MAX_CLASSES = 30  # With more classes, the worst are charted, and the most frequent confusions are listed.
 WORST, CONFUSIONS = 25, 20
 NO_FILE = (
-    "there are no predictions for each example. Training writes them at each evaluation, if an evaluator is of kind "
-    "classification and has at most max_predictions examples."
+    "there are no predictions for each example. They are written at each evaluation by evaluators of the kind classification "
+    "with at most max_predictions examples. If a finished run lacks them, type its command again: it evaluates without training."
 )
 
 
