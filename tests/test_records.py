@@ -257,9 +257,8 @@ def test_figures_of_other_evaluators_stay_in_the_results_of_the_same_parameters_
     evaluators = {"new", "old"} if not other else {"new"}
     assert read_results(workdir.path)["evals"].keys() == evaluators
     assert read_results(workdir.path)["predictions"].keys() == evaluators - {"new"}
-    assert workdir.has_figures(1, "old", {}, False) == (
-        not other
-    )  # Before December 2026, results did not describe their evaluator.
+    # Before December 2026, results did not describe their evaluator.
+    assert workdir.has_figures(1, "old", {}, False) == (not other)
     step = other.get("step", 1)
     assert workdir.has_figures(step, "new", {"resize": "small"}, False)
     assert not workdir.has_figures(step, "new", {"resize": "whole"}, False)

@@ -30,7 +30,7 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.checkpoints import npz
 from mixer_jax.checkpoints.digest import checksums, named_arrays
-from mixer_jax.checkpoints.released import is_released
+from mixer_jax.checkpoints.released import is_remote
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.storage import check_regular, json_text, read_json, refuse_links
 
@@ -260,7 +260,7 @@ def locate(path: str) -> tuple[epath.Path, int | None]:
 
 def config_file(path: str) -> str:
     """Return the path of the config.json of the run that `path` belongs to. Raises UserError if there is none."""
-    is_run = "://" not in path and not is_released(path) and not Path(path).expanduser().is_file()
+    is_run = not is_remote(path) and not Path(path).expanduser().is_file()
     file = locate(path)[0] / "config.json" if is_run else None
     if file is None or not file.exists():
         missing = "there is no config.json" if is_run else "that is no run's folder"

@@ -65,6 +65,11 @@ def is_released(path: str) -> bool:
     return path.startswith(PREFIX)
 
 
+def is_remote(path: str) -> bool:
+    """Return whether a path of weights names no file or folder of this machine: released:NAME, or SCHEME://..."""
+    return is_released(path) or "://" in path
+
+
 def fetch(path: str) -> str:
     """Return the local path of the file released:NAME, which is downloaded into the user's cache if it is not there.
 

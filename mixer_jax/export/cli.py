@@ -47,11 +47,11 @@ def default_file(weights: str, format: str) -> str:
     it is NAME.FORMAT, for one of its steps NAME-STEP.FORMAT.
     """
     from mixer_jax.checkpoints.manager import locate  # These import JAX.
-    from mixer_jax.checkpoints.released import is_released
+    from mixer_jax.checkpoints.released import is_remote
 
-    path, is_elsewhere = Path(weights).expanduser(), "://" in weights or is_released(weights)
-    if is_elsewhere or path.is_file():
-        folder = Path() if is_elsewhere else path.parent
+    path = Path(weights).expanduser()
+    if is_remote(weights) or path.is_file():
+        folder = Path() if is_remote(weights) else path.parent
         return str(folder / f"{path.stem}.{format}")
     run, step = locate(weights)
     return str(run / f"{run.name}{'' if step is None else f'-{step}'}.{format}")

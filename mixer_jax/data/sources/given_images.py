@@ -33,9 +33,8 @@ class GivenImages:
 
     def __init__(self, images: Sequence[Any], first: int = 0):
         self._images, self._first = images, first
-        self._pil_lock = (
-            threading.Lock()
-        )  # An image that is given twice would be decoded by two threads, which PIL does not allow.
+        # An image that is given twice would be decoded by two threads, which PIL does not allow.
+        self._pil_lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._images)
