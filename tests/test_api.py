@@ -256,6 +256,15 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path):
         load("released:mine")
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_program_that_is_named_as_weights_are_is_not_run(exported: Path, tmp_path: Path, monkeypatch, suffix: str):
+    monkeypatch.setattr("mixer_jax.export.exported.load_stablehlo", None)  # it is not called
+    file = tmp_path / f"weights{suffix}"
+    file.write_bytes(exported.read_bytes())
+    with pytest.raises(UserError, match=r"weights.* holds a program, and not weights\. If you trust"):
+        load(file)
+
+
 def test_nothing_of_a_library_appears_on_the_way(tiny_run: Path, exported: Path):
     program = f"""
 import sys, mixer_jax

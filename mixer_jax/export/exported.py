@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from mixer_jax import parallel
-from mixer_jax.checkpoints.weights import preprocessing, value_range_note
+from mixer_jax.checkpoints.weights import SUFFIXES, preprocessing, value_range_note
 from mixer_jax.classes import Names, from_json, unnamed
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.preprocessing import read_preprocessing, size_note
@@ -19,12 +19,18 @@ NAME = slice(30, 37)
 
 
 def is_exported(file: Path) -> bool:
-    """Return whether a file is one that `export --format stablehlo` wrote: a zip whose first member is named "program"."""
+    """Return whether a file is one that `export --format stablehlo` wrote: a zip whose first member is named "program".
+
+    Raises UserError if it has the name of a file of weights: whoever loads weights does not expect that a program is run.
+    """
     if not file.is_file():
         return False
     with open_regular(file) as opened:
         head = opened.read(NAME.stop)
-    return head.startswith(HEAD) and head[NAME] == b"program"
+    is_program = head.startswith(HEAD) and head[NAME] == b"program"
+    if is_program and file.suffix in SUFFIXES:
+        raise UserError(f"{file} holds a program, and not weights. If you trust its makers, rename it to NAME.stablehlo.")
+    return is_program
 
 
 class ExportedNetwork:
