@@ -57,7 +57,7 @@ def run(run_folder):
 
 def test_a_run_without_predictions_says_what_writes_them(run):
     (part,) = sections_of(run)
-    assert part.is_missing and "Training writes them at each evaluation" in part.text
+    assert part.is_missing and "If a finished run lacks them, type its command again" in part.text
 
 
 def test_runs_without_predictions_share_a_section(run):
