@@ -54,9 +54,9 @@ def tiny_config() -> ConfigDict:
     return get_config()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory) -> None:
-    """Let all starts from here on share their compiled programs, as the restarts of a run do."""
+    """Let all tests share their compiled programs, as the restarts of a run do: many train the same tiny model."""
     folder = str(tmp_path_factory.mktemp("compiled"))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)

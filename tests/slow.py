@@ -22,6 +22,7 @@ SLOW = (
     "tests/test_written_before.py::test_a_run_is_resumed_and_ends_as_if_nothing_had_stopped_it",
     "tests/checkpoints/test_weights.py::test_a_whole_run_is_converted_with_its_averaged_parameters",
     "tests/test_configs.py::test_pre_training_with_randaugment_mixup_dropout_and_stochastic_depth_runs_on_prepared_data",
+    "tests/test_trackers.py::test_a_run_sends_its_metrics_and_says_that_it_was_stopped_and_then_that_it_has_finished",
     "tests/test_notebook.py::test_the_notebook_fine_tunes_predicts_and_looks_inside",
     # Measurements.
     "tests/test_main.py::test_bench_input_ends_with_its_verdict",

@@ -33,9 +33,6 @@ from mixer_jax.records import read_metrics
 PROCESSES = "--config.loader.processes=true"
 
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
-
 def results(workdir: Path) -> dict:
     return json.loads((workdir / "results.json").read_text())
 
