@@ -29,6 +29,7 @@ install_import_hook(ARRAY_MODULES, "beartype.beartype")
 import train
 from mixer_jax.app import DONE
 
+pytest_plugins = ["stand_ins.fixtures"]
 NOT_COLLECTED = [file for name in ("interop", "pods") for file in (ROOT / "tests" / name).glob("test_*.py")]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,31 @@
+"""The fixture `cloud`: Google Cloud Storage on this machine, empty but for the bucket "bucket"."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+from stand_ins.cloud_storage import CloudStorage
+
+
+@pytest.fixture(scope="session")
+def cloud_server() -> Iterator[CloudStorage]:
+    """Run one server for all tests, since etils and fsspec remember the first URL that they were sent to."""
+    with CloudStorage() as server:
+        yield server
+
+
+@pytest.fixture
+def cloud(cloud_server, monkeypatch) -> Iterator[CloudStorage]:
+    for name, value in cloud_server.environment().items():
+        monkeypatch.setenv(name, value)
+    cloud_server.reset()
+    forget_lists()
+    yield cloud_server
+    cloud_server.heal()
+
+
+def forget_lists() -> None:
+    """Make gcsfs forget what it listed in the test before."""
+    if "gcsfs" in sys.modules:
+        for filesystem in sys.modules["gcsfs"].GCSFileSystem._cache.values():
+            filesystem.invalidate_cache()
