@@ -19,11 +19,11 @@ class HangUp(Exception):
 class Fault:
     """The choice of the requests that something happens to: a random `share` of those that match, and `times` at most.
 
-    A request matches if its method is one of `methods`, its bucket is `bucket`, and its object's name contains `name`.
-    What is empty matches all.
+    A request matches if its action is one of `actions`, its bucket is `bucket`, and its object's name contains `name`.
+    What is empty matches all. `Request.action` says which actions there are.
     """
 
-    methods: str = ""
+    actions: tuple[str, ...] = ()
     bucket: str = ""
     name: str = ""
     share: float = 1.0
@@ -39,7 +39,7 @@ class Fault:
     def happens_to(self, request: Request) -> bool:
         """Choose whether it happens to `request`, and count it if so."""
         with self._lock:
-            matches = (not self.methods or request.method in self.methods.split()) and self.bucket in ("", request.bucket)
+            matches = (not self.actions or request.action in self.actions) and self.bucket in ("", request.bucket)
             happens = matches and self.name in request.name and self.strikes < self.times and self._random.random() < self.share
             self.strikes += happens
             return happens
@@ -90,11 +90,11 @@ class Down(Fault):
 
 @dataclass
 class CutOff(Fault):
-    """Cuts the connection in the middle of the body of a read."""
+    """Cuts the connection in the middle of the body of a read or a list."""
 
     def answer(self, request: Request, serve: Serve) -> Response:
         served = serve(request)
-        return replace(served, sent=len(served.body) // 2) if request.method == "GET" else served
+        return replace(served, sent=len(served.body) // 2) if request.action in ("read", "list") else served
 
 
 @dataclass

@@ -29,6 +29,15 @@ class Request:
         return unquote(found[1]) if found else ""
 
     @cached_property
+    def action(self) -> str:
+        """What is done: "read" (also a description), "write", "delete", "copy", "list" or "look" at the bucket itself."""
+        if self.method in ("GET", "HEAD"):
+            return "read" if self.name else "list" if self.path.endswith("/o") else "look"
+        if self.method == "DELETE":
+            return "delete"
+        return "copy" if re.search("/o/[^/]+/(?:copyTo|rewriteTo|moveTo)/", self.path) else "write"
+
+    @cached_property
     def name(self) -> str:
         """The object that the request is about, or "", as for a list."""
         found = re.search(r"/storage/v1/b/[^/]+/o/([^/]+)", self.path)

@@ -6,6 +6,7 @@ TensorStore, gcsfs, google-cloud-storage, Orbax and array_record take it for the
 import contextlib
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -110,7 +111,9 @@ class Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: that a client hung up is no event."""
+        """Write the traceback of a mistake of the stand-in. That a client hung up is none."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):

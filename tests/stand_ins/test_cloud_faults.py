@@ -32,7 +32,7 @@ def test_a_fault_happens_to_what_it_names(cloud):
     requests = [("GET", "lease"), ("GET", "data"), ("DELETE", "lease")]
     for fault, refused in (
         (Refuse((403,)), requests),
-        (Refuse((403,), methods="DELETE POST"), [("DELETE", "lease")]),
+        (Refuse((403,), actions=("delete", "write")), [("DELETE", "lease")]),
         (Refuse((403,), name="lease"), [("GET", "lease"), ("DELETE", "lease")]),
         (Refuse((403,), bucket="other"), []),
     ):
@@ -56,10 +56,18 @@ def test_a_missing_right_is_an_error_at_once(cloud):
     assert len(cloud.requests) == 2
 
 
+def test_a_list_without_the_right_is_empty_to_tensorstore(cloud):
+    cloud.objects["bucket", "run/a"] = DATA
+    with cloud.failing(Refuse((403,), actions=("list",))):
+        assert open_bucket().read("a").result(DEADLINE).value == DATA
+        assert open_bucket().list().result(DEADLINE) == []  # It takes the error for a list without names.
+    assert open_bucket().list().result(DEADLINE) == [b"a"]
+
+
 def test_a_write_whose_answer_is_lost_took_effect_and_looks_like_a_lost_race(cloud):
     store = open_bucket()
     first = store.write("lease", b"old").result(DEADLINE)
-    cloud.fail(LoseAnswer(methods="POST", times=1))
+    cloud.fail(LoseAnswer(actions=("write",), times=1))
     assert store.write("lease", b"mine", if_equal=first.generation).result(DEADLINE).generation == LOST
     assert store.read("lease").result(DEADLINE).value == b"mine"
 
@@ -117,8 +125,8 @@ def test_a_body_that_is_cut_off_is_read_again(cloud):
 
 
 def test_faults_meet_a_request_in_their_order(cloud):
-    cloud.fail(LoseAnswer(methods="POST", times=1))
-    cloud.fail(Refuse((403,), methods="POST", times=1))
+    cloud.fail(LoseAnswer(actions=("write",), times=1))
+    cloud.fail(Refuse((403,), actions=("write",), times=1))
     with pytest.raises(ValueError, match="PERMISSION_DENIED"):  # The refusal answers, so there is no answer to lose.
         open_bucket().write("a", b"").result(DEADLINE)
     assert len(cloud.objects) == 0

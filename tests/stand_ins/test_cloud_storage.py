@@ -173,12 +173,19 @@ def test_a_large_object_does_not_wait_for_leave_to_be_sent(cloud):
     assert store.read("large").result(DEADLINE).value == data
 
 
-def test_requests_are_told_with_their_bucket_and_object(cloud):
+def test_requests_are_told_with_their_action_and_object(cloud):
     for upload in UPLOADS:
         upload(cloud, "run/a", b"data")
-    assert {(request.bucket, request.name) for request in cloud.requests} == {("bucket", "run/a")}
-    open_bucket().list().result(DEADLINE)
-    assert (cloud.requests[-1].method, cloud.requests[-1].name) == ("GET", "")
+    assert {(request.action, request.bucket, request.name) for request in cloud.requests} == {("write", "bucket", "run/a")}
+    for method, target, action, name in (
+        ("GET", item("run/a"), "read", "run/a"),
+        ("GET", "/storage/v1/b/bucket/o", "list", ""),
+        ("GET", "/storage/v1/b/bucket", "look", ""),
+        ("POST", item("run/a") + "/rewriteTo/b/bucket/o/b", "copy", "run/a"),
+        ("DELETE", item("run/a"), "delete", "run/a"),
+    ):
+        send(cloud, method, target)
+        assert (cloud.requests[-1].action, cloud.requests[-1].name) == (action, name)
 
 
 def test_several_stand_ins_serve_in_one_process(monkeypatch):
