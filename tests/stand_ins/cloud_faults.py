@@ -135,7 +135,7 @@ def whole(request: Request, serve: Serve, served: Response) -> Response:
 
 
 def without_range(request: Request) -> Request:
-    return replace(request, headers={name: value for name, value in request.headers.items() if name.lower() != "range"})
+    return replace(request, headers={name: value for name, value in request.headers.items() if name != "range"})
 
 
 WRONG_RANGES = {"flipped": flipped, "shifted": shifted, "short": short, "whole": whole}

@@ -81,8 +81,10 @@ class Preconditions:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str], reading: bool = False) -> "Preconditions":
-        names = ("ifGenerationMatch", "ifGenerationNotMatch", "ifMetagenerationMatch")
-        return cls(*(int(query[name]) if name in query else None for name in names), reading)
+        def number(name: str) -> int | None:
+            return int(query[name]) if name in query else None
+
+        return cls(number("ifGenerationMatch"), number("ifGenerationNotMatch"), number("ifMetagenerationMatch"), reading)
 
     def check(self, current: StoredObject | None) -> None:
         """Raise StorageError unless `current` is as demanded."""
@@ -220,7 +222,7 @@ class Objects(MutableMapping[Key, bytes]):
         remaining = [name for name in entries if name > after]
         chosen = remaining[: min(limit, PAGE_SIZE)]
         return Page(
-            [item for name in chosen if (item := entries[name])],
+            [found for name in chosen if (found := entries[name])],
             [name for name in chosen if not entries[name]],
             chosen[-1] if len(remaining) > len(chosen) else None,
         )

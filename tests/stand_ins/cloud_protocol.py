@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 from urllib.parse import quote, unquote
 
 from stand_ins.cloud_objects import PAGE_SIZE, Objects, Preconditions, StorageError, StoredObject
@@ -14,7 +15,7 @@ from stand_ins.cloud_uploads import ResumableUpload, described_in, parse_multipa
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request. `path` is as sent, so that a slash in an object's name stands as %2F."""
+    """An HTTP request. `path` is as sent, so that a slash in an object's name stands as %2F. Names of headers are in lower case."""
 
     method: str
     path: str
@@ -109,28 +110,28 @@ class Service:
         if "upload_id" in request.query:
             return self.continue_upload(request, bucket)
         if way == "media":
-            name, content_type = request.query["name"], request.headers.get("Content-Type", "application/octet-stream")
+            name, content_type = request.query["name"], request.headers.get("content-type", "application/octet-stream")
             stored = self.objects.put(bucket, name, request.body, Preconditions.from_query(request.query), content_type)
             return in_json(stored.resource)
         if way == "multipart":
-            description, data = parse_multipart(request.headers["Content-Type"], request.body)
+            description, data = parse_multipart(request.headers["content-type"], request.body)
             return self.store(bucket, request.query, description, data)
         self.objects.require_bucket(bucket)
         upload_id = str(next(self._upload_ids))
         self._uploads[upload_id] = ResumableUpload(dict(request.query), described_in(request.body))
         query = f"uploadType=resumable&name={quote(request.name, safe='')}&upload_id={upload_id}"
-        return in_json({}, Location=f"http://{request.headers['Host']}{request.path}?{query}")
+        return in_json({}, Location=f"http://{request.headers['host']}{request.path}?{query}")
 
     def continue_upload(self, request: Request, bucket: str) -> Response:
         """Take a part of an upload, and store the object with the last one. A part may be sent twice."""
         upload = self._uploads.get(request.query.get("upload_id", ""))
         if not upload:
             raise StorageError(404, "notFound", "There is no such upload.")
-        if upload.finished is None and upload.take(request.headers.get("Content-Range", ""), request.body):
+        if upload.finished is None and upload.take(request.headers.get("content-range", ""), request.body):
             upload.finished = self.store(bucket, upload.query, upload.description, bytes(upload.data))
         return upload.finished or Response(308, headers=upload.received)
 
-    def store(self, bucket: str, query: Mapping[str, str], description: Mapping, data: bytes) -> Response:
+    def store(self, bucket: str, query: Mapping[str, str], description: Mapping[str, Any], data: bytes) -> Response:
         """Store an object that a client has described in JSON."""
         name = description.get("name") or query["name"]
         content_type = description.get("contentType", "application/octet-stream")
@@ -172,7 +173,7 @@ class Service:
             raise StorageError(404, "notFound", f"No such generation: {bucket}/{name}#{request.query['generation']}")
         if request.query.get("alt") != "media":
             return in_json(stored.resource)
-        return select_range(stored, request.headers.get("Range", ""))
+        return select_range(stored, request.headers.get("range", ""))
 
     def annotate(self, request: Request, bucket: str, name: str) -> Response:
         conditions = Preconditions.from_query(request.query)

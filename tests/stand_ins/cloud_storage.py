@@ -8,9 +8,10 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from stand_ins.cloud_faults import Fault, HangUp
@@ -99,7 +100,7 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128  # Clients open many connections at once.
 
-    def __init__(self, serve):
+    def __init__(self, serve: Callable[[Request], Response]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.serve = serve
         self.connections: set[socket.socket] = set()
@@ -110,7 +111,7 @@ class Server(ThreadingHTTPServer):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Write the traceback of a mistake of the stand-in. That a client hung up is none."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
@@ -135,7 +136,8 @@ class Handler(BaseHTTPRequestHandler):
     def respond(self) -> None:
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query, keep_blank_values=True))
-        request = Request(self.command, url.path, query, self.headers, self.read_body())
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, url.path, query, headers, self.read_body())
         try:
             self.send(self.server.serve(request))
         except HangUp:

@@ -84,7 +84,7 @@ def test_a_range_of_an_object_is_read(cloud, part):
     cloud.objects["bucket", "run/a"] = b"0123456789"
     read = open_bucket().read("a", byte_range=part).result(DEADLINE)
     assert read.value == b"0123456789"[part]
-    assert "Range" in cloud.requests[-1].headers
+    assert "range" in cloud.requests[-1].headers
 
 
 def test_a_range_beyond_the_end_is_refused(cloud):
