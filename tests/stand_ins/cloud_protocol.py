@@ -15,7 +15,7 @@ from stand_ins.cloud_uploads import ResumableUpload, described_in, parse_multipa
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request. `path` is as sent, so that a slash in an object's name stands as %2F. Names of headers are in lower case."""
+    """An HTTP request. `path` is as sent: a slash in an object's name stands as %2F. Names of headers are in lower case."""
 
     method: str
     path: str
