@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md, the page of all options, from the table in mixer_jax/config.py.
+"""Writes docs/configuration.md, the page of all options, from the table in mixer_jax/options.py.
 
 The command is `python -m benchmarks.configuration`.
 """
@@ -10,13 +10,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from benchmarks import markdown
-from mixer_jax.config import DATASET, EVALUATORS, LENGTH, OPTIONS, RENAMED, Option
+from mixer_jax.options import DATASET, EVALUATORS, LENGTH, OPTIONS, RENAMED, Option
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """\
 # Configuration
 
-`python -m benchmarks.configuration` writes this page from the table in [`mixer_jax/config.py`](../mixer_jax/config.py). Change
+`python -m benchmarks.configuration` writes this page from the table in [`mixer_jax/options.py`](../mixer_jax/options.py). Change
 that table, not this page.
 
 On the command line, write `--config.optimizer.learning_rate=0.003`. In a config file, call `default_config()` and assign. The

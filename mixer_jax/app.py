@@ -23,10 +23,10 @@ from typing import Any, NamedTuple, Protocol, TextIO
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.config import current_name
 from mixer_jax.config_files import define_config, without_switches
 from mixer_jax.environment import check_environment
 from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake, printable
+from mixer_jax.options import current_name
 
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ROOT = Path(__file__).parents[1]

@@ -7,19 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import (
-    OPTIONS,
-    Option,
-    current_name,
-    dataset,
-    default_config,
-    flatten,
-    has_effect,
-    may_change_on_resume,
-    new_evaluator,
-    row_of,
-    without_paths,
-)
+from mixer_jax.config import dataset, default_config, flatten, new_evaluator, without_paths
+from mixer_jax.options import OPTIONS, Option, current_name, has_effect, may_change_on_resume, row_of
 
 
 def recorded_config(content: Mapping[str, Any]) -> ConfigDict:

@@ -8,9 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
 from mixer_jax.environment import check_environment, check_script
 from mixer_jax.errors import UserError
+from mixer_jax.options import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
 
 INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
 UNITS = {"steps": "in [0, 2^31)", "epochs": "in [0, 10^6]", "examples": "in [0, 2^50]"}  # The bounds of a `config.duration`.

@@ -9,22 +9,9 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 
 from mixer_jax import app
-from mixer_jax.config import (
-    ABOVE_0,
-    EVALUATORS,
-    OPTIONS,
-    RENAMED,
-    classification,
-    current_name,
-    dataset,
-    default_config,
-    duration,
-    fewshot,
-    flatten,
-    may_change_on_resume,
-    steps_of,
-)
+from mixer_jax.config import classification, dataset, default_config, duration, fewshot, flatten, steps_of
 from mixer_jax.errors import UserError
+from mixer_jax.options import ABOVE_0, EVALUATORS, OPTIONS, RENAMED, current_name, may_change_on_resume
 from mixer_jax.recorded_config import recorded_config
 from mixer_jax.validation import allows, validate
 

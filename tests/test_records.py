@@ -9,8 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 from tiny_config import get_config
 
-from mixer_jax.config import OPTIONS, RENAMED, current_name, dataset, fewshot, mixture
+from mixer_jax.config import dataset, fewshot, mixture
 from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.options import OPTIONS, RENAMED, current_name
 from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results, refuse_run_folder
 
 

@@ -5,20 +5,9 @@ import math
 import pytest
 from ml_collections import ConfigDict
 
-from mixer_jax.config import (
-    DATASET,
-    EVALUATORS,
-    LENGTH,
-    OPTIONS,
-    Option,
-    classification,
-    dataset,
-    default_config,
-    duration,
-    fewshot,
-    mixture,
-)
+from mixer_jax.config import classification, dataset, default_config, duration, fewshot, mixture
 from mixer_jax.errors import UserError
+from mixer_jax.options import DATASET, EVALUATORS, LENGTH, OPTIONS, Option
 from mixer_jax.validation import UNITS, validate
 
 HUGE = 10**30

@@ -6,9 +6,10 @@ from data.tfds_miniature import make
 from ml_collections import ConfigDict
 
 import train
-from mixer_jax.config import OPTIONS, dataset
+from mixer_jax.config import dataset
 from mixer_jax.data.sources.registry import SOURCES, open_source
 from mixer_jax.errors import UserError
+from mixer_jax.options import OPTIONS
 from mixer_jax.training.program import Program
 
 SHARDS = f"{ROOT}/tests/written_at_094b98b/data"

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.classes import Names, has_names, map_classes
-from mixer_jax.config import DATA_FIELDS
 from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
 from mixer_jax.data.sources.registry import has_labels_apart, open_source
 from mixer_jax.data.sources.relabeled import Relabeled
@@ -25,6 +24,7 @@ from mixer_jax.evaluation.classification import Classification, EvalLoss
 from mixer_jax.evaluation.example_predictions import ExamplePredictions, write_predictions
 from mixer_jax.evaluation.fewshot import FewShot, ShotsCheck, check_shots, first_labels
 from mixer_jax.evaluation.predict import CheckStop, Predict, never_stop
+from mixer_jax.options import DATA_FIELDS
 from mixer_jax.parallel import Batch, Params, is_writer, local_batch_indices, to_global, to_host
 from mixer_jax.records import predictions_file
 from mixer_jax.storage import refuse_links

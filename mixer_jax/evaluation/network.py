@@ -6,11 +6,11 @@ import jax
 
 from mixer_jax import parallel
 from mixer_jax.checkpoints.weights import Weights, preprocessing_of, range_note, tree_of
-from mixer_jax.config import FLOATS
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.predict import make_features, make_predict
 from mixer_jax.evaluation.preprocessing import Preprocessing, read_preprocessing, size_note
 from mixer_jax.models.registry import host_transform, make_model
+from mixer_jax.options import FLOATS
 
 
 class Network:

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 
-from mixer_jax.config import RESIZES
 from mixer_jax.data.images.augment import HostTransform, Transform, eval_transform, unchanged
 from mixer_jax.errors import UserError
+from mixer_jax.options import RESIZES
 
 
 @dataclasses.dataclass(frozen=True)

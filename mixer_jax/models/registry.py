@@ -12,10 +12,11 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer_jax.config import default_config, family_options
+from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.models import kernels, mixer, resnet, vit
 from mixer_jax.models.layers import patchify
+from mixer_jax.options import family_options
 
 
 @dataclasses.dataclass(frozen=True)

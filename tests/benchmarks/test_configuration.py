@@ -1,7 +1,7 @@
 """docs/configuration.md is generated from the table of options."""
 
 from benchmarks.configuration import PAGE, page
-from mixer_jax.config import EVALUATORS, OPTIONS
+from mixer_jax.options import EVALUATORS, OPTIONS
 
 
 def test_the_page_of_options_is_what_the_table_gives():

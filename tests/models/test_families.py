@@ -14,11 +14,12 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer_jax.checkpoints.digest import named_arrays
-from mixer_jax.config import default_config, family_options
+from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.models.kernels import for_platform
 from mixer_jax.models.registry import FAMILIES, compute_dtype, host_transform, make_model, param_shapes
 from mixer_jax.models.resnet import ResNet, Size
+from mixer_jax.options import family_options
 from mixer_jax.parallel import make_mesh, path_name, use_mesh_in_models
 
 CLASSES, HEAD_BIAS = 5, -2.0

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from mixer_jax.config import MODEL, default_config, family_options
+from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.models import mixer, resnet, vit
 from mixer_jax.models.registry import FAMILIES, make_model
+from mixer_jax.options import MODEL, family_options
 
 
 def model_config(**changes) -> ConfigDict:

@@ -11,9 +11,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixer_jax.config import DATA_FIELDS, flatten
+from mixer_jax.config import flatten
 from mixer_jax.data.sources.registry import split_names
 from mixer_jax.errors import UserError
+from mixer_jax.options import DATA_FIELDS
 from mixer_jax.validation import validate
 
 SHARED = ("source", "data_dir", "max_labels", "verify")  # All splits of a dataset have these options in common.
