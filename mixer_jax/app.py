@@ -288,6 +288,13 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     return arguments
 
 
+def local_path(text: str) -> str:
+    """Return a path of this machine, for argparse's `type=`. Without this check, a URL would name a new folder such as gs:/."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text} is no path of this machine. Only records:gs://... and weights may be URLs.")
+    return text
+
+
 class OldFlag(argparse.Action):
     """An old name of the option --DEST of a command. It works like --DEST, prints the new name, and is in no help."""
 

@@ -100,7 +100,9 @@ def without_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
     def without_path(name: str, value: Any) -> Any:
         option = name.rpartition(".")[2]
         kind, _, _ = str(value).partition(":")
-        return "" if option == "data_dir" else f"{kind}:" if option == "source" and kind in ("folder", "records") else value
+        if option == "source" and kind in ("folder", "records"):
+            return f"{kind}:"
+        return "" if option in ("data_dir", "local_copy") else value
 
     return {name: without_path(name, value) for name, value in flat.items()}
 

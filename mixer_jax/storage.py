@@ -87,7 +87,11 @@ def read_bytes(file: Path, max_bytes: int) -> bytes:
 
 def read_json(file: Path) -> dict:
     """Return what `write_json` wrote, or {} where there is no file. Raises UserError for a damaged one."""
-    text = read_bytes(file, MAX_JSON_BYTES) if file.exists() else b"{}"
+    return parse_json(read_bytes(file, MAX_JSON_BYTES) if file.exists() else b"{}", str(file))
+
+
+def parse_json(text: bytes, file: str) -> dict:
+    """Return the table of names and values in the text of a file of JSON. Raises UserError for a damaged one."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:  # The file is not JSON or UTF-8, or is nested too deep.
@@ -129,16 +133,26 @@ def refuse_links(*folders: Path) -> None:
 def cache_folder(name: str) -> Path | None:
     """Return the user's folder `name` for files that can be made again, under XDG_CACHE_HOME or ~/.cache, or None without one.
 
-    The folder is made for this user alone. There is none without a home, or where the user may not write. A relative
-    XDG_CACHE_HOME is ignored, as its specification asks. Raises UserError for a folder that others may write in, because its
-    files are believed, and compiled programs among them are run.
+    There is none without a home. A relative XDG_CACHE_HOME is ignored, as its specification asks. Raises the errors of
+    `private_folder`.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        folder = (given if given.is_absolute() else Path("~/.cache").expanduser()) / "mixer_jax" / name
+        return private_folder((given if given.is_absolute() else Path("~/.cache").expanduser()) / "mixer_jax" / name)
+    except RuntimeError:  # No home is known.
+        return None
+
+
+def private_folder(folder: Path) -> Path | None:
+    """Make a folder for this user alone, and return it, or return None where the user may not write.
+
+    Raises UserError for a folder that others may write in, because what lies in it is believed, and compiled programs among its
+    files are run.
+    """
+    try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
-    except (OSError, RuntimeError):  # RuntimeError: no home is known.
+    except OSError:
         return None
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise UserError(

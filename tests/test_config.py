@@ -194,7 +194,7 @@ def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_
         "loader",
         "parallel",
     }
-    assert [name for name in free if name.startswith("data.")] == ["data.verify"]
+    assert [name for name in free if name.startswith("data.")] == ["data.local_copy", "data.verify"]
     for option in OPTIONS:
         assert not option.resumable or [name for name in free if f"{name}.".startswith(f"{option.name}.")], option.name
     assert not may_change_on_resume("loader.max_pixels")  # This option decides which images are unreadable.

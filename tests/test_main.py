@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from mixer_jax.__main__ import NEED_CLONE, ROOMS, main, make_parser
-from mixer_jax.app import DONE, TO_MEND, parse_tool, read_config
+from mixer_jax.app import DONE, TO_MEND, local_path, parse_tool, read_config
 from mixer_jax.bench import input, pipelines, step
 from mixer_jax.checkpoints.weights import SUFFIXES
 from mixer_jax.errors import UserError
@@ -39,6 +39,25 @@ def test_digest_prints_what_results_json_has(tiny_run: Path, call):
 def test_a_mistake_is_one_message(tmp_path: Path, call):
     code, _, err = call("digest", str(tmp_path))
     assert code == TO_MEND and err.startswith("error: ") and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "--from=folder:gs://bucket/x", "--to=out"], ["prepare", "--from=folder:img", "--to=gs://bucket/x"],
+        ["prepare", "--verify=gs://bucket/x"], ["report", "gs://bucket/run"], ["report", "run", "--out=gs://bucket/page.html"],
+        ["prepare", "--from=folder:img", "--to=out", "--drop-near-duplicates-of", "records:gs://bucket/x/train"],
+        ["demo", "--workdir=gs://bucket/demo"], ["predict", "run", "gs://bucket/img"], ["predict", "run", "img", "--out=gs://b/p.csv"],
+        ["export", "run", "--format=onnx", "--out=gs://bucket/p.onnx"], ["convert", "--from=run", "--to=gs://bucket/w.npz"],
+    ],
+)  # fmt: skip
+def test_a_url_where_a_path_of_this_machine_is_needed_is_refused_and_makes_no_folder(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mixer_jax", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == TO_MEND and "is no path of this machine" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def imported_by(code: str) -> set[str]:
@@ -72,7 +91,7 @@ def numeric_flags(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) 
         if isinstance(action, argparse._SubParsersAction):
             for name, inner in action.choices.items():
                 found += numeric_flags(inner, (*words, name)) if name != "prepare" else []
-        elif action.type not in (None, Path):
+        elif action.type not in (None, Path, local_path):
             found.append((words, action.option_strings[0]))
     return found
 

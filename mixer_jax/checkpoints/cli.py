@@ -20,7 +20,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("convert", help="convert weights to another format, and compare both")
     command.add_argument("--from", required=True, dest="source", metavar="A", help=WEIGHTS)
     command.add_argument(
-        "--to", required=True, dest="target", metavar="B", help="FILE.npz, FILE.safetensors or a new run's folder"
+        "--to",
+        required=True,
+        type=app.local_path,
+        dest="target",
+        metavar="B",
+        help="FILE.npz, FILE.safetensors or a new run's folder",
     )
     command.add_argument(
         "--format", help="checkpoint format: released (default of .npz), timm (default of .safetensors), transformers, internal"

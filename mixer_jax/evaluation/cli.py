@@ -2,6 +2,7 @@
 
 import argparse
 
+from mixer_jax import app
 from mixer_jax.checkpoints.cli import WEIGHTS
 
 
@@ -9,9 +10,16 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Register `predict`."""
     command = commands.add_parser("predict", help="print the most likely classes of image files, or write them to a CSV file")
     command.add_argument("weights", help=WEIGHTS)
-    command.add_argument("paths", nargs="+", metavar="FOLDER_OR_FILE", help="images, and folders that hold images at any depth")
+    command.add_argument(
+        "paths",
+        nargs="+",
+        type=app.local_path,
+        metavar="FOLDER_OR_FILE",
+        help="images, and folders that hold images at any depth",
+    )
     command.add_argument(
         "--out",
+        type=app.local_path,
         default="",
         help="CSV file to make, with columns file, class_1, probability_1, ...; if not given, a table is printed",
     )

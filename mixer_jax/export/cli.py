@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from mixer_jax import app
 from mixer_jax.checkpoints.cli import WEIGHTS
 from mixer_jax.classes import Names, describe, has_names
 
@@ -15,7 +16,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("export", help="write one file for inference: a program, or weights in a format of others")
     command.add_argument("weights", help=WEIGHTS)
     command.add_argument("--format", required=True, choices=[*PROGRAMS, *WEIGHT_FILES])
-    command.add_argument("--out", help="the file to write; NAME.FORMAT in the run's folder or beside the weights if not given")
+    command.add_argument(
+        "--out",
+        type=app.local_path,
+        help="the file to write; NAME.FORMAT in the run's folder or beside the weights if not given",
+    )
     command.set_defaults(tool=export)
 
 

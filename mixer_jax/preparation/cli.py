@@ -20,15 +20,16 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(tool=prepare)
     task = command.add_mutually_exclusive_group(required=True)
     task.add_argument(
-        "--from", dest="source", metavar="KIND:PATH",
+        "--from", dest="source", type=app.local_path, metavar="KIND:PATH",
         help="the source of the images; KIND is folder, tars, tar, zip, webdataset, cifar or tfds",
     )  # fmt: skip
     task.add_argument(
         "--verify",
+        type=app.local_path,
         metavar="DIR",
         help="make nothing; compare all bytes of the split DIR, or of the splits in it, with its manifest",
     )
-    command.add_argument("--to", metavar="DIR", help="the folder to write to; the shards are in DIR/SPLIT")
+    command.add_argument("--to", type=app.local_path, metavar="DIR", help="the folder to write to; the shards are in DIR/SPLIT")
     command.add_argument(
         "--split", default="train", help="the name of the split to make; for cifar:, tfds: and Flowers-102 also the split to read"
     )
@@ -68,7 +69,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _add_near_duplicate_options(command: argparse.ArgumentParser) -> None:
     """Add the options about copies of images."""
     command.add_argument(
-        "--drop-near-duplicates-of", nargs="+", action="extend", metavar="SOURCE",
+        "--drop-near-duplicates-of", nargs="+", action="extend", type=app.local_path, metavar="SOURCE",
         help="leave out copies of these images, such as a test set; SOURCE is KIND:PATH as in --from, or records:DIR/SPLIT",
     )  # fmt: skip
     command.add_argument(

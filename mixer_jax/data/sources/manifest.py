@@ -86,7 +86,7 @@ class Manifest:
     """The manifest.json of a split.
 
     Attributes:
-      directory: the folder of the split.
+      directory: the folder of the split, or its URL in a bucket.
       content: the JSON object, without its list of shards.
       class_names: the names of the classes, in the order of their numbers.
       split: the name of the split.
@@ -95,13 +95,13 @@ class Manifest:
       command: the command that makes the split anew.
     """
 
-    def __init__(self, directory: Path):
-        """Read the manifest. Raises UserError if it is missing or damaged, or if it contradicts itself."""
-        self.directory, file = directory, directory / MANIFEST
-        if not file.is_file():
-            raise UserError(_explain_missing(directory))
-        self.content = content = read_json(file)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+    def __init__(self, directory: Path | str, content: dict | None = None):
+        """Take the `content` of the manifest, or read it. Raises UserError if it is missing, damaged, or contradicts itself."""
+        self.directory, file = directory, f"{directory}/{MANIFEST}"
+        if content is None and not Path(file).is_file():
+            raise UserError(_explain_missing(Path(directory)))
+        self.content = content = read_json(Path(file)) if content is None else content
+        if content.get("format") != FORMAT:
             raise UserError(f"{file} is no manifest of format {FORMAT}, which this version of mixer_jax reads. Prepare anew.")
         try:
             self.class_names = tuple(content["class_names"])
@@ -180,7 +180,7 @@ class Manifest:
             is_sound = ends_sha256(file) == shard.ends_sha256 if how == "ends" else sha256(file) == shard.sha256
             if not is_sound:
                 return f"{file} is altered, or another shard under its name: its SHA-256 is not that in {MANIFEST}"
-            if how != "ends" and not _is_uncompressed(file):
+            if how != "ends" and not is_uncompressed(file):
                 return f"{file} would unpack to much more than its size: it is no shard that `prepare` wrote"
             if receipts is not None:
                 receipts.add(shard.name, shard.sha256, stamp)
@@ -198,7 +198,7 @@ class Manifest:
         return faults
 
 
-def _is_uncompressed(file: Path) -> bool:
+def is_uncompressed(file: Path) -> bool:
     """Return whether a shard unpacks to at most twice its size. Ours do, because their images are already compressed."""
     try:
         return unpacked_size(file) <= 2 * file.stat().st_size
@@ -231,7 +231,7 @@ def _find_size_fault(directory: Path, shard: Shard) -> str:
     return "" if size == shard.bytes else f"{file} has {size} bytes, and {shard.bytes} in {MANIFEST}"
 
 
-def command_of(made: Any, directory: Path) -> str:
+def command_of(made: Any, directory: Path | str) -> str:
     """Return the command that makes a split anew, for messages.
 
     The manifest may come from somebody else, and the user will type what a message says. So each word is quoted anew, and a
@@ -239,7 +239,7 @@ def command_of(made: Any, directory: Path) -> str:
 
     Args:
       made: the manifest's description of how the split was made; its "command" is the command's text.
-      directory: the folder of the split.
+      directory: the folder of the split, or its URL.
     """
     text = made.get("command") if isinstance(made, dict) else None
     try:
@@ -248,7 +248,7 @@ def command_of(made: Any, directory: Path) -> str:
         words = []
     if words[: len(PREPARE)] != PREPARE:
         words = [*PREPARE, "--from", "KIND:PATH"]
-    return shlex.join([*words, "--to", str(directory.parent)])
+    return shlex.join([*words, "--to", os.path.dirname(directory) or "."])
 
 
 def find_sound(directory: Path, shards: list[Shard]) -> dict[str, str]:

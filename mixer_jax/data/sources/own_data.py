@@ -17,7 +17,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.options import DATA_FIELDS
 from mixer_jax.validation import validate
 
-SHARED = ("source", "data_dir", "max_labels", "verify")  # All splits of a dataset have these options in common.
+SHARED = ("source", "data_dir", "max_labels", "verify", "local_copy")  # All splits of a dataset have these options in common.
 TRAINING = ("train", "training")  # The usual names of splits, the preferred name first.
 HELD_OUT = ("test", "testing", "validation", "valid", "val", "dev")
 SLICE_SIGNS = {"tfds": "[+", "records": "["}  # These sources allow a slice of a split ("[") or a sum of splits ("+").

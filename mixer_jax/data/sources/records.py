@@ -1,12 +1,16 @@
-"""The source `records:DIR`: a split that `python -m mixer_jax prepare` made, or a slice of one.
+"""The source `records:DIR`: a split that `python -m mixer_jax prepare` made, or a slice of one. DIR may be gs://BUCKET/PATH.
 
-shards.py describes the files of a split, and manifest.py their list and how they are checked.
+shards.py describes the files of a split, and manifest.py their list and how they are checked. local_copy.py copies a split from a
+bucket.
 """
 
 import re
 from pathlib import Path
 
+from mixer_jax.bucket import is_in_bucket
 from mixer_jax.data.images.decode import UnreadableImageError
+from mixer_jax.data.sources.local_copy import copy_split, splits_in_bucket
+from mixer_jax.data.sources.manifest import prepared_splits
 from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
@@ -21,12 +25,15 @@ class RecordsSource:
 
     SLICE = re.compile(r"([^\[\]]*)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
-    def __init__(self, directory: str, split: str, verify: str):
+    def __init__(self, directory: str, split: str, verify: str, local_copy: str):
+        """Open a split, which is first copied if it lies in a bucket (see `copy_split` about `local_copy`)."""
         parts = self.SLICE.fullmatch(split)
         if not parts:
             raise UserError(f"data.split is {split!r}: it must be NAME or a slice NAME[FROM:TO], in records or percents.")
         name, start, stop = parts.groups()
-        self._shards = ShardReader(Path(directory).expanduser() / name, verify)
+        is_remote = is_in_bucket(directory)
+        folder = copy_split(f"{directory}/{name}", local_copy) if is_remote else Path(directory).expanduser() / name
+        self._shards = ShardReader(folder, verify)
         self.class_names, self.max_labels = self._shards.class_names, self._shards.max_labels
         self.num_classes = len(self.class_names)
         self._range = range(len(self._shards))[self._bound(start) : self._bound(stop)]
@@ -63,3 +70,8 @@ class RecordsSource:
     def identity(self) -> str:
         """Return a digest of all bytes of the split's shards."""
         return self._shards.identity
+
+
+def split_names(directory: str) -> tuple[str, ...]:
+    """Return the names of the prepared splits in a folder or in gs://BUCKET/PATH, sorted."""
+    return splits_in_bucket(directory) if is_in_bucket(directory) else prepared_splits(Path(directory).expanduser())

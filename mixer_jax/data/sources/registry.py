@@ -7,7 +7,8 @@ A config names a source by a URI (`config.data.source`):
     folder:DIR                         DIR/SPLIT/CLASS/IMAGE, or DIR/CLASS/IMAGE with an empty split (class_tree.py)
     tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files, read without TensorFlow (tfds.py)
     vtab:TASK                          a task of VTAB-1k, from datasets that TFDS prepared as ArrayRecord files (vtab.py)
-    records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py)
+    records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py); DIR may
+                                       be gs://BUCKET/PATH (local_copy.py)
 """
 
 from collections.abc import Callable
@@ -15,11 +16,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from mixer_jax.data.sources import digits, glyphs, vtab
+from mixer_jax.data.sources import digits, glyphs, records, vtab
 from mixer_jax.data.sources.digits import DigitsSource
 from mixer_jax.data.sources.folder import FolderSource, folders_of_splits
 from mixer_jax.data.sources.glyphs import GlyphsSource
-from mixer_jax.data.sources.manifest import prepared_splits
 from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.records import RecordsSource
 from mixer_jax.data.sources.source import Source
@@ -35,7 +35,7 @@ SOURCES: dict[str, Callable[[str, ConfigDict], Source]] = {
     "folder": lambda directory, config: FolderSource(directory, config.split),
     "tfds": lambda name, config: TfdsSource(name, config.split, config.data_dir, config.max_labels),
     "vtab": lambda task, config: VtabSource(task, config.split, config.data_dir),
-    "records": lambda directory, config: RecordsSource(directory, config.split, config.verify),
+    "records": lambda directory, config: RecordsSource(directory, config.split, config.verify, config.local_copy),
 }
 # {kind: function from the same arguments to the names of all splits}
 SPLITS: dict[str, Callable[[str, ConfigDict], tuple[str, ...]]] = {
@@ -44,7 +44,7 @@ SPLITS: dict[str, Callable[[str, ConfigDict], tuple[str, ...]]] = {
     "folder": lambda directory, config: folders_of_splits(Path(directory).expanduser()),
     "tfds": lambda name, config: tuple(open_builder(name, config.data_dir).info.splits),
     "vtab": lambda _, config: vtab.SPLITS,
-    "records": lambda directory, config: prepared_splits(Path(directory).expanduser()),
+    "records": lambda directory, _: records.split_names(directory),
 }
 
 # To read a label of these sources, the whole record must be read, including the image.
@@ -67,7 +67,8 @@ def split_names(config: ConfigDict) -> tuple[str, ...] | None:
     Return None if there is no such dataset. `open_source` then raises a UserError that says so.
     """
     kind, _, rest = config.source.partition(":")
-    if kind not in SPLITS or (kind in ("folder", "records") and not Path(rest).expanduser().is_dir()):
+    is_folder = kind in ("folder", "records") and "://" not in rest
+    if kind not in SPLITS or (is_folder and not Path(rest).expanduser().is_dir()):
         return None
     return SPLITS[kind](rest, config)
 
@@ -91,6 +92,8 @@ def _open_one(config: ConfigDict) -> Source:
     if kind not in SOURCES:
         known = "digits, glyphs, folder:DIR, tfds:NAME, vtab:TASK or records:DIR"
         raise UserError(f"data.source is {config.source!r}: it must be {known}.")
+    if kind == "folder" and "://" in rest:
+        raise UserError(f"{config.source}: image files are read from a folder of this machine. In a bucket, use records:gs://...")
     source = SOURCES[kind](rest, config)
     if len(source) == 0:
         raise UserError(f"data.source {config.source} has no record in split {config.split!r}.")

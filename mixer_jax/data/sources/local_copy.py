@@ -1,0 +1,268 @@
+"""Copies a split from a bucket to this machine, before a run reads it: the source `records:gs://BUCKET/PATH`.
+
+The order of the examples is one permutation of all records, so each host needs all shards, and each host makes a whole copy.
+
+The copy lies in FOLDER/DIGEST, with the digest of the manifest in the bucket, so another version of the data gets another folder.
+FOLDER is config.data.local_copy or, by default, the first of these with enough room: the user's cache folder, and a folder in
+/dev/shm, which is memory. Only one process of a machine copies. Others of the same machine wait for it, and use the same copy.
+
+A shard is hashed with SHA-256 as its bytes come, compared with the manifest, and then put under its name. After a kill, the same
+command keeps the shards that are there and whole, and copies the others.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from mixer_jax.bucket import Bucket
+from mixer_jax.data.sources.manifest import MANIFEST, Manifest, Shard, find_sound, is_uncompressed
+from mixer_jax.data.sources.receipts import Receipts, stamp_of
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.lease import HeldError, Lease
+from mixer_jax.records import Progress
+from mixer_jax.storage import MAX_JSON_BYTES, cache_folder, parse_json, private_folder, write_whole
+
+SHARED_MEMORY = Path("/dev/shm")
+PART_BYTES = 2**23  # Of a shard, for one request.
+PARTS_AHEAD = 4  # Requests for a shard that are under way while the bytes before them are hashed and written.
+SHARDS_AT_ONCE = 8
+TRIES = 3  # To read a shard, until its bytes are those of the manifest.
+# What a copy leaves free: on a disk for the run's own files, in memory for the run itself.
+FREE_ON_DISK, FREE_IN_MEMORY = 2**30, 2**33
+SECONDS_BETWEEN_TRIES = 1.0  # To get the folder while another process copies.
+MEBIBYTE, GIBIBYTE = 2**20, 2**30
+
+
+def copy_split(url: str, folder: str) -> Path:
+    """Return the folder of a split on this machine that has the shards of the split gs://BUCKET/PATH/SPLIT, copied if necessary.
+
+    Args:
+      url: the URL of the split.
+      folder: where copies are made. If it is empty, a folder with enough room is chosen.
+
+    Raises:
+      UserError: there is no such split, it may not be read, an object is not what the manifest says, or no folder has room.
+      EnvironmentFault: the bucket does not answer, or the disk fails.
+    """
+    bucket = Bucket(url)
+    if (text := bucket.read(MANIFEST)) is None:
+        raise UserError(_explain_missing(bucket.url))
+    if len(text) > MAX_JSON_BYTES:
+        raise UserError(f"{bucket.url}/{MANIFEST} has {len(text)} bytes: it is no manifest that `prepare` wrote.")
+    manifest = Manifest(bucket.url, parse_json(text, f"{bucket.url}/{MANIFEST}"))
+    target = _choose_target(manifest, hashlib.sha256(text).hexdigest()[:16], folder)
+    target.mkdir(parents=True, exist_ok=True)
+    with _hold(target), _saying_room(target):
+        for unfinished in target.glob(".*.tmp"):
+            unfinished.unlink()
+        _copy_missing(bucket, manifest, target)
+        with write_whole(target / MANIFEST) as temporary:
+            temporary.write_bytes(text)
+    return target
+
+
+def splits_in_bucket(url: str) -> tuple[str, ...]:
+    """Return the names of the prepared splits in gs://BUCKET/PATH, sorted. Raises the errors of `Bucket.read`."""
+    parts = [name.split("/") for name in Bucket(url).names()]
+    return tuple(part[0] for part in parts if part[1:] == [MANIFEST])
+
+
+def _explain_missing(url: str) -> str:
+    parent, _, _ = url.rpartition("/")
+    splits = splits_in_bucket(parent)
+    known = f"There are the splits {', '.join(splits)}." if splits else "There is no prepared split: upload what `prepare` made."
+    return f"{url} has no {MANIFEST}, or there is no such bucket. {known}"
+
+
+def _choose_target(manifest: Manifest, name: str, folder: str) -> Path:
+    """Return the path `name` in a folder that has room for what is missing there. Raises UserError if there is none."""
+    total, numbers = sum(shard.bytes for shard in manifest.shards), []
+    candidates = _candidates(folder)
+    for candidate in sorted(candidates, key=lambda candidate: -_bytes_there(candidate / name)):
+        missing, room = total - _bytes_there(candidate / name), candidates[candidate]
+        if missing <= max(0, room):
+            return candidate / name
+        numbers.append(f"{max(0, room) / GIBIBYTE:.1f} GiB in {candidate}")
+    raise UserError(
+        f"A copy of {manifest.directory} needs {total / GIBIBYTE:.1f} GiB on this machine, and there is room for "
+        f"{' and '.join(numbers) or 'none: there is no folder that only you may write in'}. Remove what is not needed there, "
+        "such as copies of other data, or name a folder with more room: --config.data.local_copy=DIR."
+    )
+
+
+def _candidates(folder: str) -> dict[Path, int]:
+    """Return {folder for copies: bytes that copies there may take}. `folder` is that of the config, or empty.
+
+    Raises UserError if the folder of the config cannot be made or written in.
+    """
+    if folder:
+        chosen = Path(folder).expanduser().absolute()
+        try:
+            chosen.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"config.data.local_copy={folder} cannot be made: {error.strerror}. Name another folder.") from error
+        if not os.access(chosen, os.W_OK | os.X_OK):
+            raise UserError(f"config.data.local_copy={folder}: you may not write there. Name another folder.")
+        return {chosen: shutil.disk_usage(chosen).free - FREE_ON_DISK}
+    candidates = {}
+    if disk := cache_folder("data"):
+        candidates[disk] = shutil.disk_usage(disk).free - FREE_ON_DISK
+    if SHARED_MEMORY.is_dir() and (memory := private_folder(SHARED_MEMORY / f"mixer_jax-{os.geteuid()}")):
+        candidates[memory] = min(shutil.disk_usage(memory).free, _available_memory() - FREE_IN_MEMORY)
+    return candidates
+
+
+def _bytes_there(target: Path) -> int:
+    """Return the size of the shards that a copy already has."""
+    return sum(file.stat().st_size for file in target.glob("*.array_record"))
+
+
+def _available_memory() -> int:
+    """Return how many bytes of memory the system could give to a program."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def _hold(target: Path) -> Iterator[None]:
+    """Hold a folder for this process alone. Wait while another process copies into it."""
+    lease, is_said = None, False
+    while lease is None:
+        try:
+            lease = Lease(target)
+        except HeldError:
+            if not is_said:
+                print(f"Waiting for another process, which copies into {target}.", file=sys.stderr, flush=True)
+            is_said = True
+            time.sleep(SECONDS_BETWEEN_TRIES)
+    with contextlib.closing(lease):
+        yield
+
+
+@contextlib.contextmanager
+def _saying_room(target: Path) -> Iterator[None]:
+    """Turn an error of the disk into an EnvironmentFault that says how much room is left."""
+    try:
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(target).free / GIBIBYTE
+        raise EnvironmentFault(
+            f"{error.filename or target} cannot be written: {error.strerror} ({free:.1f} GiB are free). Make room, or name "
+            "another folder by --config.data.local_copy=DIR. The same command keeps what is copied."
+        ) from error
+
+
+def _copy_missing(bucket: Bucket, manifest: Manifest, target: Path) -> None:
+    """Copy the shards that the folder lacks, in parallel, and show the progress. Raises the errors of `copy_split`."""
+    receipts = Receipts(target)
+    there = [shard for shard in manifest.shards if (target / shard.name).exists()]
+    sound = {shard.name for shard in there if receipts.covers(shard.name, shard.sha256)}
+    for name, stamp in find_sound(target, [shard for shard in there if shard.name not in sound]).items():
+        receipts.add(name, next(shard.sha256 for shard in there if shard.name == name), stamp)
+        sound.add(name)
+    missing = [shard for shard in manifest.shards if shard.name not in sound]
+    if missing:
+        _copy_all(bucket, missing, target, receipts, sum(shard.bytes for shard in manifest.shards))
+    receipts.save()
+
+
+def _copy_all(bucket: Bucket, missing: list[Shard], target: Path, receipts: Receipts, total: int) -> None:
+    """Copy shards, and add their receipts. `total` is the number of bytes of the split."""
+    to_copy = sum(shard.bytes for shard in missing)
+    progress, begin = _Bytes(total, total - to_copy), time.monotonic()
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as shards, ThreadPoolExecutor(SHARDS_AT_ONCE * PARTS_AHEAD) as parts:
+        futures = {shards.submit(_copy_shard, bucket, shard, target, parts, progress): shard for shard in missing}
+        try:
+            for future in as_completed(futures):
+                receipts.add(futures[future].name, futures[future].sha256, future.result())
+        except BaseException:
+            progress.is_cancelled = True
+            shards.shutdown(wait=False, cancel_futures=True)
+            receipts.save()
+            raise
+        finally:
+            progress.close()
+    seconds = time.monotonic() - begin
+    rate = to_copy / MEBIBYTE / max(seconds, 1e-3)
+    size = f"{to_copy / GIBIBYTE:.2f} GiB" if to_copy >= GIBIBYTE else f"{to_copy / MEBIBYTE:.1f} MiB"
+    print(f"Copied {size} of {bucket.url} to {target} in {seconds:.0f} s: {rate:.1f} MiB/s.", file=sys.stderr, flush=True)
+
+
+class _Bytes:
+    """The progress of a copy, to which many threads add bytes.
+
+    Attributes:
+      is_cancelled: whether the threads must stop.
+    """
+
+    def __init__(self, total: int, first: int):
+        self._progress = Progress(total // MEBIBYTE, first // MEBIBYTE, unit="MiB")
+        self._done, self._lock, self.is_cancelled = first, threading.Lock(), False
+
+    def add(self, count: int) -> None:
+        """Add bytes that were copied. Raises EnvironmentFault if the copy is cancelled."""
+        if self.is_cancelled:
+            raise EnvironmentFault("The copy was cancelled.")
+        with self._lock:
+            self._done += count
+            self._progress.update(self._done // MEBIBYTE)
+
+    def close(self) -> None:
+        """End the line of the progress."""
+        self._progress.close()
+
+
+class _WrongBytesError(Exception):
+    """What was read is not the shard of the manifest."""
+
+
+def _copy_shard(bucket: Bucket, shard: Shard, target: Path, threads: ThreadPoolExecutor, progress: _Bytes) -> str:
+    """Copy a shard, and return the stamp of its file.
+
+    Bytes may change on their way, so a shard with a wrong digest is read again. Raises UserError if it is wrong every time.
+    """
+    for _ in range(TRIES):
+        try:
+            return _try_to_copy(bucket, shard, target / shard.name, threads, progress)
+        except _WrongBytesError:
+            progress.add(-shard.bytes)
+    raise UserError(
+        f"{bucket.url}/{shard.name} is not the shard that {MANIFEST} there describes: its SHA-256, or the size of what it holds, "
+        "differs. Upload the split again."
+    )
+
+
+def _try_to_copy(bucket: Bucket, shard: Shard, file: Path, threads: ThreadPoolExecutor, progress: _Bytes) -> str:
+    """Read a shard into a file, and return the stamp of the file. Raises _WrongBytesError, and leaves no file, if it is wrong."""
+    digest = hashlib.sha256()
+    with write_whole(file) as temporary:
+        with open(temporary, "wb") as written:
+            for part in _read_ahead(bucket, shard, threads):
+                digest.update(part)
+                written.write(part)
+                progress.add(len(part))
+        if digest.hexdigest() != shard.sha256 or not is_uncompressed(temporary):
+            raise _WrongBytesError
+    return stamp_of(file)
+
+
+def _read_ahead(bucket: Bucket, shard: Shard, threads: ThreadPoolExecutor) -> Iterator[bytes]:
+    """Yield the parts of a shard in order, while the next ones are read."""
+    starts = iter(range(0, shard.bytes, PART_BYTES))
+    under_way: deque[Future] = deque()
+    while True:
+        while len(under_way) < PARTS_AHEAD and (start := next(starts, None)) is not None:
+            under_way.append(threads.submit(bucket.read, shard.name, start, min(start + PART_BYTES, shard.bytes)))
+        if not under_way:
+            return
+        part = under_way.popleft().result()
+        if part is None:
+            raise UserError(f"{bucket.url}/{shard.name} is missing, and {MANIFEST} there lists it. Upload it again.")
+        yield part
