@@ -15,7 +15,7 @@ import tensorstore
 from mixer_jax.errors import EnvironmentFault, UserError
 
 SCHEME = "gs://"
-RETRIES = {"max_retries": 8, "initial_delay": "500ms", "max_delay": "8s"}  # The pauses add up to about 30 s.
+RETRIES = {"max_retries": 7, "initial_delay": "500ms", "max_delay": "8s"}  # The pauses add up to about 30 s.
 SECONDS = 120  # The longest time for a request with all its attempts.
 MAX_REASON = 300  # The most characters of an error of TensorStore in a message.
 # The beginnings of TensorStore's errors that trying again does not mend.
@@ -61,7 +61,7 @@ class Bucket:
         names = sorted(name.decode(errors="replace") for name in self._result("", self._objects.list))
         if not names:
             # TensorStore finds nothing, without an error, where it may not list. There, reading fails for any name.
-            self.read("nothing")
+            self._result("", lambda: self._objects.read("nothing"))
         return names
 
     def _result(self, name: str, request: Callable[[], tensorstore.Future]) -> Any:
@@ -85,5 +85,5 @@ class Bucket:
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of an error of TensorStore in a line."""
-    return " ".join(str(error).split())[:MAX_REASON]
+    """Return the message of an error of TensorStore in a line, without the details of the response."""
+    return " ".join(str(error).partition(" [http_")[0].split())[:MAX_REASON]
