@@ -30,6 +30,7 @@ from mixer_jax.lease import HeldError, Lease
 from mixer_jax.records import Progress
 from mixer_jax.storage import MAX_JSON_BYTES, cache_folder, parse_json, private_folder, write_whole
 
+LOCK = ".lock"
 SHARED_MEMORY = Path("/dev/shm")
 PART_BYTES = 2**23  # Of a shard, for one request.
 PARTS_AHEAD = 4  # Requests for a shard that are under way while the bytes before them are hashed and written.
@@ -60,7 +61,7 @@ def copy_split(url: str, folder: str) -> Path:
     manifest = Manifest(bucket.url, parse_json(text, f"{bucket.url}/{MANIFEST}"))
     target = _choose_target(manifest, hashlib.sha256(text).hexdigest()[:16], folder)
     target.mkdir(parents=True, exist_ok=True)
-    with _hold(target), _saying_room(target):
+    with _saying_room(target), _hold(target):
         for unfinished in target.glob(".*.tmp"):
             unfinished.unlink()
         _copy_missing(bucket, manifest, target)
@@ -136,7 +137,7 @@ def _hold(target: Path) -> Iterator[None]:
     lease, is_said = None, False
     while lease is None:
         try:
-            lease = Lease(target)
+            lease = Lease(target / LOCK)
         except HeldError:
             if not is_said:
                 print(f"Waiting for another process, which copies into {target}.", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from stand_ins.cloud_faults import CutOff, Delay, Down, Refuse, WrongRange
 import mixer_jax.bucket
 from mixer_jax.config import dataset
 from mixer_jax.data.sources import local_copy
-from mixer_jax.data.sources.local_copy import copy_split
+from mixer_jax.data.sources.local_copy import LOCK, copy_split
 from mixer_jax.data.sources.manifest import MANIFEST
 from mixer_jax.data.sources.own_data import follow_training_data
 from mixer_jax.data.sources.registry import open_source, split_names
@@ -55,7 +55,8 @@ def test_it_has_the_records_keys_and_identity_of_the_split_on_disk(uploaded, mad
     assert same_records(remote, local) and remote.identity() == local.identity() and remote.key(3) == local.key(3)
     assert remote.class_names == local.class_names and remote.labels(29) == local.labels(29)
     assert f"of {URL}/train to {copied(cache)} in" in capsys.readouterr().err
-    assert sorted(file.name for file in copied(cache).iterdir()) == sorted(file.name for file in (made / "train").iterdir())
+    files = {file.name for file in copied(cache).iterdir()} - {LOCK}
+    assert files == {file.name for file in (made / "train").iterdir()}
 
 
 @pytest.mark.parametrize("split", ["train[:7]", "train[50%:]", "train/"])
@@ -87,7 +88,7 @@ def test_what_a_kill_left_is_kept_if_it_is_whole(uploaded, made, cache):
     assert same_records(opened(URL), opened(made))
     names = {request.name.rpartition("/")[2] for request in uploaded.requests}
     assert names == {MANIFEST, SHARD, altered.name}
-    assert not list(folder.glob(".*"))
+    assert [file.name for file in folder.glob(".*")] == [LOCK]
 
 
 def test_other_data_under_the_same_url_get_another_folder(uploaded, made, cache):
@@ -216,7 +217,7 @@ def test_memory_is_taken_where_the_disk_has_no_room_and_a_copy_that_is_there_is_
 
 def test_two_processes_of_a_machine_make_one_copy(uploaded, cache, capsys):
     opened(URL)
-    lease = Lease(copied(cache))
+    lease = Lease(copied(cache) / LOCK)
     found = []
     waiting = threading.Thread(target=lambda: found.append(opened(URL)))
     waiting.start()
@@ -232,7 +233,7 @@ def test_a_disk_that_is_full_is_one_message(uploaded, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(EnvironmentFault, match=r"array_record cannot be written: No space left on device \(.* GiB are free\)"):
+    with pytest.raises(EnvironmentFault, match=r"cannot be written: No space left on device \(.* GiB are free\)"):
         opened(URL)
 
 
