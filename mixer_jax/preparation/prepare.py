@@ -10,10 +10,6 @@ kill, the same command makes the shards that have no row. If the split is finish
 altered. The files contain no date, machine or number of threads, so the folder is the same, bit for bit, however often the
 command was killed.
 
-The images of a shard are read in the order of the source and held until the shard is written. Each thread therefore needs about
-as much memory as a shard has bytes. Threads suffice, because reading, hashing, decoding and writing release the interpreter's
-lock.
-
 The bytes of images are kept, also those of CMYK JPEGs and of PNGs named .JPEG, because the content decides how an image is
 decoded. With `--max-side N`, an image with a side longer than N is decoded to RGB, made smaller by averaging areas with the same
 aspect ratio, and written as a JPEG of quality `--quality` without chroma subsampling. It keeps its name, and loses its EXIF data,
@@ -27,41 +23,29 @@ each other (within.py).
 import contextlib
 import hashlib
 import shutil
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import simplejpeg
 from threadpoolctl import threadpool_limits
 
-from mixer_jax.data.images.resize import resize_large
 from mixer_jax.data.sources.manifest import (
-    FORMAT,
     MANIFEST,
     PLAN,
     UNFINISHED,
     Manifest,
     Shard,
     command_of,
-    ends_sha256,
     find_sound,
-    sha256,
-    shard_name,
 )
-from mixer_jax.data.sources.receipts import stamp_of
-from mixer_jax.data.sources.shards import read_labels, write_shard
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import HeldError, Lease
-from mixer_jax.preparation.inputs import Inputs, ListedInputs, decode_input, open_inputs
-from mixer_jax.preparation.near_duplicates.fingerprint import fingerprint_image
+from mixer_jax.preparation.finishing import check_classes, make_manifest
+from mixer_jax.preparation.inputs import Inputs, ListedInputs, open_inputs
+from mixer_jax.preparation.make_shards import Preparation, make_shards
 from mixer_jax.preparation.near_duplicates.pairs_page import PAGE, write_pairs_page
 from mixer_jax.preparation.near_duplicates.references import References, write_list
-from mixer_jax.preparation.near_duplicates.within import find_duplicates
 from mixer_jax.preparation.spec import PreparationSpec
-from mixer_jax.records import Progress
-from mixer_jax.storage import read_json, refuse_links, write_json, write_whole
+from mixer_jax.storage import read_json, refuse_links, write_json
 
 # The smallest --near-duplicate-correlation that is allowed. Pairs of images that correlate less after a shift by whole pixels are
 # not aligned further (MIN_SHIFT_CORRELATION of alignment.py).
@@ -70,24 +54,6 @@ LEAST_CORRELATION = 0.7
 # for --skip-unreadable, and a source may have moved. The files that are no images of the split may too, because no shard has
 # them.
 NOT_COMPARED = ("command", "ignored_files", "ignored_kinds")
-SHOWN = 5  # the most unreadable images that a message names
-
-
-class Preparation(NamedTuple):
-    """Everything that the shards of a split are made from."""
-
-    spec: PreparationSpec
-    inputs: Inputs
-    references: References
-    target: Path  # DIR/SPLIT
-    shard_images: list[np.ndarray]  # the numbers of each shard's images, in the order of the shard
-    stamps: dict[str, str]  # {shard: its inode, size and times before its bytes were hashed}; the threads add to it
-    duplicates: dict[str, list] | None = None  # {name: row in the manifest} of all copies; None: found shard by shard
-
-    @property
-    def folder(self) -> Path:
-        """The folder .preparing/ of unfinished files."""
-        return self.target / UNFINISHED
 
 
 def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
@@ -128,7 +94,7 @@ def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
         preparation = Preparation(spec, inputs, references, target, shard_images, stamps)
         # Our threads use all cores. More threads, inside matrix products, would only wait for one.
         with threadpool_limits(1, "blas"):
-            shards = _make_shards(preparation, finished, threads)
+            shards = make_shards(preparation, finished, threads)
         if spec.drops_near_duplicates:
             write_list(target, shards)
         write_json(target / MANIFEST, make_manifest(spec, inputs.class_names, made, target, shards), preparation.folder)
@@ -170,23 +136,6 @@ def check_spec(spec: PreparationSpec, threads: int) -> None:
             raise UserError(f"{option} {value}: it must be from {least} to 1.")
         if value != getattr(PreparationSpec, name) and not spec.drops_near_duplicates:
             raise UserError(f"{option} has no effect without --drop-near-duplicates-of or --drop-near-duplicates-within.")
-
-
-def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | None, spec: PreparationSpec) -> None:
-    """Raise UserError for two classes of the same name, or for a class without an image.
-
-    The latter is checked only if `images_of_class`, int64 [K], is known and `spec` does not allow it.
-    """
-    if repeated := [name for name, count in Counter(class_names).items() if count > 1]:
-        raise UserError(f"{spec.source} has two classes of one name, {repeated[0]!r}: name them differently, with --classes.")
-    if images_of_class is None or spec.allow_empty_classes:
-        return
-    empty = [name for name, count in zip(class_names, images_of_class, strict=True) if count == 0]
-    if empty:
-        raise UserError(
-            f"{len(empty)} of {len(class_names)} classes have no image, the first is {empty[0]!r}. Add images, "
-            f"take it out of --classes, or keep it: {spec.command()} --allow-empty-classes"
-        )
 
 
 def shuffle(inputs: Inputs, seed: int) -> np.ndarray:
@@ -243,139 +192,3 @@ def _refuse_other(target: Path, earlier: dict, made: dict) -> None:
             f"{target} holds another split (other {', '.join(different)}), made by: {command_of(earlier, target)}. "
             f"Choose another --to or --split, or remove it: rm -r {target}"
         )
-
-
-def _make_shards(preparation: Preparation, finished: dict[int, Shard], threads: int) -> list[Shard]:
-    """Make the shards that are not in `finished`, and return all shards in order.
-
-    Raises UserError if images cannot be read and --skip-unreadable was not given. This error comes last, so that it counts all
-    such images.
-    """
-    missing = [number for number in range(len(preparation.shard_images)) if number not in finished]
-    if missing:
-        preparation = _prepare_to_compare(preparation, threads)
-    progress, unreadable = Progress(sum(map(len, preparation.shard_images)), 0, unit="image"), []
-    done = sum(len(preparation.shard_images[number]) for number in finished)
-    progress.update(done)
-    with ThreadPoolExecutor(threads) as pool:
-        futures = {pool.submit(_make_shard, preparation, number): number for number in missing}
-        try:
-            for future in as_completed(futures):
-                number, shard = futures[future], future.result()
-                finished[number] = shard
-                unreadable += shard.left_out
-                done += len(preparation.shard_images[number])
-                progress.update(done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        finally:
-            progress.close()
-    if unreadable and not preparation.spec.skip_unreadable:
-        shown = "".join(f"\n  {name}: {why}" for name, why in sorted(unreadable)[:SHOWN])
-        more = f"\n  and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
-        command = f"{preparation.spec.command()} --skip-unreadable --to {preparation.target.parent}"
-        raise UserError(f"{len(unreadable)} images cannot be read:{shown}{more}\nMend them, or leave them out: {command}")
-    return [finished[number] for number in range(len(preparation.shard_images))]
-
-
-def _prepare_to_compare(preparation: Preparation, threads: int) -> Preparation:
-    """Do the part of the search for copies that precedes the shards, and return `preparation` with its result.
-
-    Copies of references are found shard by shard, for which the references are fingerprinted now. Copies within the split are all
-    found now.
-    """
-    if not preparation.spec.drop_near_duplicates_within:
-        preparation.references.hash_all(threads)
-        return preparation
-    if (preparation.target / MANIFEST).exists():  # The split is repaired. Its manifest lists the copies.
-        rows = {row[0]: list(row) for shard in Manifest(preparation.target).shards for row in shard.duplicates}
-    else:
-        preparation.references.hash_all(threads)
-        rows = find_duplicates(preparation.inputs, preparation.references, preparation.spec, preparation.folder, threads)
-    return preparation._replace(duplicates=rows)
-
-
-def _make_shard(preparation: Preparation, number: int) -> Shard:
-    """Write a shard and its row, and return the row.
-
-    If images are unreadable and --skip-unreadable was not given, nothing is written, and the returned row only lists them.
-    """
-    spec, inputs, references, target, shard_images, stamps, known_duplicates = preparation
-    records, left_out, reencoded, compared = {}, [], set(), {}
-    for image, data, labels in inputs.read(sorted(shard_images[number].tolist())):
-        name = inputs.name(image)
-        try:
-            pixels = decode_input(data, labels, len(inputs.class_names))
-        except UserError as error:
-            left_out.append([name, str(error)])
-            continue
-        kept = shrink_if_large(data, pixels, spec.max_side, spec.quality)
-        reencoded |= {image} if kept is not data else set()
-        records[image] = (name, labels, kept)
-        if known_duplicates is None and spec.drop_near_duplicates_of:
-            compared[image] = name, hashlib.sha256(data).digest(), fingerprint_image(pixels, spec.near_duplicate_detail)
-    if known_duplicates is None:
-        rows = dict(zip(compared, references.find(list(compared.values())), strict=True))
-    else:
-        rows = {image: known_duplicates.get(name) for image, (name, *_) in records.items()}
-    duplicates = {image: row for image, row in rows.items() if row is not None}
-    records = {image: record for image, record in records.items() if image not in duplicates}
-    name = shard_name(spec.split, number, len(shard_images))
-    if left_out and not spec.skip_unreadable:
-        return Shard(name, 0, 0, "", "", 0, left_out)
-    with write_whole(target / name, preparation.folder) as temporary:
-        write_shard(temporary, [records[image] for image in shard_images[number].tolist() if image in records])
-        written = temporary.stat().st_mtime_ns
-        digests = sha256(temporary), ends_sha256(temporary)
-        counts = temporary.stat().st_size, len(records), *digests, len(reencoded - duplicates.keys())
-        shard = Shard(name, *counts, sorted(left_out), sorted(duplicates.values()))
-    stamp = stamp_of(target / name)
-    if (target / name).stat().st_mtime_ns == written:  # It was not changed while it was hashed.
-        stamps[name] = stamp
-    write_json(preparation.folder / f"shard-{number:06d}.json", shard._asdict())
-    return shard
-
-
-def shrink_if_large(data: bytes, image: np.ndarray, max_side: int, quality: int) -> bytes:
-    """Return the file `data` of an image or, if a side of the image is longer than `max_side`, a smaller JPEG.
-
-    `max_side` is in pixels; 0 means that no image is too large.
-    """
-    if not max_side or max(image.shape) <= max_side:
-        return data
-    smaller = resize_large(image, max_side)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(smaller), quality=quality, colorspace="RGB", colorsubsampling="444")
-
-
-def make_manifest(spec: PreparationSpec, class_names: tuple[str, ...], made: dict, target: Path, shards: list[Shard]) -> dict:
-    """Return the content of manifest.json. Raises UserError if no image is left, or if a class that must have images has none."""
-    images_of_class, max_labels, single = np.zeros(len(class_names), np.int64), 0, True
-    for shard in shards:
-        ends, labels = read_labels(str(target / shard.name), shard.records)
-        counts = np.diff(ends)
-        images_of_class += np.bincount(labels, minlength=len(class_names))
-        max_labels = max(max_labels, int(counts.max(initial=0)))
-        single = single and bool(np.all(counts == 1))
-    records, kinds = sum(shard.records for shard in shards), [row[1] for shard in shards for row in shard.duplicates]
-    if not records:
-        raise UserError(
-            f"{spec.source} has no sound image left for {target}, of {made['images']}, {len(kinds)} of which are duplicates: "
-            "mend its images, or prepare another source."
-        )
-    check_classes(class_names, images_of_class, spec)
-    return {
-        "format": FORMAT,
-        "split": spec.split,
-        "made": made,
-        "records": records,
-        "left_out": sum(len(shard.left_out) for shard in shards),
-        "reencoded": sum(shard.reencoded for shard in shards),
-        "duplicates": {kind: kinds.count(kind) for kind in ("exact", "near")},
-        "label_kind": "single" if single else "multi",
-        "max_labels": max(1, max_labels),
-        "classes": len(class_names),
-        "class_names": list(class_names),
-        "images_of_class": images_of_class.tolist(),
-        "shards": [shard._asdict() for shard in shards],
-    }

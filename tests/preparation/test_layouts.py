@@ -11,8 +11,8 @@ from preparation import miniature
 from mixer_jax.data.sources import class_tree
 from mixer_jax.data.sources.folder import FolderSource
 from mixer_jax.errors import UserError
+from mixer_jax.preparation.finishing import check_classes
 from mixer_jax.preparation.inputs import open_inputs
-from mixer_jax.preparation.prepare import check_classes
 from mixer_jax.preparation.spec import PreparationSpec
 
 Found = tuple[tuple[str, ...], list[tuple[str, str]]]  # class names, (name without folders, class) of each image

@@ -1,0 +1,61 @@
+"""Finishes a split whose shards are all made: checks its classes, and makes the content of manifest.json."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from mixer_jax.data.sources.manifest import FORMAT, Shard
+from mixer_jax.data.sources.shards import read_labels
+from mixer_jax.errors import UserError
+from mixer_jax.preparation.spec import PreparationSpec
+
+
+def check_classes(class_names: tuple[str, ...], images_of_class: np.ndarray | None, spec: PreparationSpec) -> None:
+    """Raise UserError for two classes of the same name, or for a class without an image.
+
+    The latter is checked only if `images_of_class`, int64 [K], is known and `spec` does not allow it.
+    """
+    if repeated := [name for name, count in Counter(class_names).items() if count > 1]:
+        raise UserError(f"{spec.source} has two classes of one name, {repeated[0]!r}: name them differently, with --classes.")
+    if images_of_class is None or spec.allow_empty_classes:
+        return
+    empty = [name for name, count in zip(class_names, images_of_class, strict=True) if count == 0]
+    if empty:
+        raise UserError(
+            f"{len(empty)} of {len(class_names)} classes have no image, the first is {empty[0]!r}. Add images, "
+            f"take it out of --classes, or keep it: {spec.command()} --allow-empty-classes"
+        )
+
+
+def make_manifest(spec: PreparationSpec, class_names: tuple[str, ...], made: dict, target: Path, shards: list[Shard]) -> dict:
+    """Return the content of manifest.json. Raises UserError if no image is left, or if a class that must have images has none."""
+    images_of_class, max_labels, single = np.zeros(len(class_names), np.int64), 0, True
+    for shard in shards:
+        ends, labels = read_labels(str(target / shard.name), shard.records)
+        counts = np.diff(ends)
+        images_of_class += np.bincount(labels, minlength=len(class_names))
+        max_labels = max(max_labels, int(counts.max(initial=0)))
+        single = single and bool(np.all(counts == 1))
+    records, kinds = sum(shard.records for shard in shards), [row[1] for shard in shards for row in shard.duplicates]
+    if not records:
+        raise UserError(
+            f"{spec.source} has no sound image left for {target}, of {made['images']}, {len(kinds)} of which are duplicates: "
+            "mend its images, or prepare another source."
+        )
+    check_classes(class_names, images_of_class, spec)
+    return {
+        "format": FORMAT,
+        "split": spec.split,
+        "made": made,
+        "records": records,
+        "left_out": sum(len(shard.left_out) for shard in shards),
+        "reencoded": sum(shard.reencoded for shard in shards),
+        "duplicates": {kind: kinds.count(kind) for kind in ("exact", "near")},
+        "label_kind": "single" if single else "multi",
+        "max_labels": max(1, max_labels),
+        "classes": len(class_names),
+        "class_names": list(class_names),
+        "images_of_class": images_of_class.tolist(),
+        "shards": [shard._asdict() for shard in shards],
+    }

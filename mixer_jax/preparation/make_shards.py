@@ -1,0 +1,151 @@
+"""Makes the shards of a split: reads images, checks, shrinks and compares them, and writes each shard with its row.
+
+The images of a shard are read in the order of the source and held until the shard is written. Each thread therefore needs about
+as much memory as a shard has bytes. Threads suffice, because reading, hashing, decoding and writing release the interpreter's
+lock.
+
+A shard is written under a temporary name, synchronized to the disk, hashed and renamed. Last, its row is written to .preparing/.
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+
+from mixer_jax.data.images.resize import resize_large
+from mixer_jax.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, Shard, ends_sha256, sha256, shard_name
+from mixer_jax.data.sources.receipts import stamp_of
+from mixer_jax.data.sources.shards import write_shard
+from mixer_jax.errors import UserError
+from mixer_jax.preparation.inputs import Inputs, decode_input
+from mixer_jax.preparation.near_duplicates.fingerprint import fingerprint_image
+from mixer_jax.preparation.near_duplicates.references import References
+from mixer_jax.preparation.near_duplicates.within import find_duplicates
+from mixer_jax.preparation.spec import PreparationSpec
+from mixer_jax.records import Progress
+from mixer_jax.storage import write_json, write_whole
+
+SHOWN = 5  # the most unreadable images that a message names
+
+
+class Preparation(NamedTuple):
+    """Everything that the shards of a split are made from."""
+
+    spec: PreparationSpec
+    inputs: Inputs
+    references: References
+    target: Path  # DIR/SPLIT
+    shard_images: list[np.ndarray]  # the numbers of each shard's images, in the order of the shard
+    stamps: dict[str, str]  # {shard: its inode, size and times before its bytes were hashed}; the threads add to it
+    duplicates: dict[str, list] | None = None  # {name: row in the manifest} of all copies; None: found shard by shard
+
+    @property
+    def folder(self) -> Path:
+        """The folder .preparing/ of unfinished files."""
+        return self.target / UNFINISHED
+
+
+def make_shards(preparation: Preparation, finished: dict[int, Shard], threads: int) -> list[Shard]:
+    """Make the shards that are not in `finished`, and return all shards in order.
+
+    Raises UserError if images cannot be read and --skip-unreadable was not given. This error comes last, so that it counts all
+    such images.
+    """
+    missing = [number for number in range(len(preparation.shard_images)) if number not in finished]
+    if missing:
+        preparation = _prepare_to_compare(preparation, threads)
+    progress, unreadable = Progress(sum(map(len, preparation.shard_images)), 0, unit="image"), []
+    done = sum(len(preparation.shard_images[number]) for number in finished)
+    progress.update(done)
+    with ThreadPoolExecutor(threads) as pool:
+        futures = {pool.submit(_make_shard, preparation, number): number for number in missing}
+        try:
+            for future in as_completed(futures):
+                number, shard = futures[future], future.result()
+                finished[number] = shard
+                unreadable += shard.left_out
+                done += len(preparation.shard_images[number])
+                progress.update(done)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            progress.close()
+    if unreadable and not preparation.spec.skip_unreadable:
+        shown = "".join(f"\n  {name}: {why}" for name, why in sorted(unreadable)[:SHOWN])
+        more = f"\n  and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
+        command = f"{preparation.spec.command()} --skip-unreadable --to {preparation.target.parent}"
+        raise UserError(f"{len(unreadable)} images cannot be read:{shown}{more}\nMend them, or leave them out: {command}")
+    return [finished[number] for number in range(len(preparation.shard_images))]
+
+
+def _prepare_to_compare(preparation: Preparation, threads: int) -> Preparation:
+    """Do the part of the search for copies that precedes the shards, and return `preparation` with its result.
+
+    Copies of references are found shard by shard, for which the references are fingerprinted now. Copies within the split are all
+    found now.
+    """
+    if not preparation.spec.drop_near_duplicates_within:
+        preparation.references.hash_all(threads)
+        return preparation
+    if (preparation.target / MANIFEST).exists():  # The split is repaired. Its manifest lists the copies.
+        rows = {row[0]: list(row) for shard in Manifest(preparation.target).shards for row in shard.duplicates}
+    else:
+        preparation.references.hash_all(threads)
+        rows = find_duplicates(preparation.inputs, preparation.references, preparation.spec, preparation.folder, threads)
+    return preparation._replace(duplicates=rows)
+
+
+def _make_shard(preparation: Preparation, number: int) -> Shard:
+    """Write a shard and its row, and return the row.
+
+    If images are unreadable and --skip-unreadable was not given, nothing is written, and the returned row only lists them.
+    """
+    spec, inputs, references, target, shard_images, stamps, known_duplicates = preparation
+    records, left_out, reencoded, compared = {}, [], set(), {}
+    for image, data, labels in inputs.read(sorted(shard_images[number].tolist())):
+        name = inputs.name(image)
+        try:
+            pixels = decode_input(data, labels, len(inputs.class_names))
+        except UserError as error:
+            left_out.append([name, str(error)])
+            continue
+        kept = shrink_if_large(data, pixels, spec.max_side, spec.quality)
+        reencoded |= {image} if kept is not data else set()
+        records[image] = (name, labels, kept)
+        if known_duplicates is None and spec.drop_near_duplicates_of:
+            compared[image] = name, hashlib.sha256(data).digest(), fingerprint_image(pixels, spec.near_duplicate_detail)
+    if known_duplicates is None:
+        rows = dict(zip(compared, references.find(list(compared.values())), strict=True))
+    else:
+        rows = {image: known_duplicates.get(name) for image, (name, *_) in records.items()}
+    duplicates = {image: row for image, row in rows.items() if row is not None}
+    records = {image: record for image, record in records.items() if image not in duplicates}
+    name = shard_name(spec.split, number, len(shard_images))
+    if left_out and not spec.skip_unreadable:
+        return Shard(name, 0, 0, "", "", 0, left_out)
+    with write_whole(target / name, preparation.folder) as temporary:
+        write_shard(temporary, [records[image] for image in shard_images[number].tolist() if image in records])
+        written = temporary.stat().st_mtime_ns
+        digests = sha256(temporary), ends_sha256(temporary)
+        counts = temporary.stat().st_size, len(records), *digests, len(reencoded - duplicates.keys())
+        shard = Shard(name, *counts, sorted(left_out), sorted(duplicates.values()))
+    stamp = stamp_of(target / name)
+    if (target / name).stat().st_mtime_ns == written:  # It was not changed while it was hashed.
+        stamps[name] = stamp
+    write_json(preparation.folder / f"shard-{number:06d}.json", shard._asdict())
+    return shard
+
+
+def shrink_if_large(data: bytes, image: np.ndarray, max_side: int, quality: int) -> bytes:
+    """Return the file `data` of an image or, if a side of the image is longer than `max_side`, a smaller JPEG.
+
+    `max_side` is in pixels; 0 means that no image is too large.
+    """
+    if not max_side or max(image.shape) <= max_side:
+        return data
+    smaller = resize_large(image, max_side)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(smaller), quality=quality, colorspace="RGB", colorsubsampling="444")
