@@ -22,25 +22,29 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("name", [".lock", ""])
-def test_a_second_owner_is_refused_and_told_of_the_first(tmp_path, name):
-    lease = Lease(tmp_path / name)
-    with pytest.raises(HeldError, match=f"process {os.getpid()} on " if name else "another process"):
-        Lease(tmp_path / name)
+def test_a_second_owner_is_refused_and_told_of_the_first(tmp_path):
+    lease = Lease(tmp_path / ".lock")
+    for shared in (False, True):
+        with pytest.raises(HeldError, match=f"process {os.getpid()} on "):
+            Lease(tmp_path / ".lock", shared)
     lease.close()
-    Lease(tmp_path / name)
+    Lease(tmp_path / ".lock")
 
 
-def test_a_lease_on_a_folder_adds_no_file(tmp_path):
-    lease = Lease(tmp_path)
-    assert not list(tmp_path.iterdir())
-    lease.close()
+def test_shared_leases_exclude_only_one_that_is_not_shared(tmp_path):
+    Lease(tmp_path / ".lock").close()
+    first, second = Lease(tmp_path / ".lock", shared=True), Lease(tmp_path / ".lock", shared=True)
+    for lease in (first, second):
+        with pytest.raises(HeldError, match="another process"):
+            Lease(tmp_path / ".lock")
+        lease.close()
+    Lease(tmp_path / ".lock")
 
 
 def test_a_lease_ends_with_its_object(tmp_path):
-    lease = Lease(tmp_path)
+    lease = Lease(tmp_path / ".lock")
     del lease
-    Lease(tmp_path)
+    Lease(tmp_path / ".lock")
 
 
 def test_a_lease_ends_with_its_process_however_it_dies(tmp_path):
@@ -53,14 +57,14 @@ def test_a_lease_ends_with_its_process_however_it_dies(tmp_path):
 
 
 @pytest.mark.parametrize("number", NO_LOCKS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("name", [".lock", ""])
-def test_a_disk_without_locks_is_told_as_such_and_not_as_another_owner(tmp_path, monkeypatch, number, name):
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_disk_without_locks_is_told_as_such_and_not_as_another_owner(tmp_path, monkeypatch, number, shared):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(UserError, match=r"The disk of .* has no file locks \(.*Choose a folder on another disk"):
-        Lease(tmp_path / name)
+        Lease(tmp_path / ".lock", shared)
 
 
 def test_a_disk_that_fails_while_it_locks_is_named(tmp_path, monkeypatch):

@@ -4,10 +4,12 @@ import argparse
 import os
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from mixer_jax import app
 from mixer_jax.errors import UserError
-from mixer_jax.preparation.spec import PreparationSpec
+from mixer_jax.preparation.parts import parse_part
+from mixer_jax.preparation.spec import PreparationSpec, check_split
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -29,6 +31,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="make nothing; compare all bytes of the split DIR, or of the splits in it, with its manifest",
     )
+    task.add_argument(
+        "--join", type=int, metavar="N", help="make the manifest of a split in --to, all of whose N parts were made by --part"
+    )  # fmt: skip
+    command.add_argument(
+        "--part", metavar="I/N",
+        help="make only part I of N, from 1/N to N/N, of the shards; several machines make different parts in one folder, and "
+        "--join N ends the split",
+    )  # fmt: skip
     command.add_argument("--to", type=app.local_path, metavar="DIR", help="the folder to write to; the shards are in DIR/SPLIT")
     command.add_argument(
         "--split", default="train", help="the name of the split to make; for cifar:, tfds: and Flowers-102 also the split to read"
@@ -61,7 +71,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--threads",
         type=int,
-        default=os.cpu_count(),
         help="how many shards are made at once; each is held in memory (default: one for each core)",
     )
 
@@ -90,11 +99,16 @@ def _add_near_duplicate_options(command: argparse.ArgumentParser) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Make, continue or repair a split, or verify splits, as the arguments say. Raises UserError."""
+    """Make, continue or repair a split or a part of it, join parts, or verify splits, as the arguments say. Raises UserError."""
     from mixer_jax.data.sources.manifest import Manifest, split_folders  # They import OpenCV and TensorFlow Datasets.
+    from mixer_jax.preparation.join import join
     from mixer_jax.preparation.prepare import prepare as prepare_shards
+    from mixer_jax.preparation.prepare import prepare_part
 
     given = vars(arguments)
+    part = parse_part(arguments.part) if "part" in given else None
+    if part and "source" not in given:
+        raise UserError("--part has no effect without --from.")
     if "verify" in given:
         for manifest in map(Manifest, split_folders(Path(arguments.verify))):
             manifest.check("whole")
@@ -102,7 +116,23 @@ def prepare(arguments: argparse.Namespace) -> None:
         return
     if "to" not in given:
         raise UserError("--to DIR is missing: the folder to make, whose sub-folder SPLIT holds the shards.")
+    directory, threads = Path(arguments.to), given.get("threads", os.cpu_count())
+    if "join" in given:
+        _check_join(given)
+        print(join(directory.expanduser() / arguments.split, arguments.join))
+        return
     options = {field.name: given[field.name] for field in fields(PreparationSpec) if field.name in given}
     if "drop_near_duplicates_of" in options:
         options["drop_near_duplicates_of"] = tuple(options["drop_near_duplicates_of"])
-    print(prepare_shards(PreparationSpec(**options), Path(arguments.to), arguments.threads).summary())
+    spec = PreparationSpec(**options)
+    print(prepare_part(spec, directory, threads, part) if part else prepare_shards(spec, directory, threads).summary())
+
+
+def _check_join(given: dict[str, Any]) -> None:
+    """Raise UserError for a number of --join that cannot be, or for options that have no effect with it."""
+    if given["join"] < 1:
+        raise UserError(f"--join {given['join']}: it must be the number of parts, at least 1.")
+    check_split(given["split"])
+    if extra := sorted(given.keys() - {"join", "to", "split", "tool", "overrides"}):
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in extra)
+        raise UserError(f"--join takes only --to and --split, because the parts know their options: leave out {named}.")

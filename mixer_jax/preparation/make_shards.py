@@ -8,15 +8,17 @@ A shard is written under a temporary name, synchronized to the disk, hashed and 
 """
 
 import hashlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
+from threadpoolctl import threadpool_limits
 
 from mixer_jax.data.images.resize import resize_large
-from mixer_jax.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, Shard, ends_sha256, sha256, shard_name
+from mixer_jax.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, Shard, command_of, ends_sha256, sha256, shard_name
 from mixer_jax.data.sources.receipts import stamp_of
 from mixer_jax.data.sources.shards import write_shard
 from mixer_jax.errors import UserError
@@ -24,9 +26,11 @@ from mixer_jax.preparation.inputs import Inputs, decode_input
 from mixer_jax.preparation.near_duplicates.fingerprint import fingerprint_image
 from mixer_jax.preparation.near_duplicates.references import References
 from mixer_jax.preparation.near_duplicates.within import find_duplicates
+from mixer_jax.preparation.parts import Part
 from mixer_jax.preparation.spec import PreparationSpec
+from mixer_jax.preparation.unfinished import Plan, write_row
 from mixer_jax.records import Progress
-from mixer_jax.storage import write_json, write_whole
+from mixer_jax.storage import write_whole
 
 SHOWN = 5  # the most unreadable images that a message names
 
@@ -38,27 +42,47 @@ class Preparation(NamedTuple):
     inputs: Inputs
     references: References
     target: Path  # DIR/SPLIT
+    plan: Plan  # the content of plan.json
     shard_images: list[np.ndarray]  # the numbers of each shard's images, in the order of the shard
     stamps: dict[str, str]  # {shard: its inode, size and times before its bytes were hashed}; the threads add to it
+    part: Part | None = None  # the part of the split that is made; None: all of it
     duplicates: dict[str, list] | None = None  # {name: row in the manifest} of all copies; None: found shard by shard
 
     @property
-    def folder(self) -> Path:
-        """The folder .preparing/ of unfinished files."""
-        return self.target / UNFINISHED
+    def numbers(self) -> range:
+        """The numbers of the shards to make."""
+        return self.part.shards(len(self.shard_images)) if self.part else range(len(self.shard_images))
+
+    def num_images(self, numbers: Iterable[int]) -> int:
+        """Return how many images the shards with these numbers are made from."""
+        return sum(len(self.shard_images[number]) for number in numbers)
 
 
 def make_shards(preparation: Preparation, finished: dict[int, Shard], threads: int) -> list[Shard]:
-    """Make the shards that are not in `finished`, and return all shards in order.
+    """Make the shards of the split, or of its part, that are not in `finished`, and return all of them in order.
 
     Raises UserError if images cannot be read and --skip-unreadable was not given. This error comes last, so that it counts all
     such images.
     """
-    missing = [number for number in range(len(preparation.shard_images)) if number not in finished]
+    # Our threads use all cores. More threads, inside matrix products, would only wait for one.
+    with threadpool_limits(1, "blas"):
+        unreadable = _make_missing(preparation, finished, threads)
+    if unreadable and not preparation.spec.skip_unreadable:
+        shown = "".join(f"\n  {name}: {why}" for name, why in sorted(unreadable)[:SHOWN])
+        more = f"\n  and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
+        command = f"{command_of(preparation.plan.made, preparation.target)} --skip-unreadable"
+        leave = f"in every part: {command} --part {preparation.part}" if preparation.part else command
+        raise UserError(f"{len(unreadable)} images cannot be read:{shown}{more}\nMend them, or leave them out: {leave}")
+    return [finished[number] for number in preparation.numbers]
+
+
+def _make_missing(preparation: Preparation, finished: dict[int, Shard], threads: int) -> list:
+    """Make the shards that are not in `finished`, add them to it, and return [name, what is wrong] of each unreadable image."""
+    missing = [number for number in preparation.numbers if number not in finished]
     if missing:
         preparation = _prepare_to_compare(preparation, threads)
-    progress, unreadable = Progress(sum(map(len, preparation.shard_images)), 0, unit="image"), []
-    done = sum(len(preparation.shard_images[number]) for number in finished)
+    progress, unreadable = Progress(preparation.num_images(preparation.numbers), 0, unit="image"), []
+    done = preparation.num_images(finished)
     progress.update(done)
     with ThreadPoolExecutor(threads) as pool:
         futures = {pool.submit(_make_shard, preparation, number): number for number in missing}
@@ -74,12 +98,7 @@ def make_shards(preparation: Preparation, finished: dict[int, Shard], threads: i
             raise
         finally:
             progress.close()
-    if unreadable and not preparation.spec.skip_unreadable:
-        shown = "".join(f"\n  {name}: {why}" for name, why in sorted(unreadable)[:SHOWN])
-        more = f"\n  and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
-        command = f"{preparation.spec.command()} --skip-unreadable --to {preparation.target.parent}"
-        raise UserError(f"{len(unreadable)} images cannot be read:{shown}{more}\nMend them, or leave them out: {command}")
-    return [finished[number] for number in range(len(preparation.shard_images))]
+    return unreadable
 
 
 def _prepare_to_compare(preparation: Preparation, threads: int) -> Preparation:
@@ -95,7 +114,8 @@ def _prepare_to_compare(preparation: Preparation, threads: int) -> Preparation:
         rows = {row[0]: list(row) for shard in Manifest(preparation.target).shards for row in shard.duplicates}
     else:
         preparation.references.hash_all(threads)
-        rows = find_duplicates(preparation.inputs, preparation.references, preparation.spec, preparation.folder, threads)
+        folder = preparation.target / UNFINISHED
+        rows = find_duplicates(preparation.inputs, preparation.references, preparation.spec, folder, threads)
     return preparation._replace(duplicates=rows)
 
 
@@ -104,7 +124,7 @@ def _make_shard(preparation: Preparation, number: int) -> Shard:
 
     If images are unreadable and --skip-unreadable was not given, nothing is written, and the returned row only lists them.
     """
-    spec, inputs, references, target, shard_images, stamps, known_duplicates = preparation
+    spec, inputs, references, target, plan, shard_images, stamps, _, known_duplicates = preparation
     records, left_out, reencoded, compared = {}, [], set(), {}
     for image, data, labels in inputs.read(sorted(shard_images[number].tolist())):
         name = inputs.name(image)
@@ -127,7 +147,7 @@ def _make_shard(preparation: Preparation, number: int) -> Shard:
     name = shard_name(spec.split, number, len(shard_images))
     if left_out and not spec.skip_unreadable:
         return Shard(name, 0, 0, "", "", 0, left_out)
-    with write_whole(target / name, preparation.folder) as temporary:
+    with write_whole(target / name, preparation.target / UNFINISHED) as temporary:
         write_shard(temporary, [records[image] for image in shard_images[number].tolist() if image in records])
         written = temporary.stat().st_mtime_ns
         digests = sha256(temporary), ends_sha256(temporary)
@@ -136,7 +156,7 @@ def _make_shard(preparation: Preparation, number: int) -> Shard:
     stamp = stamp_of(target / name)
     if (target / name).stat().st_mtime_ns == written:  # It was not changed while it was hashed.
         stamps[name] = stamp
-    write_json(preparation.folder / f"shard-{number:06d}.json", shard._asdict())
+    write_row(target, number, shard, plan)
     return shard
 
 

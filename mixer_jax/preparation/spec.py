@@ -3,6 +3,8 @@
 import shlex
 from dataclasses import asdict, dataclass
 
+from mixer_jax.errors import UserError
+
 
 @dataclass(frozen=True)
 class PreparationSpec:
@@ -43,3 +45,9 @@ class PreparationSpec:
             values = () if value is True else value if isinstance(value, tuple) else (str(value),)
             words += [f"--{'from' if name == 'source' else name.replace('_', '-')}", *values]
         return shlex.join(words)
+
+
+def check_split(name: str) -> None:
+    """Raise UserError if a split cannot have this name, which is also that of its folder."""
+    if not name or not name.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"--split {name!r}: it must be a name of letters, digits, - and _, such as train.")

@@ -1,5 +1,6 @@
 """Preparing miniatures, and what then lies in the shards."""
 
+import os
 from pathlib import Path
 
 from preparation import miniature
@@ -29,6 +30,17 @@ def by_class(images_by_name: dict[str, bytes]) -> dict[str, tuple[bytes, tuple[s
 
 def tree(root: Path) -> str:
     return f"folder:{miniature.make_tree(root / 'tree', TRAIN)}"
+
+
+def spec_of(root: Path, **options) -> PreparationSpec:
+    """Options by which the 15 images become four shards."""
+    return PreparationSpec(tree(root), "train", records_per_shard=4, **options)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """The bytes of every file in a folder, and the names of all folders in it."""
+    folders = {os.path.relpath(folder, root) + "/": b"" for folder, _, _ in os.walk(root)}
+    return miniature.folder_bytes(root) | folders
 
 
 def tar_of_tars(root: Path) -> str:

@@ -33,7 +33,7 @@ def tree_of(root: Path, files: list[str]) -> Path:
 def prepared(source: str, split: str) -> Found:
     spec = PreparationSpec(source, split)
     inputs = open_inputs(spec)
-    check_classes(inputs.class_names, inputs.images_of_class(), spec)
+    check_classes(inputs.class_names, inputs.images_of_class(), False, "")
     labels = {number: labels for number, _, labels in inputs.read(range(len(inputs)))}
     return inputs.class_names, [(Path(inputs.name(i)).name, inputs.class_names[labels[i][0]]) for i in range(len(inputs))]
 

@@ -20,7 +20,8 @@ from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import Lease
-from mixer_jax.preparation import prepare as preparation
+from mixer_jax.preparation import finishing
+from mixer_jax.preparation.prepare import prepare
 from mixer_jax.preparation.spec import PreparationSpec
 
 KILLED = """
@@ -213,8 +214,8 @@ def test_a_preparation_that_an_older_version_began_goes_on_by_the_old_flag_and_t
 
 
 def test_two_preparations_of_one_folder_do_not_meet(tmp_path):
-    (tmp_path / "to/train").mkdir(parents=True)
-    lease = Lease(tmp_path / "to/train")
+    (tmp_path / "to/train/.preparing").mkdir(parents=True)
+    lease = Lease(tmp_path / "to/train/.preparing/lock")
     with pytest.raises(EnvironmentFault, match="Another process is preparing"):
         make(tree(tmp_path), tmp_path / "to")
     lease.close()
@@ -251,14 +252,14 @@ def test_a_shard_that_changes_after_it_was_hashed_has_no_receipt(tmp_path, monke
         content[content.index(b"\xff\xd8") + 300] ^= 1
         file.write_bytes(content)
 
-    real = preparation.make_manifest
+    real = finishing.make_manifest
 
-    def make_manifest(spec, class_names, made, target, shards):
+    def make_manifest(target, plan, shards):
         change(target, shards)
-        return real(spec, class_names, made, target, shards)
+        return real(target, plan, shards)
 
-    monkeypatch.setattr(preparation, "make_manifest", make_manifest)
+    monkeypatch.setattr(finishing, "make_manifest", make_manifest)
     monkeypatch.setattr(manifest, "END_BYTES", 16)  # The change lies outside these bytes.
-    preparation.prepare(PreparationSpec(tree(tmp_path), "train"), tmp_path / "to", threads=2)
+    prepare(PreparationSpec(tree(tmp_path), "train"), tmp_path / "to", threads=2)
     with pytest.raises(UserError, match=r"is altered, or another shard under its name"):
         Manifest(tmp_path / "to" / "train").check("full")

@@ -85,8 +85,8 @@ class References:
         near = {"method": METHOD, "correlation": spec.near_duplicate_correlation, "detail": spec.near_duplicate_detail}
         return fields | {"near": near} if fields else {}
 
-    def keep_earlier_method(self, made: dict, before: dict) -> bool:
-        """Return whether a split was begun with method 1 and can still be read. In this case, keep its method in `made`.
+    def keep_earlier_method(self, made: dict, before: dict) -> None:
+        """Keep the method of a split in `made` if it was begun with method 1 and can still be read.
 
         Method 1 had no options, so a split made with it can only be read if the thresholds are the defaults.
 
@@ -97,10 +97,8 @@ class References:
         spec = self._spec
         thresholds = spec.near_duplicate_correlation, spec.near_duplicate_detail
         used_method_1 = isinstance(before.get("near"), list) and not spec.drop_near_duplicates_within
-        if not used_method_1 or thresholds != (PreparationSpec.near_duplicate_correlation, PreparationSpec.near_duplicate_detail):
-            return False
-        made["near"] = before["near"]
-        return True
+        if used_method_1 and thresholds == (PreparationSpec.near_duplicate_correlation, PreparationSpec.near_duplicate_detail):
+            made["near"] = before["near"]
 
     def hash_all(self, threads: int) -> None:
         """Hash and fingerprint all references, which `find` requires. Raises UserError if a reference cannot be read."""
