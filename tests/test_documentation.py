@@ -38,6 +38,11 @@ def commands_of(page: str) -> list[list[str]]:
     return [shlex.split(line) for line in [*lines, *inline] if line.strip()]
 
 
+def wrapped(command: list[str]) -> list[str]:
+    """Return the command that `sbatch --wrap='COMMAND'` runs on a node, before the shell there replaces variables."""
+    return shlex.split(command[-1].removeprefix("--wrap="))
+
+
 COMMANDS = {" ".join(command): command for page in PAGES.values() for command in commands_of(page)}
 
 
@@ -63,8 +68,9 @@ def test_a_command_can_be_typed(text: str):
             assert options <= flatten(runpy.run_path(str(ROOT / file))["get_config"](row)).keys()
         else:
             assert command[1] == "evaluate.py" and not options
-    elif command[1:3] == ["-m", "mixer_jax"]:
-        words = [word for word in command[3:] if not word.startswith("[")]
+    elif command[1:3] == ["-m", "mixer_jax"] or program == "sbatch":
+        typed = wrapped(command) if program == "sbatch" else command
+        words = [word for word in typed[3:] if not word.startswith("[")]
         parse_tool(make_parser(words), words)
     elif command[1] == "-m" and command[2].startswith("benchmarks."):
         module = command[2] if (ROOT / f"{command[2].replace('.', '/')}.py").is_file() else f"{command[2]}.__main__"

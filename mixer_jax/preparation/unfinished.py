@@ -23,9 +23,10 @@ from mixer_jax.data.sources.manifest import MANIFEST, PLAN, UNFINISHED, Manifest
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.preparation.parts import Part
-from mixer_jax.storage import json_text, read_json, refuse_links, write_json
+from mixer_jax.storage import check_regular, json_text, read_json, refuse_links, write_json
 
 LOCK = "lock"
+JUST_ENDED = "a process that has just ended"
 # The entries of `made` that may change when a split is continued or repaired. The command may: older versions wrote --skip-bad
 # for --skip-unreadable, and a source may have moved. The files that are no images of the split may too, because no shard has
 # them.
@@ -71,28 +72,32 @@ def hold(target: Path, part: Part | None = None) -> Iterator[Lease]:
     folder = target / UNFINISHED
     refuse_links(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    what = f"all of {target}, or joins its parts" if part else f"{target}, or a part of it"
-    lease = _take(folder / LOCK, part is not None, f"Another process is preparing {what}")
+    held = (
+        f"{target} is being prepared as a whole, or its parts joined," if part else f"{target} or a part of it is being prepared"
+    )
+    lease = _take(folder / LOCK, part is not None, held)
     with contextlib.closing(lease), contextlib.ExitStack() as stack:
         if part:
             file = folder / f"part-{part.number:05d}-of-{part.count:05d}.lock"
-            stack.enter_context(contextlib.closing(_take(file, False, f"Another process is making part {part} of {target}")))
+            stack.enter_context(contextlib.closing(_take(file, False, f"Part {part} of {target} is being made")))
         yield lease
 
 
 def _take(file: Path, shared: bool, held: str) -> Lease:
     """Return the lease of a file in .preparing/. Raises EnvironmentFault, which begins with `held`, if it is another's."""
     try:
+        if file.exists():
+            check_regular(file)
         lease = Lease(file, shared)
         if file.exists():
             return lease
-        owner = "it has just ended"  # It has removed the folder after we opened the file.
-        lease.close()
+        lease.close()  # The owner has removed the folder after we opened the file.
+        owner = JUST_ENDED
     except FileNotFoundError:
-        owner = "it has just ended"
+        owner = JUST_ENDED
     except HeldError as error:
         owner = str(error)
-    raise EnvironmentFault(f"{held} ({owner}). Wait for it, or stop it.")
+    raise EnvironmentFault(f"{held} by {owner}. Wait for it, or stop it.")
 
 
 def remove_unfinished(target: Path, lease: Lease) -> None:

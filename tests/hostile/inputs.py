@@ -7,7 +7,7 @@ from hostile.builders import Build
 from hostile.downloads import ARCHIVE, LABELS
 from hostile.images import IMAGE
 from hostile.predictions import PREDICTIONS
-from hostile.prepared import SHARDS, TFDS
+from hostile.prepared import PARTS, SHARDS, TFDS
 from hostile.runs import CHECKPOINT, METRICS, RUN
 
 # The first of these does no harm; the others do what no reader of ours does, and the measurement must see it.
@@ -29,6 +29,6 @@ TRUSTING = {
 }
 
 INPUTS: dict[str, dict[str, Build]] = {
-    "image": IMAGE, "shards": SHARDS, "tfds": TFDS, "labels": LABELS, "archive": ARCHIVE, "run": RUN, "metrics": METRICS,
-    "checkpoint": CHECKPOINT, "predictions": PREDICTIONS, "trusting": TRUSTING,
+    "image": IMAGE, "shards": SHARDS, "parts": PARTS, "tfds": TFDS, "labels": LABELS, "archive": ARCHIVE, "run": RUN,
+    "metrics": METRICS, "checkpoint": CHECKPOINT, "predictions": PREDICTIONS, "trusting": TRUSTING,
 }  # fmt: skip

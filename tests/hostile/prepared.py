@@ -15,7 +15,8 @@ from hostile.builders import MEBIBYTE, Build, after, endless, written
 from preparation.miniature import jpeg, make_tree
 
 from mixer_jax.data.sources.manifest import ends_sha256, sha256
-from mixer_jax.preparation.prepare import prepare
+from mixer_jax.preparation.parts import Part
+from mixer_jax.preparation.prepare import prepare, prepare_part
 from mixer_jax.preparation.spec import PreparationSpec
 
 SHARD = "train-00000-of-00001.array_record"
@@ -86,6 +87,47 @@ SHARDS = after(
         "a shard that is a device": shard_behind(lambda file: file.symlink_to("/dev/zero")),
     }
     | endless("manifest.json"),
+)
+
+
+def part_made(folder: Path) -> None:
+    """Make the only part of a split, which is not joined."""
+    images = make_tree(folder / "images", {f"{name}/{number}.jpg": jpeg(number) for number in (0, 1) for name in "ab"})
+    prepare_part(PreparationSpec(f"folder:{images}", "train"), folder, 1, Part(1, 1))
+
+
+def unfinished_with(file_name: str, **changes) -> Build:
+    """Return a builder that changes entries of a file of a split that is not finished. Rows without a seal are read too."""
+
+    def build(folder: Path) -> None:
+        file = folder / "train/.preparing" / file_name
+        content = json.loads(file.read_text()) | changes
+        content.pop("seal", None)
+        file.write_text(json.dumps(content))
+
+    return build
+
+
+PLAN, ROW = "train/.preparing/plan.json", "train/.preparing/shard-000000.json"
+PARTS = after(
+    part_made,
+    {
+        "plan: deep": written(PLAN, lambda: b'{"a":' + b"[" * 10**6),
+        "plan: images without end": unfinished_with("plan.json", images=2**62, records_per_shard=1),
+        "plan: images of 10^30": unfinished_with("plan.json", images=10**30),
+        "plan: classes of numbers": unfinished_with("plan.json", class_names=[1, 2]),
+        "plan: a class less": unfinished_with("plan.json", class_names=["a"]),
+        "plan: a command of theirs": unfinished_with("plan.json", command="touch canary; \x1b[2J", images=7000),
+        "row: deep": written(ROW, lambda: b'{"a":' + b"[" * 10**6),
+        "row: records of 10^30": unfinished_with("shard-000000.json", records=10**30),
+        "row: records without end": unfinished_with("shard-000000.json", records=2**62),
+        "row: elsewhere": unfinished_with("shard-000000.json", name="../../etc"),
+        "row: copies of nothing": unfinished_with("shard-000000.json", duplicates=[[]]),
+    }
+    | endless(PLAN)
+    | endless(ROW)
+    | endless("train/.preparing/lock")
+    | endless("train/" + SHARD),
 )
 
 

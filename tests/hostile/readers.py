@@ -14,6 +14,7 @@ from mixer_jax.data.sources.shards import ShardReader
 from mixer_jax.data.sources.tfds import TfdsSource
 from mixer_jax.evaluation.example_predictions import read_predictions
 from mixer_jax.preparation.cifar import CifarInputs
+from mixer_jax.preparation.join import join
 from mixer_jax.preparation.label_files import read_label_file
 from mixer_jax.preparation.listing import list_files
 from mixer_jax.records import MetricWriter
@@ -38,6 +39,10 @@ def image(path: Path) -> None:
 def shards(path: Path) -> None:
     reader = ShardReader(path, "full")
     reader.read(0), reader.labels(0)
+
+
+def parts(path: Path) -> None:
+    join(path / "train", 1)
 
 
 def tfds(path: Path) -> None:

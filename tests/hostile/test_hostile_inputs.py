@@ -13,6 +13,7 @@ HARMLESS = {  # for what is read of them
     ("image", "png with a text of zeros"),
     ("labels", "a number of a million digits"),  # the name of a class
     ("checkpoint", "checkpoints/4/_CHECKPOINT_METADATA: folder"),
+    ("parts", "train/.preparing/lock: flood"),
     ("metrics", "an event of 2^60 bytes"),  # the events after it are written again
 }
 REFUSALS = ("UserError", "UnreadableImageError", "EnvironmentFault")

@@ -44,9 +44,7 @@ DAMAGED_ROWS = DAMAGES | {
     "copies of two entries": lambda file: change(file, duplicates=[["a", "b"]]),
     "unreadable images without a reason": lambda file: change(file, left_out=[["a", None]]),
     "an entry more": lambda file: change(file, more=1),
-    "a number that the seal does not fit": lambda file: file.write_text(
-        file.read_text().replace('"reencoded": 0', '"reencoded": 1')
-    ),
+    "a count that the seal does not fit": lambda file: file.write_text(file.read_text().replace('encoded": 0', 'encoded": 1')),
 }
 
 
@@ -55,9 +53,11 @@ def parts_made(tmp_path_factory):
     """A spec, and the folder of its two parts, which are not joined."""
     root = tmp_path_factory.mktemp("parts")
     spec = spec_of(root)
-    for number in (1, 2):
-        prepare_part(spec, root / "to", 2, Part(number, 2))
-    prepare(spec, root / "one", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        for number in (1, 2):
+            prepare_part(spec, root / "to", 2, Part(number, 2))
+        prepare(spec, root / "one", 2)
     return spec, root
 
 

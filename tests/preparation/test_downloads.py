@@ -1,6 +1,7 @@
 """Miniatures of the official downloads become batches, and every command of docs/data.md that prepares them works."""
 
 import json
+import re
 import runpy
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 from preparation import downloads, miniature
 from preparation.downloads import CLASSES, FLOWERS, FLOWERS_LABELS, PETS, PETS_CLASSES, REAL
 from preparation.preparing import IDS, TRAIN, TRUTH, VALIDATION, by_class, make
-from test_documentation import PAGES, commands_of
+from test_documentation import PAGES, commands_of, wrapped
 from tiny_config import loader_config
 
 from mixer_jax.__main__ import main
@@ -204,6 +205,12 @@ def test_every_command_of_the_docs_that_unpacks_or_prepares_does_so_and_runs_fin
         if command[:4] == PREPARE:
             monkeypatch.setattr(sys, "argv", ["mixer_jax", *command[3:]])
             assert main() == DONE, command
+        elif command[0] == "sbatch":
+            last = re.match(r"--array=1-(\d+)$", command[1])
+            for task in range(1, int(last[1]) + 1 if last else 2):
+                words = [word.replace("$SLURM_ARRAY_TASK_ID", str(task)) for word in wrapped(command)[3:]]
+                monkeypatch.setattr(sys, "argv", ["mixer_jax", *words])
+                assert main() == DONE, words
         elif command[0] == "unzip":  # Not every machine has unzip.
             zipfile.ZipFile(command[1]).extract(command[2])
         elif command[0] in ("tar", "gunzip"):

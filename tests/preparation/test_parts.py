@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,13 @@ from conftest import ROOT
 from preparation import miniature
 from preparation.miniature import CLASSES
 from preparation.preparing import TRAIN, contents, spec_of, tree
+from test_documentation import PAGES
 
 from mixer_jax.__main__ import main
 from mixer_jax.app import DONE, TO_MEND
 from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.lease import Lease
 from mixer_jax.preparation.join import join
 from mixer_jax.preparation.parts import Part, parse_part, unfinished_parts
 from mixer_jax.preparation.prepare import prepare, prepare_part
@@ -60,6 +65,15 @@ def test_the_folder_of_parts_is_bitwise_that_of_one_machine(tmp_path, count, opt
         assert all(file.stat().st_mtime_ns == time for file, time in times.items())
 
 
+def test_parts_that_begin_at_the_same_time_do_not_meet(tmp_path):
+    spec = spec_of(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: prepare_part(spec, tmp_path / "to", 1, Part(number, 4)), range(1, 5)))
+    join(tmp_path / "to/train", 4)
+    prepare(spec, tmp_path / "one", 2)
+    assert contents(tmp_path / "to") == contents(tmp_path / "one")
+
+
 def test_parts_name_each_shard_once():
     for num_shards in range(1, 9):
         for count in range(1, 12):
@@ -73,7 +87,9 @@ def test_parts_name_each_shard_once():
 
 KILLED = """
 import os, shutil, sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from mixer_jax.lease import Lease
 from mixer_jax.preparation.join import join
 from mixer_jax.preparation.parts import Part
 from mixer_jax.preparation.prepare import prepare_part
@@ -184,21 +200,42 @@ def test_the_whole_command_goes_on_with_parts_and_leaves_their_shards(tmp_path):
 
 def test_who_must_wait_for_whom(tmp_path):
     spec, to = spec_of(tmp_path), tmp_path / "to"
-    target, owner = to / "train", rf"\(process {os.getpid()} on .*\)\. Wait for it, or stop it"
+    target, owner = to / "train", rf"by process {os.getpid()} on .*\. Wait for it, or stop it"
     with hold(target, Part(1, 2)):
-        with pytest.raises(EnvironmentFault, match=rf"Another process is making part 1/2 of {target} {owner}"):
+        with pytest.raises(EnvironmentFault, match=rf"Part 1/2 of {target} is being made {owner}"):
             prepare_part(spec, to, 2, Part(1, 2))
         for alone in (lambda: prepare(spec, to, 2), lambda: join(target, 2)):
-            with pytest.raises(EnvironmentFault, match=rf"is preparing {target}, or a part of it \(another process\)\. Wait"):
+            with pytest.raises(EnvironmentFault, match=rf"{target} or a part of it is being prepared by another process\. Wait"):
                 alone()
         prepare_part(spec, to, 2, Part(2, 2))
-    with hold(target), pytest.raises(EnvironmentFault, match=rf"is preparing all of {target}, or joins its parts {owner}"):
+    with hold(target), pytest.raises(EnvironmentFault, match=rf"prepared as a whole, or its parts joined, {owner}"):
         prepare_part(spec, to, 2, Part(1, 2))
     prepare_part(spec, to, 2, Part(1, 2))
     join(target, 2)
     with hold(target):
         assert "joined before" in join(target, 2)
         assert (target / ".preparing/lock").exists(), "it is another's, who repairs the split"
+
+
+def test_a_folder_that_its_owner_removes_while_another_wants_it_is_not_held(tmp_path, monkeypatch):
+    """The owner ends between our opening of the lock and our locking, or before the opening."""
+    real = Lease.__init__
+
+    def removed_before(lease, path, shared=False):
+        shutil.rmtree(path.parent)
+        real(lease, path, shared)
+
+    def removed_after(lease, path, shared=False):
+        real(lease, path, shared)
+        shutil.rmtree(path.parent)
+
+    for removed in (removed_before, removed_after):
+        with monkeypatch.context() as patch:
+            patch.setattr(Lease, "__init__", removed)
+            with pytest.raises(EnvironmentFault, match="by a process that has just ended"), hold(tmp_path / "train"):
+                pass
+    with hold(tmp_path / "train"):
+        assert (tmp_path / "train/.preparing/lock").exists()
 
 
 def test_unreadable_images_are_named_by_their_part_and_left_out_by_all(tmp_path):
@@ -223,6 +260,14 @@ def test_a_class_that_is_left_without_images_is_refused_by_the_join_until_it_is_
     with pytest.raises(UserError, match=r"1 of 4 classes have no image, the first is 'n99'.*--allow-empty-classes"):
         make_parts(PreparationSpec(source, "train", **options), to, 2)
     assert "of 4 classes" in make_parts(PreparationSpec(source, "train", **options, allow_empty_classes=True), to, 2)
+
+
+def test_the_index_of_a_pod_in_the_docs_names_each_part():
+    (text,) = re.findall(r"--part (.*JOB_COMPLETION_INDEX.*)", PAGES["data"])
+    for index in (0, 63):
+        command = ["sh", "-c", f'echo "{text}"']
+        out = subprocess.run(command, env={"JOB_COMPLETION_INDEX": str(index)}, capture_output=True, text=True, check=True).stdout
+        assert parse_part(out.strip()) == Part(index + 1, 64)
 
 
 @pytest.fixture

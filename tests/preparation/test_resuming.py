@@ -216,7 +216,7 @@ def test_a_preparation_that_an_older_version_began_goes_on_by_the_old_flag_and_t
 def test_two_preparations_of_one_folder_do_not_meet(tmp_path):
     (tmp_path / "to/train/.preparing").mkdir(parents=True)
     lease = Lease(tmp_path / "to/train/.preparing/lock")
-    with pytest.raises(EnvironmentFault, match="Another process is preparing"):
+    with pytest.raises(EnvironmentFault, match=r"is being prepared by process \d+ on .*Wait for it"):
         make(tree(tmp_path), tmp_path / "to")
     lease.close()
 
