@@ -4,17 +4,16 @@ Nothing of the source is read. .preparing/ has the plan and the rows of the shar
 labels are read. `prepare --verify` compares all bytes.
 """
 
-import contextlib
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 from mixer_jax.data.sources.manifest import MANIFEST, PREPARE, UNFINISHED, command_of, find_sound
-from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.errors import UserError
 from mixer_jax.preparation.finishing import finish
 from mixer_jax.preparation.near_duplicates.pairs_page import PAGE
 from mixer_jax.preparation.parts import unfinished_parts
-from mixer_jax.preparation.unfinished import Plan, hold, read_plan, read_rows, remove_unfinished
-from mixer_jax.storage import refuse_links
+from mixer_jax.preparation.unfinished import Plan, hold, read_plan, read_rows, remove_rest, remove_unfinished
 
 SHOWN = 8  # the most parts that a message names
 
@@ -26,14 +25,17 @@ def join(target: Path, count: int) -> str:
         UserError: There are no parts, a part is missing, or a file in .preparing/ is damaged.
         EnvironmentFault: Another process is preparing the split, or a part of it.
     """
-    refuse_links(target / UNFINISHED)
+    joined_before = f"{target} is finished: its parts were joined before."
     if (target / MANIFEST).exists():
-        _remove_rest(target)
-        return f"{target} is finished: its parts were joined before."
+        remove_rest(target)
+        return joined_before
     if not (target / UNFINISHED).exists():
         words = [*PREPARE, "--from", "KIND:PATH", "--to", str(target.parent), "--split", target.name, "--part", f"1/{count}"]
         raise UserError(f"{target} has no parts to join. Make them first: {shlex.join(words)}")
     with hold(target) as lease:
+        if (target / MANIFEST).exists():  # Another process has joined them since we looked.
+            remove_unfinished(target, lease)
+            return joined_before
         plan = read_plan(target)
         rows = read_rows(target, plan, range(plan.num_shards))
         sound = find_sound(target, list(rows.values()), "ends")
@@ -46,14 +48,7 @@ def join(target: Path, count: int) -> str:
     return f"{manifest.summary()}\n{target / PAGE} needs the images of the source. To write it: {manifest.command}"
 
 
-def _remove_rest(target: Path) -> None:
-    """Remove .preparing/ of a finished split, where a kill left it, unless another process is repairing the split."""
-    if (target / UNFINISHED).exists():
-        with contextlib.suppress(EnvironmentFault), hold(target) as lease:
-            remove_unfinished(target, lease)
-
-
-def _missing(target: Path, plan: Plan, finished: set[int], count: int) -> UserError:
+def _missing(target: Path, plan: Plan, finished: Collection[int], count: int) -> UserError:
     """Return the error that names the parts which must still be made."""
     command = command_of(plan.made, target)
     text = f"{target} cannot be joined: {plan.num_shards - len(finished)} of its {plan.num_shards} shards are missing or damaged."

@@ -36,7 +36,7 @@ from mixer_jax.preparation.near_duplicates.pairs_page import PAGE, write_pairs_p
 from mixer_jax.preparation.near_duplicates.references import References
 from mixer_jax.preparation.parts import Part
 from mixer_jax.preparation.spec import PreparationSpec, check_split
-from mixer_jax.preparation.unfinished import Plan, begin, hold, read_made, refuse_other
+from mixer_jax.preparation.unfinished import Plan, begin, hold, read_made, refuse_other, remove_rest
 
 # The smallest --near-duplicate-correlation that is allowed. Pairs of images that correlate less after a shift by whole pixels are
 # not aligned further (MIN_SHIFT_CORRELATION of alignment.py).
@@ -79,17 +79,24 @@ def prepare_part(spec: PreparationSpec, directory: Path, threads: int, part: Par
         )
     preparation = _open(spec, directory, threads, part)
     target, numbers = preparation.target, preparation.numbers
-    if (target / MANIFEST).exists():
-        return f"{target} is finished, with all of its parts."
     if not numbers:
         return f"{target}: part {part} has nothing to make, as the split has {preparation.plan.num_shards} shards."
-    with hold(target, part):
-        if (target / MANIFEST).exists():  # Another process has finished the split since we looked.
-            return f"{target} is finished, with all of its parts."
+    made = None if (target / MANIFEST).exists() else _make_part(preparation, threads)
+    if made is None:
+        remove_rest(target)
+        return f"{target} is finished, with all of its parts."
+    return f"{target}: part {part} is finished, {len(numbers)} of {preparation.plan.num_shards} shards, {made} made now."
+
+
+def _make_part(preparation: Preparation, threads: int) -> int | None:
+    """Make the missing shards of a part, and return their number, or None if another process has just finished the split."""
+    with hold(preparation.target, preparation.part):
+        if (preparation.target / MANIFEST).exists():
+            return None
         finished = _begin(preparation)
-        missing = len(numbers) - len(finished)
+        missing = len(preparation.numbers) - len(finished)
         make_shards(preparation, finished, threads)
-    return f"{target}: part {part} is finished, {len(numbers)} of {preparation.plan.num_shards} shards, {missing} made now."
+        return missing
 
 
 def _open(spec: PreparationSpec, directory: Path, threads: int, part: Part | None = None) -> Preparation:

@@ -114,6 +114,13 @@ def remove_unfinished(target: Path, lease: Lease) -> None:
     shutil.rmtree(folder)
 
 
+def remove_rest(target: Path) -> None:
+    """Remove .preparing/ of a finished split, if a kill has left it and no other process is repairing the split."""
+    if (target / UNFINISHED).exists():
+        with contextlib.suppress(EnvironmentFault), hold(target) as lease:
+            remove_unfinished(target, lease)
+
+
 def begin(target: Path, plan: Plan, numbers: range) -> tuple[dict[int, Shard], dict[str, str]]:
     """Write plan.json, and return the finished shards among `numbers` by their numbers, and their stamps by their names.
 

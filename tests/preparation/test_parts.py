@@ -217,6 +217,28 @@ def test_who_must_wait_for_whom(tmp_path):
         assert (target / ".preparing/lock").exists(), "it is another's, who repairs the split"
 
 
+def test_a_join_beside_another_leaves_nothing_over(tmp_path, monkeypatch):
+    """The other join begins and ends after we saw that the split is not finished."""
+    spec = spec_of(tmp_path)
+    works = {
+        "join": lambda to: join(to / "train", 1),
+        "prepare": lambda to: prepare_part(spec, to, 2, Part(1, 1)),
+    }
+    for module, work in works.items():
+        to = tmp_path / module
+        prepare_part(spec, to, 2, Part(1, 1))
+        with monkeypatch.context() as patch:
+
+            def hold_later(*arguments, to=to, patch=patch):
+                patch.undo()
+                join(to / "train", 1)
+                return hold(*arguments)
+
+            patch.setattr(f"mixer_jax.preparation.{module}.hold", hold_later)
+            assert f"{to}/train is finished" in work(to)
+        assert not (to / "train/.preparing").exists()
+
+
 def test_a_folder_that_its_owner_removes_while_another_wants_it_is_not_held(tmp_path, monkeypatch):
     """The owner ends between our opening of the lock and our locking, or before the opening."""
     real = Lease.__init__
