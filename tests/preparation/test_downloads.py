@@ -195,7 +195,7 @@ def config_of(command: list[str]) -> ConfigDict:
     return config
 
 
-def test_every_command_of_the_docs_that_unpacks_or_prepares_does_so_and_runs_find_what_it_made(tmp_path, monkeypatch):
+def test_every_command_of_the_docs_that_unpacks_or_prepares_does_so_and_runs_find_what_it_made(tmp_path, monkeypatch, cloud):
     """The commands run in the order of docs/data.md, in a folder with miniatures of the official downloads."""
     downloads.all_of_them(tmp_path)
     miniature.make_tree(tmp_path / "imagenet21k", TRAIN)  # The tars are unpacked already.
@@ -211,6 +211,11 @@ def test_every_command_of_the_docs_that_unpacks_or_prepares_does_so_and_runs_fin
                 words = [word.replace("$SLURM_ARRAY_TASK_ID", str(task)) for word in wrapped(command)[3:]]
                 monkeypatch.setattr(sys, "argv", ["mixer_jax", *words])
                 assert main() == DONE, words
+        elif command[0] == "gcloud":
+            *_, source, url = command
+            for file in filter(Path.is_file, Path(source).rglob("*")):
+                bucket, _, folder = url.removeprefix("gs://").partition("/")
+                cloud.objects[bucket, f"{folder}/{file.relative_to(source)}"] = file.read_bytes()
         elif command[0] == "unzip":  # Not every machine has unzip.
             zipfile.ZipFile(command[1]).extract(command[2])
         elif command[0] in ("tar", "gunzip"):
