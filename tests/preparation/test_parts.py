@@ -319,7 +319,7 @@ def test_the_command_makes_parts_and_joins_them(tmp_path, call):
     assert call("--verify", to)[0] == DONE
 
 
-@pytest.mark.parametrize("text", ["0/3", "4/3", "/64", "3", "3/", "-1/3", "1/0", "a/b", "1/3/5", "\u0661/3", "1.5/2", ""][:13])
+@pytest.mark.parametrize("text", ["0/3", "4/3", "/64", "3", "3/", "-1/3", "1/0", "a/b", "1/3/5", "\u0661/3", "1.5/2", ""])
 def test_a_part_that_cannot_be_is_refused(text):
     with pytest.raises(UserError, match="it must be I/N, such as 3/64, with I from 1 to N"):
         parse_part(text)
