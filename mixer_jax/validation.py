@@ -160,6 +160,9 @@ def _check_data(field: str, data: ConfigDict) -> None:
     _check_rows(DATASET, data, f"{field}.")
     if not data.parts:
         _require(bool(data.source), f"{field}.source", data.source, "a source such as tfds:imagenet2012")
+        if not data.source.startswith("records:gs://"):
+            only = "empty, or used with source=records:gs://BUCKET/PATH"
+            _require(not data.local_copy, f"{field}.local_copy", data.local_copy, only)
     else:
         _require(not data.source, f"{field}.source", data.source, f"empty with {field}.parts")
         _require(not data.examples_per_class, f"{field}.examples_per_class", data.examples_per_class, "0; its parts may have it")

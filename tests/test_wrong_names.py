@@ -18,6 +18,11 @@ WRONG = {
     "data.source": ("digit", {}, r"config\.data: data\.source is 'digit': it must be digits, glyphs, folder:DIR, tfds:NAME"),
     "data.split": ("dev", {}, r"config\.data: digits has no split 'dev': it has train, test"),
     "data.data_dir": ("/no/such", {"data.source": "tfds:cifar10"}, r"config\.data: cifar10 is not prepared in /no/such"),
+    "data.local_copy": (
+        "/no/such",
+        {},
+        r"config\.data\.local_copy is '/no/such': it must be empty, or used with source=records:gs",
+    ),
     "init_from": ("/no/such", {}, "/no/such"),
     "init_classes": ("/no/such", {"init_head": "subset", "init_from": "RUN"}, "/no/such"),
     "model.variant": ("XL/16", {}, r"config\.model\.variant is 'XL/16': .* SIZE/PATCH with a size of S, B, L, H"),
