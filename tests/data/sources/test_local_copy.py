@@ -6,7 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from data.sources.prepared import NUM_IMAGES, SHARD, opened
+from data.sources.prepared import NUM_IMAGES, PER_SHARD, SHARD, opened
+from preparation import miniature
 from stand_ins.cloud_faults import CutOff, Delay, Down, Refuse, WrongRange
 
 import mixer_jax.bucket
@@ -18,6 +19,8 @@ from mixer_jax.data.sources.own_data import follow_training_data
 from mixer_jax.data.sources.registry import open_source, split_names
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import Lease
+from mixer_jax.preparation.prepare import prepare
+from mixer_jax.preparation.spec import PreparationSpec
 
 URL = "gs://bucket/data"
 
@@ -28,6 +31,18 @@ def quick_retries(monkeypatch):
     monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
     monkeypatch.setattr(local_copy, "PART_BYTES", 3000)
     monkeypatch.setattr(local_copy, "SECONDS_BETWEEN_TRIES", 0.05)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A split "train" of 30 images of two classes, in 8 shards. Read only."""
+    root = tmp_path_factory.mktemp("two_classes")
+    images = {f"{'ab'[number % 2]}/{number}.jpg": miniature.jpeg(number) for number in range(NUM_IMAGES)}
+    spec = PreparationSpec(f"folder:{miniature.make_tree(root / 'images', images)}", "train", records_per_shard=PER_SHARD)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        prepare(spec, root / "to", threads=2)
+    return root / "to"
 
 
 @pytest.fixture
