@@ -110,7 +110,7 @@ OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose fi
     "checkpoints/transfer.py": "named by --config.init_classes, after is_file",
     "checkpoints/web.py": "a file that it writes",
     "classes.py": "our own list",
-    "data/sources/local_copy.py": "a file that it writes",
+    "data/sources/local_copy.py": "a file that it writes, and the system's",
     "data/sources/shards.py": "a shard that it has just written",
     "data/sources/tfds.py": "after storage.py has looked at the file; in a bucket by etils",
     "data/stream/shared_memory.py": "our own memory",

@@ -31,7 +31,7 @@ from mixer_jax.records import Progress
 from mixer_jax.storage import MAX_JSON_BYTES, cache_folder, parse_json, private_folder, write_whole
 
 LOCK = ".lock"
-SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY, MEMORY_STATUS = Path("/dev/shm"), Path("/proc/meminfo")
 PART_BYTES = 2**23  # Of a shard, for one request.
 PARTS_AHEAD = 4  # Requests for a shard that are under way while the bytes before them are hashed and written.
 SHARDS_AT_ONCE = 8
@@ -127,8 +127,9 @@ def _bytes_there(target: Path) -> int:
 
 
 def _available_memory() -> int:
-    """Return how many bytes of memory the system could give to a program."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return how many bytes of memory Linux could give to a program, with those of files that it keeps for later reading."""
+    (line,) = [line for line in MEMORY_STATUS.read_text().splitlines() if line.startswith("MemAvailable:")]
+    return int(line.split()[1]) * 1024
 
 
 @contextlib.contextmanager
@@ -162,12 +163,13 @@ def _saying_room(target: Path) -> Iterator[None]:
 
 def _copy_missing(bucket: Bucket, manifest: Manifest, target: Path) -> None:
     """Copy the shards that the folder lacks, in parallel, and show the progress. Raises the errors of `copy_split`."""
-    receipts = Receipts(target)
+    receipts, digests = Receipts(target), {shard.name: shard.sha256 for shard in manifest.shards}
     there = [shard for shard in manifest.shards if (target / shard.name).exists()]
-    sound = {shard.name for shard in there if receipts.covers(shard.name, shard.sha256)}
-    for name, stamp in find_sound(target, [shard for shard in there if shard.name not in sound]).items():
-        receipts.add(name, next(shard.sha256 for shard in there if shard.name == name), stamp)
-        sound.add(name)
+    unknown = [shard for shard in there if not receipts.covers(shard.name, shard.sha256)]
+    found = find_sound(target, unknown)
+    for name, stamp in found.items():
+        receipts.add(name, digests[name], stamp)
+    sound = {shard.name for shard in there} - {shard.name for shard in unknown} | found.keys()
     missing = [shard for shard in manifest.shards if shard.name not in sound]
     if missing:
         _copy_all(bucket, missing, target, receipts, sum(shard.bytes for shard in manifest.shards))
