@@ -291,7 +291,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
 def local_path(text: str) -> str:
     """Return a path of this machine, for argparse's `type=`. Without this check, a URL would name a new folder such as gs:/."""
     if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text} is no path of this machine. Only records:gs://... and weights may be URLs.")
+        raise argparse.ArgumentTypeError(f"{text} is a URL, and this must be a path of this machine.")
     return text
 
 

@@ -7,10 +7,9 @@ any, it reads public buckets.
 A request is tried again, with growing pauses, if the connection fails or the storage asks to try later (429, 5xx).
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
-
-import tensorstore
 
 from mixer_jax.errors import EnvironmentFault, UserError
 
@@ -21,6 +20,10 @@ MAX_REASON = 300  # The most characters of an error of TensorStore in a message.
 # The beginnings of TensorStore's errors that trying again does not mend.
 FORBIDDEN = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 TOO_SHORT = "OUT_OF_RANGE"
+
+
+class TooShortError(UserError):
+    """An object ends before the bytes that were asked for."""
 
 
 def is_in_bucket(path: str) -> bool:
@@ -39,6 +42,8 @@ class Bucket:
 
     def __init__(self, url: str):
         """Take a URL. Nothing is read yet. Raises UserError if no bucket can have this name."""
+        import tensorstore  # Not above, because every process that decodes images imports this file: this takes 18 MiB.
+
         name, _, path = url.removeprefix(SCHEME).rstrip("/").partition("/")
         self.url = f"{SCHEME}{name}/{path}".rstrip("/")
         spec = {"driver": "gcs", "bucket": name, "path": f"{path}/" if path else ""}
@@ -50,11 +55,18 @@ class Bucket:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """Return the bytes from `start` to `stop` of an object, or None if there is no such object or no such bucket.
 
-        Raises UserError if this machine may not read the object or if it ends before `stop`, and EnvironmentFault if the storage
-        does not answer.
+        Raises UserError if this machine may not read the object, TooShortError if it ends before `stop`, and EnvironmentFault if
+        the storage does not answer.
         """
         found = self._result(name, lambda: self._objects.read(name, byte_range=slice(start, stop)))
         return None if found.state == "missing" else found.value
+
+    def read_whole(self, name: str, max_bytes: int) -> bytes | None:
+        """Return an object, or None if there is none. Raises the errors of `read`, and UserError for more than `max_bytes`."""
+        with contextlib.suppress(TooShortError):
+            if self.read(name, max_bytes, max_bytes + 1) is not None:  # TensorStore does not tell the size of an object.
+                raise UserError(f"{self.url}/{name} has more than {max_bytes} bytes: it is not what its name says.")
+        return self.read(name)
 
     def names(self) -> list[str]:
         """Return the names of all objects, sorted. Raises the errors of `read`."""
@@ -64,7 +76,7 @@ class Bucket:
             self._result("", lambda: self._objects.read("nothing"))
         return names
 
-    def _result(self, name: str, request: Callable[[], tensorstore.Future]) -> Any:
+    def _result(self, name: str, request: Callable[[], Any]) -> Any:
         """Return the result of a request. Raises the errors of `read`."""
         where, future = f"{self.url}/{name}".rstrip("/"), request()
         try:
@@ -80,7 +92,7 @@ class Bucket:
                     "auth application-default login`, or let this account read the bucket."
                 ) from error
             if reason.startswith(TOO_SHORT):
-                raise UserError(f"{where} is shorter than it should be ({reason}). Upload it again.") from error
+                raise TooShortError(f"{where} is shorter than it should be ({reason}). Upload it again.") from error
             raise EnvironmentFault(f"{where} cannot be read ({reason}). Try again later.") from error
 
 

@@ -56,7 +56,7 @@ def test_a_url_where_a_path_of_this_machine_is_needed_is_refused_and_makes_no_fo
     monkeypatch.setattr(sys, "argv", ["mixer_jax", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == TO_MEND and "is no path of this machine" in capsys.readouterr().err
+    assert ended.value.code == TO_MEND and "and this must be a path of this machine" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -68,6 +68,11 @@ def imported_by(code: str) -> set[str]:
 
 def test_importing_the_package_imports_no_jax():
     assert imported_by("import mixer_jax; assert mixer_jax.__version__") == {"mixer_jax"}
+
+
+def test_a_process_that_decodes_images_holds_no_library_for_buckets():
+    code = "import sys, mixer_jax.data.sources.registry; sys.exit('tensorstore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_a_tool_imports_its_room_and_what_is_below(tiny_run: Path):

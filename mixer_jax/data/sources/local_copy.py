@@ -32,8 +32,8 @@ from mixer_jax.storage import MAX_JSON_BYTES, cache_folder, parse_json, private_
 
 LOCK = ".lock"
 SHARED_MEMORY, MEMORY_STATUS = Path("/dev/shm"), Path("/proc/meminfo")
-PART_BYTES = 2**23  # Of a shard, for one request.
-PARTS_AHEAD = 4  # Requests for a shard that are under way while the bytes before them are hashed and written.
+RANGE_BYTES = 2**23  # Of a shard, for one request.
+RANGES_AHEAD = 4  # Requests for a shard that are under way while the bytes before them are hashed and written.
 SHARDS_AT_ONCE = 8
 TRIES = 3  # To read a shard, until its bytes are those of the manifest.
 # What a copy leaves free: on a disk for the run's own files, in memory for the run itself.
@@ -54,10 +54,8 @@ def copy_split(url: str, folder: str) -> Path:
       EnvironmentFault: the bucket does not answer, or the disk fails.
     """
     bucket = Bucket(url)
-    if (text := bucket.read(MANIFEST)) is None:
+    if (text := bucket.read_whole(MANIFEST, MAX_JSON_BYTES)) is None:
         raise UserError(_explain_missing(bucket.url))
-    if len(text) > MAX_JSON_BYTES:
-        raise UserError(f"{bucket.url}/{MANIFEST} has {len(text)} bytes: it is no manifest that `prepare` wrote.")
     manifest = Manifest(bucket.url, parse_json(text, f"{bucket.url}/{MANIFEST}"))
     target = _choose_target(manifest, hashlib.sha256(text).hexdigest()[:16], folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -78,7 +76,7 @@ def splits_in_bucket(url: str) -> tuple[str, ...]:
 
 def _explain_missing(url: str) -> str:
     parent, _, _ = url.rpartition("/")
-    splits = splits_in_bucket(parent)
+    splits = splits_in_bucket(url if parent == "gs:/" else parent)
     known = f"There are the splits {', '.join(splits)}." if splits else "There is no prepared split: upload what `prepare` made."
     return f"{url} has no {MANIFEST}, or there is no such bucket. {known}"
 
@@ -180,8 +178,8 @@ def _copy_all(bucket: Bucket, missing: list[Shard], target: Path, receipts: Rece
     """Copy shards, and add their receipts. `total` is the number of bytes of the split."""
     to_copy = sum(shard.bytes for shard in missing)
     progress, begin = _Bytes(total, total - to_copy), time.monotonic()
-    with ThreadPoolExecutor(SHARDS_AT_ONCE) as shards, ThreadPoolExecutor(SHARDS_AT_ONCE * PARTS_AHEAD) as parts:
-        futures = {shards.submit(_copy_shard, bucket, shard, target, parts, progress): shard for shard in missing}
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as shards, ThreadPoolExecutor(SHARDS_AT_ONCE * RANGES_AHEAD) as readers:
+        futures = {shards.submit(_copy_shard, bucket, shard, target, readers, progress): shard for shard in missing}
         try:
             for future in as_completed(futures):
                 receipts.add(futures[future].name, futures[future].sha256, future.result())
@@ -226,14 +224,14 @@ class _WrongBytesError(Exception):
     """What was read is not the shard of the manifest."""
 
 
-def _copy_shard(bucket: Bucket, shard: Shard, target: Path, threads: ThreadPoolExecutor, progress: _Bytes) -> str:
+def _copy_shard(bucket: Bucket, shard: Shard, target: Path, readers: ThreadPoolExecutor, progress: _Bytes) -> str:
     """Copy a shard, and return the stamp of its file.
 
     Bytes may change on their way, so a shard with a wrong digest is read again. Raises UserError if it is wrong every time.
     """
     for _ in range(TRIES):
         try:
-            return _try_to_copy(bucket, shard, target / shard.name, threads, progress)
+            return _try_to_copy(bucket, shard, target / shard.name, readers, progress)
         except _WrongBytesError:
             progress.add(-shard.bytes)
     raise UserError(
@@ -242,30 +240,30 @@ def _copy_shard(bucket: Bucket, shard: Shard, target: Path, threads: ThreadPoolE
     )
 
 
-def _try_to_copy(bucket: Bucket, shard: Shard, file: Path, threads: ThreadPoolExecutor, progress: _Bytes) -> str:
+def _try_to_copy(bucket: Bucket, shard: Shard, file: Path, readers: ThreadPoolExecutor, progress: _Bytes) -> str:
     """Read a shard into a file, and return the stamp of the file. Raises _WrongBytesError, and leaves no file, if it is wrong."""
     digest = hashlib.sha256()
     with write_whole(file) as temporary:
         with open(temporary, "wb") as written:
-            for part in _read_ahead(bucket, shard, threads):
-                digest.update(part)
-                written.write(part)
-                progress.add(len(part))
+            for content in _read_ahead(bucket, shard, readers):
+                digest.update(content)
+                written.write(content)
+                progress.add(len(content))
         if digest.hexdigest() != shard.sha256 or not is_uncompressed(temporary):
             raise _WrongBytesError
     return stamp_of(file)
 
 
-def _read_ahead(bucket: Bucket, shard: Shard, threads: ThreadPoolExecutor) -> Iterator[bytes]:
-    """Yield the parts of a shard in order, while the next ones are read."""
-    starts = iter(range(0, shard.bytes, PART_BYTES))
+def _read_ahead(bucket: Bucket, shard: Shard, readers: ThreadPoolExecutor) -> Iterator[bytes]:
+    """Yield the content of a shard in order, range by range, while the next ranges are read."""
+    starts = iter(range(0, shard.bytes, RANGE_BYTES))
     under_way: deque[Future] = deque()
     while True:
-        while len(under_way) < PARTS_AHEAD and (start := next(starts, None)) is not None:
-            under_way.append(threads.submit(bucket.read, shard.name, start, min(start + PART_BYTES, shard.bytes)))
+        while len(under_way) < RANGES_AHEAD and (start := next(starts, None)) is not None:
+            under_way.append(readers.submit(bucket.read, shard.name, start, min(start + RANGE_BYTES, shard.bytes)))
         if not under_way:
             return
-        part = under_way.popleft().result()
-        if part is None:
+        content = under_way.popleft().result()
+        if content is None:
             raise UserError(f"{bucket.url}/{shard.name} is missing, and {MANIFEST} there lists it. Upload it again.")
-        yield part
+        yield content
