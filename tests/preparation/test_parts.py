@@ -87,32 +87,13 @@ def test_parts_name_each_shard_once():
 
 KILLED = """
 import os, shutil, sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from mixer_jax.lease import Lease
+sys.path[:0] = ["", "tests"]
+from preparation.dying import child, die_at
 from mixer_jax.preparation.join import join
 from mixer_jax.preparation.parts import Part
 from mixer_jax.preparation.prepare import prepare_part
 from mixer_jax.preparation.spec import PreparationSpec
-
-def die_at(name, when, number):
-    "kill -9 of this process just before or after its n-th file is renamed or removed."
-    real, count = getattr(os, name), []
-    def counted(*arguments, **options):
-        count.append(name)
-        if len(count) == number and when == "before":
-            os.kill(os.getpid(), 9)
-        real(*arguments, **options)
-        if len(count) == number:
-            os.kill(os.getpid(), 9)
-    setattr(os, name, counted)
-
-def child(work):
-    process = os.fork()
-    if process == 0:
-        work()
-        os._exit(0)
-    return os.waitpid(process, 0)[1]
 
 spec, to, done = PreparationSpec(sys.argv[1], "train", records_per_shard=4), Path(sys.argv[2]), Path(sys.argv[2], "done")
 make = [lambda folder: prepare_part(spec, folder, 1, Part(1, 2)), lambda folder: prepare_part(spec, folder, 1, Part(2, 2))]
@@ -122,7 +103,7 @@ for moment in sys.argv[3:]:
     job, name, when, number = moment.split(":")
     folder, work = to / moment, end if job == "join" else make[1]
     def die():
-        die_at(name, when, int(number))
+        die_at(os, name, when, int(number))
         work(folder)
     if job == "join":
         shutil.copytree(done, folder)

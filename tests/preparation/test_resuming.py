@@ -25,44 +25,22 @@ from mixer_jax.preparation.prepare import prepare
 from mixer_jax.preparation.spec import PreparationSpec
 
 KILLED = """
-import os, sys, threading
+import os, sys
 from pathlib import Path
+sys.path[:0] = ["", "tests"]
+from preparation.dying import child, die_at
 from mixer_jax.data.sources import shards
 from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.preparation.prepare import prepare
 
 source, to, references, moments = sys.argv[1], Path(sys.argv[2]), tuple(sys.argv[3].split()), sys.argv[4:]
-lock = threading.Lock()
-
-def die_at(moment):
-    "kill -9 of this process just before or after the n-th image is written, or file is renamed, forced to the disk or removed."
-    kind, when, number = moment.split(":")
-    module, name = (shards if kind == "pack" else os), kind
-    real, count = getattr(module, name), [0]
-    def counted(*arguments, **options):
-        with lock:
-            count[0] += 1
-            last = count[0] == int(number)
-        if last and when == "before":
-            os.kill(os.getpid(), 9)
-        result = real(*arguments, **options)
-        if last:
-            os.kill(os.getpid(), 9)
-        return result
-    setattr(module, name, counted)
-
-def child(work):
-    process = os.fork()
-    if process == 0:
-        work()
-        os._exit(0)
-    return os.waitpid(process, 0)[1]
 
 for number, moment in enumerate(moments):
     folder = to / str(number)
     def run(killed):
         if killed:
-            die_at(moment)
+            kind, when, number_of_call = moment.split(":")
+            die_at(shards if kind == "pack" else os, kind, when, int(number_of_call))
         prepare(PreparationSpec(source, "train", records_per_shard=5, drop_near_duplicates_of=references), folder, 3)
     status = [child(lambda: run(True))]
     done = {file.name: file.stat().st_mtime_ns for file in folder.glob("train/*.array_record")}
