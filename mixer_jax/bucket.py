@@ -14,7 +14,7 @@ from typing import Any
 from mixer_jax.errors import EnvironmentFault, UserError
 
 SCHEME = "gs://"
-RETRIES = {"max_retries": 7, "initial_delay": "500ms", "max_delay": "8s"}  # The pauses add up to about 30 s.
+RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}  # The pauses add up to about 25 s.
 SECONDS = 120  # The longest time for a request with all its attempts.
 MAX_REASON = 300  # The most characters of an error of TensorStore in a message.
 # The beginnings of TensorStore's errors that trying again does not mend.
