@@ -13,8 +13,10 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake
 from mixer_jax.options import current_name
 
 DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+INTERRUPT_AGAIN_SECONDS = 0.1
 ROOT = Path(__file__).parents[1]
 IS_CLONE = (ROOT / "train.py").is_file()  # An installation has the package alone.
 _PATHLIB_NO_HOME = "Could not determine home directory."  # The text of pathlib's RuntimeError.
@@ -136,6 +139,7 @@ def run(
     for name, text in required.items():
         flags.DEFINE_string(name, None, text)
     flags.mark_flags_as_required(["config", *required])
+    sys.unraisablehook = _report_unraisable
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -207,16 +211,21 @@ def _quiet_libraries() -> None:
     """Hide the messages of libraries below errors, and all of Orbax's, which logs every exception that it raises at length."""
     logging.set_verbosity(logging.ERROR)
     logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
-    sys.unraisablehook = _report_unraisable
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print an exception that Python could not raise anywhere, except those of writes that Orbax has abandoned.
+    """Print an exception that Python could not raise where it arose, except those of writes that Orbax has abandoned.
+
+    A Ctrl-C that arrives in a destructor or a callback of the garbage collector would be lost, and the program would go on. It is
+    sent again by a thread, because it would be lost in this function too.
 
     When one write of a checkpoint fails, Orbax closes its event loop. Each write that ends later then causes an exception in a
     thread of TensorStore. On a full disk these were hundreds of tracebacks around the one useful message.
     """
-    if str(unraisable.exc_value) != "Event loop is closed":
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        main_thread = threading.main_thread().ident
+        threading.Timer(INTERRUPT_AGAIN_SECONDS, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    elif str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
@@ -246,6 +255,7 @@ def parse_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -
 def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
     """Parse the arguments, call the tool that they name, and return the exit code."""
     _quiet_libraries()
+    sys.unraisablehook = _report_unraisable
     try:
         arguments = parse_tool(parser, expand_home(argv if argv is not None else sys.argv[1:]))
         check_environment()

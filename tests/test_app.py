@@ -3,6 +3,8 @@
 import argparse
 import errno
 import io
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import programs
@@ -166,11 +168,38 @@ def test_a_config_file_that_exits_is_not_taken_for_a_run_that_is_done(tmp_path):
 
 @pytest.mark.parametrize(("text", "shown"), [("Event loop is closed", False), ("a fault of ours", True)])
 def test_writes_that_orbax_has_abandoned_print_no_tracebacks(text, shown, capsys):
-    arguments = SimpleNamespace(exc_value=RuntimeError(text))
+    arguments = SimpleNamespace(exc_type=RuntimeError, exc_value=RuntimeError(text))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.__unraisablehook__", lambda unraisable: print(unraisable.exc_value))
         app._report_unraisable(arguments)
     assert (text in capsys.readouterr().out) == shown
+
+
+INTERRUPTED_IN_THE_COLLECTOR = """
+import argparse, gc, signal, sys, time
+from mixer_jax.app import run_tool
+
+def interrupt(phase, info):
+    gc.callbacks.remove(interrupt)
+    signal.raise_signal(signal.SIGINT)
+    return len(phase)
+
+def wait(arguments):
+    gc.callbacks.append(interrupt)
+    gc.collect()
+    print("collected", flush=True)
+    time.sleep(50)
+
+parser = argparse.ArgumentParser()
+parser.set_defaults(tool=wait)
+sys.exit(run_tool(parser, []))
+"""
+
+
+def test_a_ctrl_c_that_python_cannot_raise_is_not_lost():
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED_IN_THE_COLLECTOR], capture_output=True, text=True, timeout=40)
+    assert (ended.returncode, ended.stdout) == (INTERRUPTED, "collected\n")
+    assert ended.stderr == f"{ending(KeyboardInterrupt()).message}\n"
 
 
 def test_a_message_has_an_end(capsys):
