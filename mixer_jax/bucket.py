@@ -1,25 +1,32 @@
-"""Reads objects in Google Cloud Storage, under a path gs://BUCKET/PATH.
+"""Reads and writes objects in Google Cloud Storage, under a path gs://BUCKET/PATH.
 
 TensorStore does it, which Orbax needs anyway. It takes the credentials that the machine has: those in the file that
 GOOGLE_APPLICATION_CREDENTIALS names, those of `gcloud auth application-default login`, or those of the virtual machine. Without
 any, it reads public buckets.
 
-A request is tried again, with growing pauses, if the connection fails or the storage asks to try later (429, 5xx).
+A request is tried again, with growing pauses, if the connection fails or the storage asks to try later (429, 5xx). A write takes
+effect whole or not at all. Each write gives the object a new generation, a mark by which a later write can ask that nobody has
+written in between.
 """
 
 import contextlib
+import secrets
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from mixer_jax.errors import EnvironmentFault, UserError
 
 SCHEME = "gs://"
 RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}  # The pauses add up to about 25 s.
 SECONDS = 120  # The longest time for a request with all its attempts.
+PROBE_SECONDS = 30
+NEVER_WRITTEN = b"\x02"  # What TensorStore calls the generation of an object that does not exist.
+LOST = b""  # What TensorStore calls the generation after a write whose condition does not hold.
 MAX_REASON = 300  # The most characters of an error of TensorStore in a message.
 # The beginnings of TensorStore's errors that trying again does not mend.
 FORBIDDEN = ("PERMISSION_DENIED", "UNAUTHENTICATED")
-TOO_SHORT = "OUT_OF_RANGE"
+TOO_SHORT, MISSING = "OUT_OF_RANGE", "NOT_FOUND"
 
 
 class TooShortError(UserError):
@@ -31,6 +38,13 @@ def is_in_bucket(path: str) -> bool:
     if "://" in path and not path.startswith(SCHEME):
         raise UserError(f"{path}: of all buckets, only those of Google Cloud Storage can be read here: gs://BUCKET/PATH.")
     return path.startswith(SCHEME)
+
+
+class Written(NamedTuple):
+    """What an object holds, and the mark of the write that put it there."""
+
+    value: bytes
+    generation: bytes
 
 
 class Bucket:
@@ -68,6 +82,57 @@ class Bucket:
                 raise UserError(f"{self.url}/{name} has more than {max_bytes} bytes: it is not what its name says.")
         return self.read(name)
 
+    def read_written(self, name: str) -> Written | None:
+        """Return an object and its generation, or None if there is none. Raises the errors of `read`."""
+        found = self._result(name, lambda: self._objects.read(name))
+        return None if found.state == "missing" else Written(found.value, found.stamp.generation)
+
+    def write(self, name: str, value: bytes) -> None:
+        """Write an object, in the place of the one with this name. Raises the errors of `read` but TooShortError."""
+        self._result(name, lambda: self._objects.write(name, value), "written")
+
+    def write_if_unchanged(self, name: str, value: bytes, generation: bytes = NEVER_WRITTEN) -> bytes | None:
+        """Write an object if its generation is still this one, and return the new one, or None if it is another.
+
+        No two calls may write the same value. For if the answer to a write is lost, TensorStore tries again, and then finds the
+        generation of its own first attempt. Raises the errors of `write`.
+        """
+        stamp = self._result(name, lambda: self._objects.write(name, value, if_equal=generation), "written")
+        if stamp.generation != LOST:
+            return stamp.generation
+        found = self.read_written(name)
+        return found.generation if found and found.value == value else None
+
+    def delete(self, name: str, generation: bytes | None = None) -> None:
+        """Delete an object if there is one, and if its generation is still this one. Raises the errors of `write`."""
+        self._result(name, lambda: self._objects.write(name, None, if_equal=generation), "deleted")
+
+    def probe(self, seconds: float = PROBE_SECONDS) -> None:
+        """Write, replace, read, list and delete an object of a new name, to learn within `seconds` whether this machine may.
+
+        Raises EnvironmentFault if one of these fails: the bucket's name is wrong, this machine lacks a right, which may take
+        minutes to arrive after it was given, or the storage does not answer.
+        """
+        import tensorstore
+
+        name, deadline = f".probe-{secrets.token_hex(8)}", time.monotonic() + seconds
+        steps: dict[str, Callable[[], Any]] = {
+            "written": lambda: self._objects.write(name, b"1"),
+            "replaced": lambda: self._objects.write(name, b"2"),
+            "read": lambda: self._objects.read(name),
+            "listed": lambda: self._objects.list(tensorstore.KvStore.KeyRange(name, f"{name}~")),
+            "deleted": lambda: self._objects.write(name, None),
+        }
+        try:
+            answers = {done: self._result(name, step, done, deadline - time.monotonic()) for done, step in steps.items()}
+        except UserError as error:
+            raise EnvironmentFault(str(error)) from error
+        if answers["read"].value != b"2" or answers["listed"] != [name.encode()]:
+            # TensorStore lists nothing, without an error, where it may not list.
+            raise EnvironmentFault(
+                f"What is written to {self.url} cannot be listed and read: give this account the role Storage Object User there."
+            )
+
     def names(self) -> list[str]:
         """Return the names of all objects, sorted. Raises the errors of `read`."""
         names = sorted(name.decode(errors="replace") for name in self._result("", self._objects.list))
@@ -76,24 +141,26 @@ class Bucket:
             self._result("", lambda: self._objects.read("nothing"))
         return names
 
-    def _result(self, name: str, request: Callable[[], Any]) -> Any:
-        """Return the result of a request. Raises the errors of `read`."""
-        where, future = f"{self.url}/{name}".rstrip("/"), request()
+    def _result(self, name: str, request: Callable[[], Any], done: str = "read", seconds: float | None = None) -> Any:
+        """Return the result of a request, by which an object is read, written and so on. Raises the errors of `read`."""
+        where, future, seconds = f"{self.url}/{name}".rstrip("/"), request(), SECONDS if seconds is None else max(0.0, seconds)
         try:
-            return future.result(timeout=SECONDS)
+            return future.result(timeout=seconds)
         except TimeoutError as error:
             future.cancel()
-            raise EnvironmentFault(f"{where} cannot be read: no answer within {SECONDS} s. Try again later.") from error
+            raise EnvironmentFault(f"{where} cannot be {done}: no answer within {seconds:g} s. Try again later.") from error
         except ValueError as error:
             reason = _reason(error)
             if reason.startswith(FORBIDDEN):
                 raise UserError(
-                    f"{where} may not be read with the credentials of this machine ({reason}). Log in, for example by `gcloud "
-                    "auth application-default login`, or let this account read the bucket."
+                    f"{where} may not be {done} with the credentials of this machine ({reason}). Log in, for example by `gcloud "
+                    "auth application-default login`, or give this account the right."
                 ) from error
             if reason.startswith(TOO_SHORT):
                 raise TooShortError(f"{where} is shorter than it should be ({reason}). Upload it again.") from error
-            raise EnvironmentFault(f"{where} cannot be read ({reason}). Try again later.") from error
+            if reason.startswith(MISSING):
+                raise UserError(f"{where} cannot be {done}: there is no such bucket ({reason}).") from error
+            raise EnvironmentFault(f"{where} cannot be {done} ({reason}). Try again later.") from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,81 @@
+"""Writing in a bucket, against the stand-in: conditions, lost answers, and what is wrong is found by a probe."""
+
+import pytest
+from stand_ins.cloud_faults import Delay, Down, LoseAnswer, Refuse
+
+import mixer_jax.bucket
+from mixer_jax.bucket import NEVER_WRITTEN, Bucket
+from mixer_jax.errors import EnvironmentFault, UserError
+
+URL = "gs://bucket/run"
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch):
+    """Wait a little between attempts."""
+    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
+
+
+def test_what_is_written_is_read_listed_and_deleted(cloud):
+    bucket = Bucket(URL)
+    assert bucket.read_written("a/b") is None
+    bucket.write("a/b", b"1")
+    bucket.write("a/b", b"2")
+    assert (bucket.read("a/b"), bucket.names(), cloud.objects) == (b"2", ["a/b"], {("bucket", "run/a/b"): b"2"})
+    bucket.delete("a/b")
+    bucket.delete("a/b")
+    assert (bucket.read("a/b"), bucket.names()) == (None, [])
+
+
+def test_a_condition_holds_until_somebody_writes(cloud):
+    bucket = Bucket(URL)
+    first = bucket.write_if_unchanged("x", b"1")
+    assert bucket.write_if_unchanged("x", b"2") is None
+    second = bucket.write_if_unchanged("x", b"3", first)
+    assert bucket.write_if_unchanged("x", b"4", first) is None
+    bucket.delete("x", first)
+    assert bucket.read_written("x") == (b"3", second) and first != second
+    bucket.delete("x", second)
+    assert bucket.read("x") is None
+    assert bucket.write_if_unchanged("x", b"5", second) is None
+    assert bucket.write_if_unchanged("x", b"6", NEVER_WRITTEN)
+
+
+def test_a_write_whose_answer_is_lost_is_not_a_lost_race(cloud):
+    bucket = Bucket(URL)
+    with cloud.failing(LoseAnswer(actions=("write",), times=3)):
+        first = bucket.write_if_unchanged("x", b"1")
+    assert bucket.read_written("x") == (b"1", first)
+    with cloud.failing(LoseAnswer(actions=("write",), times=1)):
+        assert bucket.write_if_unchanged("x", b"2") is None
+    assert bucket.read("x") == b"1"
+
+
+def test_a_probe_leaves_nothing_and_reads_no_long_list(cloud):
+    cloud.objects["bucket", "run/there"] = b""
+    Bucket(URL).probe()
+    assert list(cloud.objects) == [("bucket", "run/there")]
+    assert [len(request.query.get("startOffset", "")) > 0 for request in cloud.requests if request.action == "list"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("url", "fault", "message"),
+    [
+        ("gs://nobody/run", Refuse(times=0), r"gs://nobody/run/\.probe-\w+ cannot be written: there is no such bucket"),
+        (URL, Refuse(actions=("write",), statuses=(403,)), r"may not be written with the credentials of this machine .*gcloud"),
+        (URL, Refuse(actions=("read",), statuses=(403,)), "may not be read with the credentials"),
+        (URL, Refuse(actions=("list",), statuses=(403,)), "cannot be listed and read: give this account the role"),
+        (URL, Refuse(actions=("delete",), statuses=(401,)), "may not be deleted with the credentials"),
+        (URL, Refuse(), r"cannot be written \(.*503 on demand"),
+        (URL, Down(), r"cannot be written \(.*Try again later"),
+        (URL, Delay(seconds=60), r"cannot be written: no answer within [.0-9]+ s\. Try again later"),
+    ],
+)
+def test_a_probe_says_what_is_wrong(cloud, url: str, fault, message: str):
+    with cloud.failing(fault), pytest.raises(EnvironmentFault, match=message):
+        Bucket(url).probe(seconds=1)
+
+
+def test_a_name_that_no_bucket_can_have_is_refused():
+    with pytest.raises(UserError, match="names no bucket"):
+        Bucket("gs://B/run")
