@@ -1,16 +1,24 @@
-"""A folder has one owner, which is named to others. It is free when its owner is gone."""
+"""A folder or a path of a bucket has one owner, which is named to others. It is free when its owner is gone."""
 
+import contextlib
 import errno
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import ROOT
+from stand_ins.cloud_faults import LoseAnswer, Refuse
 
+import mixer_jax.bucket
+import mixer_jax.lease
 from mixer_jax.app import TRY_AGAIN, ending
-from mixer_jax.errors import UserError
-from mixer_jax.lease import NO_LOCKS, HeldError, Lease
+from mixer_jax.bucket import Bucket
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.lease import LEASE, NO_LOCKS, BucketLease, HeldError, Lease
 
 OWNER = """
 import pathlib, sys, time
@@ -93,3 +101,128 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_stays(tmp_path):
     with pytest.raises(UserError, match=r"\.lock is a link"):
         Lease(tmp_path / ".lock")
     assert (tmp_path / "canary").read_text() == "whole"
+
+
+@pytest.fixture
+def bucket(cloud, monkeypatch) -> Bucket:
+    monkeypatch.setattr(mixer_jax.lease, "RENEWAL_SECONDS", 0.1)
+    monkeypatch.setattr(mixer_jax.lease, "EXPIRY_SECONDS", 0.5)
+    monkeypatch.setattr(mixer_jax.lease, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
+    return Bucket("gs://bucket/run")
+
+
+def asleep(held: BucketLease) -> BucketLease:
+    """Return the lease of a process that renews nothing, as one that was stopped."""
+    held._held._is_ended.set()
+    time.sleep(0.2)
+    held._held._is_ended = threading.Event()
+    return held
+
+
+def test_a_second_owner_in_a_bucket_is_refused_until_the_first_is_done(bucket):
+    first = BucketLease(bucket)
+    first.check()
+    with pytest.raises(HeldError, match=f"process {os.getpid()} on "):
+        BucketLease(bucket)
+    first.close()
+    assert bucket.names() == []
+    BucketLease(bucket).check()
+
+
+def test_a_zombie_that_wakes_up_is_told_and_takes_nothing_back(bucket, cloud):
+    zombie = asleep(BucketLease(bucket))
+    heir = BucketLease(bucket)
+    with pytest.raises(EnvironmentFault, match=r"gs://bucket/run belongs to process .* now, because this process"):
+        zombie.check()
+    zombie.close()
+    heir.check()
+    assert heir.owner in bucket.read(LEASE).decode()
+
+
+def test_a_sleeper_whose_lease_nobody_took_goes_on(bucket):
+    sleeper = asleep(BucketLease(bucket))
+    time.sleep(0.6)
+    sleeper.check()
+
+
+@pytest.mark.parametrize("faults", [LoseAnswer(share=0.4), Refuse(share=0.4)], ids=["lost answers", "refusals"])
+def test_faults_cost_nobody_the_lease(bucket, cloud, faults):
+    with cloud.failing(faults):
+        held = BucketLease(bucket)
+        for _ in range(20):
+            held.check()
+        with pytest.raises(HeldError):
+            BucketLease(bucket)
+        held.close()
+    assert bucket.names() == []
+
+
+def test_a_renewal_that_seemed_to_fail_is_still_ours(bucket, monkeypatch):
+    monkeypatch.setattr(mixer_jax.lease, "RENEWAL_SECONDS", 60)
+    held = BucketLease(bucket)
+    write = bucket.write_if_unchanged
+
+    def take_effect_and_fail(*arguments: object) -> None:
+        write(*arguments)
+        raise EnvironmentFault("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket, "write_if_unchanged", take_effect_and_fail)
+        with pytest.raises(EnvironmentFault, match="no answer"):
+            held.check()
+    held.check()
+
+
+def test_a_lease_that_is_rubbish_expires(bucket, cloud):
+    cloud.objects["bucket", f"run/{LEASE}"] = b"[]"
+    BucketLease(bucket).check()
+
+
+def test_of_many_that_take_over_a_dead_lease_one_wins(bucket, cloud):
+    cloud.objects["bucket", f"run/{LEASE}"] = b'{"owner": "a dead one", "nonce": "1"}'
+    won = []
+
+    def start(_: int) -> None:
+        with contextlib.suppress(HeldError):
+            won.append(BucketLease(bucket))
+
+    with ThreadPoolExecutor(16) as starters:
+        list(starters.map(start, range(16)))
+    assert len(won) == 1
+    won[0].check()
+
+
+STARTER = """
+import sys, time
+from mixer_jax import lease
+from mixer_jax.bucket import Bucket
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    held = lease.BucketLease(Bucket("gs://bucket/run"))
+    print("won", flush=True)
+    sys.stdin.readline()
+    held.check()
+except lease.HeldError:
+    print("refused", flush=True)
+assert "jax" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_of_64_processes_that_start_at_once_one_wins(cloud):
+    starters = [
+        subprocess.Popen([sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(64)
+    ]
+    assert {starter.stdout.readline() for starter in starters} == {"ready\n"}
+    for starter in starters:
+        starter.stdin.write("\n")
+        starter.stdin.flush()
+    said = [starter.stdout.readline() for starter in starters]
+    for starter in starters:
+        starter.communicate("\n", timeout=60)
+    assert sorted(said) == ["refused\n"] * 63 + ["won\n"]
+    assert {starter.returncode for starter in starters} == {0}
+    assert not cloud.objects
