@@ -9,7 +9,7 @@ from absl.flags import FlagValues
 from ml_collections import ConfigDict
 
 from mixer_jax import app, parallel, records
-from mixer_jax.checkpoints.manager import config_file
+from mixer_jax.checkpoints.run_paths import config_file
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
 from mixer_jax.data.sources.own_data import follow_training_data
@@ -32,6 +32,7 @@ from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.state import init_params
 from mixer_jax.validation import validate
+from mixer_jax.workdir import Workdir, refuse_run_folder
 
 
 def main(flags: FlagValues) -> int:
@@ -58,7 +59,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     stopwatch = records.Stopwatch()
     config.checkpoint.best = ""  # An option of training. It may name an evaluator that is switched off here.
     validate(config)
-    records.refuse_run_folder(workdir)
+    refuse_run_folder(workdir)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     if not config.evals:
         raise UserError("config.evals is empty: there is nothing to evaluate.")
@@ -75,8 +76,8 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     agree("devices", parallel.local_device_facts)
     mesh = parallel.make_mesh(config.parallel.fsdp)
     check_batches(examples, mesh)
-    run = records.Workdir(workdir, writer=parallel.is_writer())
-    agree_on_folder(run.path, run.lock, run.owner)
+    run = Workdir(workdir, writer=parallel.is_writer())
+    agree_on_folder(run.name, run.read_owner, run.owner)
     shardings = parallel.state_sharding(shapes, mesh, parallel.GATHERED_AXES)
     params = jax.tree.map(parallel.from_host, tree_of(arrays), shardings)
     loss = make_eval_loss(config.loss.kind, config.num_classes)

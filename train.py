@@ -10,7 +10,6 @@ The function `train` is a run from beginning to end. Its state comes from the fi
 import functools
 import itertools
 import sys
-from pathlib import Path
 
 from absl.flags import FlagValues
 from clu import parameter_overview
@@ -57,6 +56,7 @@ from mixer_jax.training.program import Program, make_program
 from mixer_jax.training.state import TrainState, from_items, to_items
 from mixer_jax.training.unreadable_share import TooManyUnreadableError, UnreadableShare
 from mixer_jax.validation import validate
+from mixer_jax.workdir import Workdir, check_workdir
 
 
 def main(flags: FlagValues) -> int:
@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
 
     # What needs no device comes first, so that a mistake is found within seconds and before anything is written.
     validate(config)
-    records.check_workdir(workdir)
+    check_workdir(workdir)
     check_tracker(config.tracker)
     agree("config, code and packages", lambda: program_facts(config), timeout_seconds=60)
     source = open_source(config.data)
@@ -105,20 +105,20 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     batch_indices = parallel.local_batch_indices(mesh, config.batch_size)
     check_batches(examples, mesh)
     memory = check_host_memory(config, mesh, batch_indices, program.state_shapes(mesh), source, examples)
-    run = records.Workdir(workdir, writer=parallel.is_writer())
-    agree_on_folder(run.path, run.lock, run.owner)
+    run = Workdir(workdir, writer=parallel.is_writer())
+    agree_on_folder(run.name, run.read_owner, run.owner)
     run.refuse_other_run(config)
 
     # The state comes from the list at the top of this file. A finished run only evaluates what has no figures yet.
-    checkpoints = Checkpoints(run.path, config.checkpoint.keep)
+    checkpoints = Checkpoints(run.name, config.checkpoint.keep, run.check_owner)
     data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
     state, substituted, origin = open_state(config, program, run, checkpoints, mesh, data, source.class_names)
-    refuse_shorter(run.path, int(state.step), milestones.total)
+    refuse_shorter(run.name, int(state.step), milestones.total)
     first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
     new = evaluators_without_results(config, run, total, described, examples)
     if first_step == total and parallel.broadcast_from_writer(run.has_results(total)):
         to_do = f". Evaluating what is new, without training: {', '.join(new)}." if new else ", and evaluated. Nothing to do."
-        print(f"{run.path} is finished: it is at step {total} of {total}{to_do}")
+        print(f"{run.name} is finished: it is at step {total} of {total}{to_do}")
         if not new:
             return app.DONE
 
@@ -148,6 +148,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     def save(step: int, state: TrainState) -> None:
         progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
         meta = {"step": step, "data": data | progress, "class_names": to_json(source.class_names)}
+        run.upload()  # The metrics of the steps that the checkpoint has, before the checkpoint.
         checkpoints.save(step, to_items(state), meta)
 
     def evaluate(step: int, state: TrainState, names: list[str]) -> None:
@@ -160,13 +161,13 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     # Evaluators that were due at the last step and have no figures were cut off by a stop.
     due = milestones.evaluations_due(first_step)
     missed = [name for name in due if parallel.broadcast_from_writer(not metrics.evaluated(first_step, name))]
-    with stop, metrics, checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
+    with run, stop, metrics, checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
         try:
             if missed:
                 evaluate(first_step, state, missed)
             if first_step < total:
                 if parallel.is_writer():
-                    print(records.start_line(config, facts, run.path), file=sys.stderr)
+                    print(records.start_line(config, facts, run.name), file=sys.stderr)
                 state = loop.train(
                     state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate,
                     metrics=metrics, unreadable_share=unreadable_share, stop=stop,
@@ -180,8 +181,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
                 evaluate(total, state, new)
         except Stopped as stopped:
             checkpoints.finish()
-            step = checkpoints.latest_step()
-            print(f"Stopped as asked {stopped}: step {step} of {total} is saved. The same command goes on from there.")
+            print(f"Stopped as asked {stopped}: step {checkpoints.latest_step()} of {total} is saved. The same command goes on.")
             metrics.ending = "stopped"
             return app.STOPPED
     return app.DONE
@@ -201,7 +201,7 @@ def choose_num_classes(config: ConfigDict, num_classes: int, classes_of_data: bo
 def open_state(
     config: ConfigDict,
     program: Program,
-    run: records.Workdir,
+    run: Workdir,
     checkpoints: Checkpoints,
     mesh: Mesh,
     data: dict,
@@ -248,7 +248,7 @@ def check_same_data(meta: dict, now: dict, class_names: Names) -> None:
         )
 
 
-def refuse_shorter(workdir: Path, step: int, total: int) -> None:
+def refuse_shorter(workdir: str, step: int, total: int) -> None:
     """Raise UserError when the run is beyond the last step that its config asks for."""
     if step > total:
         raise UserError(
@@ -258,7 +258,7 @@ def refuse_shorter(workdir: Path, step: int, total: int) -> None:
 
 
 def evaluators_without_results(
-    config: ConfigDict, run: records.Workdir, step: int, described: dict[str, dict], examples: dict[str, dict[str, Examples]]
+    config: ConfigDict, run: Workdir, step: int, described: dict[str, dict], examples: dict[str, dict[str, Examples]]
 ) -> list[str]:
     """Return the names of the evaluators whose figures of a step, or the predictions that belong to them, the run lacks."""
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixer_jax.checkpoints.manager import config_file
+from mixer_jax.checkpoints.run_paths import config_file
 from mixer_jax.checkpoints.weights import Weights, load_weights
 from mixer_jax.classes import Names, label
 from mixer_jax.config import default_config

@@ -36,7 +36,7 @@ class TooShortError(UserError):
 def is_in_bucket(path: str) -> bool:
     """Return whether a path names a bucket. Raises UserError for another kind of storage, such as s3://."""
     if "://" in path and not path.startswith(SCHEME):
-        raise UserError(f"{path}: of all buckets, only those of Google Cloud Storage can be read here: gs://BUCKET/PATH.")
+        raise UserError(f"{path}: of all buckets, only those of Google Cloud Storage can be used here: gs://BUCKET/PATH.")
     return path.startswith(SCHEME)
 
 

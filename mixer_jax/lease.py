@@ -101,6 +101,12 @@ class BucketLease:
         self._held.renew()
 
 
+def bucket_owner(bucket: Bucket) -> str | None:
+    """Return what names the owner of a path in a bucket, or None if there is none. Raises the errors of `Bucket.read`."""
+    found = bucket.read_written(LEASE)
+    return _field("owner", found) if found else None
+
+
 class _HeldLease:
     """The state of a lease in a bucket, which the thread that renews it shares with its owner."""
 

@@ -12,144 +12,23 @@ WORKDIR/checkpoints/       a folder for each saved step
 """
 
 import json
-import os
-import platform
-import shlex
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mixer_jax.errors import EnvironmentFault, UserError
-from mixer_jax.hosts.software import git_commit, versions
-from mixer_jax.lease import HeldError, Lease
-from mixer_jax.recorded_config import differences, moved_data, recorded_config
-from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_json, write_whole
+from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_whole
 from mixer_jax.tensorboard import TensorBoard, numbers
 from mixer_jax.trackers import Ending, Tracker
 
-OTHER_WORKDIR = "choose another --workdir."
 PREDICTIONS = "predictions"  # A folder in the run's folder, and an entry of results.json.
 SECONDS_BETWEEN_LINES = 60  # Between two lines of progress without a text, where there is no terminal.
 MAX_METRICS_BYTES = 2**30  # About ten million lines.
-TRAIN_ON = (
-    "\nA schedule that decays ends at config.total, so with another length every step would be another: only a run with "
-    "schedule.decay=constant can be made longer. To train on from here, start a new run with another --workdir and "
-    "--config.init_from={} --config.init_head=restore."
-)
-
-
-class Workdir:
-    """The folder of a run, which this process holds until it ends, so that a second run cannot write in it.
-
-    All hosts of a pod name the same folder, on a disk that they share. Only the `writer` among them locks the folder and writes
-    in it. The file `lock` names the `owner`, which is None for the other hosts. Raises EnvironmentFault while another process
-    holds the folder.
-    """
-
-    def __init__(self, path: str, writer: bool = True):
-        self.path = check_workdir(path)
-        self._writer = writer
-        self.lock = self.path / ".lock"
-        self._lease = self._take() if writer else None
-        self.owner = self._lease.owner if self._lease else None
-
-    def _take(self) -> Lease:
-        self.path.mkdir(parents=True, exist_ok=True)
-        refuse_links(self.path / PREDICTIONS)
-        try:
-            return Lease(self.lock)
-        except HeldError as error:
-            raise EnvironmentFault(
-                f"{self.path} is in use by {error}. Wait for it, stop it, or choose another --workdir."
-            ) from error
-
-    def refuse_other_run(self, config: ConfigDict) -> None:
-        """Raise UserError if the folder has a run of another config; the message lists the options that differ.
-
-        A folder that has the results of an evaluation alone is refused too, because training would replace them.
-        """
-        if (before := self._read_config()) is None:
-            if (self.path / "results.json").exists():
-                raise UserError(f"{self.path} has the results of evaluate.py, and training would replace them: {OTHER_WORKDIR}")
-            return
-        changed = differences(before, _as_recorded(config))
-        if changed:
-            lines = "".join(
-                f"\n  {name}: {then!r} there, {now!r} now{_flag(name, then)}" for name, (then, now) in changed.items()
-            )
-            longer = TRAIN_ON.format(self.path) if any(name.startswith("total.") for name in changed) else ""
-            raise UserError(f"{self.path} holds a run with another config. Choose another --workdir, or undo:{lines}{longer}")
-
-    def say_moved_data(self, config: ConfigDict) -> None:
-        """Print each path of the training data that has changed since the last start. The caller has compared the data."""
-        before = self._read_config() if self._writer else None
-        moved = moved_data(before, _as_recorded(config)) if before is not None else {}
-        for name, (then, now) in moved.items():
-            print(f"config.{name} is {now} now, and was {then}: the records are the same, so the run goes on.")
-
-    def _read_config(self) -> ConfigDict | None:
-        """Return the config of the run in the folder, or None if there is no run."""
-        file = self.path / "config.json"
-        return recorded_config(read_json(file)) if file.exists() else None
-
-    def record_start(self, config: ConfigDict, facts: dict) -> None:
-        """Write config.json, and add a record of this start to run.json: `facts`, the command, versions and the git commit."""
-        if not self._writer:
-            return
-        write_json(self.path / "config.json", json.loads(config.to_json()))
-        file = self.path / "run.json"
-        starts = read_json(file).get("starts", [])
-        start = {
-            "time": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-            "command": " ".join([Path(sys.executable).name, *sys.argv]),
-            "git_commit": git_commit(),
-            "python": platform.python_version(),
-            "versions": versions(),
-            "host": platform.node(),
-        }
-        write_json(file, {"starts": [*starts, start | facts]})
-
-    def add_results(self, results: dict) -> None:
-        """Write results.json. It keeps the figures of other evaluators if they are of the same step and parameters."""
-        if not self._writer:
-            return
-        before = read_results(self.path)
-        if all(before.get(name) == results[name] for name in ("step", "params_sha256")):
-            parts = ("evals", "evaluators", PREDICTIONS)
-            results = results | {part: before.get(part, {}) | results[part] for part in parts}
-        write_json(self.path / "results.json", results)
-
-    def replaced_by(self, results: dict) -> str:
-        """Return a line about the results of other parameters that `add_results` would replace, or "" if there are none."""
-        before = read_results(self.path) if self._writer else {}
-        if before.get("params_sha256") in (None, results["params_sha256"]):
-            return ""
-        return (
-            f"{self.path / 'results.json'} had the figures of {before.get('checkpoint', 'other parameters')}: these replace them."
-        )
-
-    def has_results(self, step: int) -> bool:
-        """Return whether results.json is of this step."""
-        return self._writer and read_results(self.path).get("step") == step
-
-    def has_figures(self, step: int, evaluator: str, description: dict, with_predictions: bool) -> bool:
-        """Return whether there are the figures of an evaluator with this name and description at this step.
-
-        With `with_predictions`, its predictions for each example must be there too.
-        """
-        results = read_results(self.path)
-        described = results.get("evaluators", {}).get(evaluator, description)  # results before 2026-12 do not describe them
-        if not (self.has_results(step) and evaluator in results.get("evals", {}) and described == description):
-            return False
-        is_written = evaluator in results.get(PREDICTIONS, {}) and predictions_file(self.path, evaluator).exists()
-        return is_written or not with_predictions
 
 
 def predictions_file(workdir: Path, evaluator: str) -> Path:
@@ -157,36 +36,12 @@ def predictions_file(workdir: Path, evaluator: str) -> Path:
     return workdir / PREDICTIONS / f"{evaluator}.parquet"
 
 
-def check_workdir(path: str) -> Path:
-    """Return the absolute path of a run's folder. Raises UserError if the folder cannot be made or written in."""
-    if "://" in path:
-        raise UserError(f"--workdir={path}: a bucket must be mounted as a folder, or use a disk that all hosts share.")
-    if not path:
-        raise UserError("--workdir is empty: name the run's folder.")
-    folder = Path(path).expanduser().absolute()
-    if not _is_utf8(str(folder)):
-        raise UserError(
-            f"--workdir={path!r} is not read as UTF-8 here, in which checkpoints need it. Set PYTHONUTF8=1, or rename it."
-        )
-    existing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not existing.is_dir():
-        raise UserError(f"--workdir={path}: {existing} is there and is no folder. Name a folder, or one that can be made.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"--workdir={path}: you may not write in {existing}. Change its permissions, or name another folder.")
-    return folder
-
-
-def start_line(config: ConfigDict, facts: dict, workdir: Path) -> str:
+def start_line(config: ConfigDict, facts: dict, workdir: str) -> str:
     """Return a line that says what runs where. `facts` has devices, processes, parameters, first_step and total_steps."""
     model = f"{config.model.family} {config.model.variant}, {facts['parameters'] / 1e6:.3g} million parameters"
     machines = f"{facts['devices']} x {facts['device_kind']}, {facts['processes']} x host"
     steps = f"steps {facts['first_step'] + 1} to {facts['total_steps']} of {config.batch_size} images"
     return f"{model}, on {machines}: {steps}, into {workdir}"
-
-
-def _is_utf8(name: str) -> bool:
-    """Return whether the locale's encoding could read every byte of a name."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 class MetricWriter:
@@ -354,19 +209,3 @@ def _parse_metrics(file: Path) -> tuple[list[dict], list[bytes]]:
 def read_results(workdir: Path) -> dict:
     """Return the content of results.json, or {} before the first evaluation."""
     return read_json(Path(workdir) / "results.json")
-
-
-def refuse_run_folder(workdir: str) -> None:
-    """Raise UserError for the folder of a run, because an evaluation would replace the results.json that training wrote."""
-    folder = check_workdir(workdir)
-    if any((folder / name).exists() for name in ("config.json", "run.json", "metrics.jsonl", "checkpoints")):
-        raise UserError(f"{folder} is the folder of a run, and its results.json would be replaced: {OTHER_WORKDIR}")
-
-
-def _as_recorded(config: ConfigDict) -> ConfigDict:
-    return ConfigDict(json.loads(config.to_json()))
-
-
-def _flag(name: str, value: Any) -> str:
-    """Return the flag that gives an option this value, or "" for a value that a flag cannot give."""
-    return f": {shlex.quote(f'--config.{name}={value}')}" if isinstance(value, str | int | float) else ""

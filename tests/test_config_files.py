@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from mixer_jax.app import read_config
-from mixer_jax.checkpoints.manager import config_file
+from mixer_jax.checkpoints.run_paths import config_file
 from mixer_jax.config import flatten
 from mixer_jax.config_files import SWITCHED_OFF
 from mixer_jax.errors import UserError

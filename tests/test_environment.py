@@ -13,8 +13,8 @@ from mixer_jax.app import TO_MEND, ending
 from mixer_jax.data.sources.receipts import Receipts
 from mixer_jax.environment import HARMLESS_VALUES, OFF, ON, check_environment
 from mixer_jax.errors import UserError
-from mixer_jax.records import check_workdir
 from mixer_jax.storage import cache_folder
+from mixer_jax.workdir import check_workdir
 
 
 @pytest.mark.parametrize("name", HARMLESS_VALUES)

@@ -12,8 +12,9 @@ LAYERS = [
     {"errors", "options"},
     {"config", "storage", "bucket", "classes", "environment"},
     {"recorded_config"},
-    {"lease", "hosts", "validation", "config_files", "tensorboard", "trackers"},
+    {"lease", "mirror", "hosts", "validation", "config_files", "tensorboard", "trackers"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
+    {"workdir"},
     {"data", "checkpoints", "supervision"},
     {"training", "evaluation", "pages"},  # the loop receives evaluators as functions
     {"preparation", "train", "evaluate"},

@@ -12,7 +12,8 @@ from tiny_config import get_config
 from mixer_jax.config import dataset, fewshot, mixture
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.options import OPTIONS, RENAMED, current_name
-from mixer_jax.records import MetricWriter, Stopwatch, Workdir, read_metrics, read_results, refuse_run_folder
+from mixer_jax.records import MetricWriter, Stopwatch, read_metrics, read_results
+from mixer_jax.workdir import Workdir, refuse_run_folder
 
 
 @pytest.fixture
@@ -51,11 +52,6 @@ def test_a_host_that_does_not_write_leaves_no_trace(tmp_path):
     metrics.write(1, {"loss": 1.0})
     metrics.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_bucket_is_no_folder():
-    with pytest.raises(UserError, match="mounted as a folder"):
-        Workdir("gs://bucket/run")
 
 
 def test_a_new_folder_takes_any_config_and_a_started_one_its_own(workdir):

@@ -15,9 +15,10 @@ from mixer_jax import trackers
 from mixer_jax.app import DONE, STOPPED
 from mixer_jax.config import flatten
 from mixer_jax.errors import EnvironmentFault, UserError
-from mixer_jax.records import MetricWriter, Workdir, read_metrics
+from mixer_jax.records import MetricWriter, read_metrics
 from mixer_jax.trackers import check_tracker, open_tracker
 from mixer_jax.training.preemption import StopRequest
+from mixer_jax.workdir import Workdir
 
 STAND_INS = {"wandb": wandb_of, "mlflow": mlflow_of}
 STATES = {

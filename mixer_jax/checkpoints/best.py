@@ -10,10 +10,12 @@ from collections.abc import Collection, Mapping
 
 from tqdm import tqdm
 
-from mixer_jax.checkpoints.manager import BEST, CHECKPOINTS, Checkpoints
+from mixer_jax.checkpoints.manager import Checkpoints
+from mixer_jax.checkpoints.run_paths import BEST, CHECKPOINTS
 from mixer_jax.parallel import broadcast_from_writer, is_writer
-from mixer_jax.records import MetricWriter, Workdir
+from mixer_jax.records import MetricWriter
 from mixer_jax.storage import read_json, write_json
+from mixer_jax.workdir import Workdir
 
 NONE = -1
 
@@ -23,7 +25,7 @@ class BestCheckpoint:
 
     def __init__(self, figure: str, run: Workdir, metrics: MetricWriter, checkpoints: Checkpoints):
         self._figure, self._metrics, self._checkpoints = figure, metrics, checkpoints
-        self._file = run.path / BEST
+        self._run, self._file = run, run.path / BEST
 
     def update(self) -> None:
         """Find the best checkpoint, keep it, and write RUN/best.json, which `--checkpoint=RUN/best` reads.
@@ -37,7 +39,7 @@ class BestCheckpoint:
         self._checkpoints.best_step = step
         self._checkpoints.finish()  # The checkpoint must be on the disk before best.json names it.
         if is_writer() and step == NONE:
-            self._file.unlink(missing_ok=True)
+            self._run.remove(BEST)
         elif is_writer():
             self._write(step, values[step])
 
@@ -46,8 +48,7 @@ class BestCheckpoint:
         best = {"figure": self._figure, "value": value, "step": step, "checkpoint": f"{CHECKPOINTS}/{step}"}
         if read_json(self._file) != best:
             write_json(self._file, best)
-            kept = self._file.parent / CHECKPOINTS / str(step)
-            tqdm.write(f"Best {self._figure} so far: {value:.4g} at step {step}, kept in {kept}.")
+            tqdm.write(f"Best {self._figure} so far: {value:.4g} at step {step}, kept in {self._run.name}/{CHECKPOINTS}/{step}.")
 
 
 def find_best(values: Mapping[int, float | None], steps: Collection[int], *, is_loss: bool) -> int:

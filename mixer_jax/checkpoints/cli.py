@@ -5,7 +5,7 @@ import argparse
 from mixer_jax import app
 
 WEIGHTS = (
-    "a run's folder, its checkpoints/STEP or best, a .npz or .safetensors file, an index of several "
+    "a run's folder or gs://BUCKET/RUN, its checkpoints/STEP or best, a .npz or .safetensors file, an index of several "
     "(model.safetensors.index.json) or its folder, released:NAME (`weights list` has the names), hf://OWNER/NAME[/FILE] or "
     "SCHEME://BUCKET/FILE; FILE#PREFIX for the parameters under a prefix"
 )

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,11 @@ from etils import epath
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
+from mixer_jax.bucket import is_in_bucket
 from mixer_jax.checkpoints import npz
+from mixer_jax.checkpoints.commits import checked_commits, set_up_libraries
 from mixer_jax.checkpoints.digest import checksums, named_arrays
-from mixer_jax.checkpoints.released import is_remote
+from mixer_jax.checkpoints.run_paths import CHECKPOINTS, locate
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.storage import check_regular, json_text, read_json, refuse_links
 
@@ -38,8 +40,7 @@ MAX_DESCRIPTION_BYTES = 2**26  # The description ("meta") of H/14's 390 arrays h
 MAX_DIMS = 32
 MAX_LINES = 100  # The most differences that a message lists. H/14 has 390 arrays.
 OS_ERROR = re.compile(r"\[OS error \d+: (?:E[A-Z0-9]+ )?([^\]]+)\]")  # TensorStore's messages end with this.
-CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
-BEST = "best.json"  # checkpoints/best.py writes this file.
+DAMAGED = "damaged"
 
 # Orbax logs this warning whenever a run is opened for reading alone.
 logging.getLogger("absl").addFilter(lambda record: not str(record.msg).startswith("Given directory is read only"))
@@ -53,13 +54,13 @@ class Checkpoints:
     """The checkpoints of one run, for reading and writing.
 
     In a run of several processes, each process has its own instance, and all of them make the same calls. `keep` is the number of
-    the newest checkpoints that are kept.
+    the newest checkpoints that are kept. `check` is called before each commit in a bucket, and raises an error to prevent it.
     """
 
-    def __init__(self, workdir: str, keep: int):
-        self._workdir = epath.Path(workdir).resolve()
+    def __init__(self, workdir: str, keep: int, check: Callable[[], None] = lambda: None):
+        self._workdir = epath.Path(workdir) if is_in_bucket(os.fspath(workdir)) else epath.Path(workdir).resolve()
         self._policy = _KeepPolicy(keep)
-        self._manager = _open(self._workdir, self._policy)
+        self._manager = _open(self._workdir, self._policy, check)
 
     def save(self, step: int, items: dict, meta: dict) -> None:
         """Start to save a step, and return as soon as the arrays may be changed.
@@ -128,7 +129,7 @@ class Checkpoints:
                 free = f", where {shutil.disk_usage(self._workdir).free >> 20} MiB are free"
             raise EnvironmentFault(
                 f"A checkpoint could not be saved in {self._workdir}{free} ({_brief(error)}). Those saved before are whole: when "
-                "the disk is mended, the same command goes on from the last."
+                "this is mended, the same command goes on from the last."
             ) from error
 
     def restore_latest(self, items: dict) -> tuple[dict, dict] | None:
@@ -217,57 +218,32 @@ def signatures(tree) -> dict[str, tuple]:
     return {name: (x.dtype.name, tuple(x.shape)) for name, x in named_arrays(tree).items()}
 
 
-def _open(workdir: epath.Path, policy: _KeepPolicy | None) -> ocp.CheckpointManager:
+def _open(workdir: epath.Path, policy: _KeepPolicy | None, check: Callable[[], None] = lambda: None) -> ocp.CheckpointManager:
     """Return Orbax's manager of a run's checkpoints. It is read-only if `policy` is None."""
-    writable = policy is not None
-    folder = Path(workdir / CHECKPOINTS)
-    for step in folder.iterdir() if folder.is_dir() else ():
-        _check_files(step, top_only=True)  # Orbax reads some of these files when its manager is created below.
-    if writable:
-        refuse_links(folder, Path(workdir / DAMAGED))
-        refuse_links(*(folder.iterdir() if folder.is_dir() else ()))
+    writable, in_bucket = policy is not None, is_in_bucket(str(workdir))
+    if in_bucket:
+        set_up_libraries()
+    else:
+        _check_folder(Path(workdir), writable)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policy,
         create=writable,
         read_only=not writable,
         cleanup_tmp_directories=writable,
         save_interval_steps=1 if writable else 0,
+        temporary_path_class=checked_commits(check) if in_bucket else None,
     )  # fmt: skip
     return ocp.CheckpointManager(workdir / CHECKPOINTS, options=options)
 
 
-def locate(path: str) -> tuple[epath.Path, int | None]:
-    """Return (a run's folder, a step) for RUN/checkpoints/STEP and RUN/best, and (the folder, None) for RUN itself.
-
-    Raises UserError for any other path.
-    """
-    directory = epath.Path(path).expanduser().resolve()
-    if (directory / CHECKPOINTS).is_dir():
-        return directory, None
-    if directory.name == Path(BEST).stem and (directory.parent / CHECKPOINTS).is_dir():
-        step = read_json(Path(directory.parent / BEST)).get("step")
-        if not isinstance(step, int):
-            raise UserError(f"{directory.parent} has no best checkpoint: runs with config.checkpoint.best have one.")
-        return directory.parent, step
-    if not directory.exists():
-        raise UserError(f"There is no {path}.")
-    if directory.parent.name == CHECKPOINTS and re.fullmatch(r"\d+", directory.name) and directory.is_dir():
-        return directory.parent.parent, int(directory.name)
-    raise UserError(
-        f"{path} is neither a run's folder (with {CHECKPOINTS}/ in it) nor one of its {CHECKPOINTS}/STEP, nor its best."
-    )
-
-
-def config_file(path: str) -> str:
-    """Return the path of the config.json of the run that `path` belongs to. Raises UserError if there is none."""
-    is_run = not is_remote(path) and not Path(path).expanduser().is_file()
-    file = locate(path)[0] / "config.json" if is_run else None
-    if file is None or not file.exists():
-        missing = "there is no config.json" if is_run else "that is no run's folder"
-        raise UserError(
-            f"Without --config, the config is that of the run in --checkpoint={path}; but {missing}. Add --config=FILE."
-        )
-    return str(file)
+def _check_folder(workdir: Path, writable: bool) -> None:
+    """Raise UserError for links and files in a run's folder that Orbax must not follow or read."""
+    folder = workdir / CHECKPOINTS
+    steps = list(folder.iterdir()) if folder.is_dir() else []
+    for step in steps:
+        _check_files(step, top_only=True)  # Orbax reads some of these files when its manager is created.
+    if writable:
+        refuse_links(folder, workdir / DAMAGED, *steps)
 
 
 def _array_metadata(items: dict) -> dict:

@@ -23,8 +23,10 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import local_copy, naming, read_arrays, write_arrays
 from mixer_jax.checkpoints.folder import INDEX, choose_file
 from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
+from mixer_jax.checkpoints.in_bucket import load_run_in_bucket
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
 from mixer_jax.checkpoints.released import fetch, is_released
+from mixer_jax.checkpoints.run_paths import is_run_in_bucket
 from mixer_jax.checkpoints.sharded import read_sharded
 from mixer_jax.checkpoints.surgery import count_classes
 from mixer_jax.checkpoints.wrapped import split_choice, unwrap
@@ -121,9 +123,10 @@ def _load(path: str) -> Weights:
             name = choose_file(entry.name for entry in Path(file).iterdir())
             file = os.path.join(file, name) if name else file
     is_named_as_file = Path(file).suffix in SUFFIXES and not Path(file).is_dir()
-    if is_named_as_file or file.endswith(INDEX) or "://" in file or Path(file).is_file():
+    in_bucket = is_run_in_bucket(file)
+    if is_named_as_file or file.endswith(INDEX) or ("://" in file and not in_bucket) or Path(file).is_file():
         return _load_file(file, path, chosen)
-    arrays, meta = load_run(path)
+    arrays, meta = load_run_in_bucket(path) if in_bucket else load_run(path)
     check_finite(arrays, path)
     return Weights(arrays, path, "run", meta["step"], _metadata_of_run(meta), _class_names(meta, arrays, path))
 

@@ -51,8 +51,8 @@ def default_file(weights: str, format: str) -> str:
     It stands in the folder of a run, beside a file of weights, or in the current folder if the weights are elsewhere. For a run
     it is NAME.FORMAT, for one of its steps NAME-STEP.FORMAT.
     """
-    from mixer_jax.checkpoints.manager import locate  # These import JAX.
-    from mixer_jax.checkpoints.released import is_remote
+    from mixer_jax.checkpoints.released import is_remote  # These import JAX.
+    from mixer_jax.checkpoints.run_paths import locate
 
     path = Path(weights).expanduser()
     if is_remote(weights) or path.is_file():

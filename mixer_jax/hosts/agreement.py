@@ -10,14 +10,12 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.hosts.board import Board, find_board
-from mixer_jax.storage import read_bytes
 
-DISK_SECONDS, MAX_TOKEN_BYTES = 5.0, 10_000  # For the file that shows that all hosts have the same folder.
+DISK_SECONDS = 5.0  # For the token that shows that all hosts have the same folder.
 NOTICE_SECONDS = 60.0  # Host 0 prints this often which host it waits for.
 TIMEOUT_SECONDS = 3600.0  # It is long, because hosts may still be opening their data: comparing digests of all shards takes time.
 MAX_FIELDS, MAX_VALUES, MAX_HOSTS, MAX_TEXT = 8, 3, 4, 200  # Limits of a message. The last one is in characters.
@@ -53,12 +51,12 @@ def agree(topic: str, facts: Callable[[], Facts], timeout_seconds: float = TIMEO
         raise UserError(verdict)
 
 
-def agree_on_folder(path: Path, file: Path, token: str | None, board: Board | None = None) -> None:
-    """Check that `path` is the same folder on all hosts. Does nothing in a run of one process.
+def agree_on_folder(name: str, read: Callable[[], str | None], token: str | None, board: Board | None = None) -> None:
+    """Check that all hosts name the same folder. Does nothing in a run of one process.
 
     Args:
-        path: The folder, as this host spells it.
-        file: A file in the folder. All hosts must read in it the token that host 0 has written there.
+        name: The folder, as this host spells it.
+        read: Reads the token in the folder. All hosts must read there what host 0 has written.
         token: The token on host 0, None on the others.
         board: The board of this host, for tests.
 
@@ -68,15 +66,15 @@ def agree_on_folder(path: Path, file: Path, token: str | None, board: Board | No
     board = board or find_board()
     if board is None:
         return
-    name = f"agreement {next(board.agreements)}/token"
+    post = f"agreement {next(board.agreements)}/token"
     if token is not None:
-        board.post(name, json.dumps([str(path), token]))
-    text = board.wait(name, TIMEOUT_SECONDS)
+        board.post(post, json.dumps([name, token]))
+    text = board.wait(post, TIMEOUT_SECONDS)
     if text is None:
         raise EnvironmentFault(f"Host 0 has not opened its --workdir in {TIMEOUT_SECONDS:g} s. See what it says.")
-    path_on_host_0, token_of_host_0 = json.loads(text)
-    is_same = _contains_soon(file, token_of_host_0)
-    folder = path_on_host_0 if is_same else f"{path}, which is another folder or not on a disk that both share,"
+    name_on_host_0, token_of_host_0 = json.loads(text)
+    is_same = _reads_soon(read, token_of_host_0)
+    folder = name_on_host_0 if is_same else f"{name}, which is another folder or not on a disk that both share,"
     agree("folder", lambda: {"--workdir": folder}, board=board)
 
 
@@ -102,10 +100,10 @@ def _wait_for(board: Board, name: str, description: str, deadline: float) -> str
     return None
 
 
-def _contains_soon(file: Path, token: str) -> bool:
-    """Return whether a file contains the token within DISK_SECONDS: a network disk may show late what was written."""
+def _reads_soon(read: Callable[[], str | None], token: str) -> bool:
+    """Return whether `read` returns the token within DISK_SECONDS: a network disk may show late what was written."""
     deadline = time.monotonic() + DISK_SECONDS
-    while not (file.is_file() and read_bytes(file, MAX_TOKEN_BYTES) == token.encode()):
+    while read() != token:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.2)

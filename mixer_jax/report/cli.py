@@ -1,9 +1,14 @@
 """The commands `python -m mixer_jax report` and `python -m mixer_jax demo`: their options, and the functions that they call."""
 
 import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mixer_jax import app
+from mixer_jax.bucket import Bucket, is_in_bucket
+from mixer_jax.mirror import copy_files
 from mixer_jax.pages.page import check_installed
 
 
@@ -14,11 +19,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(tool=demo)
 
     command = commands.add_parser("report", help="write one HTML page about one or more runs")
-    command.add_argument("runs", nargs="+", type=app.local_path, metavar="RUN", help="a folder that train.py wrote")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="a folder that train.py wrote, or gs://BUCKET/RUN")
     command.add_argument(
         "--out",
         type=app.local_path,
-        help="the file of the page (default: report.html in the folder of the run, or around several)",
+        help="the file of the page (default: report.html in the folder of the run, or around several; here for runs in a bucket)",
     )
     command.add_argument("--pictures", action="store_true", help="open the data that the runs' configs name, and show images")
     command.set_defaults(tool=report)
@@ -34,7 +39,20 @@ def demo(arguments: argparse.Namespace) -> None:
 def report(arguments: argparse.Namespace) -> None:
     """Write a page about runs and print its path."""
     check_installed()
-    from mixer_jax.report.page import report_runs  # This import is slow, because it imports JAX.
+    from mixer_jax.report.page import PAGE, report_runs  # This import is slow, because it imports JAX.
 
-    out = report_runs([Path(run) for run in arguments.runs], arguments.out, pictures=arguments.pictures)
+    in_bucket = [run for run in arguments.runs if is_in_bucket(run)]
+    with contextlib.ExitStack() as copies:
+        folders = [copies.enter_context(_local_files(run)) if run in in_bucket else Path(run) for run in arguments.runs]
+        out = report_runs(folders, arguments.out or (PAGE if in_bucket else None), pictures=arguments.pictures)
     print(out)
+
+
+@contextlib.contextmanager
+def _local_files(url: str) -> Iterator[Path]:
+    """Yield a copy of the files of a run in a bucket, in a temporary folder with the name of the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / url.rstrip("/").rpartition("/")[2]
+        copy.mkdir()
+        copy_files(Bucket(url), copy)
+        yield copy

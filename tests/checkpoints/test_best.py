@@ -11,10 +11,12 @@ from ml_collections import ConfigDict
 from tiny_config import get_config
 
 from mixer_jax.checkpoints.best import NONE, BestCheckpoint, find_best
-from mixer_jax.checkpoints.manager import Checkpoints, load_run, locate
+from mixer_jax.checkpoints.manager import Checkpoints, load_run
+from mixer_jax.checkpoints.run_paths import locate
 from mixer_jax.errors import UserError
-from mixer_jax.records import MetricWriter, Workdir
+from mixer_jax.records import MetricWriter
 from mixer_jax.validation import validate
+from mixer_jax.workdir import Workdir
 
 BEST = {  # Each case is (values by step, the steps with a checkpoint, whether lower is better, the best step).
     "the highest": ({1: 0.1, 2: 0.3, 3: 0.2}, [1, 2, 3], False, 2),

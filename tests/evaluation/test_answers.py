@@ -27,7 +27,8 @@ from mixer_jax.evaluation.evaluators import (
 )
 from mixer_jax.evaluation.example_predictions import ExamplePredictions, accuracy_by_class, confusion_matrix, read_predictions
 from mixer_jax.parallel import make_mesh
-from mixer_jax.records import Workdir, predictions_file
+from mixer_jax.records import predictions_file
+from mixer_jax.workdir import Workdir
 
 
 def results(workdir: Path) -> dict:

@@ -85,9 +85,9 @@ def test_a_host_that_is_waited_for_long_is_named_meanwhile(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("Waiting for the data of host 1.\n")
 
 
-def test_a_host_alone_makes_no_facts(tmp_path):
+def test_a_host_alone_makes_no_facts():
     agree("anything", lambda: pytest.fail("facts cost time"))
-    agree_on_folder(tmp_path, tmp_path / "missing", "token")
+    agree_on_folder("folder", lambda: pytest.fail("reading costs time"), "token")
 
 
 @pytest.fixture
@@ -101,7 +101,9 @@ def folders(tmp_path, monkeypatch):
             if board.host == 0:
                 path.mkdir()
                 (path / ".lock").write_text("process 1 on a")
-            return agree_on_folder(path, path / ".lock", "process 1 on a" if board.host == 0 else None, board)
+            lock = path / ".lock"
+            token = "process 1 on a" if board.host == 0 else None
+            return agree_on_folder(str(path), lambda: lock.read_text() if lock.exists() else None, token, board)
 
         return on_all_hosts(2, on_host)
 

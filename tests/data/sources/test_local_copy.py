@@ -203,7 +203,7 @@ def test_an_object_that_is_not_what_was_uploaded_is_named(uploaded, change, mess
         ("gs://bucket", "", "gs://bucket has no manifest.json, or there is no such bucket. There is no prepared split: upload"),
         ("gs://", "train", "gs:///train names no bucket: write gs://BUCKET/PATH"),
         ("gs://UPPER/data", "train", "names no bucket: write gs://BUCKET/PATH.*Invalid GCS bucket name"),
-        ("s3://bucket/data", "train", "s3://bucket/data: of all buckets, only those of Google Cloud Storage can be read here"),
+        ("s3://bucket/data", "train", "s3://bucket/data: of all buckets, only those of Google Cloud Storage can be used here"),
     ],
 )
 def test_a_url_that_is_no_split_is_refused_in_words(uploaded, url, split, message):

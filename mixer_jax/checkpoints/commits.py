@@ -1,0 +1,42 @@
+"""Commits of checkpoints in a bucket.
+
+Orbax writes the arrays of a step through TensorStore and the rest through gcsfs. A bucket has no folder that could be renamed at
+the end. A step there is complete when it has the object commit_success.txt, which Orbax writes last.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from fsspec.config import conf
+from orbax.checkpoint._src.path import atomicity  # It is private: the class that commits to buckets is not public.
+from orbax.checkpoint._src.serialization import tensorstore_utils  # It is private: Orbax has no public option for retries.
+
+from mixer_jax.bucket import RETRIES
+
+
+def set_up_libraries() -> None:
+    """Set how Orbax's libraries use buckets. Call this before they open one."""
+    os.environ["EPATH_USE_TF"] = "false"  # Otherwise, where TensorFlow is installed, paths of buckets are opened by it.
+    os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # Otherwise gcsfs asks for the kind of each bucket, and warns.
+    for scheme in ("gs", "gcs"):
+        conf.setdefault(scheme, {})["use_listings_cache"] = False  # gcsfs would never see what other hosts write.
+    for context in (tensorstore_utils._BASE_TS_CONTEXT, tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT):
+        context["gcs_request_retries"] = RETRIES  # Otherwise TensorStore tries for 15 minutes, without a word.
+
+
+def checked_commits(check: Callable[[], None]) -> type[atomicity.CommitFileTemporaryPath]:
+    """Return a class for Orbax's option `temporary_path_class`, which calls `check` just before each commit.
+
+    If `check` raises an error, nothing is committed, and Orbax raises the error when the save is waited for.
+    """
+
+    class CheckedPath(atomicity.CommitFileTemporaryPath):
+        """A step, or one of its items, that is being written."""
+
+        async def finalize(self) -> None:
+            if self.get_final().name.isdigit():  # It is the step. The names of items are words.
+                await asyncio.to_thread(check)
+            await super().finalize()
+
+    return CheckedPath

@@ -1,0 +1,204 @@
+"""Whole runs of train.py in a bucket, killed, stopped and under faults: they end with the bits of a run on a disk."""
+
+import json
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from programs import finish, start, start_two, wait_for
+from stand_ins.cloud_faults import Down, Fault, LoseAnswer, Refuse
+
+import mixer_jax
+from mixer_jax.app import STOPPED, TRY_AGAIN
+from mixer_jax.checkpoints.run_paths import config_file
+from mixer_jax.checkpoints.weights import load_weights
+from mixer_jax.report.cli import _local_files
+from mixer_jax.report.runs import read_run
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("gcsfs", reason="checkpoints in a bucket need gcsfs, the extra gcs")
+
+URL = "gs://bucket/runs/tiny"
+# train.py, whose lease expires soon after a kill, and which soon gives up on a bucket that is down.
+QUICK = """import sys; sys.path[:0] = [""]; sys.argv[0] = "train.py"
+from mixer_jax import bucket, lease
+lease.EXPIRY_SECONDS, lease.RENEWAL_SECONDS, lease.POLL_SECONDS = 4, 0.5, 0.2
+bucket.RETRIES |= {"max_retries": 20, "initial_delay": "2ms", "max_delay": "50ms"}
+import train
+from mixer_jax import app
+app.run(train.main, train.join, workdir="")
+"""
+TWO = (QUICK, QUICK)
+
+
+def objects(cloud) -> dict[str, bytes]:
+    return {name.removeprefix("runs/tiny/"): data for (_, name), data in list(cloud.objects.items())}
+
+
+def commits(cloud) -> set[str]:
+    return {match[1] for name in objects(cloud) if (match := re.fullmatch(r"checkpoints/(\d+)/commit_success\.txt", name))}
+
+
+def rows(text: bytes) -> list[dict]:
+    """Return the lines of metrics.jsonl without the figures that depend on the speed of the machine."""
+    timings = {"images_per_sec", "images_per_sec_per_device", "data_wait_share", "mfu"}
+    lines = map(json.loads, text.splitlines())
+    return [{name: value for name, value in line.items() if name not in timings} for line in lines]
+
+
+def assert_same_run(cloud, reference: Path) -> None:
+    there = objects(cloud)
+    one, other = (json.loads(text) for text in (there["results.json"], (reference / "results.json").read_bytes()))
+    assert (one["params_sha256"], one["evals"]) == (other["params_sha256"], other["evals"])
+    assert rows(there["metrics.jsonl"]) == rows((reference / "metrics.jsonl").read_bytes())
+    assert {"config.json", "run.json", "predictions/test.parquet"} <= there.keys() and ".lease" not in there
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """Return the folder of a run on a disk that was never interrupted."""
+    workdir = tmp_path_factory.mktemp("reference")
+    finish(start(f"--workdir={workdir}"))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def reference_of_two(tmp_path_factory) -> Path:
+    """Return the folder of a run of two processes on a disk."""
+    workdir = tmp_path_factory.mktemp("reference")
+    for process in start_two(f"--workdir={workdir}"):
+        finish(process)
+    return workdir
+
+
+def kill_after_a_commit(cloud, process, rng: random.Random, others=()) -> None:
+    before = commits(cloud)
+    wait_for(lambda: commits(cloud) - before, process)
+    time.sleep(rng.uniform(0, 0.5))
+    for each in (process, *others):
+        each.send_signal(signal.SIGKILL)
+        each.communicate()
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_bits_of_a_disk(reference: Path, cloud):
+    rng = random.Random(0)
+    for _ in range(3):
+        kill_after_a_commit(cloud, start(f"--workdir={URL}", program=QUICK), rng)
+    said = finish(start(f"--workdir={URL}", program=QUICK))
+    assert re.search(rf"{URL} belongs to process \d+ on .*\. Waiting up to 4 s for a sign of life\.", said)
+    assert_same_run(cloud, reference)
+    assert commits(cloud) == {"20", "25", "30"}
+
+
+def test_two_processes_killed_and_resumed_end_with_the_bits_of_a_disk(reference_of_two: Path, cloud):
+    first, second = start_two(f"--workdir={URL}", programs=TWO)
+    kill_after_a_commit(cloud, first, random.Random(1), others=(second,))
+    for process in start_two(f"--workdir={URL}", programs=TWO):
+        finish(process)
+    assert_same_run(cloud, reference_of_two)
+
+
+def test_a_run_asked_to_stop_frees_the_bucket_and_goes_on(reference: Path, cloud):
+    process = start(f"--workdir={URL}", program=QUICK)
+    wait_for(lambda: commits(cloud), process)
+    process.send_signal(signal.SIGTERM)
+    assert "Stopped as asked" in finish(process, STOPPED)
+    assert ".lease" not in objects(cloud)
+    assert "belongs to" not in finish(start(f"--workdir={URL}", program=QUICK))
+    assert_same_run(cloud, reference)
+
+
+@pytest.mark.parametrize(
+    "fault", [Refuse(share=0.2, statuses=(429, 503)), LoseAnswer(share=0.2)], ids=["refusals", "lost answers"]
+)
+def test_a_run_under_faults_ends_with_the_bits_of_a_disk(reference: Path, cloud, fault: Fault):
+    with cloud.failing(fault):
+        finish(start(f"--workdir={URL}", "--config.checkpoint.every.steps=15", program=QUICK))
+        assert fault.strikes > 50
+    there = json.loads(objects(cloud)["results.json"])
+    assert there["params_sha256"] == json.loads((reference / "results.json").read_bytes())["params_sha256"]
+
+
+def test_a_bucket_that_is_down_is_one_message_at_the_start_in_the_middle_and_at_the_end(reference: Path, cloud):
+    with cloud.failing(Down()):
+        said = finish(start(f"--workdir={URL}", program=QUICK), TRY_AGAIN)
+        assert re.fullmatch(r"(I\d+ .*\n)*error: gs://bucket/runs/tiny/\.probe-\w+ cannot be written .*Try again later\.\n", said)
+    for step in ("5", "30"):
+        process = start(f"--workdir={URL}", program=QUICK)
+        wait_for(lambda step=step: any(name.startswith(f"checkpoints/{step}/") for name in objects(cloud)), process)
+        with cloud.failing(Down()):
+            said = finish(process, TRY_AGAIN)
+        assert said.count("error: ") == 1 and "Traceback" not in said and URL in said
+    finish(start(f"--workdir={URL}", program=QUICK))
+    assert_same_run(cloud, reference)
+
+
+def test_a_second_run_in_the_bucket_is_refused(cloud):
+    process = start(f"--workdir={URL}", "--config.total.steps=5000", program=QUICK)
+    wait_for(lambda: ".lease" in objects(cloud), process)
+    said = finish(start(f"--workdir={URL}", program=QUICK), TRY_AGAIN)
+    assert re.search(rf"error: {URL} is in use by process {process.pid} on ", said)
+    process.kill()
+    process.communicate()
+
+
+def test_a_zombie_that_wakes_after_a_takeover_commits_nothing(reference: Path, cloud):
+    zombie = start(f"--workdir={URL}", program=QUICK)
+    wait_for(lambda: commits(cloud), zombie)
+    zombie.send_signal(signal.SIGSTOP)
+    there = commits(cloud)
+    heir = start(f"--workdir={URL}", program=QUICK)
+    wait_for(lambda: commits(cloud) - there, heir)
+    zombie.send_signal(signal.SIGCONT)
+    assert "It writes nothing more; the other process goes on" in finish(zombie, TRY_AGAIN)
+    finish(heir)
+    assert_same_run(cloud, reference)
+
+
+@pytest.fixture
+def finished(cloud, reference: Path):
+    finish(start(f"--workdir={URL}", program=QUICK))
+    return cloud
+
+
+def damage(cloud, step: int) -> None:
+    arrays = [key for key in cloud.objects if f"/checkpoints/{step}/ema/" in key[1] and "/d/" in key[1]]
+    largest = max(arrays, key=lambda key: len(cloud.objects[key]))
+    content = bytearray(cloud.objects[largest])
+    content[len(content) // 2] ^= 1
+    cloud.objects[largest] = bytes(content)
+
+
+def test_what_reads_runs_reads_them_in_a_bucket(finished, reference: Path, tmp_path: Path):
+    there, here = load_weights(URL), load_weights(str(reference))
+    assert there.arrays.keys() == here.arrays.keys() and there.class_names == here.class_names
+    for name in here.arrays:
+        np.testing.assert_array_equal(there.arrays[name], here.arrays[name])
+    assert load_weights(f"{URL}/checkpoints/20").step == 20
+    config = Path(config_file(URL))
+    assert json.loads(config.read_text())["batch_size"] == 16
+    assert mixer_jax.load(URL).num_classes == 10
+    with _local_files(URL) as folder:
+        run = read_run(folder)
+        assert (run.label, run.results["step"]) == ("tiny", 30)
+    said = finish(start(f"--workdir={tmp_path}", f"--config.init_from={URL}", "--config.total.steps=2"))
+    assert "restored" in said
+    flags = (f"--checkpoint={URL}", "--workdir=gs://bucket/evaluation")
+    finish(start(*flags, program="evaluate.py"))
+    figures = [json.loads(finished.objects["bucket", f"{name}/results.json"])["evals"] for name in ("runs/tiny", "evaluation")]
+    assert figures[0] == figures[1]
+
+
+def test_a_damaged_step_in_a_bucket_is_passed_over_by_readers_and_by_the_run(finished, reference: Path):
+    damage(finished, 30)
+    assert load_weights(URL).step == 25
+    for key in [key for key in finished.objects if key[1].endswith("results.json")]:
+        del finished.objects[key]
+    said = finish(start(f"--workdir={URL}", program=QUICK))
+    assert "Checkpoint 30 is damaged" in said
+    assert_same_run(finished, reference)
+    assert commits(finished) == {"20", "25", "30"} and any(name.startswith("damaged/30-") for name in objects(finished))
