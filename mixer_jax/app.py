@@ -9,6 +9,7 @@
 """
 
 import argparse
+import atexit
 import contextlib
 import errno
 import os
@@ -20,7 +21,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import Any, NamedTuple, NoReturn, Protocol, TextIO
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -172,7 +173,24 @@ def run(
                 hosts.fail(end.code, end.message.removeprefix("error: "))
             return end.code
 
-    app.run(guarded, flags_parser=parse)
+    try:
+        app.run(guarded, flags_parser=parse)
+    except SystemExit as end:
+        if end.code in (TRY_AGAIN, TO_MEND, INTERRUPTED):
+            _end_without_threads(end.code)
+        raise
+
+
+def _end_without_threads(code: int) -> NoReturn:
+    """End this process, and do not wait for threads that libraries have left.
+
+    If Orbax cannot make the folder of a step, for example, several of its threads wait for it for ten minutes.
+    """
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):  # Whoever read them may be gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def expand_home(argv: Sequence[str]) -> list[str]:

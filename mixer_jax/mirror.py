@@ -15,7 +15,7 @@ from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.storage import read_bytes, write_whole
 
 UPLOAD_SECONDS = 30.0
-MAX_BYTES = 2**30  # Of a file: metrics.jsonl has about ten million lines then.
+MAX_BYTES = 2**30  # Of a file that is copied from a bucket. metrics.jsonl has about ten million lines then.
 FOLDERS = ("tensorboard", "predictions", "profile")
 TOP_LEVEL = re.compile(r".+\.(json|jsonl|txt)")
 
@@ -70,7 +70,7 @@ class Mirror:
             if changed:
                 self._check()
             for name in changed:
-                self._bucket.write(name, read_bytes(self._folder / name, MAX_BYTES))
+                self._bucket.write(name, read_bytes(self._folder / name, sys.maxsize))
                 self._uploaded[name] = stamps[name]
 
     def remove(self, name: str) -> None:

@@ -202,6 +202,26 @@ def test_a_ctrl_c_that_python_cannot_raise_is_not_lost():
     assert ended.stderr == f"{ending(KeyboardInterrupt()).message}\n"
 
 
+LEAVES_A_THREAD = """import atexit, sys, threading, time; sys.path[:0] = [""]; sys.argv[0] = "train.py"
+import train
+from mixer_jax import app
+from mixer_jax.errors import EnvironmentFault
+
+def check_workdir(path):
+    threading.Thread(target=time.sleep, args=(300,)).start()
+    atexit.register(print, "cleaned up")
+    raise EnvironmentFault("no bucket")
+
+train.check_workdir = check_workdir
+app.run(train.main, train.join, workdir="")
+"""
+
+
+def test_a_program_that_fails_does_not_wait_for_threads_of_libraries(tmp_path):
+    said = programs.finish(programs.start(f"--workdir={tmp_path}", program=LEAVES_A_THREAD), TRY_AGAIN)
+    assert said == "error: no bucket\ncleaned up\n"
+
+
 def test_a_message_has_an_end(capsys):
     parser = argparse.ArgumentParser()
     parser.set_defaults(tool=raised(UserError("x" * 10**6)))

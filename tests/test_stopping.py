@@ -72,7 +72,7 @@ def test_a_stop_in_an_evaluation_ends_with_75_and_the_same_command_goes_on_with_
             count_batches(patch, signal_at)
             assert train.train(config, str(stopped)) == STOPPED
         said = capsys.readouterr().out
-        assert f"Stopped as asked in an evaluation: step {step} of {STEPS} is saved. The same command goes on from there." in said
+        assert f"Stopped as asked in an evaluation: step {step} of {STEPS} is saved. The same command goes on." in said
         assert max(int(folder.name) for folder in (stopped / "checkpoints").iterdir()) == step
     assert train.train(config, str(stopped)) == DONE
     for name in ("step", "params_sha256", "evals", "evaluators"):
