@@ -37,7 +37,7 @@ from mixer_jax.workdir import Workdir, refuse_run_folder
 
 def main(flags: FlagValues) -> int:
     """Run `evaluate` on the command line's config, completed for the data that the user typed. Return the exit code."""
-    parallel.keep_compiled_programs()
+    parallel.keep_compiled_programs(flags.config.compilation_cache)
     in_file, typed = app.typed_options(flags)
     note = follow_training_data(flags.config, in_file, typed)
     if note and parallel.is_writer():

@@ -10,6 +10,8 @@ written in between.
 """
 
 import contextlib
+import importlib.util
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -38,6 +40,18 @@ def is_in_bucket(path: str) -> bool:
     if "://" in path and not path.startswith(SCHEME):
         raise UserError(f"{path}: of all buckets, only those of Google Cloud Storage can be used here: gs://BUCKET/PATH.")
     return path.startswith(SCHEME)
+
+
+def set_up_gcsfs() -> None:
+    """Set how the paths of Orbax and JAX use gcsfs. Call this before they open one. Raises UserError if it is not installed."""
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError("Checkpoints and compiled programs in a bucket need a library that is not installed: pip install gcsfs")
+    from fsspec.config import conf  # Not above, because every process that decodes images imports this file.
+
+    os.environ["EPATH_USE_TF"] = "false"  # Otherwise, where TensorFlow is installed, paths of buckets are opened by it.
+    os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # Otherwise gcsfs asks for the kind of each bucket, and warns.
+    for scheme in ("gs", "gcs"):
+        conf.setdefault(scheme, {})["use_listings_cache"] = False  # gcsfs would never see what other hosts write.
 
 
 class Written(NamedTuple):

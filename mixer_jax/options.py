@@ -255,6 +255,8 @@ OPTIONS = (
            "xprof.", resumable=True),
     Option("tracker", "none", "Service that gets the metrics too: Weights & Biases (`wandb`), MLflow (`mlflow`) or `none`.",
            choices=("none", "wandb", "mlflow"), resumable=True),
+    Option("compilation_cache", "", "Directory, or gs://BUCKET/PATH, that keeps compiled programs for other machines of the "
+           "same kind. Empty: the user's cache folder.", before="", resumable=True),
     Option("log_every_steps", 50, "How often to write metrics.jsonl, TensorBoard and the progress line.", "steps",
            allowed="in [1, 2^31)", resumable=True),
 )

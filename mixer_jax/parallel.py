@@ -15,6 +15,7 @@ import os
 import platform
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -23,10 +24,11 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from mixer_jax.bucket import is_in_bucket, set_up_gcsfs
 from mixer_jax.errors import UserError
 from mixer_jax.hosts.cluster import is_one_of_several_tpu_hosts
 from mixer_jax.hosts.software import VARIABLES
-from mixer_jax.storage import cache_folder
+from mixer_jax.storage import cache_folder, private_folder
 
 Params = dict[str, Any]  # A tree of arrays or of their shapes: {"stem": {"kernel": ...}, ...}.
 Batch = dict[str, jax.Array]  # A global batch, whose examples are split over the mesh. `to_global` makes it.
@@ -43,16 +45,23 @@ SPLIT = r".*/kernel"
 STATE_AXES, GATHERED_AXES = ("fsdp", "data"), ("fsdp",)
 
 
-def keep_compiled_programs() -> None:
-    """Keep compiled programs on disk, so that a restart reads what an earlier start compiled.
+def keep_compiled_programs(place: str = "") -> None:
+    """Keep compiled programs, so that a restart reads what an earlier start compiled.
 
-    The directory belongs to this user and this machine, because a program that was compiled for one CPU may use instructions that
-    another CPU does not have. If JAX_COMPILATION_CACHE_DIR is set, that directory is used. If there is no directory that can be
-    used, every start compiles.
+    `place` is config.compilation_cache. If it is empty, the directory is that of JAX_COMPILATION_CACHE_DIR or, without one, a
+    folder of this user and this machine, because a program that was compiled for one CPU may use instructions that another CPU
+    does not have. If there is no directory that can be used, every start compiles.
+
+    Raises UserError if `place` cannot be used.
     """
-    folder = None if os.environ.get("JAX_COMPILATION_CACHE_DIR") else cache_folder(f"compiled/{platform.node()}")
-    if folder:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    if place and is_in_bucket(place):
+        set_up_gcsfs()
+    elif place and not private_folder(Path(place).expanduser()):
+        raise UserError(f"config.compilation_cache={place}: you may not write there. Name another directory.")
+    elif not place and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        place = str(cache_folder(f"compiled/{platform.node()}") or "")
+    if place:
+        jax.config.update("jax_compilation_cache_dir", place)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mixer_jax.bucket import is_in_bucket
 from mixer_jax.environment import check_environment, check_script
 from mixer_jax.errors import UserError
 from mixer_jax.options import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
@@ -39,6 +40,7 @@ def validate(config: ConfigDict) -> None:
     _require(config.init_head == "new" or bool(config.init_from), "init_from", config.init_from, weights)
     if config.init_head != "subset":
         _require(not config.init_classes, "init_classes", config.init_classes, "empty, or used with init_head=subset")
+    is_in_bucket(config.compilation_cache)  # It refuses other kinds of storage.
     _check_augment(config.augment, config.image_size)
     _check_patterns(config.optimizer)
     for name, evaluator in config.evals.items():

@@ -1,7 +1,6 @@
 """The folder of a run, on a disk or in a bucket: who owns it, what it holds, and what may be written there."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import platform
@@ -16,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixer_jax.bucket import Bucket, is_in_bucket
+from mixer_jax.bucket import Bucket, is_in_bucket, set_up_gcsfs
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.hosts.software import git_commit, versions
 from mixer_jax.lease import BucketLease, HeldError, Lease, bucket_owner
@@ -199,8 +198,7 @@ def check_workdir(path: str) -> Path | None:
         raise UserError("--workdir is empty: name the run's folder.")
     if is_in_bucket(path):
         bucket = Bucket(path)
-        if importlib.util.find_spec("gcsfs") is None:
-            raise UserError(f"--workdir={path}: checkpoints in a bucket need a library that is not installed: pip install gcsfs")
+        set_up_gcsfs()
         bucket.probe()
         return None
     return _check_folder(path)

@@ -188,6 +188,7 @@ def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_
         "log_every_steps",
         "profile",
         "tracker",
+        "compilation_cache",
         "data",
         "checkpoint",
         "evals",

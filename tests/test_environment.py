@@ -67,6 +67,18 @@ def test_without_a_cache_a_program_does_without(variables, monkeypatch, tmp_path
     receipts.save()
 
 
+def test_compiled_programs_are_kept_where_the_config_says(monkeypatch, tmp_path):
+    updates = {}
+    monkeypatch.setattr("jax.config.update", updates.__setitem__)
+    parallel.keep_compiled_programs(str(tmp_path / "programs"))
+    assert updates["jax_compilation_cache_dir"] == str(tmp_path / "programs") and (tmp_path / "programs").is_dir()
+    with pytest.raises(UserError, match=r"config\.compilation_cache=/proc/x: you may not write there"):
+        parallel.keep_compiled_programs("/proc/x")
+    (tmp_path / "programs").chmod(0o777)
+    with pytest.raises(UserError, match="Others may write in"):
+        parallel.keep_compiled_programs(str(tmp_path / "programs"))
+
+
 def test_a_cache_in_which_this_user_may_not_write_is_none(monkeypatch, tmp_path, refuse_all):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder("verified") is None
@@ -100,7 +112,7 @@ def test_a_home_that_is_not_known_is_told_in_one_line(monkeypatch):
         ("{}/link/run", "link is there and is no folder"),
         ("/dev/null", "/dev/null is there and is no folder"),
         ("", "--workdir is empty"),
-        ("gs://bucket/run", "a bucket must be mounted"),
+        ("s3://bucket/run", "of all buckets, only those of Google Cloud Storage"),
         ("{}/caf\udce9", r"caf\\udce9' is not read as UTF-8 here.*PYTHONUTF8=1"),
     ],
 )

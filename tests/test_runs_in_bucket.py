@@ -137,6 +137,24 @@ def test_a_bucket_that_is_down_is_one_message_at_the_start_in_the_middle_and_at_
     assert_same_run(cloud, reference)
 
 
+def test_a_fresh_machine_takes_compiled_programs_from_the_bucket(cloud, reference: Path, tmp_path: Path):
+    flag = "--config.compilation_cache=gs://bucket/programs"
+
+    def compiled(name: str) -> int:
+        """Return how many programs a run has added to the bucket. Each has a machine's cache of its own."""
+        before = len(cloud.objects)
+        finish(start(f"--workdir={tmp_path / name}", flag, XDG_CACHE_HOME=str(tmp_path / f"cache of {name}")))
+        digests = [json.loads((folder / "results.json").read_bytes())["params_sha256"] for folder in (tmp_path / name, reference)]
+        assert digests[0] == digests[1]
+        return len(cloud.objects) - before
+
+    assert compiled("first") > 10
+    assert compiled("second") == 0
+    for key, content in list(cloud.objects.items()):
+        cloud.objects[key] = content[: len(content) // 2]
+    assert compiled("third") == 0
+
+
 def test_a_second_run_in_the_bucket_is_refused(cloud):
     process = start(f"--workdir={URL}", "--config.total.steps=5000", program=QUICK)
     wait_for(lambda: ".lease" in objects(cloud), process)

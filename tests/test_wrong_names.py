@@ -23,6 +23,7 @@ WRONG = {
         {},
         r"config\.data\.local_copy is '/no/such': it must be empty, or used with source=records:gs",
     ),
+    "compilation_cache": ("s3://bucket", {}, "s3://bucket: of all buckets, only those of Google Cloud Storage"),
     "init_from": ("/no/such", {}, "/no/such"),
     "init_classes": ("/no/such", {"init_head": "subset", "init_from": "RUN"}, "/no/such"),
     "model.variant": ("XL/16", {}, r"config\.model\.variant is 'XL/16': .* SIZE/PATCH with a size of S, B, L, H"),

@@ -5,22 +5,17 @@ the end. A step there is complete when it has the object commit_success.txt, whi
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 
-from fsspec.config import conf
 from orbax.checkpoint._src.path import atomicity  # It is private: the class that commits to buckets is not public.
 from orbax.checkpoint._src.serialization import tensorstore_utils  # It is private: Orbax has no public option for retries.
 
-from mixer_jax.bucket import RETRIES
+from mixer_jax.bucket import RETRIES, set_up_gcsfs
 
 
 def set_up_libraries() -> None:
-    """Set how Orbax's libraries use buckets. Call this before they open one."""
-    os.environ["EPATH_USE_TF"] = "false"  # Otherwise, where TensorFlow is installed, paths of buckets are opened by it.
-    os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # Otherwise gcsfs asks for the kind of each bucket, and warns.
-    for scheme in ("gs", "gcs"):
-        conf.setdefault(scheme, {})["use_listings_cache"] = False  # gcsfs would never see what other hosts write.
+    """Set how Orbax's libraries use buckets. Call this before they open one. Raises UserError if gcsfs is not installed."""
+    set_up_gcsfs()
     for context in (tensorstore_utils._BASE_TS_CONTEXT, tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT):
         context["gcs_request_retries"] = RETRIES  # Otherwise TensorStore tries for 15 minutes, without a word.
 
