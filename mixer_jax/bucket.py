@@ -11,6 +11,7 @@ written in between.
 
 import contextlib
 import importlib.util
+import logging
 import os
 import secrets
 import time
@@ -52,6 +53,7 @@ def set_up_gcsfs() -> None:
     os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # Otherwise gcsfs asks for the kind of each bucket, and warns.
     for scheme in ("gs", "gcs"):
         conf.setdefault(scheme, {})["use_listings_cache"] = False  # gcsfs would never see what other hosts write.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # It logs a traceback at each attempt, and raises the last error too.
 
 
 class Written(NamedTuple):

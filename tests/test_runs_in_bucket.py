@@ -148,7 +148,7 @@ def test_a_fresh_machine_takes_compiled_programs_from_the_bucket(cloud, referenc
         assert digests[0] == digests[1]
         return len(cloud.objects) - before
 
-    assert compiled("first") > 10
+    assert compiled("first") > 3
     assert compiled("second") == 0
     for key, content in list(cloud.objects.items()):
         cloud.objects[key] = content[: len(content) // 2]
@@ -199,7 +199,7 @@ def test_what_reads_runs_reads_them_in_a_bucket(finished, reference: Path, tmp_p
     assert load_weights(f"{URL}/checkpoints/20").step == 20
     config = Path(config_file(URL))
     assert json.loads(config.read_text())["batch_size"] == 16
-    assert mixer_jax.load(URL).num_classes == 10
+    assert mixer_jax.load(URL).config.num_classes == 10
     with _local_files(URL) as folder:
         run = read_run(folder)
         assert (run.label, run.results["step"]) == ("tiny", 30)

@@ -7,10 +7,12 @@ the end. A step there is complete when it has the object commit_success.txt, whi
 import asyncio
 from collections.abc import Callable
 
+import fsspec
 from orbax.checkpoint._src.path import atomicity  # It is private: the class that commits to buckets is not public.
 from orbax.checkpoint._src.serialization import tensorstore_utils  # It is private: Orbax has no public option for retries.
 
 from mixer_jax.bucket import RETRIES, set_up_gcsfs
+from mixer_jax.errors import EnvironmentFault
 
 
 def set_up_libraries() -> None:
@@ -18,6 +20,17 @@ def set_up_libraries() -> None:
     set_up_gcsfs()
     for context in (tensorstore_utils._BASE_TS_CONTEXT, tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT):
         context["gcs_request_retries"] = RETRIES  # Otherwise TensorStore tries for 15 minutes, without a word.
+
+
+def move_step(step: str, target: str) -> None:
+    """Move a step that is damaged within a bucket: its objects are copied there and then deleted.
+
+    After a kill in between, the step is still damaged, and the next start moves it again. Raises EnvironmentFault if this fails.
+    """
+    try:
+        fsspec.filesystem("gcs").mv(step, target, recursive=True)
+    except Exception as error:  # gcsfs and its libraries raise many types of errors.
+        raise EnvironmentFault(f"{step} is damaged, and cannot be moved to {target} ({error}). Try again later.") from error
 
 
 def checked_commits(check: Callable[[], None]) -> type[atomicity.CommitFileTemporaryPath]:

@@ -30,7 +30,7 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.bucket import is_in_bucket
 from mixer_jax.checkpoints import npz
-from mixer_jax.checkpoints.commits import checked_commits, set_up_libraries
+from mixer_jax.checkpoints.commits import checked_commits, move_step, set_up_libraries
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.checkpoints.run_paths import CHECKPOINTS, locate
 from mixer_jax.errors import EnvironmentFault, UserError
@@ -155,9 +155,12 @@ class Checkpoints:
     def _set_aside(self, step: int) -> epath.Path:
         """Move a damaged step to WORKDIR/damaged, wait for all hosts, and return its new path."""
         target = self._workdir / DAMAGED / f"{step}-{int(time.time())}"
-        if jax.process_index() == 0:
+        source = self._workdir / CHECKPOINTS / str(step)
+        if jax.process_index() == 0 and is_in_bucket(str(source)):
+            move_step(str(source), str(target))
+        elif jax.process_index() == 0:
             target.parent.mkdir(parents=True, exist_ok=True)
-            (self._workdir / CHECKPOINTS / str(step)).rename(target)
+            source.rename(target)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("set_aside")
         self._manager.reload()
