@@ -1,4 +1,4 @@
-"""Finishes a split whose shards are all made: writes duplicates.tsv and manifest.json, and removes .preparing/."""
+"""Finishes a split whose shards are all made: writes duplicates.tsv, index.bin and manifest.json, and removes .preparing/."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from mixer_jax.data.sources.manifest import FORMAT, MANIFEST, UNFINISHED, Manifest, Shard, command_of
+from mixer_jax.data.sources.record_index import INDEX_SHA256
 from mixer_jax.data.sources.shards import read_labels
 from mixer_jax.errors import UserError
 from mixer_jax.lease import Lease
+from mixer_jax.preparation.indexing import write_index
 from mixer_jax.preparation.near_duplicates.references import write_list
 from mixer_jax.preparation.unfinished import Plan, remove_unfinished
 from mixer_jax.storage import write_json
@@ -29,7 +31,9 @@ def finish(target: Path, plan: Plan, shards: list[Shard], stamps: dict[str, str]
     """
     if plan.drops_near_duplicates:
         write_list(target, shards)
-    write_json(target / MANIFEST, make_manifest(target, plan, shards), target / UNFINISHED)
+    content = make_manifest(target, plan, shards)
+    content[INDEX_SHA256] = write_index(target, shards)
+    write_json(target / MANIFEST, content, target / UNFINISHED)
     remove_unfinished(target, lease)
     manifest = Manifest(target)
     manifest.check("ends", show_progress=False)  # This finds shards that are not in the manifest.
@@ -58,7 +62,10 @@ def check_classes(
 
 
 def make_manifest(target: Path, plan: Plan, shards: list[Shard]) -> dict:
-    """Return the content of manifest.json. Raises UserError if no image is left, or if a class that must have images has none."""
+    """Return the content of manifest.json, without the digest of the index.
+
+    Raises UserError if no image is left, or if a class that must have images has none.
+    """
     class_names, made = plan.class_names, plan.made
     images_of_class, max_labels, single = np.zeros(len(class_names), np.int64), 0, True
     for shard in shards:

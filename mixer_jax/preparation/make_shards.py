@@ -4,7 +4,8 @@ The images of a shard are read in the order of the source and held until the sha
 as much memory as a shard has bytes. Threads suffice, because reading, hashing, decoding and writing release the interpreter's
 lock.
 
-A shard is written under a temporary name, synchronized to the disk, hashed and renamed. Last, its row is written to .preparing/.
+A shard is written under a temporary name, synchronized to the disk, hashed, indexed and renamed. Then its part of the index is
+written to .preparing/, and last its row.
 """
 
 import hashlib
@@ -20,8 +21,10 @@ from threadpoolctl import threadpool_limits
 from mixer_jax.data.images.resize import resize_large
 from mixer_jax.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, Shard, command_of, ends_sha256, sha256, shard_name
 from mixer_jax.data.sources.receipts import stamp_of
+from mixer_jax.data.sources.record_index import index_shard
 from mixer_jax.data.sources.shards import write_shard
 from mixer_jax.errors import UserError
+from mixer_jax.preparation.indexing import write_entries
 from mixer_jax.preparation.inputs import Inputs, decode_input
 from mixer_jax.preparation.near_duplicates.fingerprint import fingerprint_image
 from mixer_jax.preparation.near_duplicates.references import References
@@ -153,9 +156,11 @@ def _make_shard(preparation: Preparation, number: int) -> Shard:
         digests = sha256(temporary), ends_sha256(temporary)
         counts = temporary.stat().st_size, len(records), *digests, len(reencoded - duplicates.keys())
         shard = Shard(name, *counts, sorted(left_out), sorted(duplicates.values()))
+        entries = index_shard(temporary, len(records))
     stamp = stamp_of(target / name)
     if (target / name).stat().st_mtime_ns == written:  # It was not changed while it was hashed.
         stamps[name] = stamp
+    write_entries(target, number, shard, entries)
     write_row(target, number, shard, plan)
     return shard
 

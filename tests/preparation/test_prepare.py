@@ -52,7 +52,7 @@ def test_the_shards_do_not_depend_on_the_layout_or_the_number_of_threads(tmp_pat
         {name: data for name, data in miniature.folder_bytes(tmp_path / to).items() if "json" not in name}
         for to in ("one", "two")
     ]
-    assert shards[0] == shards[1] and len(shards[0]) == 8
+    assert shards[0] == shards[1] and len(shards[0]) == 9  # With the index.
 
 
 def test_what_is_prepared_decodes_as_the_folder_does(tmp_path):

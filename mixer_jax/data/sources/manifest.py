@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mixer_jax.data.sources.receipts import Receipts, stamp_of
-from mixer_jax.data.sources.unpacked_size import unpacked_size
+from mixer_jax.data.sources.record_index import INDEX, INDEX_SHA256
+from mixer_jax.data.sources.riegeli import unpacked_size
 from mixer_jax.errors import UserError
 from mixer_jax.records import Progress
 from mixer_jax.storage import open_regular, read_json
@@ -126,7 +127,8 @@ class Manifest:
     def check(self, how: str, show_progress: bool = True) -> None:
         """Check the shards against the manifest. Raises UserError that names the first shard that differs.
 
-        `how` is "full" or "ends", as described at the top of this file, or "whole", which is "full" without receipts.
+        `how` is "full" or "ends", as described at the top of this file, or "whole", which is "full" without receipts, and compares
+        the index too.
         """
         faults = [fault for shard in self.shards if (fault := _find_size_fault(self.directory, shard))]
         listed = {shard.name for shard in self.shards}
@@ -135,11 +137,18 @@ class Manifest:
         if extra:
             file = self.directory / extra[0]
             raise UserError(f"{file} is not in {MANIFEST} ({len(extra)} such). Remove it: rm {file}")
+        if how == "whole" and INDEX_SHA256 in self.content and self._is_index_altered():
+            faults.append(f"{self.directory / INDEX} is missing or altered")
         if not faults:
             faults = self._find_digest_faults(how, show_progress)
         if faults:
             more = f" (and {len(faults) - 1} more shards)" if len(faults) > 1 else ""
             raise UserError(f"{faults[0]}{more}. Copy it again, or make it anew; whole shards are kept: {self.command}")
+
+    def _is_index_altered(self) -> bool:
+        """Return whether the index is missing or is not that of the manifest."""
+        file = self.directory / INDEX
+        return not file.exists() or sha256(file) != self.content[INDEX_SHA256]
 
     def identity(self) -> str:
         """Return a digest of all bytes of all shards, made from their SHA-256."""

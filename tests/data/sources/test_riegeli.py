@@ -1,6 +1,7 @@
-"""The size that an ArrayRecord file unpacks to is read from its headers, wherever they fall among the blocks of 64 KiB."""
+"""The size that an ArrayRecord file unpacks to, and the places of its records, wherever they fall among the blocks of 64 KiB."""
 
 import hashlib
+import itertools
 import json
 
 import numpy as np
@@ -9,7 +10,14 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from data.sources.prepared import opened
 
 from mixer_jax.data.sources import manifest
-from mixer_jax.data.sources.unpacked_size import BLOCK, BLOCK_HEADER, unpacked_size
+from mixer_jax.data.sources.riegeli import (
+    BLOCK,
+    BLOCK_HEADER,
+    end_offset,
+    read_records,
+    unpacked_size,
+    without_block_headers,
+)
 from mixer_jax.errors import UserError
 
 USABLE = BLOCK - BLOCK_HEADER
@@ -32,6 +40,26 @@ def test_the_size_is_that_of_the_records_and_a_small_index(tmp_path, sizes, opti
     records = [np.random.default_rng(size).bytes(size) for size in sizes]
     total = write(tmp_path / "a", records, options)
     assert total <= unpacked_size(tmp_path / "a") <= total + 150 + 40 * len(sizes)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1] * 300, *AROUND_BLOCKS, [3 * BLOCK, 0, 2 * BLOCK], [USABLE - 64] * 9], ids=str)
+def test_each_record_is_cut_out_of_its_range_of_the_file(tmp_path, sizes):
+    records = [np.random.default_rng(size).bytes(size) for size in sizes]
+    write(tmp_path / "a", records, "group_size:1,uncompressed")
+    content = (tmp_path / "a").read_bytes()
+    found = list(itertools.islice(read_records(tmp_path / "a"), len(records)))
+    assert [record for _, record in found] == records
+    for offset, record in found:
+        assert without_block_headers(content[offset : end_offset(offset, len(record))], offset) == record
+    with pytest.raises(ValueError, match="is not one record that is not packed"):
+        list(read_records(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("options", ["group_size:1", "group_size:3,uncompressed"])
+def test_records_that_are_packed_or_share_a_chunk_are_not_taken_apart(tmp_path, options):
+    write(tmp_path / "a", [bytes(100)] * 3, options)
+    with pytest.raises(ValueError, match="the chunk at byte 64 is not one record that is not packed"):
+        list(read_records(tmp_path / "a"))
 
 
 def test_zeros_that_fill_the_memory_are_seen_before_they_are_read(copy):
