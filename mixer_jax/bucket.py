@@ -88,8 +88,17 @@ class Bucket:
         Raises UserError if this machine may not read the object, TooShortError if it ends before `stop`, and EnvironmentFault if
         the storage does not answer.
         """
-        found = self._result(name, lambda: self._objects.read(name, byte_range=slice(start, stop)))
-        return None if found.state == "missing" else found.value
+        return self.start_read(name, start, stop)()
+
+    def start_read(self, name: str, start: int = 0, stop: int | None = None) -> Callable[[], bytes | None]:
+        """Start to read, and return a function that waits for what `read` returns. Many reads may be under way at once."""
+        future = self._objects.read(name, byte_range=slice(start, stop))
+
+        def wait() -> bytes | None:
+            found = self._result(name, lambda: future)
+            return None if found.state == "missing" else found.value
+
+        return wait
 
     def read_whole(self, name: str, max_bytes: int) -> bytes | None:
         """Return an object, or None if there is none. Raises the errors of `read`, and UserError for more than `max_bytes`."""

@@ -98,7 +98,8 @@ DATASET = (
     Option("verify", "full", "For records: hash new or changed shards in `full`, or the first and last 64 KiB of all (`ends`).",
            choices=("full", "ends"), resumable=True),
     Option("local_copy", "", "For records in a bucket: the directory for a copy on each host. Empty: the cache folder, or "
-           "/dev/shm, where there is room.", resumable=True),
+           "/dev/shm, where there is room. `none`: no copy; each record is read from the bucket when it is needed.",
+           resumable=True),
     Option("num_examples", 0, "For glyphs: the number of images in the split.", allowed="in [0, 2^32)"),
     Option("examples_per_class", 0, "Number of examples of each class that are used. 0: all examples.", allowed="in [0, 2^32)"),
     Option("subset_seed", 0, "Seed of the choice of these examples.", allowed="in [0, 2^32)"),

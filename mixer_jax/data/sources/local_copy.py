@@ -1,6 +1,7 @@
 """Copies a split from a bucket to this machine, before a run reads it: the source `records:gs://BUCKET/PATH`.
 
 The order of the examples is one permutation of all records, so each host needs all shards, and each host makes a whole copy.
+Where that does not fit, config.data.local_copy=none reads the records from the bucket instead (range_reader.py).
 
 The copy lies in FOLDER/DIGEST, with the digest of the manifest in the bucket, so another version of the data gets another folder.
 FOLDER is config.data.local_copy or, by default, the first of these with enough room: the user's cache folder, and a folder in
@@ -23,13 +24,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from mixer_jax.bucket import Bucket
+from mixer_jax.data.sources.bucket_split import explain_missing_object, read_manifest
 from mixer_jax.data.sources.manifest import MANIFEST, Manifest, Shard, find_sound, is_uncompressed
 from mixer_jax.data.sources.receipts import Receipts, stamp_of
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import HeldError, Lease
 from mixer_jax.records import Progress
-from mixer_jax.storage import MAX_JSON_BYTES, cache_folder, parse_json, private_folder, write_whole
+from mixer_jax.storage import cache_folder, private_folder, write_whole
 
+NO_COPY = "none"  # The value of config.data.local_copy that reads by ranges instead (range_reader.py).
 LOCK = ".lock"
 SHARED_MEMORY, MEMORY_STATUS = Path("/dev/shm"), Path("/proc/meminfo")
 RANGE_BYTES = 2**23  # Of a shard, for one request.
@@ -54,9 +57,7 @@ def copy_split(url: str, folder: str) -> Path:
       EnvironmentFault: the bucket does not answer, or the disk fails.
     """
     bucket = Bucket(url)
-    if (text := bucket.read_whole(MANIFEST, MAX_JSON_BYTES)) is None:
-        raise UserError(_explain_missing(bucket.url))
-    manifest = Manifest(bucket.url, parse_json(text, f"{bucket.url}/{MANIFEST}"))
+    manifest, text = read_manifest(bucket)
     target = _choose_target(manifest, hashlib.sha256(text).hexdigest()[:16], folder)
     target.mkdir(parents=True, exist_ok=True)
     with _saying_room(target), _hold(target):
@@ -66,19 +67,6 @@ def copy_split(url: str, folder: str) -> Path:
         with write_whole(target / MANIFEST) as temporary:
             temporary.write_bytes(text)
     return target
-
-
-def splits_in_bucket(url: str) -> tuple[str, ...]:
-    """Return the names of the prepared splits in gs://BUCKET/PATH, sorted. Raises the errors of `Bucket.read`."""
-    parts = [name.split("/") for name in Bucket(url).names()]
-    return tuple(part[0] for part in parts if part[1:] == [MANIFEST])
-
-
-def _explain_missing(url: str) -> str:
-    parent, _, _ = url.rpartition("/")
-    splits = splits_in_bucket(url if parent == "gs:/" else parent)
-    known = f"There are the splits {', '.join(splits)}." if splits else "There is no prepared split: upload what `prepare` made."
-    return f"{url} has no {MANIFEST}, or there is no such bucket. {known}"
 
 
 def _choose_target(manifest: Manifest, name: str, folder: str) -> Path:
@@ -93,7 +81,8 @@ def _choose_target(manifest: Manifest, name: str, folder: str) -> Path:
     raise UserError(
         f"A copy of {manifest.directory} needs {total / GIBIBYTE:.1f} GiB on this machine, and there is room for "
         f"{' and '.join(numbers) or 'none: there is no folder that only you may write in'}. Remove what is not needed there, "
-        "such as copies of other data, or name a folder with more room: --config.data.local_copy=DIR."
+        "such as copies of other data, or name a folder with more room: --config.data.local_copy=DIR. Without a copy, "
+        f"--config.data.local_copy={NO_COPY} reads each record from the bucket when it is needed."
     )
 
 
@@ -265,5 +254,5 @@ def _read_ahead(bucket: Bucket, shard: Shard, readers: ThreadPoolExecutor) -> It
             return
         content = under_way.popleft().result()
         if content is None:
-            raise UserError(f"{bucket.url}/{shard.name} is missing, and {MANIFEST} there lists it. Upload it again.")
+            raise UserError(explain_missing_object(bucket, shard.name))
         yield content

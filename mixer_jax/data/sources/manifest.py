@@ -127,8 +127,8 @@ class Manifest:
     def check(self, how: str, show_progress: bool = True) -> None:
         """Check the shards against the manifest. Raises UserError that names the first shard that differs.
 
-        `how` is "full" or "ends", as described at the top of this file, or "whole", which is "full" without receipts, and compares
-        the index too.
+        `how` is "full" or "ends", as described at the top of this file, or "whole", which hashes every shard without regard to
+        receipts, and the index.
         """
         faults = [fault for shard in self.shards if (fault := _find_size_fault(self.directory, shard))]
         listed = {shard.name for shard in self.shards}

@@ -2,11 +2,12 @@
 
 import itertools
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 
 from mixer_jax.data.sources.relabeled import Relabeled
-from mixer_jax.data.sources.source import Record, Source
+from mixer_jax.data.sources.source import Record, Source, prefetch
 from mixer_jax.errors import UserError
 
 BLOCK = 2**16  # In each block of this many positions of the stream, every part has exactly its rounded share.
@@ -52,6 +53,12 @@ class Mixture:
     def __getitem__(self, index: int) -> Record:
         part, record = self._find(index)
         return self.parts[part][record]
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Start to read records of those parts that can."""
+        found = [self._find(index) for index in indices]
+        for number, part in enumerate(self.parts):
+            prefetch(part, [record for owner, record in found if owner == number])
 
     def labels(self, index: int) -> tuple[int, ...]:
         """Return the labels of a record."""

@@ -1,18 +1,21 @@
 """The source `records:DIR`: a split that `python -m mixer_jax prepare` made, or a slice of one. DIR may be gs://BUCKET/PATH.
 
 shards.py describes the files of a split, and manifest.py their list and how they are checked. local_copy.py copies a split from a
-bucket.
+bucket, and range_reader.py reads its records there.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mixer_jax.bucket import is_in_bucket
 from mixer_jax.data.images.decode import UnreadableImageError
-from mixer_jax.data.sources.local_copy import copy_split, splits_in_bucket
+from mixer_jax.data.sources.bucket_split import splits_in_bucket
+from mixer_jax.data.sources.local_copy import NO_COPY, copy_split
 from mixer_jax.data.sources.manifest import prepared_splits
+from mixer_jax.data.sources.range_reader import RangeReader
 from mixer_jax.data.sources.shards import ShardReader
-from mixer_jax.data.sources.source import Record
+from mixer_jax.data.sources.source import Record, prefetch
 from mixer_jax.errors import UserError
 
 
@@ -26,14 +29,17 @@ class RecordsSource:
     SLICE = re.compile(r"([^\[\]]*)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
     def __init__(self, directory: str, split: str, verify: str, local_copy: str):
-        """Open a split, which is first copied if it lies in a bucket (see `copy_split` about `local_copy`)."""
+        """Open a split. One in a bucket is first copied (see `copy_split` about `local_copy`), unless `local_copy` is NO_COPY."""
         parts = self.SLICE.fullmatch(split)
         if not parts:
             raise UserError(f"data.split is {split!r}: it must be NAME or a slice NAME[FROM:TO], in records or percents.")
         name, start, stop = parts.groups()
-        is_remote = is_in_bucket(directory)
-        folder = copy_split(f"{directory}/{name}", local_copy) if is_remote else Path(directory).expanduser() / name
-        self._shards = ShardReader(folder, verify)
+        url = f"{directory}/{name}" if is_in_bucket(directory) else ""
+        if url and local_copy == NO_COPY:
+            self._shards = RangeReader(url)
+        else:
+            folder = copy_split(url, local_copy) if url else Path(directory).expanduser() / name
+            self._shards = ShardReader(folder, verify)
         self.class_names, self.max_labels = self._shards.class_names, self._shards.max_labels
         self.num_classes = len(self.class_names)
         self._range = range(len(self._shards))[self._bound(start) : self._bound(stop)]
@@ -50,6 +56,10 @@ class RecordsSource:
     def __getitem__(self, index: int) -> Record:
         entry = self._shards.read(self._range[index])
         return Record(entry.image, entry.labels, entry.partially_decodable)
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Start to read records from a bucket. On a disk this does nothing."""
+        prefetch(self._shards, [self._range[index] for index in indices])
 
     def labels(self, index: int) -> tuple[int, ...]:
         """Return the labels of a record, without reading its image."""

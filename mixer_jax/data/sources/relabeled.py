@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mixer_jax.classes import Names
-from mixer_jax.data.sources.source import Record, Source
+from mixer_jax.data.sources.source import Record, Source, prefetch
 
 
 class Relabeled:
@@ -20,6 +20,10 @@ class Relabeled:
     def __getitem__(self, index: int) -> Record:
         record = self._source[index]
         return record._replace(labels=self._renumber(record.labels))
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Start to read records of the other source, if it can."""
+        prefetch(self._source, indices)
 
     def labels(self, index: int) -> tuple[int, ...]:
         """Return the labels of a record, renumbered."""

@@ -16,7 +16,6 @@ split has more shards, the least recently used one is closed. To open it again t
 ms of CPU time. `python -m benchmarks.memory` measures this.
 """
 
-import itertools
 import os
 import resource
 import struct
@@ -101,10 +100,10 @@ def write_shard(file: Path, records: list[tuple[str, tuple[int, ...], bytes]]) -
     os.close(descriptor)
 
 
-class ShardReader:
-    """The images of a split, in random access.
+class SplitReader:
+    """The images of a split, in random access, wherever its shards lie. A subclass reads the bytes of a record.
 
-    Many threads may read at the same time. tests/data checks that an ArrayRecordReader allows it.
+    Many threads may read at the same time.
 
     Attributes:
       class_names: the names of the classes.
@@ -112,28 +111,25 @@ class ShardReader:
       identity: a digest of all bytes of the shards.
     """
 
-    def __init__(self, directory: Path, verify: str):
-        """Open the split in `directory`, and check its shards as `verify` says: "full" or "ends" (see manifest.py)."""
-        manifest = Manifest(directory)
-        manifest.check(verify)
-        self.class_names, self.max_labels, self.identity = manifest.class_names, manifest.max_labels, manifest.identity()
-        self._directory, self._split = directory, manifest.split
-        self._starts = array("q", np.cumsum([0, *(shard.records for shard in manifest.shards)]).tolist())
-        self._start_caches()
+    OWN_OF_PROCESS: tuple[str, ...]  # The attributes that each process has for itself, so that they are not pickled.
 
-    def _start_caches(self) -> None:
-        most_images = max(after - start for start, after in itertools.pairwise(self._starts))
-        # A shard that the cache drops while a thread reads it stays open until that thread releases it.
-        self._open_shard = lru_cache(maxsize=max_open_shards(most_images))(open_shard)
-        self._labels = lru_cache(maxsize=8)(read_labels)  # A few shards are enough, because all labels are read in order.
+    def __init__(self, manifest: Manifest):
+        self.class_names, self.max_labels, self.identity = manifest.class_names, manifest.max_labels, manifest.identity()
+        self._directory, self._split = manifest.directory, manifest.split
+        self._starts = array("q", np.cumsum([0, *(shard.records for shard in manifest.shards)]).tolist())
+        self._labels = -1, None, None  # (number of a shard, *labels of its images): one is enough, as labels are read in order.
+        self._start_process()
+
+    def _start_process(self) -> None:
+        """Set the attributes of OWN_OF_PROCESS."""
+        raise NotImplementedError
 
     def __getstate__(self) -> dict:
-        """Return the state without open shards, which a process that gets a pickled copy opens for itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("_open_shard", "_labels")}
+        return {name: value for name, value in vars(self).items() if name not in self.OWN_OF_PROCESS}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._start_caches()
+        self._start_process()
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -141,43 +137,84 @@ class ShardReader:
     def read(self, index: int) -> Entry:
         """Return the content of an image's record.
 
-        Raises:
-          UnreadableImageError: the record does not have the form that `pack` gives it.
-          UserError: the shard was damaged after it was checked.
-          OSError: the file cannot be read.
+        Raises UnreadableImageError if the record does not have the form that `pack` gives it, and the errors of `_read_record`.
         """
-        file, images, position = self._find(index)
         try:
-            with as_os_error(file):
-                return unpack(self._open_shard(file, images).read([position])[0])
+            return unpack(self._read_record(*self._find(index)))
         except (struct.error, UnicodeDecodeError) as error:
             raise UnreadableImageError(f"no record that `prepare` wrote ({error})") from error
-        except RuntimeError as error:  # ArrayRecord found a wrong checksum.
-            raise UserError(f"{self.locate(index)} has changed on the disk since it was checked: {error}") from error
 
     def labels(self, index: int) -> tuple[int, ...]:
         """Return the labels of an image, without reading the image."""
-        file, images, position = self._find(index)
-        ends, labels = self._labels(file, images)
+        shard, position = self._find(index)
+        read = self._labels
+        if read[0] != shard:
+            read = self._labels = shard, *self._read_labels(shard)
+        _, ends, labels = read
         return tuple(labels[ends[position] : ends[position + 1]].tolist())
 
     def locate(self, index: int) -> str:
-        """Return the file of an image's shard, and the image's position in it."""
-        file, _, position = self._find(index)
-        return f"{file} record {position}"
+        """Return the file or the URL of an image's shard, and the image's position in it."""
+        shard, position = self._find(index)
+        return f"{self._file(shard)} record {position}"
 
     def key(self, index: int) -> str:
         """Return the name of an image's shard, and the image's position in it."""
-        file, _, position = self._find(index)
-        return f"{file.rpartition('/')[2]}/{position}"
+        shard, position = self._find(index)
+        return f"{self._name(shard)}/{position}"
 
-    def _find(self, index: int) -> tuple[str, int, int]:
-        """Return (the file of the shard, the number of its images, the position of the image in it)."""
+    def _read_record(self, shard: int, position: int) -> bytes:
+        """Return the record of the image at a position in a shard."""
+        raise NotImplementedError
+
+    def _read_labels(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the labels of all images of a shard, as `unpack_labels` does."""
+        raise NotImplementedError
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """Return (number of the shard, position of the image in it)."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard = bisect_right(self._starts, index) - 1
-        start, stop = self._starts[shard : shard + 2]
-        return f"{self._directory}/{shard_name(self._split, shard, len(self._starts) - 1)}", stop - start, index - start
+        return shard, index - self._starts[shard]
+
+    def _images(self, shard: int) -> int:
+        return self._starts[shard + 1] - self._starts[shard]
+
+    def _name(self, shard: int) -> str:
+        return shard_name(self._split, shard, len(self._starts) - 1)
+
+    def _file(self, shard: int) -> str:
+        return f"{self._directory}/{self._name(shard)}"
+
+
+class ShardReader(SplitReader):
+    """The images of a split on a disk. tests/data checks that many threads may use an ArrayRecordReader."""
+
+    OWN_OF_PROCESS = ("_open_shard",)
+
+    def __init__(self, directory: Path, verify: str):
+        """Open the split in `directory`, and check its shards as `verify` says: "full" or "ends" (see manifest.py)."""
+        manifest = Manifest(directory)
+        manifest.check(verify)
+        super().__init__(manifest)
+
+    def _start_process(self) -> None:
+        most_images = max(map(self._images, range(len(self._starts) - 1)))
+        # A shard that the cache drops while a thread reads it stays open until that thread releases it.
+        self._open_shard = lru_cache(maxsize=max_open_shards(most_images))(open_shard)
+
+    def _read_record(self, shard: int, position: int) -> bytes:
+        """Return a record. Raises UserError if the shard was damaged after it was checked, and OSError if it cannot be read."""
+        file = self._file(shard)
+        try:
+            with as_os_error(file):
+                return self._open_shard(file, self._images(shard)).read([position])[0]
+        except RuntimeError as error:  # ArrayRecord found a wrong checksum.
+            raise UserError(f"{file} record {position} has changed on the disk since it was checked: {error}") from error
+
+    def _read_labels(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
+        return read_labels(self._file(shard), self._images(shard))
 
 
 def open_shard(file: str, images: int) -> ArrayRecordReader:
@@ -200,13 +237,17 @@ def open_shard(file: str, images: int) -> ArrayRecordReader:
 
 
 def read_labels(file: str, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of all images of a shard as (ends, labels).
+    """Return the labels of all images of a shard, as `unpack_labels` does. Raises its errors, and those of `open_shard`."""
+    with as_os_error(file):
+        return unpack_labels(open_shard(file, images).read([images])[0], images, file)
+
+
+def unpack_labels(packed: bytes, images: int, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of all images of a shard, from the record that has them, as (ends, labels).
 
     The labels of image i are labels[ends[i] : ends[i + 1]]. `ends` is int64 [images + 1], and `labels` is int32 [all labels].
-    Raises UserError if the shard does not hold the labels of this number of images.
+    Raises UserError, which names `file`, if the record is not that of the labels of so many images.
     """
-    with as_os_error(file):
-        packed = open_shard(file, images).read([images])[0]
     numbers = np.frombuffer(packed[: len(packed) // 4 * 4], "<i4")
     ends = np.concatenate([[0], np.cumsum(numbers[:images], dtype=np.int64)])
     if len(ends) != images + 1 or np.any(np.diff(ends) < 0) or ends[-1] != len(numbers) - images:

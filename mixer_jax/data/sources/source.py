@@ -1,8 +1,8 @@
 """The interface of a source of labeled images, and the records that it gives. registry.py lists the sources."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -73,6 +73,20 @@ class Source(Protocol):
 
         A run resumes only if it is unchanged.
         """
+
+
+@runtime_checkable
+class Prefetching(Protocol):
+    """A source that can start to read several records at the same time, because each of them takes long."""
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Start to read the records that the calling thread will read next, in this order."""
+
+
+def prefetch(source: Source, indices: Sequence[int]) -> None:
+    """Start to read records that this thread will read next, in this order, if the source can read several at the same time."""
+    if isinstance(source, Prefetching):
+        source.prefetch(indices)
 
 
 def source_facts(sources: Mapping[str, Source]) -> dict[str, Any]:

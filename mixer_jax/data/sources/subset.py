@@ -1,10 +1,11 @@
 """A source that gives some records of another source, such as a few of each class."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
-from mixer_jax.data.sources.source import Record, Source
+from mixer_jax.data.sources.source import Record, Source, prefetch
 from mixer_jax.errors import UserError
 
 
@@ -20,6 +21,10 @@ class Subset:
 
     def __getitem__(self, index: int) -> Record:
         return self._source[int(self._indices[index])]
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Start to read records of the other source, if it can."""
+        prefetch(self._source, self._indices[list(indices)].tolist())
 
     def labels(self, index: int) -> tuple[int, ...]:
         """Return the labels of a record."""

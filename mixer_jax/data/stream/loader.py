@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.data.images.augment import Transform
 from mixer_jax.data.images.decode import UnavailableImageError, UnreadableImageError
-from mixer_jax.data.sources.source import Record, Source
+from mixer_jax.data.sources.source import Record, Source, prefetch
 from mixer_jax.data.stream.order import make_order
 from mixer_jax.data.stream.shared_memory import BatchMemory
 from mixer_jax.data.stream.unreadable import UnreadableImage, UnreadableImages, read_or_substitute
@@ -43,8 +43,11 @@ mask: float32 [B], 0 for padding.
 substituted: int32 [B], in training only; 1 for an image that was read in place of an unreadable one.
 """
 
-LoadExample = Callable[[int], tuple[HostBatch, list[UnreadableImage]]]
-"""A function that returns the example at a position and the images that could not be read for it."""
+ChooseRecord = Callable[[int], tuple[int, int]]
+"""A function that returns (epoch, record) at a position of the stream."""
+
+LoadExample = Callable[[int, int], tuple[HostBatch, list[UnreadableImage]]]
+"""A function of (epoch, record) that returns the example and the images that could not be read for it."""
 
 
 class UnreadableListener(Protocol):
@@ -82,16 +85,19 @@ def train_batches(
     """
     order, max_pixels, local_size = make_order(source, seed), loader.max_pixels, len(batch_indices)
 
-    def load(position: int) -> tuple[HostBatch, list[UnreadableImage]]:
+    def choose(position: int) -> tuple[int, int]:
         step, index = divmod(position, local_size)
-        epoch, record = order(step * batch_size + int(batch_indices[index]))
+        return order(step * batch_size + int(batch_indices[index]))
+
+    def load(epoch: int, record: int) -> tuple[HostBatch, list[UnreadableImage]]:
         key = np.array([seed, AUGMENT_STREAM, epoch, record], np.uint32)  # SeedSequence converts a list to this array slowly.
         rng = np.random.default_rng(np.random.SeedSequence(key))
         candidate, decoded, unreadable_images = read_or_substitute(source, max_pixels, seed=seed, epoch=epoch, record=record)
         example = _make_example(source, candidate, decoded, transform, rng)
         return example | {"substituted": np.int32(candidate != record)}, unreadable_images
 
-    return _read_ahead(load, range(steps.start * local_size, steps.stop * local_size), local_size, loader, unreadable)
+    positions = range(steps.start * local_size, steps.stop * local_size)
+    return _read_ahead(source, choose, load, positions, local_size, loader, unreadable)
 
 
 def eval_batches(
@@ -124,9 +130,11 @@ def eval_batches(
     rng = np.random.default_rng(0)  # Transforms take a generator, but an evaluation transform draws nothing from it.
     skips_unreadable = unreadable is not None
 
-    def load(position: int) -> tuple[HostBatch, list[UnreadableImage]]:
+    def choose(position: int) -> tuple[int, int]:
         step, index = divmod(position, local_size)
-        record = step * batch_size + int(batch_indices[index])
+        return 0, step * batch_size + int(batch_indices[index])
+
+    def load(_: int, record: int) -> tuple[HostBatch, list[UnreadableImage]]:
         if record >= len(source):
             return make_padding(), []
         try:
@@ -142,7 +150,8 @@ def eval_batches(
         image = np.zeros_like(transform(np.zeros((1, 1, 3), np.uint8), rng))
         return {"image": image, "labels": np.full(source.max_labels, -1, np.int32), "mask": np.float32(0)}
 
-    return _read_ahead(load, range(num_batches * local_size), local_size, loader, unreadable or UnreadableImages())
+    positions = range(num_batches * local_size)
+    return _read_ahead(source, choose, load, positions, local_size, loader, unreadable or UnreadableImages())
 
 
 def check_labels(source: Source, record: int, labels: tuple[int, ...]) -> None:
@@ -165,7 +174,13 @@ def _make_example(source: Source, record: int, decoded: Record, transform: Trans
 
 
 def _read_ahead(
-    load: LoadExample, positions: range, batch_size: int, loader: ConfigDict, unreadable: UnreadableListener
+    source: Source,
+    choose: ChooseRecord,
+    load: LoadExample,
+    positions: range,
+    batch_size: int,
+    loader: ConfigDict,
+    unreadable: UnreadableListener,
 ) -> Iterator[HostBatch]:
     """Yield batches of the examples that `load` returns for `positions`, loaded ahead of time by workers.
 
@@ -173,7 +188,9 @@ def _read_ahead(
     memory of the batch right after it was loaded, while it is still in the processor's cache. No other copy is made.
 
     Args:
-      load: loads the example at a position.
+      source: the data, whose records of a task are all prefetched when the task begins.
+      choose: returns the record at a position. A record beyond the end of the source stands for padding.
+      load: loads the example of a record.
       positions: the positions, in the order of the examples.
       batch_size: the number of this host's examples in a batch.
       loader: config.loader.
@@ -182,12 +199,15 @@ def _read_ahead(
     if not positions:
         return
     task_size = math.gcd(batch_size, EXAMPLES_PER_TASK)
-    spec = {name: ((batch_size, *value.shape), value.dtype) for name, value in load(positions[0])[0].items()}
+    spec = {name: ((batch_size, *value.shape), value.dtype) for name, value in load(*choose(positions[0]))[0].items()}
 
     def fill(batch: HostBatch, batch_start: int, task_start: int) -> list[UnreadableImage]:
         unreadable_images = []
-        for index in range(task_start, task_start + task_size):
-            example, unreadable_of_example = load(positions[batch_start + index])
+        task = range(task_start, task_start + task_size)
+        chosen = [choose(positions[batch_start + index]) for index in task]
+        prefetch(source, [record for _, record in chosen if record < len(source)])
+        for index, (epoch, record) in zip(task, chosen, strict=True):
+            example, unreadable_of_example = load(epoch, record)
             for name, value in example.items():
                 batch[name][index] = value
             unreadable_images += unreadable_of_example

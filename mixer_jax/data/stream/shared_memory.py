@@ -43,9 +43,9 @@ class BatchMemory:
         self._mappings[descriptor] = mmap.mmap(descriptor, size)
         return descriptor
 
-    def __del__(self):
+    def __del__(self, close=os.close):  # When the program ends, the module may have lost its `os` before this runs.
         for descriptor in self._mappings:
-            os.close(descriptor)
+            close(descriptor)
 
 
 class _SharedBatch(dict):
