@@ -104,6 +104,21 @@ def pipelines() -> str:
     return f"{table(head, rows)}\n\n{machine(record)}"
 
 
+def bucket_input() -> str:
+    """Return the cost of reading a split by ranges from a bucket, beside its copy."""
+    record = read("bucket_input")
+    (run,) = record["runs"].values()
+    figures, rows = run["figures"], []
+    for name, speed in figures["pipelines"].items():
+        rows.append([name, *(three_digits(speed[key]) for key in ("images_per_sec", "cpu_ms_per_image", "requests_per_image"))])
+    head = ["read from", "images/s", "ms of CPU for an image", "requests for an image, in one pass"]
+    facts = (
+        f"{figures['images']:,} images of {three_digits(figures['kilobytes_per_image'])} KB; the stand-in answers after "
+        f"{three_digits(figures['latency_ms'])} ms, and runs on the same cores."
+    )
+    return f"{table(head, rows)}\n\n{facts} {machine(record)}"
+
+
 def memory() -> str:
     """Return what splits of several sizes cost a host."""
     record = read("memory")
@@ -147,7 +162,7 @@ def near_duplicates() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    function.__name__: function for function in (demo, surgery, timm, stages, pipelines, memory, near_duplicates)
+    function.__name__: function for function in (demo, surgery, timm, stages, pipelines, bucket_input, memory, near_duplicates)
 } | {name: lambda name=name: pictures.format_table(name, tables.read(name)) for name in tables.TABLES}
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "processes": f"benchmarks.beside_big_vision .bench/big_vision {B16} --source=photographs",
         "threads": f"mixer_jax bench input {B16} --source=photographs --config.loader.processes=False",
     },
+    "bucket_input": {"30 ms": "benchmarks.bucket_input --latency=30"},
     "memory": {str(count): f"benchmarks.memory --records {count}" for count in (4096, 14_197_122, 300_000_000)},
     "near_duplicates": {"scikit-learn's photographs": "benchmarks.near_duplicates"},
 }
