@@ -22,6 +22,7 @@ from mixer_jax.errors import EnvironmentFault, UserError
 
 SCHEME = "gs://"
 RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}  # The pauses add up to about 25 s.
+REQUESTS_AT_ONCE = 64  # The most requests of a process that are under way. TensorStore would have 32.
 SECONDS = 120  # The longest time for a request with all its attempts.
 PROBE_SECONDS = 30
 NEVER_WRITTEN = b"\x02"  # What TensorStore calls the generation of an object that does not exist.
@@ -78,7 +79,10 @@ class Bucket:
         self.url = f"{SCHEME}{name}/{path}".rstrip("/")
         spec = {"driver": "gcs", "bucket": name, "path": f"{path}/" if path else ""}
         try:
-            self._objects = tensorstore.KvStore.open(spec, context=tensorstore.Context({"gcs_request_retries": RETRIES})).result()
+            context = tensorstore.Context(
+                {"gcs_request_retries": RETRIES, "gcs_request_concurrency": {"limit": REQUESTS_AT_ONCE}}
+            )
+            self._objects = tensorstore.KvStore.open(spec, context=context).result()
         except ValueError as error:
             raise UserError(f"{url} names no bucket: write gs://BUCKET/PATH ({_reason(error)}).") from error
 

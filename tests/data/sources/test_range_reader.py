@@ -17,11 +17,13 @@ from preparation import miniature
 from stand_ins.cloud_faults import CutOff, Delay, Down, Refuse, WrongRange
 
 import mixer_jax.bucket
+from mixer_jax.bucket import Bucket
 from mixer_jax.config import dataset, mixture
 from mixer_jax.data.sources import range_reader
 from mixer_jax.data.sources.manifest import MANIFEST
 from mixer_jax.data.sources.record_index import ENTRY, INDEX, INDEX_SHA256
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.stream.loader import EXAMPLES_PER_TASK
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.preparation.prepare import prepare
 from mixer_jax.preparation.spec import PreparationSpec
@@ -147,6 +149,14 @@ def test_all_records_of_a_task_are_under_way_at_once_and_each_is_read_once(uploa
     alone = by_ranges()
     assert [source[i] for i in (5, 3, *range(10, 20))] == [alone[i] for i in (5, 3, *range(10, 20))]
     assert sum(".array_record" in request.name for request in uploaded.requests) == 24
+
+
+def test_a_process_has_as_many_requests_under_way_as_a_task_has_images(uploaded):
+    bucket = Bucket(f"{URL}/train")
+    with uploaded.failing(Delay(3600)):
+        waits = [bucket.start_read(SHARD, start, start + 1) for start in range(EXAMPLES_PER_TASK)]
+        wait_for(lambda: reads(uploaded) == EXAMPLES_PER_TASK)
+    assert b"".join(wait() for wait in waits) == bucket.read(SHARD, 0, EXAMPLES_PER_TASK)
 
 
 def test_the_bytes_that_are_read_ahead_are_bounded_and_the_others_follow(uploaded, monkeypatch):
