@@ -190,7 +190,8 @@ def config_of(command: list[str]) -> ConfigDict:
     flags = dict(word.removeprefix("--").partition("=")[::2] for word in command[2:])
     file, _, row = flags.pop("config").partition(":")
     config = runpy.run_path(str(ROOT / file))["get_config"](row)
-    places = {name.removeprefix("config."): value for name, value in flags.items() if name.endswith((".source", ".split"))}
+    options = {name.removeprefix("config."): value for name, value in flags.items()}
+    places = {name: value for name, value in options.items() if name.endswith((".source", ".split", ".local_copy"))}
     config.update_from_flattened_dict(places)
     return config
 

@@ -8,7 +8,7 @@ A config names a source by a URI (`config.data.source`):
     tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files, read without TensorFlow (tfds.py)
     vtab:TASK                          a task of VTAB-1k, from datasets that TFDS prepared as ArrayRecord files (vtab.py)
     records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py); DIR may
-                                       be gs://BUCKET/PATH (local_copy.py)
+                                       be gs://BUCKET/PATH (local_copy.py, range_reader.py)
 """
 
 from collections.abc import Callable
