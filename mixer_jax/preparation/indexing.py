@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixer_jax.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, Shard
+from mixer_jax.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, Shard, sha256
 from mixer_jax.data.sources.record_index import ENTRY, INDEX, INDEX_SHA256, index_shard
 from mixer_jax.errors import UserError
 from mixer_jax.records import Progress
@@ -31,7 +31,7 @@ def write_entries(target: Path, number: int, shard: Shard, entries: np.ndarray) 
 
 
 def write_index(target: Path, shards: list[Shard]) -> str:
-    """Write the index of a split, and return its SHA-256. Raises UserError for a shard that `prepare` did not write.
+    """Write the index of a split, and return its SHA-256. Raises UserError for a shard that must be read and is altered.
 
     Args:
         target: The folder of the split.
@@ -55,11 +55,22 @@ def _index_missing(target: Path, shards: list[Shard], entries: dict[int, bytes |
         return
     progress = Progress(len(missing), 0, unit="shard")
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        indexed = threads.map(lambda number: index_shard(target / shards[number].name, shards[number].records), missing)
+        indexed = threads.map(lambda number: _index_whole(target, shards[number]), missing)
         for done, (number, found) in enumerate(zip(missing, indexed, strict=True), 1):
             entries[number] = found.tobytes()
             progress.update(done)
     progress.close()
+
+
+def _index_whole(target: Path, shard: Shard) -> np.ndarray:
+    """Return the entries of a shard. Raises UserError if its bytes are not those of its row: their checksums would fit them."""
+    file = target / shard.name
+    if sha256(file) != shard.sha256:
+        raise UserError(
+            f"{file} is altered, or not all of it is there, so its part of {INDEX} cannot be made. Remove it, and type its "
+            f"command again: rm {file}"
+        )
+    return index_shard(file, shard.records)
 
 
 def _read_earlier(target: Path) -> dict[str, memoryview]:

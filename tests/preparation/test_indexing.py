@@ -10,6 +10,7 @@ import pytest
 from preparation import miniature
 from preparation.preparing import spec_of
 
+from mixer_jax.data.sources import manifest
 from mixer_jax.data.sources.manifest import MANIFEST, Manifest
 from mixer_jax.data.sources.record_index import ENTRY, INDEX, INDEX_SHA256, index_shard
 from mixer_jax.data.sources.riegeli import end_offset, without_block_headers
@@ -110,3 +111,20 @@ def test_entries_of_a_part_that_are_damaged_are_read_from_the_shard(tmp_path, da
     join(tmp_path / "to/train", 2)
     prepare(spec, tmp_path / "one", 2)
     assert miniature.folder_bytes(tmp_path / "to") == miniature.folder_bytes(tmp_path / "one")
+
+
+def test_a_shard_that_is_altered_between_its_ends_is_not_indexed(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "END_BYTES", 64)
+    spec = spec_of(tmp_path)
+    for number in (1, 2):
+        prepare_part(spec, tmp_path / "to", 2, Part(number, 2))
+    (tmp_path / "to/train/.preparing" / ENTRIES).unlink()
+    shard = sorted((tmp_path / "to/train").glob("*.array_record"))[1]
+    content = bytearray(shard.read_bytes())
+    content[300] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match=f"{shard.name} is altered, or not all of it is there.*rm {shard}"):
+        join(tmp_path / "to/train", 2)
+    shard.unlink()
+    prepare(spec, tmp_path / "to", 2)
+    Manifest(tmp_path / "to/train").check("whole")
