@@ -23,7 +23,8 @@ from mixer_jax.errors import EnvironmentFault, UserError
 SCHEME = "gs://"
 RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}  # The pauses add up to about 25 s.
 REQUESTS_AT_ONCE = 64  # The most requests of a process that are under way. TensorStore would have 32.
-SECONDS = 120  # The longest time for a request with all its attempts.
+SECONDS = 120  # The longest time for a request with all its attempts, but for the bytes of a write.
+SLOWEST_BYTES_PER_SECOND = 2**20  # Of a write.
 PROBE_SECONDS = 30
 NEVER_WRITTEN = b"\x02"  # What TensorStore calls the generation of an object that does not exist.
 LOST = b""  # What TensorStore calls the generation after a write whose condition does not hold.
@@ -116,9 +117,15 @@ class Bucket:
         found = self._result(name, lambda: self._objects.read(name))
         return None if found.state == "missing" else Written(found.value, found.stamp.generation)
 
+    def generation(self, name: str) -> bytes | None:
+        """Return the generation of an object, or None if there is none. Raises the errors of `read`."""
+        found = self._result(name, lambda: self._objects.read(name, byte_range=slice(0, 0)))
+        return None if found.state == "missing" else found.stamp.generation
+
     def write(self, name: str, value: bytes) -> None:
         """Write an object, in the place of the one with this name. Raises the errors of `read` but TooShortError."""
-        self._result(name, lambda: self._objects.write(name, value), "written")
+        seconds = SECONDS + len(value) / SLOWEST_BYTES_PER_SECOND
+        self._result(name, lambda: self._objects.write(name, value), "written", seconds)
 
     def write_if_unchanged(self, name: str, value: bytes, generation: bytes = NEVER_WRITTEN) -> bytes | None:
         """Write an object if its generation is still this one, and return the new one, or None if it is another.

@@ -93,12 +93,13 @@ DATASET = (
     Option("source", "", "`digits`, `glyphs`, `folder:DIR`, `tfds:NAME[/CONFIG][:VERSION]`, `vtab:TASK` or `records:DIR`; "
            "this DIR may be gs://BUCKET/PATH."),
     Option("split", "train", "Name of the split. tfds and records also take slices of a split, such as `train[:99%]`."),
-    Option("data_dir", "", "For tfds and vtab: the directory of the prepared data. Empty: the default of TFDS."),
+    Option("data_dir", "", "For tfds and vtab: the directory of the prepared data; it may be gs://BUCKET/PATH. Empty: the "
+           "default of TFDS."),
     Option("max_labels", 1, "For tfds: the largest number of classes that one record has.", allowed="in [1, 2^16)"),
     Option("verify", "full", "For records: hash new or changed shards in `full`, or the first and last 64 KiB of all (`ends`).",
            choices=("full", "ends"), resumable=True),
-    Option("local_copy", "", "For records in a bucket: the directory for a copy on each host. Empty: the cache folder, or "
-           "/dev/shm, where there is room. `none`: no copy; each record is read from the bucket when it is needed.",
+    Option("local_copy", "", "For data in a bucket: the directory for a copy on each host. Empty: the cache folder, or "
+           "/dev/shm, where there is room. `none`, for records: no copy; each record is read from the bucket when it is needed.",
            resumable=True),
     Option("num_examples", 0, "For glyphs: the number of images in the split.", allowed="in [0, 2^32)"),
     Option("examples_per_class", 0, "Number of examples of each class that are used. 0: all examples.", allowed="in [0, 2^32)"),

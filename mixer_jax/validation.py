@@ -162,8 +162,9 @@ def _check_data(field: str, data: ConfigDict) -> None:
     _check_rows(DATASET, data, f"{field}.")
     if not data.parts:
         _require(bool(data.source), f"{field}.source", data.source, "a source such as tfds:imagenet2012")
-        if not data.source.startswith("records:gs://"):
-            only = "empty, or used with source=records:gs://BUCKET/PATH"
+        is_prepared_by_tfds = data.source.startswith(("tfds:", "vtab:"))
+        if not (data.data_dir if is_prepared_by_tfds else data.source).startswith(("gs://", "records:gs://")):
+            only = "empty, or used with source=records:gs://BUCKET/PATH or, for tfds and vtab, data_dir=gs://BUCKET/PATH"
             _require(not data.local_copy, f"{field}.local_copy", data.local_copy, only)
     else:
         _require(not data.source, f"{field}.source", data.source, f"empty with {field}.parts")

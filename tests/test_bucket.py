@@ -27,6 +27,17 @@ def test_what_is_written_is_read_listed_and_deleted(cloud):
     assert (bucket.read("a/b"), bucket.names()) == (None, [])
 
 
+def test_the_generation_of_an_object_is_that_of_its_last_write_and_its_content_is_not_read(cloud):
+    bucket = Bucket(URL)
+    assert bucket.generation("x") is None
+    first = bucket.write_if_unchanged("x", b"")
+    assert bucket.generation("x") == first
+    cloud.requests.clear()
+    bucket.write("x", b"2")
+    assert bucket.generation("x") not in (None, first)
+    assert not [request for request in cloud.requests if request.query.get("alt") == "media"]
+
+
 def test_a_condition_holds_until_somebody_writes(cloud):
     bucket = Bucket(URL)
     first = bucket.write_if_unchanged("x", b"1")
@@ -74,6 +85,16 @@ def test_a_probe_leaves_nothing_and_reads_no_long_list(cloud):
 def test_a_probe_says_what_is_wrong(cloud, url: str, fault, message: str):
     with cloud.failing(fault), pytest.raises(EnvironmentFault, match=message):
         Bucket(url).probe(seconds=1)
+
+
+def test_a_write_of_many_bytes_has_more_time(cloud, monkeypatch):
+    monkeypatch.setattr(mixer_jax.bucket, "SECONDS", 0.1)
+    monkeypatch.setattr(mixer_jax.bucket, "SLOWEST_BYTES_PER_SECOND", 10)
+    bucket = Bucket(URL)
+    with cloud.failing(Delay(seconds=0.5)):
+        with pytest.raises(EnvironmentFault, match=r"cannot be written: no answer within 0\.2 s"):
+            bucket.write("small", b"1")
+        bucket.write("large", bytes(100))
 
 
 def test_a_name_that_no_bucket_can_have_is_refused():

@@ -113,7 +113,8 @@ OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose fi
     "classes.py": "our own list",
     "data/sources/local_copy.py": "a file that it writes, and the system's",
     "data/sources/shards.py": "a shard that it has just written",
-    "data/sources/tfds.py": "after storage.py has looked at the file; in a bucket by etils",
+    "data/sources/tfds_builder.py": "after storage.py has looked at the file; in a bucket by etils",
+    "data/sources/tfds_copy.py": "a file that it writes",
     "data/stream/shared_memory.py": "our own memory",
     "evaluation/predictions.py": "a file that it writes",
     "export/program.py": "what the export check has just written",
@@ -121,6 +122,7 @@ OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose fi
     "hosts/software.py": "our own source",
     "planning/worker.py": "the cache, which is refused when others may write in it",
     "preparation/near_duplicates/within.py": "fingerprints that a preparation has written under the folder it holds",
+    "preparation/upload.py": "a file that it writes",
     "training/memory.py": "the system's",
     "worker_process.py": "the system's",
 }

@@ -21,7 +21,7 @@ WRONG = {
     "data.local_copy": (
         "/no/such",
         {},
-        r"config\.data\.local_copy is '/no/such': it must be empty, or used with source=records:gs",
+        r"config\.data\.local_copy is '/no/such': it must be empty, or used with source=records:gs.*, data_dir=gs",
     ),
     "compilation_cache": ("s3://bucket", {}, "s3://bucket: of all buckets, only those of Google Cloud Storage"),
     "init_from": ("/no/such", {}, "/no/such"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer_jax import app
+from mixer_jax.bucket import is_in_bucket
 from mixer_jax.errors import UserError
 from mixer_jax.preparation.parts import parse_part
 from mixer_jax.preparation.spec import PreparationSpec, check_split
@@ -39,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="make only part I of N, from 1/N to N/N, of the shards; several machines make different parts in one folder, and "
         "--join N ends the split",
     )  # fmt: skip
-    command.add_argument("--to", type=app.local_path, metavar="DIR", help="the folder to write to; the shards are in DIR/SPLIT")
+    command.add_argument("--to", metavar="DIR", help="the folder to write to, or gs://BUCKET/PATH; the shards are in DIR/SPLIT")
     command.add_argument(
         "--split", default="train", help="the name of the split to make; for cifar:, tfds: and Flowers-102 also the split to read"
     )
@@ -101,6 +102,7 @@ def _add_near_duplicate_options(command: argparse.ArgumentParser) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     """Make, continue or repair a split or a part of it, join parts, or verify splits, as the arguments say. Raises UserError."""
     from mixer_jax.data.sources.manifest import Manifest, split_folders  # They import OpenCV and TensorFlow Datasets.
+    from mixer_jax.preparation.in_bucket import join_in_bucket, prepare_in_bucket
     from mixer_jax.preparation.join import join
     from mixer_jax.preparation.prepare import prepare as prepare_shards
     from mixer_jax.preparation.prepare import prepare_part
@@ -116,16 +118,20 @@ def prepare(arguments: argparse.Namespace) -> None:
         return
     if "to" not in given:
         raise UserError("--to DIR is missing: the folder to make, whose sub-folder SPLIT holds the shards.")
-    directory, threads = Path(arguments.to), given.get("threads", os.cpu_count())
+    to, threads, in_bucket = arguments.to, given.get("threads", os.cpu_count()), is_in_bucket(arguments.to)
     if "join" in given:
         _check_join(given)
-        print(join(directory.expanduser() / arguments.split, arguments.join))
+        split, count = arguments.split, arguments.join
+        print(join_in_bucket(to, split, count) if in_bucket else join(Path(to).expanduser() / split, count))
         return
     options = {field.name: given[field.name] for field in fields(PreparationSpec) if field.name in given}
     if "drop_near_duplicates_of" in options:
         options["drop_near_duplicates_of"] = tuple(options["drop_near_duplicates_of"])
     spec = PreparationSpec(**options)
-    print(prepare_part(spec, directory, threads, part) if part else prepare_shards(spec, directory, threads).summary())
+    if in_bucket:
+        print(prepare_in_bucket(spec, to, threads, part))
+    else:
+        print(prepare_part(spec, Path(to), threads, part) if part else prepare_shards(spec, Path(to), threads).summary())
 
 
 def _check_join(given: dict[str, Any]) -> None:

@@ -37,7 +37,8 @@ def finish(target: Path, plan: Plan, shards: list[Shard], stamps: dict[str, str]
     remove_unfinished(target, lease)
     manifest = Manifest(target)
     manifest.check("ends", show_progress=False)  # This finds shards that are not in the manifest.
-    manifest.write_receipts(stamps)
+    if stamps:
+        manifest.write_receipts(stamps)
     return manifest
 
 

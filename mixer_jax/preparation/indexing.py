@@ -26,7 +26,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 def write_entries(target: Path, number: int, shard: Shard, entries: np.ndarray) -> None:
     """Write the entries of a shard that was made, ENTRY [its images + 1], with a digest that binds them to the shard."""
     content = entries.tobytes()
-    with write_whole(_entries_file(target, number)) as temporary:
+    with write_whole(entries_file(target, number)) as temporary:
         temporary.write_bytes(_digest(shard, content) + content)
 
 
@@ -88,7 +88,7 @@ def _read_earlier(target: Path) -> dict[str, memoryview]:
 
 def _read_entries(target: Path, number: int, shard: Shard) -> bytes | None:
     """Return the entries that `write_entries` wrote for a shard, or None if there are none that belong to it."""
-    content = _read(_entries_file(target, number), DIGEST_BYTES + (shard.records + 1) * ENTRY.itemsize)
+    content = _read(entries_file(target, number), DIGEST_BYTES + (shard.records + 1) * ENTRY.itemsize)
     digest, entries = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
     return entries if digest == _digest(shard, entries) else None
 
@@ -100,7 +100,8 @@ def _read(file: Path, size: int) -> bytes:
     return b""
 
 
-def _entries_file(target: Path, number: int) -> Path:
+def entries_file(target: Path, number: int) -> Path:
+    """Return the file of the entries of a shard."""
     return target / UNFINISHED / f"shard-{number:06d}.index"
 
 

@@ -5,7 +5,7 @@ as much memory as a shard has bytes. Threads suffice, because reading, hashing, 
 lock.
 
 A shard is written under a temporary name, synchronized to the disk, hashed, indexed and renamed. Then its part of the index is
-written to .preparing/, and last its row.
+written to .preparing/, and last its row. If the split is for a bucket, all of them are then uploaded.
 """
 
 import hashlib
@@ -32,6 +32,7 @@ from mixer_jax.preparation.near_duplicates.within import find_duplicates
 from mixer_jax.preparation.parts import Part
 from mixer_jax.preparation.spec import PreparationSpec
 from mixer_jax.preparation.unfinished import Plan, write_row
+from mixer_jax.preparation.upload import Upload
 from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
 
@@ -50,6 +51,7 @@ class Preparation(NamedTuple):
     stamps: dict[str, str]  # {shard: its inode, size and times before its bytes were hashed}; the threads add to it
     part: Part | None = None  # the part of the split that is made; None: all of it
     duplicates: dict[str, list] | None = None  # {name: row in the manifest} of all copies; None: found shard by shard
+    upload: Upload | None = None  # moves the shards to a bucket as they are made; None: they stay
 
     @property
     def numbers(self) -> range:
@@ -88,7 +90,7 @@ def _make_missing(preparation: Preparation, finished: dict[int, Shard], threads:
     done = preparation.num_images(finished)
     progress.update(done)
     with ThreadPoolExecutor(threads) as pool:
-        futures = {pool.submit(_make_shard, preparation, number): number for number in missing}
+        futures = {pool.submit(_make_and_move, preparation, number): number for number in missing}
         try:
             for future in as_completed(futures):
                 number, shard = futures[future], future.result()
@@ -122,12 +124,20 @@ def _prepare_to_compare(preparation: Preparation, threads: int) -> Preparation:
     return preparation._replace(duplicates=rows)
 
 
+def _make_and_move(preparation: Preparation, number: int) -> Shard:
+    """Write a shard and its row, as `_make_shard`, and move it to the bucket if the split is for one."""
+    shard = _make_shard(preparation, number)
+    if preparation.upload and shard.bytes:  # Without bytes, the row only lists unreadable images.
+        preparation.upload.move(number, shard)
+    return shard
+
+
 def _make_shard(preparation: Preparation, number: int) -> Shard:
     """Write a shard and its row, and return the row.
 
     If images are unreadable and --skip-unreadable was not given, nothing is written, and the returned row only lists them.
     """
-    spec, inputs, references, target, plan, shard_images, stamps, _, known_duplicates = preparation
+    spec, inputs, references, target, plan, shard_images, stamps, _, known_duplicates, _ = preparation
     records, left_out, reencoded, compared = {}, [], set(), {}
     for image, data, labels in inputs.read(sorted(shard_images[number].tolist())):
         name = inputs.name(image)

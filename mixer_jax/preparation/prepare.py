@@ -10,7 +10,8 @@ finished, it makes the shards anew that are missing or altered. The files contai
 folder is the same, bit for bit, however often the command was killed.
 
 With `--part I/N`, only the shards of a part are made (parts.py). When several machines have made all parts in one folder,
-`--join N` makes the manifest from their rows (join.py), and the folder is the same as that of one machine.
+`--join N` makes the manifest from their rows (join.py), and the folder is the same as that of one machine. in_bucket.py does
+all of this for a split in a bucket.
 
 The bytes of images are kept, also those of CMYK JPEGs and of PNGs named .JPEG, because the content decides how an image is
 decoded. With `--max-side N`, an image with a side longer than N is decoded to RGB, made smaller by averaging areas with the same
@@ -37,37 +38,39 @@ from mixer_jax.preparation.near_duplicates.references import References
 from mixer_jax.preparation.parts import Part
 from mixer_jax.preparation.spec import PreparationSpec, check_split
 from mixer_jax.preparation.unfinished import Plan, begin, hold, read_made, refuse_other, remove_rest
+from mixer_jax.preparation.upload import Upload
 
 # The smallest --near-duplicate-correlation that is allowed. Pairs of images that correlate less after a shift by whole pixels are
 # not aligned further (MIN_SHIFT_CORRELATION of alignment.py).
 LEAST_CORRELATION = 0.7
 
 
-def prepare(spec: PreparationSpec, directory: Path, threads: int) -> Manifest:
+def prepare(spec: PreparationSpec, directory: Path, threads: int, upload: Upload | None = None) -> Manifest:
     """Make, continue or repair the split directory/SPLIT, and return its manifest.
 
     Args:
         spec: The options.
         directory: The folder of all splits of the data set.
         threads: How many shards are made at once.
+        upload: Moves the shards to a bucket as they are made, if the split is for one.
 
     Raises:
         UserError: The user must change an option, the source or the split first.
         EnvironmentFault: Another process is preparing the split.
     """
-    preparation = _open(spec, directory, threads)
+    preparation = _open(spec, directory, threads, upload=upload)
     target = preparation.target
     with hold(target) as lease:
         finished = _begin(preparation)
         missing = len(preparation.numbers) - len(finished)
         shards = make_shards(preparation, finished, threads)
-        manifest = finish(target, preparation.plan, shards, preparation.stamps, lease)
+        manifest = finish(target, preparation.plan, shards, {} if upload else preparation.stamps, lease)
     if spec.drops_near_duplicates and (missing or not (target / PAGE).exists()):
         write_pairs_page(target, preparation.inputs, preparation.references, shards)
     return manifest
 
 
-def prepare_part(spec: PreparationSpec, directory: Path, threads: int, part: Part) -> str:
+def prepare_part(spec: PreparationSpec, directory: Path, threads: int, part: Part, upload: Upload | None = None) -> str:
     """Make or continue a part of the split directory/SPLIT, and return a line that says so.
 
     Several machines may make different parts at the same time. The arguments and errors are those of `prepare`.
@@ -77,7 +80,7 @@ def prepare_part(spec: PreparationSpec, directory: Path, threads: int, part: Par
             "--drop-near-duplicates-within compares all images with each other, so no part can be made alone: leave out --part, "
             "and make this split on one machine."
         )
-    preparation = _open(spec, directory, threads, part)
+    preparation = _open(spec, directory, threads, part, upload)
     target, numbers = preparation.target, preparation.numbers
     if not numbers:
         return f"{target}: part {part} has nothing to make, as the split has {preparation.plan.num_shards} shards."
@@ -99,7 +102,9 @@ def _make_part(preparation: Preparation, threads: int) -> int | None:
         return missing
 
 
-def _open(spec: PreparationSpec, directory: Path, threads: int, part: Part | None = None) -> Preparation:
+def _open(
+    spec: PreparationSpec, directory: Path, threads: int, part: Part | None = None, upload: Upload | None = None
+) -> Preparation:
     """Return what the shards are made from, without changing the folder. Raises UserError as `prepare` does."""
     check_spec(spec, threads)
     target = directory.expanduser() / spec.split
@@ -116,14 +121,18 @@ def _open(spec: PreparationSpec, directory: Path, threads: int, part: Part | Non
     refuse_other(target, made)
     plan = Plan(made, inputs.class_names, spec.allow_empty_classes)
     shard_images = np.array_split(shuffle(inputs, spec.seed), plan.num_shards)
-    return Preparation(spec, inputs, references, target, plan, shard_images, {}, part)
+    return Preparation(spec, inputs, references, target, plan, shard_images, {}, part, upload=upload)
 
 
 def _begin(preparation: Preparation) -> dict[int, Shard]:
     """Return the finished shards among those to make. Raises UserError if others cannot be made by this version."""
-    target, numbers = preparation.target, preparation.numbers
-    finished, stamps = begin(target, preparation.plan, numbers)
+    target, numbers, upload = preparation.target, preparation.numbers, preparation.upload
+    if upload:
+        upload.fetch_shards(preparation.plan, numbers)
+    finished, stamps = begin(target, preparation.plan, numbers, "ends" if upload else "whole")
     preparation.stamps.update(stamps)
+    if upload:
+        upload.claim(preparation.plan)
     if isinstance(preparation.plan.made.get("near"), list) and len(finished) < len(numbers):
         raise UserError(
             f"{target} was begun by an earlier version of mixer_jax, which found near duplicates in another way, and "

@@ -121,18 +121,19 @@ def remove_rest(target: Path) -> None:
             remove_unfinished(target, lease)
 
 
-def begin(target: Path, plan: Plan, numbers: range) -> tuple[dict[int, Shard], dict[str, str]]:
+def begin(target: Path, plan: Plan, numbers: range, how: str = "whole") -> tuple[dict[int, Shard], dict[str, str]]:
     """Write plan.json, and return the finished shards among `numbers` by their numbers, and their stamps by their names.
 
-    A shard is finished if it has a row and its bytes are those of the row. A stamp is the inode, size and times of a shard before
-    it was hashed. Raises UserError if the folder contains another split.
+    A shard is finished if it has a row, and its bytes are those of the row. If `how` is "ends" in place of "whole", its size and
+    its ends are compared alone. A stamp is the inode, size and times of a shard before it was hashed. Raises UserError if the
+    folder contains another split.
     """
     refuse_other(target, plan.made)
     rows = read_rows(target, plan, numbers)
     content = plan.made | {"class_names": list(plan.class_names), "allow_empty_classes": plan.allow_empty_classes}
     if _read_content(target) != content:
         write_json(target / UNFINISHED / PLAN, content)
-    sound = find_sound(target, list(rows.values()))
+    sound = find_sound(target, list(rows.values()), how)
     return {number: shard for number, shard in rows.items() if shard.name in sound}, sound
 
 

@@ -19,9 +19,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from mixer_jax.bucket import Bucket
 from mixer_jax.data.sources.bucket_split import explain_missing_object, read_manifest
@@ -37,7 +38,7 @@ LOCK = ".lock"
 SHARED_MEMORY, MEMORY_STATUS = Path("/dev/shm"), Path("/proc/meminfo")
 RANGE_BYTES = 2**23  # Of a shard, for one request.
 RANGES_AHEAD = 4  # Requests for a shard that are under way while the bytes before them are hashed and written.
-SHARDS_AT_ONCE = 8
+FILES_AT_ONCE = 8
 TRIES = 3  # To read a shard, until its bytes are those of the manifest.
 # What a copy leaves free: on a disk for the run's own files, in memory for the run itself.
 FREE_ON_DISK, FREE_IN_MEMORY = 2**30, 2**33
@@ -58,28 +59,34 @@ def copy_split(url: str, folder: str) -> Path:
     """
     bucket = Bucket(url)
     manifest, text = read_manifest(bucket)
-    target = _choose_target(manifest, hashlib.sha256(text).hexdigest()[:16], folder)
-    target.mkdir(parents=True, exist_ok=True)
-    with _saying_room(target), _hold(target):
-        for unfinished in target.glob(".*.tmp"):
-            unfinished.unlink()
+    names, total = [shard.name for shard in manifest.shards], sum(shard.bytes for shard in manifest.shards)
+    target = choose_target(bucket.url, hashlib.sha256(text).hexdigest()[:16], names, total, folder)
+    with copying(target):
         _copy_missing(bucket, manifest, target)
         with write_whole(target / MANIFEST) as temporary:
             temporary.write_bytes(text)
     return target
 
 
-def _choose_target(manifest: Manifest, name: str, folder: str) -> Path:
-    """Return the path `name` in a folder that has room for what is missing there. Raises UserError if there is none."""
-    total, numbers = sum(shard.bytes for shard in manifest.shards), []
-    candidates = _candidates(folder)
-    for candidate in sorted(candidates, key=lambda candidate: -_bytes_there(candidate / name)):
-        missing, room = total - _bytes_there(candidate / name), candidates[candidate]
+def choose_target(url: str, name: str, files: list[str], total: int, folder: str) -> Path:
+    """Return the path `name` in a folder that has room for what is missing there. Raises UserError if there is none.
+
+    Args:
+      url: what is copied, for the message.
+      name: the name of the copy.
+      files: the paths of the large files in the copy.
+      total: the number of their bytes.
+      folder: that of the config, or empty.
+    """
+    numbers, candidates = [], _candidates(folder)
+    there = {candidate: bytes_there(candidate / name, files) for candidate in candidates}
+    for candidate in sorted(candidates, key=lambda candidate: -there[candidate]):
+        missing, room = total - there[candidate], candidates[candidate]
         if missing <= max(0, room):
             return candidate / name
         numbers.append(f"{max(0, room) / GIBIBYTE:.1f} GiB in {candidate}")
     raise UserError(
-        f"A copy of {manifest.directory} needs {total / GIBIBYTE:.1f} GiB on this machine, and there is room for "
+        f"A copy of {url} needs {total / GIBIBYTE:.1f} GiB on this machine, and there is room for "
         f"{' and '.join(numbers) or 'none: there is no folder that only you may write in'}. Remove what is not needed there, "
         "such as copies of other data, or name a folder with more room: --config.data.local_copy=DIR. Without a copy, "
         f"--config.data.local_copy={NO_COPY} reads each record from the bucket when it is needed."
@@ -108,15 +115,25 @@ def _candidates(folder: str) -> dict[Path, int]:
     return candidates
 
 
-def _bytes_there(target: Path) -> int:
-    """Return the size of the shards that a copy already has."""
-    return sum(file.stat().st_size for file in target.glob("*.array_record"))
+def bytes_there(target: Path, files: list[str]) -> int:
+    """Return the size of those files that a copy already has."""
+    return sum((target / file).stat().st_size for file in files if (target / file).exists())
 
 
 def _available_memory() -> int:
     """Return how many bytes of memory Linux could give to a program, with those of files that it keeps for later reading."""
     (line,) = [line for line in MEMORY_STATUS.read_text().splitlines() if line.startswith("MemAvailable:")]
     return int(line.split()[1]) * 1024
+
+
+@contextlib.contextmanager
+def copying(target: Path) -> Iterator[None]:
+    """Make a folder, and hold it for this process alone, without what a kill has left. Errors of the disk say what is free."""
+    target.mkdir(parents=True, exist_ok=True)
+    with _saying_room(target), _hold(target):
+        for unfinished in target.glob(".*.tmp"):
+            unfinished.unlink()
+        yield
 
 
 @contextlib.contextmanager
@@ -158,51 +175,68 @@ def _copy_missing(bucket: Bucket, manifest: Manifest, target: Path) -> None:
         receipts.add(name, digests[name], stamp)
     sound = {shard.name for shard in there} - {shard.name for shard in unknown} | found.keys()
     missing = [shard for shard in manifest.shards if shard.name not in sound]
-    if missing:
-        _copy_all(bucket, missing, target, receipts, sum(shard.bytes for shard in manifest.shards))
-    receipts.save()
+    to_copy, total = [sum(shard.bytes for shard in shards) for shards in (missing, manifest.shards)]
+    try:
+        with ThreadPoolExecutor(FILES_AT_ONCE * RANGES_AHEAD) as readers:
+
+            def copy(shard: Shard, progress: CopiedBytes) -> None:
+                receipts.add(shard.name, shard.sha256, _copy_shard(bucket, shard, target, readers, progress))
+
+            copy_all(bucket.url, target, missing, copy, total - to_copy, total)
+    finally:
+        receipts.save()
 
 
-def _copy_all(bucket: Bucket, missing: list[Shard], target: Path, receipts: Receipts, total: int) -> None:
-    """Copy shards, and add their receipts. `total` is the number of bytes of the split."""
-    to_copy = sum(shard.bytes for shard in missing)
-    progress, begin = _Bytes(total, total - to_copy), time.monotonic()
-    with ThreadPoolExecutor(SHARDS_AT_ONCE) as shards, ThreadPoolExecutor(SHARDS_AT_ONCE * RANGES_AHEAD) as readers:
-        futures = {shards.submit(_copy_shard, bucket, shard, target, readers, progress): shard for shard in missing}
+def copy_all(url: str, target: Path, missing: list, copy: Callable[[Any, "CopiedBytes"], None], there: int, total: int) -> None:
+    """Call `copy` with each of `missing`, in threads, and say how long it took.
+
+    Args:
+      url: what is copied, for the line.
+      target: the folder of the copy.
+      missing: what is to be copied: shards, or names of files.
+      copy: copies one of them, and adds its bytes to the progress.
+      there: the number of bytes that the copy has already.
+      total: the number of bytes that it will have.
+    """
+    if not missing:
+        return
+    progress, begin = CopiedBytes(total, there), time.monotonic()
+    with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+        futures = [threads.submit(copy, one, progress) for one in missing]
         try:
             for future in as_completed(futures):
-                receipts.add(futures[future].name, futures[future].sha256, future.result())
+                future.result()
         except BaseException:
             progress.is_cancelled = True
-            shards.shutdown(wait=False, cancel_futures=True)
-            receipts.save()
+            threads.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             progress.close()
-    seconds = time.monotonic() - begin
-    rate = to_copy / MEBIBYTE / max(seconds, 1e-3)
-    size = f"{to_copy / GIBIBYTE:.2f} GiB" if to_copy >= GIBIBYTE else f"{to_copy / MEBIBYTE:.1f} MiB"
-    print(f"Copied {size} of {bucket.url} to {target} in {seconds:.0f} s: {rate:.1f} MiB/s.", file=sys.stderr, flush=True)
+    seconds, copied = time.monotonic() - begin, progress.done - there
+    rate = copied / MEBIBYTE / max(seconds, 1e-3)
+    size = f"{copied / GIBIBYTE:.2f} GiB" if copied >= GIBIBYTE else f"{copied / MEBIBYTE:.1f} MiB"
+    print(f"Copied {size} of {url} to {target} in {seconds:.0f} s: {rate:.1f} MiB/s.", file=sys.stderr, flush=True)
 
 
-class _Bytes:
+class CopiedBytes:
     """The progress of a copy, to which many threads add bytes.
 
     Attributes:
+      done: the number of bytes that the copy has.
       is_cancelled: whether the threads must stop.
     """
 
     def __init__(self, total: int, first: int):
         self._progress = Progress(total // MEBIBYTE, first // MEBIBYTE, unit="MiB")
-        self._done, self._lock, self.is_cancelled = first, threading.Lock(), False
+        self.done, self._lock, self.is_cancelled = first, threading.Lock(), False
 
     def add(self, count: int) -> None:
         """Add bytes that were copied. Raises EnvironmentFault if the copy is cancelled."""
         if self.is_cancelled:
             raise EnvironmentFault("The copy was cancelled.")
         with self._lock:
-            self._done += count
-            self._progress.update(self._done // MEBIBYTE)
+            self.done += count
+            self._progress.update(self.done // MEBIBYTE)
 
     def close(self) -> None:
         """End the line of the progress."""
@@ -213,7 +247,7 @@ class _WrongBytesError(Exception):
     """What was read is not the shard of the manifest."""
 
 
-def _copy_shard(bucket: Bucket, shard: Shard, target: Path, readers: ThreadPoolExecutor, progress: _Bytes) -> str:
+def _copy_shard(bucket: Bucket, shard: Shard, target: Path, readers: ThreadPoolExecutor, progress: CopiedBytes) -> str:
     """Copy a shard, and return the stamp of its file.
 
     Bytes may change on their way, so a shard with a wrong digest is read again. Raises UserError if it is wrong every time.
@@ -229,7 +263,7 @@ def _copy_shard(bucket: Bucket, shard: Shard, target: Path, readers: ThreadPoolE
     )
 
 
-def _try_to_copy(bucket: Bucket, shard: Shard, file: Path, readers: ThreadPoolExecutor, progress: _Bytes) -> str:
+def _try_to_copy(bucket: Bucket, shard: Shard, file: Path, readers: ThreadPoolExecutor, progress: CopiedBytes) -> str:
     """Read a shard into a file, and return the stamp of the file. Raises _WrongBytesError, and leaves no file, if it is wrong."""
     digest = hashlib.sha256()
     with write_whole(file) as temporary:

@@ -5,7 +5,8 @@ A config names a source by a URI (`config.data.source`):
     digits                             the UCI handwritten digits that scikit-learn carries: 1797 real images, 10 classes
     glyphs                             letters and digits drawn from fonts, as many as asked for (glyphs.py)
     folder:DIR                         DIR/SPLIT/CLASS/IMAGE, or DIR/CLASS/IMAGE with an empty split (class_tree.py)
-    tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files, read without TensorFlow (tfds.py)
+    tfds:NAME[/CONFIG][:VERSION]       a dataset that TFDS prepared as ArrayRecord files, read without TensorFlow (tfds.py), on a
+                                       disk or in a bucket (tfds_copy.py)
     vtab:TASK                          a task of VTAB-1k, from datasets that TFDS prepared as ArrayRecord files (vtab.py)
     records:DIR                        our own shards, DIR/SPLIT/..., made by `python -m mixer_jax prepare` (shards.py); DIR may
                                        be gs://BUCKET/PATH (local_copy.py, range_reader.py)
@@ -24,7 +25,8 @@ from mixer_jax.data.sources.mixture import Mixture
 from mixer_jax.data.sources.records import RecordsSource
 from mixer_jax.data.sources.source import Source
 from mixer_jax.data.sources.subset import per_class_subset
-from mixer_jax.data.sources.tfds import TfdsSource, open_builder
+from mixer_jax.data.sources.tfds import TfdsSource
+from mixer_jax.data.sources.tfds_copy import names_of_splits
 from mixer_jax.data.sources.vtab import VtabSource
 from mixer_jax.errors import UserError
 
@@ -33,8 +35,8 @@ SOURCES: dict[str, Callable[[str, ConfigDict], Source]] = {
     "digits": lambda _, config: DigitsSource(config.split),
     "glyphs": lambda _, config: GlyphsSource(config.split, config.num_examples),
     "folder": lambda directory, config: FolderSource(directory, config.split),
-    "tfds": lambda name, config: TfdsSource(name, config.split, config.data_dir, config.max_labels),
-    "vtab": lambda task, config: VtabSource(task, config.split, config.data_dir),
+    "tfds": lambda name, config: TfdsSource(name, config.split, config.data_dir, config.max_labels, config.local_copy),
+    "vtab": lambda task, config: VtabSource(task, config.split, config.data_dir, config.local_copy),
     "records": lambda directory, config: RecordsSource(directory, config.split, config.verify, config.local_copy),
 }
 # {kind: function from the same arguments to the names of all splits}
@@ -42,7 +44,7 @@ SPLITS: dict[str, Callable[[str, ConfigDict], tuple[str, ...]]] = {
     "digits": lambda _, config: digits.SPLITS,
     "glyphs": lambda _, config: tuple(glyphs.SPLITS),
     "folder": lambda directory, config: folders_of_splits(Path(directory).expanduser()),
-    "tfds": lambda name, config: tuple(open_builder(name, config.data_dir).info.splits),
+    "tfds": lambda name, config: names_of_splits(name, config.data_dir),
     "vtab": lambda _, config: vtab.SPLITS,
     "records": lambda directory, _: records.split_names(directory),
 }

@@ -1,36 +1,29 @@
 """The source `tfds:NAME`: datasets that TFDS prepared as ArrayRecord files. TensorFlow is not used to read them.
 
-Only the features that are needed are decoded. For example, the mask beside each image of Pets is not decoded.
+Only the features that are needed are decoded. For example, the mask beside each image of Pets is not decoded. tfds_copy.py copies
+a dataset from a bucket.
 """
 
-import json
-import math
-import re
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import numpy as np
-from etils import epath
 
 from mixer_jax.classes import MAX_CLASSES
 from mixer_jax.data.sources.image_files import as_os_error
 from mixer_jax.data.sources.source import Record
+from mixer_jax.data.sources.tfds_builder import open_builder
+from mixer_jax.data.sources.tfds_copy import copy_dataset
 from mixer_jax.errors import UserError
-from mixer_jax.storage import check_regular
 
-NAME = re.compile(r"[a-z0-9_]+(/[^/:=,.][^/:=,]*)?(:[0-9.*]+)?")
-OWN_FEATURE = re.compile(r"tensorflow_datasets\.core\.features\.\w+\.\w+")
-CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # Keys of features.json; files from before 2022 have the last.
-FILE_OF_DATASET = re.compile(r".*\.(json|txt|array_record.*)")
-MAX_DESCRIPTION_BYTES = 2**26  # TFDS reads these files completely. The names of 21 843 classes have 0.5 MB.
 LABEL_FEATURES = ("label", "labels", "real_label")  # The last is the feature of imagenet2012_real (arXiv 2006.07159).
 
 
 class TfdsSource:
     """The source `tfds:NAME`. It reads the feature "image" and one of LABEL_FEATURES, a class or a sequence of classes."""
 
-    def __init__(self, name: str, split: str, data_dir: str, max_labels: int):
+    def __init__(self, name: str, split: str, data_dir: str, max_labels: int, local_copy: str = ""):
+        """Open a split, which is first copied if it lies in a bucket (see `copy_dataset` about `local_copy`)."""
+        data_dir = copy_dataset(name, split, data_dir, local_copy)
         self._name = f"tfds:{name} {split}"
         features = open_builder(name, data_dir).info.features
         self._label = next((key for key in LABEL_FEATURES if key in features), "")
@@ -120,67 +113,3 @@ class Examples:
         with as_os_error(self.full_name):
             record = self._records[index]
         return self._features.deserialize_example_np(record, decoders=self._decoders)
-
-
-def _check_files(folder: epath.Path) -> None:
-    """Raise UserError if a file of a prepared dataset is not a regular file, is too large, or names code that TFDS would run."""
-    for file in (*folder.glob("*/*"), *folder.glob("*/*/*")):
-        if "://" not in str(file) and FILE_OF_DATASET.fullmatch(file.name):
-            check_regular(Path(file), MAX_DESCRIPTION_BYTES if file.suffix in (".json", ".txt") else math.inf)
-        if file.name == "features.json":
-            _check_features(file)
-
-
-def _check_features(file: epath.Path) -> None:
-    """Raise UserError if features.json names a class that is not TFDS's own, because TFDS would import its module."""
-    try:
-        foreign = [name for name in _feature_classes(json.loads(file.read_text())) if not OWN_FEATURE.fullmatch(name)]
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}): prepare the dataset anew.") from error
-    if foreign:
-        raise UserError(
-            f"{file} names the class {foreign[0][:100]!r}, whose code TFDS would run: only TFDS's own features are read. If "
-            "you trust who made the dataset, convert it to a folder of images."
-        )
-
-
-def _feature_classes(content: Any) -> Iterator[str]:
-    """Yield every name of a Python class in features.json: all values of CLASS_KEYS, including those in JSON inside a string."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key in CLASS_KEYS and isinstance(value, str):
-                yield value
-            elif key == "json" and isinstance(value, str):
-                yield from _feature_classes(json.loads(value))
-            else:
-                yield from _feature_classes(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _feature_classes(value)
-
-
-def open_builder(name: str, data_dir: str):
-    """Return TFDS's builder of a prepared dataset NAME[/CONFIG][:VERSION].
-
-    Raises UserError if the dataset is unknown or not prepared, or if its files name code that is not TFDS's own.
-    """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.utils.file_utils import list_data_dirs
-
-    if not NAME.fullmatch(name):  # For another name, such as huggingface:NAME, TFDS would download and run code.
-        raise UserError(f"tfds:{name} must be tfds:NAME[/CONFIG][:VERSION], NAME in small letters, digits and _.")
-    for folder in list_data_dirs(data_dir or None):
-        _check_files(epath.Path(folder).expanduser() / re.split("[/:]", name)[0])
-    try:
-        builder = tfds.builder(name, data_dir=data_dir or None)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        raise UserError(f"TFDS knows no dataset {name!r}, and none of that name lies in its data folder.") from error
-    except (AssertionError, ValueError) as error:  # The version or the config does not exist, or the name is not valid.
-        raise UserError(f"TFDS cannot make {name!r}, which must be NAME[/CONFIG][:VERSION]: {error}") from error
-    if not builder.info.splits:
-        where = f" --data_dir={data_dir}" if data_dir else ""
-        raise UserError(
-            f"{name} is not prepared in {builder.data_path}. Set data.data_dir to where it lies, or prepare it (with what "
-            f"requirements-prepare.txt has): tfds build {name} --file_format=array_record{where}"
-        )
-    return builder

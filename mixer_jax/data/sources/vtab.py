@@ -18,6 +18,7 @@ import numpy as np
 from mixer_jax.data.images.decode import decode
 from mixer_jax.data.sources.source import Record
 from mixer_jax.data.sources.tfds import Examples
+from mixer_jax.data.sources.tfds_copy import copy_dataset
 from mixer_jax.errors import UserError
 
 SPLITS = ("train800", "val200", "train800val200", "test")
@@ -106,7 +107,8 @@ class VtabSource:
 
     max_labels = 1
 
-    def __init__(self, name: str, split: str, data_dir: str):
+    def __init__(self, name: str, split: str, data_dir: str, local_copy: str = ""):
+        """Open a split of a task. Its dataset is first copied if it lies in a bucket (see `copy_dataset` about `local_copy`)."""
         if name not in TASKS:
             raise UserError(f"VTAB has no task {name!r}: it has {', '.join(TASKS)}.")
         self._task = task = TASKS[name]
@@ -114,6 +116,7 @@ class VtabSource:
             raise UserError(f"vtab:{name} has no split {split!r}: it has {', '.join(SPLITS)}.")
         slices = ("train[:800]", task.val200, f"train[:800]+{task.val200}", task.test)
         splits = dict(zip(SPLITS, slices, strict=True))
+        data_dir = copy_dataset(task.dataset, splits[split], data_dir, local_copy)
         self._examples = Examples(task.dataset, splits[split], data_dir, {"image": True} | task.features)
         self._name = f"vtab:{name} {split}"
         self.num_classes, self.class_names = task.num_classes, tuple(map(str, range(task.num_classes)))

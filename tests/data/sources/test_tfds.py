@@ -5,62 +5,11 @@ import sys
 
 import pytest
 from data import tfds_miniature
-from data.sources.shades import contents, png
+from data.sources.shades import contents
 
 from mixer_jax.config import dataset
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def tfds_dir(tmp_path_factory):
-    """A folder of TFDS with three datasets in ArrayRecord files, prepared without TensorFlow.
-
-    `tiny` has one label a record, `tinyset` a set of them, `tinytext` none; each has ten training and three test records. The
-    classes are not registered: they are found by what lies in the folder, as anyone's own dataset is.
-    """
-    import tensorflow_datasets as tfds
-
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-        url_infos = None  # nothing to download
-
-        def _info(self):
-            features = {"image": tfds.features.Image(encoding_format="png")} | self.label_features()
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(10), "test": self._generate_examples(3)}
-
-        def _generate_examples(self, number):
-            for i in range(number):
-                yield i, {"image": png(10 * i)} | self.example_labels(i)
-
-    class Tiny(Builder, skip_registration=True):
-        def label_features(self):
-            return {"label": tfds.features.ClassLabel(names=["ant", "bee"])}
-
-        def example_labels(self, i):
-            return {"label": i % 2}
-
-    class Tinyset(Builder, skip_registration=True):
-        def label_features(self):
-            return {"labels": tfds.features.Sequence(tfds.features.ClassLabel(num_classes=4))}
-
-        def example_labels(self, i):
-            return {"labels": list(range(i % 4))}
-
-    class Tinytext(Builder, skip_registration=True):
-        def label_features(self):
-            return {"text": tfds.features.Text()}
-
-        def example_labels(self, i):
-            return {"text": "no label"}
-
-    directory = tmp_path_factory.mktemp("tfds")
-    for builder in (Tiny, Tinyset, Tinytext):
-        builder(data_dir=directory, file_format="array_record").download_and_prepare()
-    return directory
 
 
 def test_a_tfds_dataset_is_read_without_tensorflow(tfds_dir):
