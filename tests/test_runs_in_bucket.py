@@ -113,13 +113,22 @@ def test_a_run_asked_to_stop_frees_the_bucket_and_goes_on(reference: Path, cloud
 
 
 @pytest.mark.parametrize(
-    "fault", [Refuse(share=0.2, statuses=(429, 503)), LoseAnswer(share=0.2)], ids=["refusals", "lost answers"]
+    ("processes", "fault"),
+    [
+        (1, Refuse(share=0.2, statuses=(429, 503))),
+        (1, LoseAnswer(share=0.2)),
+        (2, Refuse(share=0.2, statuses=(429, 503), seed=1)),
+    ],
+    ids=["refusals", "lost answers", "refusals with two processes"],
 )
-def test_a_run_under_faults_ends_with_the_bits_of_a_disk(reference: Path, cloud, fault: Fault):
+def test_a_run_under_faults_ends_with_the_bits_of_a_disk(processes: int, fault: Fault, cloud, request):
+    flags = (f"--workdir={URL}", "--config.checkpoint.every.steps=15")
     with cloud.failing(fault):
-        finish(start(f"--workdir={URL}", "--config.checkpoint.every.steps=15", program=QUICK))
+        for process in [start(*flags, program=QUICK)] if processes == 1 else start_two(*flags, programs=TWO):
+            finish(process)
         assert fault.strikes > 50
     there = json.loads(objects(cloud)["results.json"])
+    reference = request.getfixturevalue("reference" if processes == 1 else "reference_of_two")
     assert there["params_sha256"] == json.loads((reference / "results.json").read_bytes())["params_sha256"]
 
 

@@ -28,12 +28,7 @@ from mixer_jax.records import Progress
 from mixer_jax.storage import MAX_JSON_BYTES, read_bytes, write_whole
 
 PLAN_NAME = f"{UNFINISHED}/{PLAN}"
-BESIDE_SHARDS = (
-    PAGE,
-    DUPLICATES,
-    INDEX,
-    MANIFEST,
-)  # The files of a split that are no shards, in their order.
+BESIDE_SHARDS = (PAGE, DUPLICATES, INDEX, MANIFEST)  # The files of a split that are no shards, in their order.
 REQUESTS_AT_ONCE = 32
 INDEX_BYTES = 32  # About so many bytes of an image stand at the end of its shard: its position, and its labels.
 BYTES_MORE = 4  # The end of a shard is read again, this many times as long, if it lacks some of the labels.
