@@ -45,7 +45,7 @@ def test_a_mistake_is_one_message(tmp_path: Path, call):
     "arguments",
     [
         ["prepare", "--from=folder:gs://bucket/x", "--to=out"],
-        ["prepare", "--verify=gs://bucket/x"], ["report", "gs://bucket/run"], ["report", "run", "--out=gs://bucket/page.html"],
+        ["prepare", "--verify=gs://bucket/x"], ["report", "run", "--out=gs://bucket/page.html"],
         ["prepare", "--from=folder:img", "--to=out", "--drop-near-duplicates-of", "records:gs://bucket/x/train"],
         ["demo", "--workdir=gs://bucket/demo"], ["predict", "run", "gs://bucket/img"], ["predict", "run", "img", "--out=gs://b/p.csv"],
         ["export", "run", "--format=onnx", "--out=gs://bucket/p.onnx"], ["convert", "--from=run", "--to=gs://bucket/w.npz"],

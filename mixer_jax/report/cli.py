@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mixer_jax import app
 from mixer_jax.bucket import Bucket, is_in_bucket
+from mixer_jax.errors import UserError
 from mixer_jax.mirror import copy_files
 from mixer_jax.pages.page import check_installed
 
@@ -50,9 +51,15 @@ def report(arguments: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _local_files(url: str) -> Iterator[Path]:
-    """Yield a copy of the files of a run in a bucket, in a temporary folder with the name of the run."""
+    """Yield a copy of the files of a run in a bucket, in a temporary folder with the name of the run.
+
+    The messages of UserErrors get the name of the bucket in place of that of the folder.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / url.rstrip("/").rpartition("/")[2]
         copy.mkdir()
         copy_files(Bucket(url), copy)
-        yield copy
+        try:
+            yield copy
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), url)) from error
