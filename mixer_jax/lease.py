@@ -120,7 +120,7 @@ class _HeldLease:
         if generation is None:
             raise HeldError(_field("owner", bucket.read_written(LEASE)))
         self._generation = generation
-        threading.Thread(target=self._keep_renewing, daemon=True).start()
+        threading.Thread(target=self._keep_renewing, args=(RENEWAL_SECONDS,), daemon=True).start()
 
     def _wait_for_expiry(self, found: Written) -> Written | None:
         """Return the lease after EXPIRY_SECONDS, or None when it is gone. Raises HeldError if it is renewed meanwhile."""
@@ -164,8 +164,8 @@ class _HeldLease:
             with contextlib.suppress(EnvironmentFault, UserError):  # Then it expires.
                 self._bucket.delete(LEASE, self._generation)
 
-    def _keep_renewing(self) -> None:
-        while not self._is_ended.wait(RENEWAL_SECONDS):
+    def _keep_renewing(self, every_seconds: float) -> None:
+        while not self._is_ended.wait(every_seconds):
             with contextlib.suppress(EnvironmentFault, UserError):  # Before the next commit, `check` raises it, if it lasts.
                 self.renew()
 

@@ -5,7 +5,6 @@ import errno
 import os
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -105,19 +104,18 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_stays(tmp_path):
 
 @pytest.fixture
 def bucket(cloud, monkeypatch) -> Bucket:
-    monkeypatch.setattr(mixer_jax.lease, "RENEWAL_SECONDS", 0.1)
-    monkeypatch.setattr(mixer_jax.lease, "EXPIRY_SECONDS", 0.5)
+    monkeypatch.setattr(mixer_jax.lease, "RENEWAL_SECONDS", 0.05)
+    monkeypatch.setattr(mixer_jax.lease, "EXPIRY_SECONDS", 2)
     monkeypatch.setattr(mixer_jax.lease, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
     return Bucket("gs://bucket/run")
 
 
-def asleep(held: BucketLease) -> BucketLease:
+def asleep(bucket: Bucket, monkeypatch) -> BucketLease:
     """Return the lease of a process that renews nothing, as one that was stopped."""
-    held._held._is_ended.set()
-    time.sleep(0.2)
-    held._held._is_ended = threading.Event()
-    return held
+    with monkeypatch.context() as patch:
+        patch.setattr(mixer_jax.lease, "RENEWAL_SECONDS", 1000)
+        return BucketLease(bucket)
 
 
 def test_a_second_owner_in_a_bucket_is_refused_until_the_first_is_done(bucket):
@@ -130,8 +128,8 @@ def test_a_second_owner_in_a_bucket_is_refused_until_the_first_is_done(bucket):
     BucketLease(bucket).check()
 
 
-def test_a_zombie_that_wakes_up_is_told_and_takes_nothing_back(bucket, cloud):
-    zombie = asleep(BucketLease(bucket))
+def test_a_zombie_that_wakes_up_is_told_and_takes_nothing_back(bucket, monkeypatch):
+    zombie = asleep(bucket, monkeypatch)
     heir = BucketLease(bucket)
     with pytest.raises(EnvironmentFault, match=r"gs://bucket/run belongs to process .* now, because this process"):
         zombie.check()
@@ -140,9 +138,9 @@ def test_a_zombie_that_wakes_up_is_told_and_takes_nothing_back(bucket, cloud):
     assert heir.owner in bucket.read(LEASE).decode()
 
 
-def test_a_sleeper_whose_lease_nobody_took_goes_on(bucket):
-    sleeper = asleep(BucketLease(bucket))
-    time.sleep(0.6)
+def test_a_sleeper_whose_lease_nobody_took_goes_on(bucket, monkeypatch):
+    sleeper = asleep(bucket, monkeypatch)
+    time.sleep(mixer_jax.lease.EXPIRY_SECONDS + 0.1)
     sleeper.check()
 
 
@@ -159,8 +157,7 @@ def test_faults_cost_nobody_the_lease(bucket, cloud, faults):
 
 
 def test_a_renewal_that_seemed_to_fail_is_still_ours(bucket, monkeypatch):
-    monkeypatch.setattr(mixer_jax.lease, "RENEWAL_SECONDS", 60)
-    held = BucketLease(bucket)
+    held = asleep(bucket, monkeypatch)
     write = bucket.write_if_unchanged
 
     def take_effect_and_fail(*arguments: object) -> None:

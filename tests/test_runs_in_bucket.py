@@ -26,7 +26,7 @@ URL = "gs://bucket/runs/tiny"
 # train.py, whose lease expires soon after a kill, and which soon gives up on a bucket that is down.
 QUICK = """import sys; sys.path[:0] = [""]; sys.argv[0] = "train.py"
 from mixer_jax import bucket, lease
-lease.EXPIRY_SECONDS, lease.RENEWAL_SECONDS, lease.POLL_SECONDS = 4, 0.5, 0.2
+lease.EXPIRY_SECONDS, lease.RENEWAL_SECONDS, lease.POLL_SECONDS = 6, 0.5, 0.2
 bucket.RETRIES |= {"max_retries": 20, "initial_delay": "2ms", "max_delay": "50ms"}
 import train
 from mixer_jax import app
@@ -89,7 +89,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_bits_of_a_disk(reference: 
     for _ in range(3):
         kill_after_a_commit(cloud, start(f"--workdir={URL}", program=QUICK), rng)
     said = finish(start(f"--workdir={URL}", program=QUICK))
-    assert re.search(rf"{URL} belongs to process \d+ on .*\. Waiting up to 4 s for a sign of life\.", said)
+    assert re.search(rf"{URL} belongs to process \d+ on .*\. Waiting up to 6 s for a sign of life\.", said)
     assert_same_run(cloud, reference)
     assert commits(cloud) == {"20", "25", "30"}
 
