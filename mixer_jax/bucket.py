@@ -11,17 +11,19 @@ written in between.
 
 import contextlib
 import importlib.util
+import itertools
 import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mixer_jax.errors import EnvironmentFault, UserError
 
 SCHEME = "gs://"
 RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}  # The pauses add up to about 25 s.
+RANGE_BYTES = 2**23  # Of a large object, for one request.
 REQUESTS_AT_ONCE = 64  # The most requests of a process that are under way. TensorStore would have 32.
 SECONDS = 120  # The longest time for a request with all its attempts, but for the bytes of a write.
 SLOWEST_BYTES_PER_SECOND = 2**20  # Of a write.
@@ -111,6 +113,19 @@ class Bucket:
             if self.read(name, max_bytes, max_bytes + 1) is not None:  # TensorStore does not tell the size of an object.
                 raise UserError(f"{self.url}/{name} has more than {max_bytes} bytes: it is not what its name says.")
         return self.read(name)
+
+    def read_ranges(self, name: str) -> Iterator[bytes]:
+        """Yield the content of an object, range by range, or nothing if there is none. Raises the errors of `read`."""
+        for start in itertools.count(0, RANGE_BYTES):  # TensorStore does not tell the size of an object.
+            try:
+                content = self.read(name, start, start + RANGE_BYTES)
+            except TooShortError:
+                break
+            if content is None:
+                return
+            yield content
+        with contextlib.suppress(TooShortError):  # The object ends with the last range.
+            yield self.read(name, start) or b""
 
     def read_written(self, name: str) -> Written | None:
         """Return an object and its generation, or None if there is none. Raises the errors of `read`."""

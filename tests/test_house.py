@@ -107,6 +107,7 @@ def test_no_option_is_read_with_a_default_of_its_own():
 
 OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose files these are
     "app.py": "our own source",
+    "checkpoints/in_bucket.py": "a file that it writes",
     "checkpoints/files.py": "a file that it has just written",
     "checkpoints/transfer.py": "named by --config.init_classes, after is_file",
     "checkpoints/web.py": "a file that it writes",

@@ -31,7 +31,7 @@ def load_run_in_bucket(url: str) -> tuple[dict[str, np.ndarray], dict]:
         raise UserError(f"There is no run at {bucket.url}, and no file {url}.")
     for step in [chosen] if chosen is not None else steps:
         with tempfile.TemporaryDirectory() as folder:
-            _copy(bucket, ["config.json", *_names_of(step, names)], Path(folder))
+            _copy(bucket, [name for name in names if name == "config.json"] + _names_of(step, names), Path(folder))
             try:
                 return load_run(f"{folder}/{CHECKPOINTS}/{step}")
             except UserError as error:
@@ -56,10 +56,9 @@ def _copy(bucket: Bucket, names: Iterable[str], folder: Path) -> None:
     def copy(name: str) -> None:
         if not is_plain(name):
             raise UserError(f"{bucket.url}/{name}: no run has an object of this name. Remove it.")
-        content = bucket.read(name)
-        if content is not None:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with open(folder / name, "wb") as file:
+            file.writelines(bucket.read_ranges(name))
 
     with ThreadPoolExecutor(READERS) as readers:
         list(readers.map(copy, names))

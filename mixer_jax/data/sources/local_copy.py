@@ -24,7 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from mixer_jax.bucket import Bucket
+from mixer_jax.bucket import RANGE_BYTES, Bucket
 from mixer_jax.data.sources.bucket_split import explain_missing_object, read_manifest
 from mixer_jax.data.sources.manifest import MANIFEST, Manifest, Shard, find_sound, is_uncompressed
 from mixer_jax.data.sources.receipts import Receipts, stamp_of
@@ -36,7 +36,6 @@ from mixer_jax.storage import cache_folder, private_folder, write_whole
 NO_COPY = "none"  # The value of config.data.local_copy that reads by ranges instead (range_reader.py).
 LOCK = ".lock"
 SHARED_MEMORY, MEMORY_STATUS = Path("/dev/shm"), Path("/proc/meminfo")
-RANGE_BYTES = 2**23  # Of a shard, for one request.
 RANGES_AHEAD = 4  # Requests for a shard that are under way while the bytes before them are hashed and written.
 FILES_AT_ONCE = 8
 TRIES = 3  # To read a shard, until its bytes are those of the manifest.

@@ -6,19 +6,15 @@ a digest of the names of all files of the version and of their generations in th
 another generation, and a file of the copy gets its name when it is whole.
 """
 
-import contextlib
 import hashlib
-import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from mixer_jax.bucket import Bucket, TooShortError, is_in_bucket
-from mixer_jax.data.sources import local_copy
+from mixer_jax.bucket import Bucket, is_in_bucket
 from mixer_jax.data.sources.local_copy import NO_COPY, CopiedBytes, bytes_there, choose_target, copy_all, copying
 from mixer_jax.data.sources.tfds_builder import DESCRIPTIONS, FILE_OF_DATASET, MAX_DESCRIPTION_BYTES, directory_of, open_builder
 from mixer_jax.errors import EnvironmentFault, UserError
@@ -127,22 +123,8 @@ def _copy_file(bucket: Bucket, name: str, generation: bytes | None, target: Path
     file.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(file, target) as temporary:
         with open(temporary, "wb") as written:
-            for content in _read_ranges(bucket, name):
+            for content in bucket.read_ranges(name):
                 written.write(content)
                 progress.add(len(content))
         if bucket.generation(name) != generation:
             raise EnvironmentFault(f"{bucket.url}/{name} was written anew while it was copied. Start again.")
-
-
-def _read_ranges(bucket: Bucket, name: str) -> Iterator[bytes]:
-    """Yield the content of an object of unknown size in order, range by range."""
-    for start in itertools.count(0, local_copy.RANGE_BYTES):
-        try:
-            content = bucket.read(name, start, start + local_copy.RANGE_BYTES)
-        except TooShortError:
-            break
-        if content is None:  # It is no longer there, and has another generation.
-            return
-        yield content
-    with contextlib.suppress(TooShortError):  # The object ends with the last range.
-        yield bucket.read(name, start) or b""

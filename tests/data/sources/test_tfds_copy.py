@@ -8,8 +8,9 @@ from data.sources.shades import contents
 from stand_ins.cloud_faults import CutOff, Delay, Down, Refuse
 
 import mixer_jax.bucket
+from mixer_jax.bucket import Bucket
 from mixer_jax.config import dataset
-from mixer_jax.data.sources import local_copy, tfds_copy
+from mixer_jax.data.sources import local_copy
 from mixer_jax.data.sources.registry import open_source, split_names
 from mixer_jax.data.sources.tfds_copy import copy_dataset
 from mixer_jax.errors import EnvironmentFault, UserError
@@ -22,7 +23,7 @@ TRAIN = "tfds/tiny/1.0.0/tiny-train.array_record-00000-of-00001"
 def quick_retries(monkeypatch):
     """Wait a little between attempts, and read a file in many ranges."""
     monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
-    monkeypatch.setattr(local_copy, "RANGE_BYTES", 10_000)
+    monkeypatch.setattr(mixer_jax.bucket, "RANGE_BYTES", 10_000)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_it_has_the_records_keys_and_identity_of_the_files_on_a_disk(uploaded, t
 @pytest.mark.parametrize("length", [0, 1])
 def test_a_file_whose_end_is_that_of_a_range_is_whole(uploaded, monkeypatch, length):
     content = bytes(uploaded.objects["bucket", TRAIN])
-    monkeypatch.setattr(local_copy, "RANGE_BYTES", (len(content) - length) // 2)
+    monkeypatch.setattr(mixer_jax.bucket, "RANGE_BYTES", (len(content) - length) // 2)
     folder = copy_dataset("tiny", "train", URL, "")
     assert Path(folder, TRAIN.removeprefix("tfds/")).read_bytes() == content
 
@@ -97,13 +98,13 @@ def test_a_file_that_is_written_anew_makes_another_copy(uploaded, cache):
 
 
 def test_a_file_that_is_written_anew_while_it_is_copied_is_refused(uploaded, cache, monkeypatch):
-    read = tfds_copy._read_ranges
+    read = Bucket.read_ranges
 
     def read_and_write(bucket, name):
         yield from read(bucket, name)
         uploaded.objects["bucket", TRAIN] = b"anew"
 
-    monkeypatch.setattr(tfds_copy, "_read_ranges", read_and_write)
+    monkeypatch.setattr(Bucket, "read_ranges", read_and_write)
     with pytest.raises(EnvironmentFault, match=r"was written anew while it was copied\. Start again"):
         opened()
     assert not list(copies(cache)[0].rglob("*train.array_record*"))
