@@ -22,10 +22,11 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
-from fsspec.callbacks import TqdmCallback
+from fsspec.callbacks import Callback, TqdmCallback
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mixer_jax.bucket import SCHEME, Bucket
 from mixer_jax.checkpoints import hub, npz, web
 from mixer_jax.checkpoints.refusal import (
     AGAIN,
@@ -117,9 +118,15 @@ def local_copy(path: str) -> Iterator[str]:
 
 
 def download(url: str, local: str) -> None:
-    """Download a file to a local path, with a progress bar on a terminal. Raises Refused or FileNotFoundError."""
+    """Download a file to a local path, with a progress bar on a terminal.
+
+    Raises Refused, FileNotFoundError or, for gs://, the errors of `Bucket.read`.
+    """
     bar = {"unit": "B", "unit_scale": True, "desc": os.path.basename(local), "disable": not sys.stderr.isatty()}
     progress = TqdmCallback(tqdm_kwargs=bar)
+    if url.startswith(SCHEME):
+        _download_object(url, local, progress)
+        return
     try:
         if url.startswith(web.SCHEMES):
             web.download(url, local, progress)
@@ -135,6 +142,17 @@ def download(url: str, local: str) -> None:
         raise _refusal_type(error)(f"cannot be downloaded ({_brief(error)})") from error
     if not os.path.isfile(local):
         raise Refused("is a folder, not a file")
+
+
+def _download_object(url: str, local: str, progress: Callback) -> None:
+    """Download an object of Google Cloud Storage. Raises FileNotFoundError if there is none, and the errors of `Bucket.read`."""
+    folder, _, name = url.rpartition("/")
+    bucket = Bucket(folder)
+    if bucket.generation(name) is None:
+        raise FileNotFoundError(url)
+    with open(local, "wb") as file:
+        for content in bucket.read_ranges(name):
+            progress.relative_update(file.write(content))
 
 
 @contextmanager

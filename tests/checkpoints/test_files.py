@@ -171,14 +171,14 @@ def test_an_error_while_a_copy_is_used_stays_what_it_is():
 
 UNREACHABLE = {
     "memory://released/none.npz": "^memory://released/none.npz does not exist",
-    "gs://bucket/weights.npz": "^gs://bucket/weights.npz .*`pip install gcsfs`",
+    "s3://bucket/weights.npz": "^s3://bucket/weights.npz .*`pip install s3fs`",
     "floppy://a/weights.npz": "^floppy://a/weights.npz cannot be downloaded.*Protocol not known",
 }
 
 
 @pytest.mark.parametrize("url", UNREACHABLE)
 def test_what_cannot_be_fetched_is_refused_with_what_to_install(monkeypatch, url: str):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)  # This acts as if gcsfs were not installed.
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # This acts as if s3fs were not installed.
     with pytest.raises(UserError, match=UNREACHABLE[url]), local_copy(url):
         pass
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 
 import fsspec
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from checkpoints.models import SMALL, random_weights
 from safetensors import safe_open
+from stand_ins.cloud_faults import Down
 
+import mixer_jax.bucket
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import get_format
@@ -26,7 +29,7 @@ from mixer_jax.checkpoints.weights import (
     save_weights,
     tree_of,
 )
-from mixer_jax.errors import UserError
+from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.models.identify import ModelSpec
 
 FAMILIES = ["mixer", "vit", "resnet"]
@@ -134,8 +137,21 @@ def test_a_bucket_is_read_through_the_library_of_its_scheme(tmp_path: Path):
     save_weights(weights, str(tmp_path / "a.npz"))
     fsspec.filesystem("memory").pipe("/bucket/a.npz", (tmp_path / "a.npz").read_bytes())
     assert_same(load_weights("memory://bucket/a.npz").arrays, weights.arrays)
-    with pytest.raises(UserError, match=r"pip install gcsfs"):
-        load_weights("gs://mixer_models/imagenet1k/Mixer-B_16.npz")
+    with pytest.raises(UserError, match=r"pip install s3fs"):
+        load_weights("s3://mixer_models/imagenet1k/Mixer-B_16.npz")
+
+
+def test_cloud_storage_is_read_without_a_further_library(cloud, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # This acts as if gcsfs were not installed.
+    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 2, "initial_delay": "1ms", "max_delay": "5ms"})
+    weights = random_weights(SMALL["mixer"])
+    save_weights(weights, str(tmp_path / "a.npz"))
+    cloud.objects["bucket", "models/a.npz"] = (tmp_path / "a.npz").read_bytes()
+    assert_same(load_weights("gs://bucket/models/a.npz").arrays, weights.arrays)
+    with pytest.raises(UserError, match=r"^gs://bucket/models/b\.npz does not exist"):
+        load_weights("gs://bucket/models/b.npz")
+    with cloud.failing(Down()), pytest.raises(EnvironmentFault, match=r"models/a\.npz cannot be read .*Try again later"):
+        load_weights("gs://bucket/models/a.npz")
 
 
 @pytest.mark.parametrize(("name", "format", "message"), [
