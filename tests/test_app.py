@@ -179,6 +179,8 @@ INTERRUPTED_IN_THE_COLLECTOR = """
 import argparse, gc, signal, sys, time
 from mixer_jax.app import run_tool
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell makes what it starts in the background ignore Ctrl-C.
+
 def interrupt(phase, info):
     gc.callbacks.remove(interrupt)
     signal.raise_signal(signal.SIGINT)
