@@ -37,6 +37,14 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def uploaded(cloud, made):
+    """The split, in a bucket as gs://bucket/data."""
+    for file in (made / "train").iterdir():
+        cloud.objects["bucket", f"data/train/{file.name}"] = file.read_bytes()
+    return cloud
+
+
+@pytest.fixture
 def copy(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "copy"))
 

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from data.sources.prepared import NUM_IMAGES, PER_SHARD, SHARD, opened
+from data.sources.prepared import NUM_IMAGES, PER_SHARD, SHARD, make_split, opened, reads
 from preparation import miniature
 from stand_ins.cloud_faults import CutOff, Delay, Down, Refuse, WrongRange
 
@@ -20,8 +20,6 @@ from mixer_jax.data.sources.record_index import INDEX
 from mixer_jax.data.sources.registry import open_source, split_names
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import Lease
-from mixer_jax.preparation.prepare import prepare
-from mixer_jax.preparation.spec import PreparationSpec
 
 URL = "gs://bucket/data"
 
@@ -39,22 +37,7 @@ def made(tmp_path_factory) -> Path:
     """A split "train" of 30 images of two classes, in 8 shards. Read only."""
     root = tmp_path_factory.mktemp("two_classes")
     images = {f"{'ab'[number % 2]}/{number}.jpg": miniature.jpeg(number) for number in range(NUM_IMAGES)}
-    spec = PreparationSpec(f"folder:{miniature.make_tree(root / 'images', images)}", "train", records_per_shard=PER_SHARD)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-        prepare(spec, root / "to", threads=2)
-    return root / "to"
-
-
-@pytest.fixture
-def uploaded(cloud, made):
-    for file in (made / "train").iterdir():
-        cloud.objects["bucket", f"data/train/{file.name}"] = file.read_bytes()
-    return cloud
-
-
-def reads(cloud, name: str = ".array_record") -> int:
-    return sum(request.method == "GET" and name in request.name for request in cloud.requests)
+    return make_split(root, images, PER_SHARD)
 
 
 def copied(cache: Path) -> Path:

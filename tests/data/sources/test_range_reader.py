@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from data.sources.prepared import opened
+from data.sources.prepared import make_split, opened, reads
 from data.sources.streaming import URL, by_ranges, stream
 from preparation import miniature
 from stand_ins.cloud_faults import CutOff, Delay, Down, Refuse, WrongRange
@@ -25,8 +25,6 @@ from mixer_jax.data.sources.record_index import ENTRY, INDEX, INDEX_SHA256
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import EXAMPLES_PER_TASK
 from mixer_jax.errors import EnvironmentFault, UserError
-from mixer_jax.preparation.prepare import prepare
-from mixer_jax.preparation.spec import PreparationSpec
 
 NUM_IMAGES, PER_SHARD = 23, 8
 SHARD = "train-00001-of-00003.array_record"
@@ -44,22 +42,7 @@ def made(tmp_path_factory) -> Path:
     """A split "train" of images of 0.7 to 80 KB of two classes, in 3 shards, whose records lie across blocks. Read only."""
     root = tmp_path_factory.mktemp("ranges")
     images = {f"{'ab'[i % 2]}/{i}.jpg": miniature.jpeg(i, 12 + 8 * i, 16 + 8 * i) for i in range(NUM_IMAGES)}
-    spec = PreparationSpec(f"folder:{miniature.make_tree(root / 'images', images)}", "train", records_per_shard=PER_SHARD)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-        prepare(spec, root / "to", threads=2)
-    return root / "to"
-
-
-@pytest.fixture
-def uploaded(cloud, made):
-    for file in (made / "train").iterdir():
-        cloud.objects["bucket", f"data/train/{file.name}"] = file.read_bytes()
-    return cloud
-
-
-def reads(cloud, name: str = ".array_record") -> int:
-    return sum(request.method == "GET" and name in request.name for request in cloud.requests)
+    return make_split(root, images, PER_SHARD)
 
 
 def records(source) -> list:
