@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixer_jax.bucket import is_in_bucket
+from mixer_jax.bucket import SCHEME, is_in_bucket
 from mixer_jax.environment import check_environment, check_script
 from mixer_jax.errors import UserError
 from mixer_jax.options import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
@@ -163,7 +163,7 @@ def _check_data(field: str, data: ConfigDict) -> None:
     if not data.parts:
         _require(bool(data.source), f"{field}.source", data.source, "a source such as tfds:imagenet2012")
         is_prepared_by_tfds = data.source.startswith(("tfds:", "vtab:"))
-        if not (data.data_dir if is_prepared_by_tfds else data.source).startswith(("gs://", "records:gs://")):
+        if not (data.data_dir if is_prepared_by_tfds else data.source.removeprefix("records:")).startswith(SCHEME):
             only = "empty, or used with source=records:gs://BUCKET/PATH or, for tfds and vtab, data_dir=gs://BUCKET/PATH"
             _require(not data.local_copy, f"{field}.local_copy", data.local_copy, only)
     else:

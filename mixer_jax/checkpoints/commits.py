@@ -7,12 +7,12 @@ the end. A step there is complete when it has the object commit_success.txt, whi
 import asyncio
 from collections.abc import Callable
 
-import fsspec
 from orbax.checkpoint._src.path import atomicity  # It is private: the class that commits to buckets is not public.
 from orbax.checkpoint._src.serialization import tensorstore_utils  # It is private: Orbax has no public option for retries.
 
-from mixer_jax.bucket import RETRIES, set_up_gcsfs
-from mixer_jax.errors import EnvironmentFault
+from mixer_jax.bucket import RETRIES, Bucket, set_up_gcsfs
+from mixer_jax.checkpoints.run_paths import CHECKPOINTS
+from mixer_jax.storage import json_text
 
 
 def set_up_libraries() -> None:
@@ -22,15 +22,15 @@ def set_up_libraries() -> None:
         context["gcs_request_retries"] = RETRIES  # Otherwise TensorStore tries for 15 minutes, without a word.
 
 
-def move_step(step: str, target: str) -> None:
-    """Move a step that is damaged within a bucket: its objects are copied there and then deleted.
+def uncommit(workdir: str, step: int, mark: str, reason: str) -> None:
+    """Mark a damaged step of the run in a bucket, so that it is passed over. Raises the errors of `Bucket.write`.
 
-    After a kill in between, the step is still damaged, and the next start moves it again. Raises EnvironmentFault if this fails.
+    The object `mark` says why. A single deletion takes the commit back, so the step is never between two states. From then on it
+    is like a save that was cut off: Orbax removes its objects at the next start, or when the step is saved again.
     """
-    try:
-        fsspec.filesystem("gcs").mv(step, target, recursive=True)
-    except Exception as error:  # gcsfs and its libraries raise many types of errors.
-        raise EnvironmentFault(f"{step} is damaged, and cannot be moved to {target} ({error}). Try again later.") from error
+    bucket = Bucket(workdir)
+    bucket.write(mark, json_text({"step": step, "reason": reason}, indent=2).encode())
+    bucket.delete(f"{CHECKPOINTS}/{step}/{atomicity.COMMIT_SUCCESS_FILE}")
 
 
 def checked_commits(check: Callable[[], None]) -> type[atomicity.CommitFileTemporaryPath]:

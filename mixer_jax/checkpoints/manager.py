@@ -30,7 +30,7 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.bucket import is_in_bucket
 from mixer_jax.checkpoints import npz
-from mixer_jax.checkpoints.commits import checked_commits, move_step, set_up_libraries
+from mixer_jax.checkpoints.commits import checked_commits, set_up_libraries, uncommit
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.checkpoints.run_paths import CHECKPOINTS, locate
 from mixer_jax.errors import EnvironmentFault, UserError
@@ -136,35 +136,35 @@ class Checkpoints:
         """Return (items, meta) of the newest undamaged step, or None if no step was ever saved.
 
         `items` holds trees of ShapeDtypeStructs, which state shapes, dtypes and shardings. Damaged steps are moved to
-        WORKDIR/damaged. Raises UserError if the newest undamaged step does not fit `items`, or if all steps are damaged: to start
-        over is the user's decision.
+        WORKDIR/damaged, or marked there if it is in a bucket. Raises UserError if the newest undamaged step does not fit `items`,
+        or if all steps are damaged: to start over is the user's decision.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
                 return _restore(self._manager, step, items)
             except DamagedError as error:
-                moved_to = self._set_aside(step)
-                print(f"Checkpoint {step} is damaged ({error}). Moved to {moved_to}.")
+                done = self._set_aside(step, str(error))
+                print(f"Checkpoint {step} is damaged ({error}). {done}")
         if steps:
             raise UserError(
                 f"None of the checkpoints {steps} in {self._workdir} could be read. Choose a new --workdir to start over."
             )
         return None
 
-    def _set_aside(self, step: int) -> epath.Path:
-        """Move a damaged step to WORKDIR/damaged, wait for all hosts, and return its new path."""
-        target = self._workdir / DAMAGED / f"{step}-{int(time.time())}"
-        source = self._workdir / CHECKPOINTS / str(step)
-        if jax.process_index() == 0 and is_in_bucket(str(source)):
-            move_step(str(source), str(target))
+    def _set_aside(self, step: int, reason: str) -> str:
+        """Take a damaged step out of the run, wait for all hosts, and return a sentence about where it is or was marked."""
+        source, target = self._workdir / CHECKPOINTS / str(step), self._workdir / DAMAGED / f"{step}-{int(time.time())}"
+        in_bucket = is_in_bucket(str(self._workdir))
+        if jax.process_index() == 0 and in_bucket:
+            uncommit(str(self._workdir), step, f"{DAMAGED}/{target.name}.json", reason)
         elif jax.process_index() == 0:
             target.parent.mkdir(parents=True, exist_ok=True)
             source.rename(target)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("set_aside")
         self._manager.reload()
-        return target
+        return f"It is passed over, and marked by {target}.json." if in_bucket else f"Moved to {target}."
 
 
 class _KeepPolicy:
