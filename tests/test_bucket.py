@@ -4,7 +4,7 @@ import pytest
 from stand_ins.cloud_faults import Delay, Down, LoseAnswer, Refuse
 
 import mixer_jax.bucket
-from mixer_jax.bucket import NEVER_WRITTEN, Bucket
+from mixer_jax.bucket import Bucket
 from mixer_jax.errors import EnvironmentFault, UserError
 
 URL = "gs://bucket/run"
@@ -16,17 +16,6 @@ def quick_retries(monkeypatch):
     monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
 
 
-def test_what_is_written_is_read_listed_and_deleted(cloud):
-    bucket = Bucket(URL)
-    assert bucket.read_written("a/b") is None
-    bucket.write("a/b", b"1")
-    bucket.write("a/b", b"2")
-    assert (bucket.read("a/b"), bucket.names(), cloud.objects) == (b"2", ["a/b"], {("bucket", "run/a/b"): b"2"})
-    bucket.delete("a/b")
-    bucket.delete("a/b")
-    assert (bucket.read("a/b"), bucket.names()) == (None, [])
-
-
 def test_the_generation_of_an_object_is_that_of_its_last_write_and_its_content_is_not_read(cloud):
     bucket = Bucket(URL)
     assert bucket.generation("x") is None
@@ -36,20 +25,6 @@ def test_the_generation_of_an_object_is_that_of_its_last_write_and_its_content_i
     bucket.write("x", b"2")
     assert bucket.generation("x") not in (None, first)
     assert not [request for request in cloud.requests if request.query.get("alt") == "media"]
-
-
-def test_a_condition_holds_until_somebody_writes(cloud):
-    bucket = Bucket(URL)
-    first = bucket.write_if_unchanged("x", b"1")
-    assert bucket.write_if_unchanged("x", b"2") is None
-    second = bucket.write_if_unchanged("x", b"3", first)
-    assert bucket.write_if_unchanged("x", b"4", first) is None
-    bucket.delete("x", first)
-    assert bucket.read_written("x") == (b"3", second) and first != second
-    bucket.delete("x", second)
-    assert bucket.read("x") is None
-    assert bucket.write_if_unchanged("x", b"5", second) is None
-    assert bucket.write_if_unchanged("x", b"6", NEVER_WRITTEN)
 
 
 def test_a_write_whose_answer_is_lost_is_not_a_lost_race(cloud):

@@ -20,8 +20,10 @@ from mixer_jax import parallel
 from mixer_jax.accelerators import PEAK_FLOPS_PER_SEC
 from mixer_jax.bench.grain_pipeline import grain_measure
 from mixer_jax.bench.pipelines import Measure, clock_ratios, our_measure, pipeline_speeds, ratios
+from mixer_jax.bucket import requests_sent
 from mixer_jax.data.images.augment import train_transform
-from mixer_jax.data.sources.source import Record, Source
+from mixer_jax.data.sources.source import Record, Source, prefetch
+from mixer_jax.data.stream.loader import EXAMPLES_PER_TASK
 from mixer_jax.errors import UserError
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.text_table import format_table
@@ -51,6 +53,7 @@ def benchmark_input(
     cores = len(os.sched_getaffinity(0))
     measures = {"ours": our_measure(source, config), "grain": grain_measure(source, config)} | others
     pipelines = pipeline_speeds(config.augment, measures, cores)
+    requests = requests_per_image(source, num_images)
     seconds = stage_seconds(source, config, num_images)
     pipeline_seconds = 1 / list(pipelines.values())[-1]["ours"]["images_per_cpu_sec"]
     # The measured pipelines end before the device.
@@ -64,6 +67,7 @@ def benchmark_input(
         "pipelines": pipelines,
         "ours_over_others": {augmentation: ratios(speeds) for augmentation, speeds in pipelines.items()},
         "ours_over_others_by_clock": {augmentation: clock_ratios(speeds) for augmentation, speeds in pipelines.items()},
+        "bucket_requests_per_image": round(requests, 4),
         "wanted_images_per_sec": round(wanted, 1),
         "wanted_is_an_estimate": f"{devices} x {device} at {UTILIZATION:.0%} of peak",
         "verdict": verdict(seconds, wanted, cores, config.model.variant, f"{devices} x {device}"),
@@ -76,8 +80,10 @@ def format_benchmark(figures: dict) -> str:
     total = sum(stages.values())
     rows = [("stage", "images/CPU-s", "CPU ms/image", "share")]
     rows += [(stage, f"{1e3 / ms:.0f}", f"{ms:.3f}", f"{ms / total:.0%}") for stage, ms in (stages | {"all": total}).items()]
-    parts = [format_table(rows), *(_format_pipelines(figures, name) for name in figures["pipelines"]), figures["verdict"]]
-    return "\n\n".join(parts)
+    parts = [format_table(rows), *(_format_pipelines(figures, name) for name in figures["pipelines"])]
+    if requests := figures["bucket_requests_per_image"]:
+        parts.append(f"Reading takes {requests:.2f} requests to the bucket for an image.")
+    return "\n\n".join([*parts, figures["verdict"]])
 
 
 def _format_pipelines(figures: dict, augmentation: str) -> str:
@@ -92,6 +98,18 @@ def _format_pipelines(figures: dict, augmentation: str) -> str:
         by_clock = (f"{value:.0f}" for value in speed["images_per_sec"].values())
         rows.append((name, f"{speed['images_per_cpu_sec']:.0f}", *by_clock, f"{speed['speed_up']:.2f}", *ratio))
     return format_table(rows)
+
+
+def requests_per_image(source: Source, num_images: int) -> float:
+    """Return the number of requests to a bucket for an image, if images are read in random order by the tasks of one worker."""
+    indices = np.random.default_rng(0).integers(len(source), size=num_images).tolist()
+    before = requests_sent()
+    for start in range(0, num_images, EXAMPLES_PER_TASK):
+        task = indices[start : start + EXAMPLES_PER_TASK]
+        prefetch(source, task)
+        for index in task:
+            source[index]
+    return (requests_sent() - before) / num_images
 
 
 def stage_seconds(source: Source, config: ConfigDict, num_images: int) -> dict[str, float]:

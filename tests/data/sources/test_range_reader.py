@@ -17,6 +17,7 @@ from preparation import miniature
 from stand_ins.cloud_faults import CutOff, Delay, Down, Refuse, WrongRange
 
 import mixer_jax.bucket
+from mixer_jax.bench.input import requests_per_image
 from mixer_jax.bucket import Bucket
 from mixer_jax.config import dataset, mixture
 from mixer_jax.data.sources import range_reader
@@ -272,3 +273,11 @@ def test_workers_share_the_index_of_the_run(uploaded, monkeypatch):
 def test_a_split_that_does_not_exist_is_refused_with_those_that_do(uploaded):
     with pytest.raises(UserError, match=r"data/test has no manifest\.json, .* There are the splits train\."):
         by_ranges("test")
+
+
+def test_the_requests_for_an_image_are_those_that_the_bucket_has_had(uploaded, made, cloud):
+    remote = by_ranges()
+    before = len(cloud.requests)
+    requests = requests_per_image(remote, 200)
+    assert requests == (len(cloud.requests) - before) / 200 and 0.5 < requests <= 1
+    assert requests_per_image(opened(made), 200) == 0
