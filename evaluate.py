@@ -4,11 +4,13 @@ Without --config, the config of the run in --checkpoint is used. The program run
 once. It writes their figures to OUT/results.json and their predictions to OUT/predictions/, in the form that training uses.
 """
 
+import functools
+
 import jax
 from absl.flags import FlagValues
 from ml_collections import ConfigDict
 
-from mixer_jax import app, parallel, records
+from mixer_jax import app, parallel
 from mixer_jax.checkpoints.run_paths import config_file
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
@@ -29,6 +31,8 @@ from mixer_jax.hosts.agreement import agree, agree_on_folder
 from mixer_jax.hosts.joining import join
 from mixer_jax.hosts.software import program_facts
 from mixer_jax.models.registry import host_transform, make_model
+from mixer_jax.stopwatch import Stopwatch, process_age
+from mixer_jax.supervision.watchdog import Watchdog, end_stalled, mark_stalled
 from mixer_jax.training.losses import make_eval_loss
 from mixer_jax.training.state import init_params
 from mixer_jax.validation import validate
@@ -42,10 +46,11 @@ def main(flags: FlagValues) -> int:
     note = follow_training_data(flags.config, in_file, typed)
     if note and parallel.is_writer():
         print(note)
-    return evaluate(flags.config, flags.checkpoint, flags.workdir, classes_of_weights="num_classes" not in typed)
+    classes_of_weights = "num_classes" not in typed
+    return evaluate(flags.config, flags.checkpoint, flags.workdir, classes_of_weights=classes_of_weights, age=process_age())
 
 
-def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_weights: bool = False) -> int:
+def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_weights: bool = False, age: float = 0.0) -> int:
     """Evaluate `checkpoint` with every evaluator of `config`, and return the exit code of the program.
 
     Raises UserError for what a person must change, and EnvironmentFault for what may succeed later.
@@ -55,8 +60,9 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
       checkpoint: A run's folder, one of its checkpoints, or a file of weights.
       workdir: The folder for results.json and predictions/.
       classes_of_weights: Whether the number of classes is that of the checkpoint, whatever config.num_classes says.
+      age: The seconds since the process was started, which count as initialization.
     """
-    stopwatch = records.Stopwatch()
+    stopwatch = Stopwatch(age)
     config.checkpoint.best = ""  # An option of training. It may name an evaluator that is switched off here.
     validate(config)
     refuse_run_folder(workdir)
@@ -83,8 +89,9 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     loss = make_eval_loss(config.loss.kind, config.num_classes)
     evaluators = make_evaluators(config.evals, examples, make_predict(model, mesh), loss, config.loss.kind, mesh)
     described = describe_evaluators(config, examples)
-    with stopwatch("evaluation"):
-        results = run_evaluators(evaluators, params, weights.step, answers_writer(run.path, examples, described))
+    save_answers, write_mark = answers_writer(run.path, examples, described), functools.partial(mark_stalled, run)
+    with Watchdog(stopwatch, config.watchdog, lambda stall: end_stalled(stall, write_mark)), stopwatch("evaluation"):
+        results = run_evaluators(evaluators, params, weights.step, save_answers, stopwatch.beat)
     if replaced := run.replaced_by(results):
         print(replaced)
     run.add_results(results | {"evaluators": described, "checkpoint": weights.path, "seconds": stopwatch.report()})

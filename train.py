@@ -10,7 +10,9 @@ The function `train` is a run from beginning to end. Its state comes from the fi
 import functools
 import itertools
 import sys
+from collections.abc import Callable, Iterator
 
+import numpy as np
 from absl.flags import FlagValues
 from clu import parameter_overview
 from jax.sharding import Mesh
@@ -23,11 +25,11 @@ from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.checkpoints.transfer import init_from
 from mixer_jax.classes import Names, from_json, to_json
 from mixer_jax.config import steps_of
-from mixer_jax.data.images.augment import train_transform
+from mixer_jax.data.images.augment import Transform, train_transform
 from mixer_jax.data.sources.own_data import follow_training_data, names_training_data
 from mixer_jax.data.sources.registry import open_source
-from mixer_jax.data.sources.source import source_facts
-from mixer_jax.data.stream.loader import train_batches
+from mixer_jax.data.sources.source import Source, source_facts
+from mixer_jax.data.stream.loader import HostBatch, train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import (
@@ -46,6 +48,8 @@ from mixer_jax.hosts.agreement import agree, agree_on_folder
 from mixer_jax.hosts.joining import join
 from mixer_jax.hosts.software import program_facts
 from mixer_jax.models.registry import host_transform
+from mixer_jax.stopwatch import Stopwatch, process_age
+from mixer_jax.supervision.supervision import Supervision
 from mixer_jax.trackers import check_tracker, open_tracker
 from mixer_jax.training import loop
 from mixer_jax.training.losses import make_eval_loss
@@ -66,16 +70,18 @@ def main(flags: FlagValues) -> int:
     note = follow_training_data(flags.config, in_file, typed)
     if note and parallel.is_writer():
         print(note)
-    return train(flags.config, flags.workdir, classes_of_data=names_training_data(typed) and "num_classes" not in typed)
+    classes_of_data = names_training_data(typed) and "num_classes" not in typed
+    return train(flags.config, flags.workdir, classes_of_data=classes_of_data, age=process_age())
 
 
-def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) -> int:
+def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False, age: float = 0.0) -> int:
     """Start or resume the run of `config` in the folder `workdir`, and return the exit code of the program.
 
-    With `classes_of_data`, the model has as many classes as the training data, whatever config.num_classes says. Raises UserError
-    for what a person must change, and EnvironmentFault for what may succeed later.
+    With `classes_of_data`, the model has as many classes as the training data, whatever config.num_classes says. `age` is the
+    seconds since the process was started, which count as initialization. Raises UserError for what a person must change, and
+    EnvironmentFault for what may succeed later.
     """
-    stopwatch = records.Stopwatch()
+    stopwatch = Stopwatch(age)
 
     # What needs no device comes first, so that a mistake is found within seconds and before anything is written.
     validate(config)
@@ -88,13 +94,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     transform = train_transform(config.augment, config.image_size, on_host)
     examples = open_examples(config, source.class_names, "the training data", on_host)
     steps = functools.partial(steps_of, batch_size=config.batch_size, num_examples=len(source))
-    milestones = loop.Milestones(
-        total=steps(config.total),
-        log_every=config.log_every_steps,
-        checkpoint_every=steps(config.checkpoint.every),
-        evaluate_every={name: steps(evaluator.every) for name, evaluator in config.evals.items()},
-        saved_for=config.checkpoint.best.removeprefix("evals.").partition(".")[0],
-    )
+    milestones = make_milestones(config, steps)
     profiled = steps_to_profile(config.profile, milestones.total)
     program = make_program(config, milestones.total, steps(config.schedule.warmup))
 
@@ -109,82 +109,95 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False) ->
     agree_on_folder(run.name, run.read_owner, run.owner)
     run.refuse_other_run(config)
 
-    # The state comes from the list at the top of this file. A finished run only evaluates what has no figures yet.
-    checkpoints = Checkpoints(run.name, config.checkpoint.keep, run.check_owner)
-    data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
-    state, substituted, origin = open_state(config, program, run, checkpoints, mesh, data, source.class_names)
-    refuse_shorter(run.name, int(state.step), milestones.total)
-    first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
-    new = evaluators_without_results(config, run, total, described, examples)
-    if first_step == total and parallel.broadcast_from_writer(run.has_results(total)):
-        to_do = f". Evaluating what is new, without training: {', '.join(new)}." if new else ", and evaluated. Nothing to do."
-        print(f"{run.name} is finished: it is at step {total} of {total}{to_do}")
-        if not new:
+    # From here on, the watchdog ends the program if nothing goes on, and the account of the run's time is written.
+    with run, Supervision(run, stopwatch, config.watchdog) as supervision:
+        # The state comes from the list at the top of this file. A finished run only evaluates what has no figures yet.
+        data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
+        with stopwatch("restore"):
+            checkpoints = Checkpoints(run.name, config.checkpoint.keep, run.check_owner)
+            state, substituted, origin = open_state(config, program, run, checkpoints, mesh, data, source.class_names)
+        refuse_shorter(run.name, int(state.step), milestones.total)
+        first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
+        new = evaluators_without_results(config, run, total, described, examples)
+        if first_step == total and is_finished(run, total, new):
             return app.DONE
+        stopwatch.beat(first_step)
 
-    # Compile the step, open the stream of batches from the next step on, and make the evaluators.
-    flops = 0.0
-    if first_step < total:
-        with stopwatch("compile"):
-            train_step, flops = program.compile_step(mesh, source.max_labels)
-    unreadable = UnreadableImages()
-    unreadable_share = UnreadableShare(
-        len(source), config.batch_size, config.loader.max_unreadable_share, unreadable.first, substituted
-    )
-    batches = train_batches(
-        source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, batch_indices=batch_indices,
-        steps=range(first_step, total), unreadable=unreadable,
-    )  # fmt: skip
-    predict, eval_loss = make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes)
-    evaluators = make_evaluators(config.evals, examples, predict, eval_loss, config.loss.kind, mesh, read_labels=first_step == 0)
-    metrics = records.MetricWriter(run.path, first_step, parallel.is_writer(), lambda: open_tracker(config, run.path))
-    facts = {"first_step": first_step, "total_steps": total, "step_flops_per_device": flops, "host_memory_mib": memory}
-    facts |= {"parameters": int(parameter_overview.count_parameters(state.params))} | parallel.device_facts(mesh) | origin
-    run.record_start(config, facts)
-    best = BestCheckpoint(config.checkpoint.best, run, metrics, checkpoints)
-    best.update()
-    save_answers, stop = answers_writer(run.path, examples, described), StopRequest()
-
-    def save(step: int, state: TrainState) -> None:
-        progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
-        meta = {"step": step, "data": data | progress, "class_names": to_json(source.class_names)}
-        run.upload()  # The metrics of the steps that the checkpoint has, before the checkpoint.
-        checkpoints.save(step, to_items(state), meta)
-
-    def evaluate(step: int, state: TrainState, names: list[str]) -> None:
-        params = parallel.gather_for_evaluation(state.eval_params, mesh)
-        results = run_evaluators({name: evaluators[name] for name in names}, params, step, save_answers, stop.check_in_evaluation)
-        metrics.write_evals(step, results["evals"])
+        # Compile the step, open the stream of batches from the next step on, and make the evaluators.
+        flops = 0.0
+        if first_step < total:
+            with stopwatch("compile"):
+                train_step, flops = program.compile_step(mesh, source.max_labels)
+        steps_to_do = range(first_step, total)
+        batches, unreadable_share = open_stream(config, source, transform, batch_indices, steps_to_do, substituted)
+        predict, eval_loss = make_predict(program.model, mesh), make_eval_loss(config.loss.kind, config.num_classes)
+        is_new = first_step == 0
+        evaluators = make_evaluators(config.evals, examples, predict, eval_loss, config.loss.kind, mesh, read_labels=is_new)
+        metrics = records.MetricWriter(run.path, first_step, parallel.is_writer(), lambda: open_tracker(config, run.path))
+        facts = {"first_step": first_step, "total_steps": total, "step_flops_per_device": flops, "host_memory_mib": memory}
+        facts |= {"parameters": int(parameter_overview.count_parameters(state.params))} | parallel.device_facts(mesh) | origin
+        run.record_start(config, facts)
+        best = BestCheckpoint(config.checkpoint.best, run, metrics, checkpoints)
         best.update()
-        run.add_results(results | {"evaluators": {name: described[name] for name in names}, "seconds": stopwatch.report()})
+        save_answers, stop = answers_writer(run.path, examples, described), StopRequest()
 
-    # Evaluators that were due at the last step and have no figures were cut off by a stop.
-    due = milestones.evaluations_due(first_step)
-    missed = [name for name in due if parallel.broadcast_from_writer(not metrics.evaluated(first_step, name))]
-    with run, stop, metrics, checkpoints.finishing(after_on_all_hosts=(loop.DivergedError, TooManyUnreadableError)):
-        try:
-            if missed:
-                evaluate(first_step, state, missed)
-            if first_step < total:
-                if parallel.is_writer():
-                    print(records.start_line(config, facts, run.name), file=sys.stderr)
-                state = loop.train(
-                    state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate,
-                    metrics=metrics, unreadable_share=unreadable_share, stop=stop,
-                    profiler=Profiler(profiled, run.path / "profile"), rate=loop.Rate(
-                        config.batch_size, mesh.size, flops, peak_flops_per_sec(mesh.devices.flat[0].device_kind), stopwatch
-                    ),
-                )  # fmt: skip
+        def save(step: int, state: TrainState) -> None:
+            progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
+            meta = {"step": step, "data": data | progress, "class_names": to_json(source.class_names)}
             with stopwatch("checkpoint"):
-                checkpoints.finish()  # The last checkpoint is on disk before the last evaluation begins.
+                run.upload()  # The metrics of the steps that the checkpoint has, before the checkpoint.
+                checkpoints.save(step, to_items(state), meta)
+
+        def evaluate(step: int, state: TrainState, names: list[str]) -> None:
+            def check_stop() -> None:
+                stopwatch.beat()
+                stop.check_in_evaluation()
+
             with stopwatch("evaluation"):
+                params = parallel.gather_for_evaluation(state.eval_params, mesh)
+                results = run_evaluators({name: evaluators[name] for name in names}, params, step, save_answers, check_stop)
+                metrics.write_evals(step, results["evals"])
+                best.update()
+                results |= {"evaluators": {name: described[name] for name in names}, "seconds": stopwatch.report()}
+                run.add_results(results)
+
+        missed = missed_evaluations(milestones, first_step, metrics)
+        on_all_hosts = (loop.DivergedError, TooManyUnreadableError)
+        with stopwatch("checkpoint"), stop, metrics, checkpoints.finishing(after_on_all_hosts=on_all_hosts):
+            try:
+                if missed:
+                    evaluate(first_step, state, missed)
+                if first_step < total:
+                    if parallel.is_writer():
+                        print(records.start_line(config, facts, run.name), file=sys.stderr)
+                    peak = peak_flops_per_sec(mesh.devices.flat[0].device_kind)
+                    with stopwatch("training"):
+                        state = loop.train(
+                            state, train_step, batches, mesh, milestones, first_step=first_step, save=save, evaluate=evaluate,
+                            metrics=metrics, unreadable_share=unreadable_share, stop=stop,
+                            rate=loop.Rate(config.batch_size, mesh.size, flops, peak, stopwatch),
+                            profiler=Profiler(profiled, run.path / "profile"),
+                        )  # fmt: skip
+                checkpoints.finish()  # The last checkpoint is on disk before the last evaluation begins.
                 evaluate(total, state, new)
-        except Stopped as stopped:
-            checkpoints.finish()
-            print(f"Stopped as asked {stopped}: step {checkpoints.latest_step()} of {total} is saved. The same command goes on.")
-            metrics.ending = "stopped"
-            return app.STOPPED
+            except Stopped as stopped:
+                checkpoints.finish()
+                step = checkpoints.latest_step()
+                print(f"Stopped as asked {stopped}: step {step} of {total} is saved. The same command goes on.")
+                metrics.ending = supervision.ending = "stopped"
+                return app.STOPPED
     return app.DONE
+
+
+def make_milestones(config: ConfigDict, steps: Callable[[ConfigDict], int]) -> loop.Milestones:
+    """Return the milestones of a run. `steps` returns the number of steps of a length of training."""
+    return loop.Milestones(
+        total=steps(config.total),
+        log_every=config.log_every_steps,
+        checkpoint_every=steps(config.checkpoint.every),
+        evaluate_every={name: steps(evaluator.every) for name, evaluator in config.evals.items()},
+        saved_for=config.checkpoint.best.removeprefix("evals.").partition(".")[0],
+    )
 
 
 def choose_num_classes(config: ConfigDict, num_classes: int, classes_of_data: bool) -> None:
@@ -266,6 +279,38 @@ def evaluators_without_results(
         return run.has_figures(step, name, described[name], writes_predictions(config.evals[name], examples[name]))
 
     return [name for name in described if not parallel.broadcast_from_writer(is_done(name))]
+
+
+def is_finished(run: Workdir, total: int, new: list[str]) -> bool:
+    """Return whether a run at its last step, `total`, has nothing to do, and print it.
+
+    `new` are the names of the evaluators without results.
+    """
+    if parallel.broadcast_from_writer(run.has_results(total)):
+        to_do = f". Evaluating what is new, without training: {', '.join(new)}." if new else ", and evaluated. Nothing to do."
+        print(f"{run.name} is finished: it is at step {total} of {total}{to_do}")
+        return not new
+    return False
+
+
+def missed_evaluations(milestones: loop.Milestones, step: int, metrics: records.MetricWriter) -> list[str]:
+    """Return the names of the evaluators that were due at `step`, and have no figures because a stop cut them off."""
+    due = milestones.evaluations_due(step)
+    return [name for name in due if parallel.broadcast_from_writer(not metrics.evaluated(step, name))]
+
+
+def open_stream(
+    config: ConfigDict, source: Source, transform: Transform, batch_indices: np.ndarray, steps: range, substituted: int
+) -> tuple[Iterator[HostBatch], UnreadableShare]:
+    """Return this host's batches of `steps`, and the count of the images that could not be read, `substituted` so far."""
+    unreadable = UnreadableImages()
+    max_share = config.loader.max_unreadable_share
+    unreadable_share = UnreadableShare(len(source), config.batch_size, max_share, unreadable.first, substituted)
+    batches = train_batches(
+        source, transform, config.loader, seed=config.seed, batch_size=config.batch_size, batch_indices=batch_indices,
+        steps=steps, unreadable=unreadable,
+    )  # fmt: skip
+    return batches, unreadable_share
 
 
 def print_listing(path: str, listing: dict[str, list[str]]) -> None:

@@ -1,17 +1,8 @@
-"""The start and the end of every program: flags, errors as one message, and the exit codes.
-
-0    The program is done, or was done before.
-1    The environment failed (another host, a disk, a folder in use, a device), or the program did. A supervisor may try again.
-2    A person must change something: flags, config, data, a checkpoint that does not fit. Trying again is of no use.
-75   The run was stopped by SIGTERM or Ctrl-C, and saved. The same command goes on.
-130  Ctrl-C when there was nothing to save, or a second Ctrl-C, which does not wait until all is saved.
-143  SIGTERM when there was nothing to save, on one host of several. A process alone is ended by the signal itself.
-"""
+"""The start and the end of every program: flags, and errors as one message. endings.py has the exit codes."""
 
 import argparse
 import atexit
 import contextlib
-import errno
 import os
 import re
 import signal
@@ -21,69 +12,23 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol, TextIO
+from typing import Any, NoReturn, Protocol, TextIO
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mixer_jax.config_files import define_config, without_switches
+from mixer_jax.endings import DONE, INTERRUPTED, NO_HOME, TO_MEND, TRY_AGAIN, Ending, ending
+from mixer_jax.endings import STALLED as STALLED  # The programs take it, and STOPPED, from here.
+from mixer_jax.endings import STOPPED as STOPPED
 from mixer_jax.environment import check_environment
-from mixer_jax.errors import EnvironmentFault, UserError, as_message, is_mistake, printable
+from mixer_jax.errors import EnvironmentFault, UserError, as_message, printable
 from mixer_jax.options import current_name
 
-DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 INTERRUPT_AGAIN_SECONDS = 0.1
 ROOT = Path(__file__).parents[1]
 IS_CLONE = (ROOT / "train.py").is_file()  # An installation has the package alone.
-_PATHLIB_NO_HOME = "Could not determine home directory."  # The text of pathlib's RuntimeError.
-_NO_HOME = "~ stands for a home folder, and none is known: set HOME, or write whole paths."
 _UNKNOWN = "Unknown arguments {}: options are written --name=value."
-
-
-class Ending(NamedTuple):
-    """The end of a program that an exception has stopped."""
-
-    code: int
-    message: str
-    expected: bool = True  # False for a fault of the program itself, whose traceback is printed.
-
-
-def ending(error: BaseException) -> Ending:
-    """Return the exit code, by the table at the top of this file, and the message for an exception."""
-    if isinstance(error, UserError):
-        return Ending(TO_MEND, f"error: {error}")
-    if isinstance(error, EnvironmentFault):
-        return Ending(TRY_AGAIN, f"error: {error}")
-    if isinstance(error, OSError):
-        reason = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
-        if is_mistake(error):
-            return Ending(TO_MEND, f"error: {reason}")
-        hint = "Make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "See to it"
-        return Ending(TRY_AGAIN, f"error: {reason}. {hint} and start the same command again; what was saved is kept.")
-    if isinstance(error, KeyboardInterrupt):
-        return Ending(INTERRUPTED, "Interrupted, without saving. What was saved before is kept.")
-    if isinstance(error, RuntimeError) and str(error) == _PATHLIB_NO_HOME:
-        return Ending(TO_MEND, f"error: {_NO_HOME}")
-    if _is_device_fault(error):
-        asked = os.environ.get("JAX_PLATFORMS")
-        unknown = "list of known backends" in str(error) or isinstance(error, AssertionError)
-        return Ending(
-            TO_MEND if unknown else TRY_AGAIN,
-            f"error: JAX finds no device{f' for JAX_PLATFORMS={asked}' if asked else ''} ({str(error) or 'no plugin for it'}). "
-            "Is the device there, used by no other process, and is its library installed (the extra tpu or gpu)? "
-            "JAX_PLATFORMS=cpu computes without one.",
-        )
-    return Ending(TRY_AGAIN, f"{type(error).__name__}: {error}", expected=False)
-
-
-def _is_device_fault(error: BaseException) -> bool:
-    """Return whether JAX raised this while it looked for devices. It has no exception type for that.
-
-    For a missing plugin it raises an AssertionError without a text, which is recognized by where it was raised.
-    """
-    if "Unable to initialize backend" in str(error):
-        return True
-    return isinstance(error, AssertionError) and "jax/_src/xla_bridge.py" in "".join(traceback.format_exception(error))
 
 
 class PrintableOutput:
@@ -203,7 +148,7 @@ def expand_home(argv: Sequence[str]) -> list[str]:
     def home(match: re.Match) -> str:
         folder = os.path.expanduser(match[2])
         if folder == match[2] == "~":
-            raise UserError(_NO_HOME)
+            raise UserError(NO_HOME)
         return match[1] + folder
 
     return [re.sub(r"(^|[=:])(~[\w.-]*)(?=/|$)", home, word) for word in argv]

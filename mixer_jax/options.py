@@ -259,6 +259,20 @@ OPTIONS = (
            choices=("none", "wandb", "mlflow"), resumable=True),
     Option("compilation_cache", "", "Directory, or gs://BUCKET/PATH, that keeps compiled programs for other machines of the "
            "same kind. Empty: the user's cache folder.", before="", resumable=True),
+    Option("watchdog.step_seconds", 600.0, "Seconds without a step after which the watchdog ends the run, so that it can be "
+           "started again. 0: never.", "seconds", allowed="in [0, 10^9]", resumable=True),
+    Option("watchdog.step_medians", 20.0, "But it waits at least this many times the median time of a step.",
+           allowed="in [0, 10^6]", resumable=True),
+    Option("watchdog.compile_seconds", 3600.0, "The longest time for compiling, and for each of the first steps. 0: no bound.",
+           "seconds", allowed="in [0, 10^9]", resumable=True),
+    Option("watchdog.restore_seconds", 7200.0, "The longest time for restoring or downloading the state. 0: no bound.", "seconds",
+           allowed="in [0, 10^9]", resumable=True),
+    Option("watchdog.data_seconds", 1800.0, "The longest wait for the data of a step. 0: no bound.", "seconds",
+           allowed="in [0, 10^9]", resumable=True),
+    Option("watchdog.save_seconds", 3600.0, "The longest wait for a checkpoint to be saved. 0: no bound.", "seconds",
+           allowed="in [0, 10^9]", resumable=True),
+    Option("watchdog.evaluation_seconds", 3600.0, "The longest time in an evaluation without another batch. 0: no bound.",
+           "seconds", allowed="in [0, 10^9]", resumable=True),
     Option("log_every_steps", 50, "How often to write metrics.jsonl, TensorBoard and the progress line.", "steps",
            allowed="in [1, 2^31)", resumable=True),
 )

@@ -5,18 +5,19 @@ WORKDIR/run.json           a record for each start: command, versions, git commi
 WORKDIR/metrics.jsonl      a line every `log_every_steps`, and one for every evaluation: {"step": ..., name: number, ...}
 WORKDIR/tensorboard/       the same numbers as TensorBoard events
 WORKDIR/trackers.json      the run in a tracker such as Weights & Biases, with config.tracker, and what it has got (trackers.py)
-WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seconds by part
+WORKDIR/results.json       the last evaluation: step, params_sha256, evals, seconds by phase (stopwatch.py)
 WORKDIR/predictions/       NAME.parquet: the predictions for each example of the last evaluation by the evaluator NAME
 WORKDIR/best.json          the best checkpoint, with config.checkpoint.best: figure, value, step, checkpoint
+WORKDIR/goodput.jsonl      where the time of the run went, by start and phase (supervision/goodput.py)
+WORKDIR/hosts/             HOST.json: the sign of life of each host (supervision/heartbeat.py)
+WORKDIR/stalled/           the stacks of all threads of a host in which nothing went on (supervision/watchdog.py)
 WORKDIR/checkpoints/       a folder for each saved step
 """
 
 import json
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -160,27 +161,6 @@ class Progress:
     def close(self) -> None:
         """Leave the bar as it is and begin a new line."""
         self._bar.close()
-
-
-class Stopwatch:
-    """The seconds that each part of a run has taken: `with stopwatch("data"): ...`."""
-
-    def __init__(self):
-        self.seconds = defaultdict(float)
-        self._start = time.monotonic()
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Add the time that the block takes to `part`."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.monotonic() - start
-
-    def report(self) -> dict[str, float]:
-        """Return the seconds by part, and "total" since the start."""
-        return {part: round(s, 3) for part, s in self.seconds.items()} | {"total": round(time.monotonic() - self._start, 3)}
 
 
 def read_metrics(workdir: Path) -> list[dict]:

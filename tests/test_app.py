@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import programs
 import pytest
 
-from mixer_jax import app
-from mixer_jax.app import DONE, INTERRUPTED, STOPPED, TO_MEND, TRY_AGAIN, ending, expand_home, read_config, run_tool
+from mixer_jax import app, endings
+from mixer_jax.app import DONE, INTERRUPTED, STALLED, STOPPED, TO_MEND, TRY_AGAIN, ending, expand_home, read_config, run_tool
 from mixer_jax.data.images.decode import UnreadableImageError
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.training.loop import DivergedError
@@ -103,8 +103,8 @@ def test_a_program_that_comes_to_its_end_waits_for_its_hosts(code, start):
 
 
 def test_the_codes_of_the_table_are_those_of_the_program():
-    documented = {int(line.split()[0]) for line in app.__doc__.splitlines() if line[:1].isdecimal()}
-    assert documented == {DONE, TRY_AGAIN, TO_MEND, STOPPED, INTERRUPTED, 143}
+    documented = {int(line.split()[0]) for line in endings.__doc__.splitlines() if line[:1].isdecimal()}
+    assert documented == {DONE, TRY_AGAIN, TO_MEND, STOPPED, STALLED, INTERRUPTED, 143}
 
 
 @pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
@@ -206,7 +206,7 @@ def test_a_ctrl_c_that_python_cannot_raise_is_not_lost():
 
 LEAVES_A_THREAD = """import atexit, sys, threading, time; sys.path[:0] = [""]; sys.argv[0] = "train.py"
 import train
-from mixer_jax import app
+from mixer_jax import app, endings
 from mixer_jax.errors import EnvironmentFault
 
 def check_workdir(path):

@@ -194,6 +194,7 @@ def test_options_that_may_change_on_resume_are_options_and_none_of_them_changes_
         "evals",
         "loader",
         "parallel",
+        "watchdog",
     }
     assert [name for name in free if name.startswith("data.")] == ["data.local_copy", "data.verify"]
     for option in OPTIONS:

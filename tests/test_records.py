@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import time
 
 import pytest
 from ml_collections import ConfigDict
@@ -12,7 +11,7 @@ from tiny_config import get_config
 from mixer_jax.config import dataset, fewshot, mixture
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.options import OPTIONS, RENAMED, current_name
-from mixer_jax.records import MetricWriter, Stopwatch, read_metrics, read_results
+from mixer_jax.records import MetricWriter, read_metrics, read_results
 from mixer_jax.workdir import Workdir, refuse_run_folder
 
 
@@ -324,17 +323,3 @@ def test_figures_of_evaluators_are_metrics_by_evaluator_and_figure_without_lists
 
 def test_a_run_without_metrics_has_none(tmp_path):
     assert read_metrics(tmp_path) == []
-
-
-def test_a_stopwatch_adds_up_the_parts_also_of_what_fails(monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    stopwatch = Stopwatch()
-    for part, seconds in (("data", 1.0), ("device", 2.0), ("data", 0.5)):
-        with stopwatch(part):
-            clock[0] += seconds
-    with pytest.raises(ZeroDivisionError), stopwatch("device"):
-        clock[0] += 4.0
-        _ = 1 / 0
-    clock[0] += 10.0
-    assert stopwatch.report() == {"data": 1.5, "device": 6.0, "total": 17.5}

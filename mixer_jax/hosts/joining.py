@@ -1,6 +1,7 @@
 """Joins separate processes as the hosts of one run, and ends all of them when one stops, whatever the reason."""
 
 import contextlib
+import faulthandler
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ from absl.flags import FlagValues
 from jax._src import distributed  # It is private: JAX has no public way to start its preemption service later than the rest.
 from jax.errors import JaxRuntimeError
 
+from mixer_jax.endings import STALLED, TO_MEND, TRY_AGAIN
 from mixer_jax.errors import as_message
 from mixer_jax.hosts.board import Board, find_board
 from mixer_jax.hosts.cluster import find_distributed_arguments
@@ -27,7 +29,6 @@ POLL_SECONDS = 1.0
 GRACE_SECONDS = 3.0  # When another host has stopped, a host has this long to come to an error of its own.
 SEEN_SECONDS = 10.0  # The host that stops first, and host 0, then wait this long for the others to notice the stop.
 END_SECONDS = 300.0  # A host that is done waits this long for the others.
-MISTAKE, FAILED = 2, 1  # The exit codes TO_MEND and TRY_AGAIN of app.py.
 
 
 def join(flags: FlagValues) -> "Membership":
@@ -111,7 +112,15 @@ class Membership:
                 time.sleep(GRACE_SECONDS)
                 message = f"error: host {stop['host']} ({stop['name']}) stopped: {stop['message']}"
                 print(as_message(message), file=sys.stderr)
-                _end(board, MISTAKE if stop["code"] == MISTAKE else FAILED, last=board.host == 0)
+                if stop["code"] == STALLED:  # The cause may be on this host, for which the other one waited.
+                    faulthandler.dump_traceback(sys.stderr)
+                _end(board, TO_MEND if stop["code"] == TO_MEND else TRY_AGAIN, last=board.host == 0)
+
+
+def stop_run(code: int, message: str) -> None:
+    """Tell the other hosts of the run why this one stops, and end this process. Returns at once if it is alone."""
+    if board := find_board():
+        _stop(board, code, message)
 
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:

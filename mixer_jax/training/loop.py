@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import to_global
-from mixer_jax.records import MetricWriter, Progress, Stopwatch
+from mixer_jax.records import MetricWriter, Progress
+from mixer_jax.stopwatch import DEVICE, Stopwatch
 from mixer_jax.training.preemption import Stopped, StopRequest
 from mixer_jax.training.profiling import Profiler
 from mixer_jax.training.state import TrainState
@@ -30,7 +31,7 @@ class DivergedError(UserError):
 
 @dataclasses.dataclass
 class Rate:
-    """The speed of training since the last line of the log. Time in evaluations and checkpoints does not count."""
+    """The speed of training since the last line of the log. The phases "evaluation" and "checkpoint" do not count."""
 
     batch_size: int
     num_devices: int
@@ -43,11 +44,11 @@ class Rate:
 
     def restart(self, step: int) -> None:
         """Measure from `step` on."""
-        self._step, self._start, self._seconds = step, time.monotonic(), dict(self.stopwatch.seconds)
+        self._step, self._start, self._seconds = step, time.monotonic(), self.stopwatch.read().seconds
 
     def since_restart(self, step: int) -> dict[str, float | None]:
         """Return the speed metrics of the steps up to `step`; "mfu" is the share of the device's peak."""
-        spent = {part: seconds - self._seconds.get(part, 0.0) for part, seconds in self.stopwatch.seconds.items()}
+        spent = {part: seconds - self._seconds.get(part, 0.0) for part, seconds in self.stopwatch.read().seconds.items()}
         pauses = spent.get("evaluation", 0.0) + spent.get("checkpoint", 0.0)
         seconds = max(1e-9, time.monotonic() - self._start - pauses)
         step_seconds = seconds / max(1, step - self._step)
@@ -150,8 +151,9 @@ def train(
 
     def read(step: int, values: StepMetrics) -> None:
         """Wait for the metrics of a step, check them, and log them."""
-        with stopwatch("device"):
+        with stopwatch(DEVICE):
             numbers = {name: float(value) for name, value in jax.device_get(values).items()}
+        stopwatch.beat(step)
         not_finite = [f"{name}={number}" for name, number in numbers.items() if not math.isfinite(number)]
         if not_finite:
             raise DivergedError(
@@ -180,14 +182,12 @@ def train(
             unread = None
             progress.update(step)
             if stopping or milestones.checkpoint_due(step):  # Saving comes first, so that a kill in an evaluation costs no step.
-                with stopwatch("checkpoint"):
-                    save(step, state)
+                save(step, state)
             if stopping:
                 raise Stopped("in training")
             if due:
                 try:
-                    with stopwatch("evaluation"):
-                        evaluate(step, state, due)
+                    evaluate(step, state, due)
                 except Stopped:
                     save(step, state)
                     raise

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mixer_jax.parallel import make_mesh
-from mixer_jax.records import Stopwatch
+from mixer_jax.stopwatch import Stopwatch
 from mixer_jax.training.loop import DivergedError, Milestones, Rate, train
 from mixer_jax.training.preemption import Stopped, StopRequest
 from mixer_jax.training.profiling import Profiler
