@@ -34,7 +34,7 @@ class Supervision:
         """Prepare the supervision of this process of `run`. `bounds` is config.watchdog. Only the writer writes the account."""
         self._run, self._stopwatch, self._host = run, stopwatch, jax.process_index()
         self._goodput = Goodput(run.path, stopwatch) if is_writer() else None
-        self._watchdog = Watchdog(stopwatch, bounds, self._end_stalled)
+        self._watchdog = Watchdog(stopwatch, bounds, functools.partial(_end_stalled, run, self._goodput))
         self._ended, self._is_said = threading.Event(), False
         self._thread = threading.Thread(target=self._keep_recording, daemon=True)
         self.ending = "done"
@@ -59,9 +59,9 @@ class Supervision:
     def _write_heartbeat(self) -> None:
         self._run.write_note(heartbeat_name(self._host), json_text(heartbeat(self._host, self._stopwatch.read())))
 
-    def _write_account(self, ending: str, stall: Stall | None = None) -> None:
+    def _write_account(self, ending: str) -> None:
         if self._goodput:
-            self._goodput.write(ending, stall)
+            self._goodput.write(ending)
 
     def _record(self, write: Callable[[], None]) -> None:
         try:
@@ -71,12 +71,14 @@ class Supervision:
                 print(f"The run goes on without a record of its time or its heartbeat: {error}", file=sys.stderr)
             self._is_said = True
 
-    def _end_stalled(self, stall: Stall) -> None:
-        """End this process, with a mark in the run's folder, by a verdict of the watchdog."""
 
-        def write(text: str) -> None:
-            mark_stalled(self._run, text)
-            self._write_account("stalled", stall)
-            self._run.upload()
+def _end_stalled(run: Workdir, goodput: Goodput | None, stall: Stall) -> None:
+    """End this process by a verdict of the watchdog, with a mark in the run's folder and the account of its time."""
 
-        end_stalled(stall, write)
+    def write(text: str) -> None:
+        mark_stalled(run, text)
+        if goodput:
+            goodput.write("stalled", stall)
+        run.upload()
+
+    end_stalled(stall, write)
