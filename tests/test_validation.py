@@ -38,7 +38,8 @@ MEANINGFUL = {
         "channels_mlp_dim", "tokens_mlp_dim", "num_heads", "tile_size", "pre_logits_dim", "dropout", "stoch_depth",
         "head_bias_init", "max_unreadable_share", "randaugment_layers", "randaugment_magnitude", "mixup", "label_smoothing",
         "b1", "b2", "momentum", "learning_rate", "weight_decay", "clip_norm", "end_learning_rate", "ema_decay",
-        "steps", "epochs", "examples", "max_predictions",
+        "steps", "epochs", "examples", "max_predictions", "step_seconds", "step_medians", "compile_seconds", "restore_seconds",
+        "data_seconds", "save_seconds", "evaluation_seconds",
     },
     -1: {"head_bias_init"},
 }  # fmt: skip

@@ -16,7 +16,9 @@ The watchdog cannot act while C++ code holds Python's global lock. XLA, TensorSt
 wait or compute. Whoever watches from outside sees then that the heartbeat (heartbeat.py) has stopped.
 """
 
+import contextlib
 import faulthandler
+import functools
 import os
 import statistics
 import sys
@@ -31,7 +33,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mixer_jax.endings import STALLED
-from mixer_jax.errors import as_message
+from mixer_jax.errors import EnvironmentFault, UserError, as_message
 from mixer_jax.hosts.joining import stop_run
 from mixer_jax.stopwatch import DEVICE, Reading, Stopwatch
 from mixer_jax.workdir import Workdir
@@ -152,15 +154,24 @@ def end_stalled(stall: Stall, write: Callable[[str], None]) -> None:
       write: writes the text that it gets, the message and the stacks, to where it stays. It may take WRITE_SECONDS.
     """
     try:
-        _in_background(_exit_later)
+        with contextlib.suppress(RuntimeError):  # There may be no memory for another thread.
+            _in_background(_exit_later)
         message = f"error: {stall.summary} {stall.advice}"
         print(as_message(f"{message} The stacks of all threads follow."), file=sys.stderr, flush=True)
         faulthandler.dump_traceback(sys.stderr)
-        writing = _in_background(lambda: write(f"{message}\n\n{_stacks()}"))
+        writing = _in_background(functools.partial(_write_mark, write, message))
         writing.join(WRITE_SECONDS)
         stop_run(STALLED, stall.summary)
     finally:
         os._exit(STALLED)
+
+
+def _write_mark(write: Callable[[str], None], message: str) -> None:
+    """Call `write` with the message and the stacks of all threads, and print its error."""
+    try:
+        write(f"{message}\n\n{_stacks()}")
+    except (EnvironmentFault, UserError, OSError) as error:
+        print(as_message(f"These stacks cannot be written to the run's folder: {error}"), file=sys.stderr)
 
 
 def mark_stalled(run: Workdir, text: str) -> None:
