@@ -20,6 +20,7 @@ ROOMS = {  # command: the room whose cli.py registers it
     "export": "export",
     "plan": "planning",
     "bench": "bench",
+    "supervise": "supervision",
 }
 NEED_CLONE = ("demo", "plan", "bench")  # they run train.py and configs/, which are not installed
 

@@ -16,8 +16,8 @@ LAYERS = [
     {"lease", "mirror", "hosts", "validation", "config_files", "tensorboard", "trackers"},
     {"models", "parallel", "records", "app", "accelerators", "text_table", "worker_process"},
     {"workdir"},
-    {"data", "checkpoints", "supervision"},
-    {"training", "evaluation", "pages"},  # the loop receives evaluators as functions
+    {"data", "checkpoints"},
+    {"training", "evaluation", "supervision", "pages"},  # the loop receives evaluators as functions; supervise counts checkpoints
     {"preparation", "train", "evaluate"},
     {"planning", "bench", "report", "export"},
     {"launch", "api"},

@@ -1,6 +1,5 @@
 """Reads the parameters of a run in a bucket: a step is copied to this machine, and then read like any other."""
 
-import re
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +9,11 @@ import numpy as np
 
 from mixer_jax.bucket import Bucket
 from mixer_jax.checkpoints.manager import load_run
-from mixer_jax.checkpoints.run_paths import CHECKPOINTS, locate_in_bucket
+from mixer_jax.checkpoints.run_paths import CHECKPOINTS, committed_in_bucket, locate_in_bucket
 from mixer_jax.errors import UserError
 from mixer_jax.mirror import is_plain
 
 READERS = 16
-COMMITTED = re.compile(rf"{CHECKPOINTS}/(\d+)/commit_success\.txt")  # Orbax writes this object last.
 LEFT_OUT = ("optimizer", "params", "ema")  # Items of a step that are copied only if they are asked for.
 
 
@@ -26,10 +24,9 @@ def load_run_in_bucket(url: str) -> tuple[dict[str, np.ndarray], dict]:
     """
     bucket, chosen = locate_in_bucket(url)
     names, errors = bucket.names(), []
-    steps = sorted((int(match[1]) for match in map(COMMITTED.fullmatch, names) if match), reverse=True)
     if not any(name.startswith(f"{CHECKPOINTS}/") for name in names):
         raise UserError(f"There is no run at {bucket.url}, and no file {url}.")
-    for step in [chosen] if chosen is not None else steps:
+    for step in [chosen] if chosen is not None else reversed(committed_in_bucket(names)):
         with tempfile.TemporaryDirectory() as folder:
             _copy(bucket, [name for name in names if name == "config.json"] + _names_of(step, names), Path(folder))
             try:

@@ -1,1 +1,1 @@
-"""What watches over a run: the watchdog, the account of its time, and the sign of life of each host."""
+"""What watches over a run: the watchdog, the account of its time, the sign of life of each host, and the supervisor."""

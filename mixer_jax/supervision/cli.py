@@ -1,0 +1,78 @@
+"""The command `python -m mixer_jax supervise`: its options, and the function that it calls."""
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from mixer_jax import app
+from mixer_jax.errors import UserError
+from mixer_jax.validation import bounded
+
+PROCESS_IDS = ("JAX_PROCESS_ID", "SLURM_PROCID")  # Variables that tell several processes of one machine apart.
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register the command `supervise`."""
+    command = commands.add_parser(
+        "supervise",
+        help="run a program such as train.py, and start it again from its last checkpoint if it ends too early",
+    )
+    seconds = bounded("in [0, 10^6]", float)
+    command.add_argument(
+        "--grace", type=seconds, default=25.0, help="seconds from SIGTERM to SIGKILL (25; spot machines have 30 before they go)"
+    )
+    command.add_argument(
+        "--max-starts", type=bounded("in [1, 10^6]"), default=3, help="starts in a row that may make no newer checkpoint (3)"
+    )
+    command.add_argument("--max-pause", type=seconds, default=60.0, help="the longest pause between two starts, in seconds (60)")
+    command.add_argument("words", nargs="+", metavar="-- PROGRAM ... --workdir=RUN", help="the program and its arguments")
+    command.set_defaults(tool=run_supervisor)
+
+
+def run_supervisor(arguments: argparse.Namespace) -> None:
+    """Supervise the program, and exit with the supervisor's code. Raises UserError for a program that cannot be run."""
+    from mixer_jax.supervision.log import Log  # These import what opens buckets, which other tools do without.
+    from mixer_jax.supervision.restarts import Limits
+    from mixer_jax.supervision.supervise import Program, Supervisor
+
+    name, *flags = arguments.words
+    workdir = flag_value("workdir", flags)
+    if not workdir:
+        raise UserError(f"supervise needs the run's folder, among the arguments of {name}: --workdir=RUN.")
+    log = Log(workdir, log_name(flags))
+    try:
+        program = Program(Path(name).name, [*find_program(name), *flags], workdir)
+        limits = Limits(arguments.grace, arguments.max_starts, arguments.max_pause)
+        code = Supervisor(program, log, limits).run()
+    finally:
+        log.close()
+    sys.exit(code)
+
+
+def find_program(name: str) -> list[str]:
+    """Return the words that run a program: a file of Python, here or of this repository, or any other program of this machine.
+
+    Raises UserError if there is no such program.
+    """
+    scripts = [file for file in (Path(name), app.ROOT / name) if name.endswith(".py") and file.is_file()]
+    if scripts:
+        return [sys.executable, str(scripts[0])]
+    if path := shutil.which(name):
+        return [path]
+    raise UserError(f"There is no program {name}. Write supervise -- train.py --config=FILE.py --workdir=RUN, for example.")
+
+
+def flag_value(flag: str, words: list[str]) -> str:
+    """Return the value of --flag=VALUE or --flag VALUE, the last one if there are several, or "" if there is none."""
+    found = re.findall(rf"^--?{flag}[=\n](.+)$", "\n".join(words), re.MULTILINE)
+    return found[-1] if found else ""
+
+
+def log_name(flags: list[str]) -> str:
+    """Return the name of this machine, with the number of the process if there is one."""
+    numbers = [flag_value("process_id", flags), *(os.environ.get(name, "") for name in PROCESS_IDS)]
+    return "-".join([platform.node() or "host", *[number for number in numbers if number][:1]])

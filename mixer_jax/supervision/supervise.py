@@ -1,0 +1,168 @@
+"""Starts a program, and starts it again when it has ended too early. What breaks a run, such as JAX, is not imported here.
+
+    0     The program is done. So is the supervisor, with 0.
+    2     A person must change something. The supervisor ends with 2.
+    75    After a SIGTERM that the supervisor has passed on, it ends with 75.
+    else  The program is started again, after a pause, unless several starts in a row have made no newer checkpoint. Then the
+          supervisor ends with the code of the last one.
+
+After Ctrl-C, which is passed on too, the supervisor ends with the code of the program.
+"""
+
+import contextlib
+import itertools
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from types import FrameType
+from typing import NamedTuple
+
+from mixer_jax import app
+from mixer_jax.checkpoints.run_paths import committed_steps
+from mixer_jax.errors import EnvironmentFault, UserError, as_message
+from mixer_jax.supervision.child import Child, write_all
+from mixer_jax.supervision.log import Log
+from mixer_jax.supervision.restarts import FINAL, Budget, Limits, describe, exit_code
+
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+
+
+class Program(NamedTuple):
+    """What is supervised."""
+
+    name: str
+    command: list[str]
+    workdir: str
+
+
+class Supervisor:
+    """The supervisor of one program. It lives in the main thread, where Python handles signals."""
+
+    def __init__(self, program: Program, log: Log, limits: Limits):
+        self._program, self._log, self._limits = program, log, limits
+        self._child: Child | None = None
+        self._unsent: deque[signal.Signals] = deque()  # Signals that the program has not been sent yet.
+        self._heard: list[signal.Signals] = []
+        self._wake = threading.Event()
+
+    def run(self) -> int:
+        """Start the program as often as needed, and return the exit code of the supervisor."""
+        with self._hearing_signals():
+            self._log.begin()
+            newest = self._newest_step()
+            budget = Budget(self._limits, newest)
+            for number in itertools.count(1):
+                if self._heard:
+                    return self._end_between_starts()
+                self._say(f"start {number} of {self._program.name}, {_from_step(newest)}")
+                first, code = newest, self._run_once()
+                newest = self._newest_step()
+                if self._heard or code in FINAL:
+                    return self._end(code)
+                pause = budget.spend(newest)
+                self._say(f"{self._program.name} {describe(code)} {_progress(first, newest)}; {self._next(budget, pause)}")
+                if pause is None:
+                    return exit_code(code)
+                self._wake.wait(pause)
+                self._log.begin()
+        raise AssertionError("The loop has no end.")
+
+    def _run_once(self) -> int:
+        """Run the program, and return its exit code, or -N after signal N."""
+        self._child = Child(self._program.command, self._log)
+        self._pass_on()  # What came before it was there.
+        try:
+            return self._child.wait()
+        finally:
+            self._child = None
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _end(self, code: int) -> int:
+        """Say how the program ended for good, and return the exit code of the supervisor."""
+        self._say(f"{self._program.name} " + ("is done" if code == app.DONE else describe(code)))
+        return exit_code(code) if code in FINAL or signal.SIGTERM not in self._heard else app.STOPPED
+
+    def _end_between_starts(self) -> int:
+        self._say(f"{self._heard[-1].name}: {self._program.name} is not started again")
+        return app.STOPPED if signal.SIGTERM in self._heard else app.INTERRUPTED
+
+    def _next(self, budget: Budget, pause: float | None) -> str:
+        """Return a clause about what follows the end of the program."""
+        if pause is not None:
+            return f"again in {pause:g} s"
+        return (
+            f"not again: {budget.failures} starts in a row have made no newer checkpoint. See the end of {self._log.path}, and "
+            "start the same command again when the cause is mended. If a checkpoint takes longer than a start has lived, let "
+            "--config.checkpoint.every be shorter, or raise --max-starts."
+        )
+
+    def _newest_step(self) -> int | None:
+        """Return the newest step that has been saved, or None if there is none. If that cannot be read, say so."""
+        try:
+            return max(committed_steps(self._program.workdir), default=None)
+        except (OSError, UserError, EnvironmentFault) as error:
+            self._say(f"the checkpoints cannot be counted: {error}")
+            return None
+
+    def _say(self, text: str) -> None:
+        """Print a line about what happens, and log it. A handler of signals may call this, and print() must not be nested."""
+        line = f"supervise: {time.strftime('%H:%M:%S')} {as_message(text)}\n".encode(errors="replace")
+        write_all(sys.__stderr__, line)
+        self._log.write(line)
+
+    @contextlib.contextmanager
+    def _hearing_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._on_signal) for number in HEARD}
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Pass on the first SIGTERM and each Ctrl-C, and SIGKILL when the time of grace is over.
+
+        The time of grace begins with a SIGTERM and with a second Ctrl-C, which asks not to wait any longer.
+        """
+        name = signal.Signals(number)
+        if name is signal.SIGALRM:
+            self._say(f"{self._program.name} has not ended within {self._limits.grace_seconds:g} s: SIGKILL")
+            self._send(signal.SIGKILL)
+            return
+        is_again = name in self._heard
+        self._heard.append(name)
+        if name is signal.SIGTERM and is_again:
+            return  # A scheduler may send several. A second one would end the program before it has saved.
+        self._send(name)
+        self._wake.set()
+        if self._child:
+            self._say(f"{name.name} is passed on to {self._program.name}")
+        if name is signal.SIGTERM or is_again:
+            signal.setitimer(signal.ITIMER_REAL, max(self._limits.grace_seconds, 0.001))
+
+    def _send(self, number: signal.Signals) -> None:
+        self._unsent.append(number)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Send the program what it has not been sent yet. A signal may interrupt this, and its handler calls this too."""
+        with contextlib.suppress(IndexError):
+            while self._child:
+                self._child.send(self._unsent.popleft())
+
+
+def _from_step(newest: int | None) -> str:
+    return "from the beginning" if newest is None else f"from step {newest}"
+
+
+def _progress(first: int | None, newest: int | None) -> str:
+    """Return how far a start has come that began at step `first`. None stands for no step."""
+    if newest is None:
+        return "without a checkpoint"
+    if newest <= (first or 0):
+        return f"without a newer checkpoint than that of step {newest}"
+    return f"at step {newest}, {newest - (first or 0)} steps after this start"
