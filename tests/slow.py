@@ -11,6 +11,8 @@ SLOW = (
     "tests/test_stopping.py::test_two_processes",
     "tests/hosts/test_processes.py",
     "tests/supervision/test_stalled_runs.py",
+    "tests/hosts/test_lost_hosts.py",
+    "tests/supervision/test_supervised_runs.py",
     "tests/test_train.py::test_a_run_asked_to_stop_saves_and_goes_on_to_the_same_bits[2]",
     "tests/test_train.py::test_a_second_run_in_a_folder_that_is_in_use_is_refused",
     "tests/test_train.py::test_a_loss_that_is_not_finite_stops_the_run_and_never_reaches_a_checkpoint",

@@ -126,6 +126,7 @@ OPENED_OTHERWISE = {  # modules that read files without storage.py, and whose fi
     "preparation/near_duplicates/within.py": "fingerprints that a preparation has written under the folder it holds",
     "preparation/upload.py": "a file that it writes",
     "stopwatch.py": "the system's",
+    "supervision/log.py": "a file that it writes",
     "training/memory.py": "the system's",
     "worker_process.py": "the system's",
 }

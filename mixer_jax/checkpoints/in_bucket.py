@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mixer_jax.bucket import Bucket
+from mixer_jax.checkpoints.committed_steps import CHECKPOINTS, committed_in_bucket
 from mixer_jax.checkpoints.manager import load_run
-from mixer_jax.checkpoints.run_paths import CHECKPOINTS, committed_in_bucket, locate_in_bucket
+from mixer_jax.checkpoints.run_paths import locate_in_bucket
 from mixer_jax.errors import UserError
 from mixer_jax.mirror import is_plain
 

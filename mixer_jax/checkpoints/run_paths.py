@@ -4,18 +4,16 @@ import atexit
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from etils import epath
 
-from mixer_jax.bucket import SCHEME, Bucket, is_in_bucket
+from mixer_jax.bucket import SCHEME, Bucket
+from mixer_jax.checkpoints.committed_steps import CHECKPOINTS
 from mixer_jax.checkpoints.released import is_remote
 from mixer_jax.errors import UserError
 from mixer_jax.storage import MAX_JSON_BYTES, parse_json, read_json
 
-CHECKPOINTS = "checkpoints"
-COMMITTED = re.compile(rf"{CHECKPOINTS}/(\d+)/commit_success\.txt")  # Orbax writes this object last.
 BEST = "best.json"  # checkpoints/best.py writes this file.
 FILES_OF_WEIGHTS = (".npz", ".safetensors", ".safetensors.index.json")
 
@@ -62,23 +60,6 @@ def locate_in_bucket(url: str) -> tuple[Bucket, int | None]:
             raise UserError(f"{folder}/{BEST} is damaged: it names no step.")
         return around, step
     return Bucket(url), None
-
-
-def committed_steps(workdir: str) -> list[int]:
-    """Return the steps of a run that have been saved completely, in order. There are none before the run has begun.
-
-    Only names of files are read. Raises the errors of `Bucket.names`, and OSError for a disk that fails.
-    """
-    if is_in_bucket(workdir):
-        return committed_in_bucket(Bucket(workdir).names())
-    folder = Path(workdir) / CHECKPOINTS
-    entries = folder.iterdir() if folder.is_dir() else ()  # On a disk, Orbax gives a folder this name when it is complete.
-    return sorted(int(entry.name) for entry in entries if re.fullmatch(r"\d+", entry.name) and entry.is_dir())
-
-
-def committed_in_bucket(names: Iterable[str]) -> list[int]:
-    """Return the steps that have been saved completely, in order, from the names of all objects of a run."""
-    return sorted(int(match[1]) for match in map(COMMITTED.fullmatch, names) if match)
 
 
 def config_file(path: str) -> str:

@@ -25,6 +25,7 @@ from mixer_jax.hosts.board import Board, find_board
 from mixer_jax.hosts.cluster import find_distributed_arguments
 from mixer_jax.hosts.rendezvous import listening_address, meet
 
+HEARTBEAT_SECONDS = 45  # JAX ends all hosts when one has given no sign of life for this long, so within 60 s of its death.
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 3.0  # When another host has stopped, a host has this long to come to an error of its own.
 SEEN_SECONDS = 10.0  # The host that stops first, and host 0, then wait this long for the others to notice the stop.
@@ -44,7 +45,12 @@ def join(flags: FlagValues) -> "Membership":
     # service whether to stop, starts it (training/preemption.py).
     jax.config.update("jax_enable_preemption_service", False)
     bind_address = listening_address(arguments.coordinator)
-    jax.distributed.initialize(*arguments, initialization_timeout=flags.join_timeout, coordinator_bind_address=bind_address)
+    jax.distributed.initialize(
+        *arguments,
+        initialization_timeout=flags.join_timeout,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        coordinator_bind_address=bind_address,
+    )
     return Membership(find_board())
 
 
@@ -59,8 +65,8 @@ class Membership:
     """This process as one of the hosts of a run. A thread notices when another host stops, and when this one gets SIGTERM.
 
     The main thread cannot do that while it waits for another host, for example in a collective. If the other host has ended, JAX
-    tells the waiting one after 100 seconds. If the other waits somewhere else, JAX never does. A Python handler of SIGTERM cannot
-    run meanwhile either. But Python writes the numbers of signals to a socket, which the thread reads.
+    tells the waiting one after HEARTBEAT_SECONDS. If the other waits somewhere else, JAX never does. A Python handler of SIGTERM
+    cannot run meanwhile either. But Python writes the numbers of signals to a socket, which the thread reads.
     """
 
     def __init__(self, board: Board | None):

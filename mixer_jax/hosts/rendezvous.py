@@ -13,6 +13,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
@@ -25,6 +26,7 @@ RETRY_SECONDS = 0.2
 LINE_SECONDS = 5.0  # A process that has connected must send its line within this time.
 LINGER_SECONDS = 3.0  # After a refusal, process 0 still refuses those who come within this time.
 ANSWER_SECONDS = 30.0  # Process 0 answers within this time, even if it first waits for some that send nothing.
+OTHER_SECONDS = 75.0  # The hosts of an earlier start end within 60 s (joining.py). Until then, another process may have the port.
 MAX_SHOWN = 8  # How many numbers of processes a message lists.
 ERRORS = {"no": UserError, "late": EnvironmentFault}
 
@@ -150,26 +152,45 @@ def _refuse(server: socket.socket, connections: Iterable[socket.socket], refusal
 
 
 def _greet(host: str, port: int, greeting: str, timeout_seconds: float) -> None:
-    """Tell process 0 that this one is there, and wait for its verdict. Raises UserError or EnvironmentFault for any but "go"."""
-    with _connect(host, port, timeout_seconds) as connection:
+    """Tell process 0 that this one is there, and wait for its verdict. Raises UserError or EnvironmentFault for any but "go".
+
+    The port may still belong to an earlier start of the run, whose hosts have not all ended. JAX answers there, not process 0.
+    """
+    deadline, other_until = time.monotonic() + timeout_seconds, None
+    while (verdict := _ask(host, port, greeting, timeout_seconds, deadline))[0] != "go":
+        if verdict[0] in ERRORS:
+            raise ERRORS[verdict[0]](verdict[1])
+        if other_until is None:
+            other_until = min(deadline, time.monotonic() + OTHER_SECONDS)
+            waiting = (
+                f"What listens at {host}:{port} does not answer as process 0 of this run. Perhaps an earlier start is ending."
+            )
+            print(f"{waiting} Trying for {OTHER_SECONDS:g} s.", file=sys.stderr, flush=True)
+        if time.monotonic() + RETRY_SECONDS > other_until:
+            raise EnvironmentFault(
+                f"What listens at {host}:{port} does not answer as process 0 of this run: it has ended, or another program has "
+                "that port. See what process 0 says, or give all processes another port in --coordinator."
+            )
+        time.sleep(RETRY_SECONDS)
+
+
+def _ask(host: str, port: int, greeting: str, timeout_seconds: float, deadline: float) -> tuple[str, str]:
+    """Return the verdict of what listens at a port, and the reason for it. Raises EnvironmentFault if nothing does in time."""
+    with _connect(host, port, timeout_seconds, deadline) as connection:
         _send_line([connection], greeting)
         connection.settimeout(ANSWER_SECONDS)
         verdict, _, reason = _read_line(connection).partition(" ")
         if verdict == "wait":
             connection.settimeout(timeout_seconds + ANSWER_SECONDS)  # Process 0 may have begun to wait later.
             verdict, _, reason = _read_line(connection).partition(" ")
-    if verdict in ERRORS:
-        raise ERRORS[verdict](reason)
-    if verdict != "go":
-        raise EnvironmentFault(
-            f"What listens at {host}:{port} does not answer as process 0 of this run: it has ended, or another program has that "
-            "port. See what process 0 says, or give all processes another port in --coordinator."
-        )
+    return verdict, reason
 
 
-def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:
-    """Return a connection to process 0. Try until the deadline: the process may start later, or its name may be known later."""
-    deadline = time.monotonic() + timeout_seconds
+def _connect(host: str, port: int, timeout_seconds: float, deadline: float) -> socket.socket:
+    """Return a connection to process 0. Try until the deadline: the process may start later, or its name may be known later.
+
+    The deadline is that of a wait of `timeout_seconds`.
+    """
     while True:
         try:
             return socket.create_connection((host, port), timeout=max(0.1, min(LINE_SECONDS, deadline - time.monotonic())))

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from mixer_jax import app
-from mixer_jax.checkpoints.run_paths import committed_steps
+from mixer_jax.checkpoints.committed_steps import committed_steps
 from mixer_jax.errors import EnvironmentFault, UserError, as_message
 from mixer_jax.supervision.child import Child, write_all
 from mixer_jax.supervision.log import Log

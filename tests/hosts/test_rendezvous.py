@@ -121,12 +121,24 @@ def other_program():
         yield server.getsockname()[1]
 
 
-def test_a_port_that_another_program_has_is_said_at_once_by_all(other_program):
+def test_a_port_that_another_program_has_is_said_by_all(other_program, monkeypatch, capfd):
+    monkeypatch.setattr(rendezvous, "OTHER_SECONDS", 1)
     start = time.monotonic()
     taken, foreign = meet_all((0, 2), (1, 2), port=other_program)
     assert isinstance(taken, EnvironmentFault) and f"cannot listen at port {other_program}" in str(taken)
     assert isinstance(foreign, EnvironmentFault) and "does not answer as process 0 of this run" in str(foreign)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 5 and capfd.readouterr().err.count("Trying for 1 s.") == 1
+
+
+def test_a_process_waits_while_an_earlier_start_still_has_the_port():
+    """A supervisor may start a process again before the other hosts have noticed that it was gone."""
+    with socket.create_server(("localhost", 0)) as earlier, ThreadPoolExecutor(2) as pool:
+        port = earlier.getsockname()[1]
+        waiting = pool.submit(meet_all, (1, 2), port=port)
+        earlier.accept()[0].close()
+        assert not waiting.done()
+        earlier.close()
+        assert meet_all((0, 2), port=port) == waiting.result() == [None]
 
 
 def test_who_does_not_greet_is_left_alone_and_who_comes_again_is_taken(monkeypatch):
@@ -135,7 +147,7 @@ def test_who_does_not_greet_is_left_alone_and_who_comes_again_is_taken(monkeypat
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(meet_all, (0, 3), port=port)
         for words in (b"GET / HTTP/1.1\r\n", b"", b"mixer_jax one 3\n", b"\xff" * 3000, b"mixer_jax 1 3\n"):
-            with rendezvous._connect("localhost", port, 5) as connection:
+            with rendezvous._connect("localhost", port, 5, time.monotonic() + 5) as connection:
                 connection.sendall(words)
                 assert rendezvous._read_line(connection) == ("wait" if words.startswith(b"mixer_jax 1") else "")
         assert not waiting.done()
