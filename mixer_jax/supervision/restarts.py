@@ -13,6 +13,7 @@ WORDS = {
     app.STOPPED: "stopped and saved",
     app.STALLED: "stalled",
     app.INTERRUPTED: "interrupted",
+    -signal.SIGABRT: "as JAX does when another host is gone",
 }
 
 
@@ -42,7 +43,7 @@ class Budget:
         wrong has time to pass.
 
         Args:
-          newest: The newest step there is now, or None if there is none or it cannot be read.
+          newest: The newest step there is now, or None if there is none.
         """
         if newest is not None and (self.newest is None or newest > self.newest):
             self.newest, self.failures = newest, 0
@@ -59,10 +60,9 @@ def exit_code(code: int) -> int:
 
 
 def describe(code: int) -> str:
-    """Return a predicate for the end of a process: "ended with 76 (stalled)" or "was ended by SIGKILL"."""
+    """Return a predicate for the end of a process: "ended with 76 (stalled)" or "was ended by SIGSEGV"."""
+    words = f" ({WORDS[code]})" if code in WORDS else ""
     if code >= 0:
-        return f"ended with {code}" + (f" ({WORDS[code]})" if code in WORDS else "")
-    try:
-        return f"was ended by {signal.Signals(-code).name}"
-    except ValueError:  # A signal without a name.
-        return f"was ended by signal {-code}"
+        return f"ended with {code}{words}"
+    known = {-number: number.name for number in signal.Signals}
+    return f"was ended by {known.get(code, f'signal {-code}')}{words}"

@@ -52,16 +52,16 @@ class Supervisor:
         """Start the program as often as needed, and return the exit code of the supervisor."""
         with self._hearing_signals():
             self._log.begin()
-            newest = self._newest_step()
+            newest = self._newest_step(before=None)
             budget = Budget(self._limits, newest)
             for number in itertools.count(1):
                 if self._heard:
                     return self._end_between_starts()
                 self._say(f"start {number} of {self._program.name}, {_from_step(newest)}")
                 first, code = newest, self._run_once()
-                newest = self._newest_step()
                 if self._heard or code in FINAL:
                     return self._end(code)
+                newest = self._newest_step(before=first)
                 pause = budget.spend(newest)
                 self._say(f"{self._program.name} {describe(code)} {_progress(first, newest)}; {self._next(budget, pause)}")
                 if pause is None:
@@ -99,13 +99,13 @@ class Supervisor:
             "--config.checkpoint.every be shorter, or raise --max-starts."
         )
 
-    def _newest_step(self) -> int | None:
-        """Return the newest step that has been saved, or None if there is none. If that cannot be read, say so."""
+    def _newest_step(self, before: int | None) -> int | None:
+        """Return the newest step that has been saved, or None if there is none, or `before` if that cannot be read."""
         try:
             return max(committed_steps(self._program.workdir), default=None)
         except (OSError, UserError, EnvironmentFault) as error:
-            self._say(f"the checkpoints cannot be counted: {error}")
-            return None
+            self._say(f"the newest checkpoint cannot be found: {error}")
+            return before
 
     def _say(self, text: str) -> None:
         """Print a line about what happens, and log it. A handler of signals may call this, and print() must not be nested."""

@@ -21,6 +21,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.supervision import log as logs
 from mixer_jax.supervision.cli import find_program, flag_value, log_name, run_supervisor
 
+KILLED = "program.py was ended by SIGKILL"
 GIVEN_UP = "not again: 3 starts in a row have made no newer checkpoint. See the end of "
 
 
@@ -48,7 +49,7 @@ PLANS = [  # The end of each start and the checkpoints that it makes; the number
     ("75 5\n0", 2, DONE, "program.py is done"),
     ("1 5\n76 10\n-9 15\n130 20\n143 25\n1 30\n-15 35\n0", 8, DONE, "program.py is done"),
     ("1\n1\n1", 3, TRY_AGAIN, f"program.py ended with 1 (failed) without a checkpoint; {GIVEN_UP}"),
-    ("1 5\n1\n76\n-9", 4, 137, f"program.py was ended by SIGKILL without a newer checkpoint than that of step 5; {GIVEN_UP}"),
+    ("1 5\n1\n76\n-9", 4, 128 + signal.SIGKILL, f"{KILLED} without a newer checkpoint than that of step 5; {GIVEN_UP}"),
     ("1\n1\n1 5\n1\n1\n76", 6, STALLED, "program.py ended with 76 (stalled) without a newer checkpoint than that of step 5; not"),
     ("75\n75\n75", 3, STOPPED, f"program.py ended with 75 (stopped and saved) without a checkpoint; {GIVEN_UP}"),
     ("1\n2", 2, TO_MEND, "program.py ended with 2 (a person must change something)"),
@@ -140,7 +141,7 @@ def test_a_program_that_does_not_end_within_the_time_of_grace_is_killed(tmp_path
     begin = time.monotonic()
     err = process.communicate(timeout=20)[1]
     assert process.returncode == STOPPED and 0.2 < time.monotonic() - begin < 10
-    assert lines_of(err)[2:] == ["program.py has not ended within 0.3 s: SIGKILL", "program.py was ended by SIGKILL"]
+    assert lines_of(err)[2:] == ["program.py has not ended within 0.3 s: SIGKILL", KILLED]
     assert not is_running(program)
 
 

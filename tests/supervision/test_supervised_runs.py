@@ -1,4 +1,4 @@
-"""Runs under `supervise`, one host or two, whose processes are killed: they start again by themselves, and end as if nothing was."""
+"""Runs under `supervise`, of one host or two, whose processes are killed: they start again, and end as if nothing had been."""
 
 import json
 import os
