@@ -20,16 +20,27 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "supervise",
         help="run a program such as train.py, and start it again from its last checkpoint if it ends too early",
+        usage="%(prog)s [--grace SECONDS] [--max-starts N] [--max-pause SECONDS] -- PROGRAM ... --workdir=RUN",
     )
     seconds = bounded("in [0, 10^6]", float)
     command.add_argument(
-        "--grace", type=seconds, default=25.0, help="seconds from SIGTERM to SIGKILL (25; spot machines have 30 before they go)"
+        "--grace",
+        type=seconds,
+        metavar="SECONDS",
+        default=25.0,
+        help="time from SIGTERM to SIGKILL (25; spot machines have 30 before they go)",
     )
     command.add_argument(
-        "--max-starts", type=bounded("in [1, 10^6]"), default=3, help="starts in a row that may make no newer checkpoint (3)"
+        "--max-starts",
+        type=bounded("in [1, 10^6]"),
+        metavar="N",
+        default=3,
+        help="starts in a row that may make no newer checkpoint (3)",
     )
-    command.add_argument("--max-pause", type=seconds, default=60.0, help="the longest pause between two starts, in seconds (60)")
-    command.add_argument("words", nargs="+", metavar="-- PROGRAM ... --workdir=RUN", help="the program and its arguments")
+    command.add_argument(
+        "--max-pause", type=seconds, metavar="SECONDS", default=60.0, help="the longest pause between two starts (60)"
+    )
+    command.add_argument("words", nargs="+", metavar="PROGRAM", help="the program and its arguments")
     command.set_defaults(tool=run_supervisor)
 
 

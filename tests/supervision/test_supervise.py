@@ -20,6 +20,8 @@ from mixer_jax.checkpoints.committed_steps import committed_steps
 from mixer_jax.errors import UserError
 from mixer_jax.supervision import log as logs
 from mixer_jax.supervision.cli import find_program, flag_value, log_name, run_supervisor
+from mixer_jax.supervision.restarts import Budget, Limits
+from mixer_jax.workdir import Workdir, refuse_run_folder
 
 KILLED = "program.py was ended by SIGKILL"
 GIVEN_UP = "not again: 3 starts in a row have made no newer checkpoint. See the end of "
@@ -89,8 +91,6 @@ def test_the_budget_may_be_larger(tmp_path: Path):
 
 
 def test_the_pause_is_short_after_progress_and_grows_without():
-    from mixer_jax.supervision.restarts import Budget, Limits
-
     budget = Budget(Limits(25, 5, 60), None)
     assert [budget.spend(step) for step in (None, 5, 5, 5, 10, 10, 10, 9, None)] == [10, 1, 10, 60, 1, 10, 60, 60, 60]
     assert budget.spend(10) is None and budget.spend(11) == 1
@@ -257,6 +257,20 @@ def test_the_committed_steps_are_those_of_a_disk_and_of_a_bucket(tmp_path: Path,
         if is_complete:
             cloud.objects["bucket", f"run/checkpoints/{step}/commit_success.txt"] = b""
     assert committed_steps(str(tmp_path)) == committed_steps("gs://bucket/run") == [5, 10]
+
+
+@pytest.mark.parametrize("workdir", ["run", "gs://bucket/run"])
+def test_a_folder_that_has_only_logs_is_free_for_a_run(tmp_path: Path, cloud, monkeypatch, tiny_config, workdir: str):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    log = logs.Log(workdir, "host")
+    log.begin()
+    log.write(b"line\n")
+    log.close()
+    refuse_run_folder(workdir)  # An evaluation may write there too.
+    with Workdir(workdir) as run:
+        run.refuse_other_run(tiny_config)
+        assert not (run.path / "logs").exists() or workdir == "run"  # They are not copied from a bucket.
 
 
 def test_the_folder_of_the_run_is_that_of_the_program(monkeypatch):
