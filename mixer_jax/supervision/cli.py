@@ -54,10 +54,10 @@ def run_supervisor(arguments: argparse.Namespace) -> None:
     workdir = flag_value("workdir", flags)
     if not workdir:
         raise UserError(f"supervise needs the run's folder, among the arguments of {name}: --workdir=RUN.")
+    program = Program(Path(name).name, [*find_program(name), *flags], workdir)
+    limits = Limits(arguments.grace, arguments.max_starts, arguments.max_pause)
     log = Log(workdir, log_name(flags))
     try:
-        program = Program(Path(name).name, [*find_program(name), *flags], workdir)
-        limits = Limits(arguments.grace, arguments.max_starts, arguments.max_pause)
         code = Supervisor(program, log, limits).run()
     finally:
         log.close()

@@ -31,6 +31,7 @@ class Log:
     def __init__(self, workdir: str, name: str):
         """Write under this name in the folder of a run. Raises UserError for a URL that names no bucket."""
         self._folder, self._name = f"{workdir.rstrip('/')}/{LOGS}", name
+        self._is_failure_said = False
         self._lock = threading.RLock()  # A handler of signals may interrupt a write of its own thread.
         self._files: _Files
         if is_in_bucket(workdir):
@@ -39,7 +40,6 @@ class Log:
             self._files = _DiskFiles(Path(self._folder))
         self._names: list[str] = []
         self._time = self._size = 0
-        self._is_failure_said = False
 
     def begin(self) -> None:
         """Begin the log of another start."""

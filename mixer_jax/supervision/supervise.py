@@ -72,13 +72,16 @@ class Supervisor:
 
     def _run_once(self) -> int:
         """Run the program, and return its exit code, or -N after signal N."""
-        self._child = Child(self._program.command, self._log)
-        self._pass_on()  # What came before it was there.
         try:
-            return self._child.wait()
-        finally:
-            self._child = None
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._child = Child(self._program.command, self._log)
+        except OSError as error:  # For example, the machine has no memory for another process.
+            self._say(f"{self._program.name} cannot be started: {error}")
+            return app.TRY_AGAIN
+        self._pass_on()  # What came before it was there.
+        code = self._child.wait()
+        self._child = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return code
 
     def _end(self, code: int) -> int:
         """Say how the program ended for good, and return the exit code of the supervisor."""

@@ -1,5 +1,6 @@
 """`supervise` starts a program again as long as that can help, stops with it, and keeps what it prints."""
 
+import errno
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from mixer_jax.__main__ import make_parser
 from mixer_jax.app import DONE, INTERRUPTED, STALLED, STOPPED, TO_MEND, TRY_AGAIN, parse_tool
 from mixer_jax.checkpoints.committed_steps import committed_steps
 from mixer_jax.errors import UserError
+from mixer_jax.supervision import child
 from mixer_jax.supervision import log as logs
 from mixer_jax.supervision.cli import find_program, flag_value, log_name, run_supervisor
 from mixer_jax.supervision.restarts import Budget, Limits
@@ -94,6 +96,20 @@ def test_the_pause_is_short_after_progress_and_grows_without():
     budget = Budget(Limits(25, 5, 60), None)
     assert [budget.spend(step) for step in (None, 5, 5, 5, 10, 10, 10, 9, None)] == [10, 1, 10, 60, 1, 10, 60, 60, 60]
     assert budget.spend(10) is None and budget.spend(11) == 1
+
+
+def test_a_machine_that_cannot_start_a_process_for_now_costs_a_start(tmp_path: Path, monkeypatch, capfd):
+    (tmp_path / "plan").write_text("0\n")
+    popen, failures = subprocess.Popen, [OSError(errno.EAGAIN, "Resource temporarily unavailable")]
+
+    def start_process(*arguments, **options):
+        if failures:
+            raise failures.pop()
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr(child.subprocess, "Popen", start_process)
+    assert call(write_program(tmp_path, PLANNED), f"--workdir={tmp_path}") == DONE
+    assert "program.py cannot be started: [Errno 11] Resource temporarily unavailable" in lines_of(capfd.readouterr().err)
 
 
 @pytest.fixture

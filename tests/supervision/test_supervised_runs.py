@@ -18,6 +18,13 @@ from mixer_jax.__main__ import main
 sys.exit(main())
 """
 TWO = (SUPERVISED, SUPERVISED)
+# train.py, whose lease of a bucket expires soon after a kill.
+IN_BUCKET = """import sys; sys.path[:0] = [""]
+from mixer_jax import app, lease
+lease.EXPIRY_SECONDS, lease.RENEWAL_SECONDS, lease.POLL_SECONDS = 6, 0.5, 0.2
+import train
+app.run(train.main, train.join, workdir="")
+"""
 
 
 def program_of(supervisor) -> int:
@@ -58,6 +65,20 @@ def test_a_run_that_is_killed_goes_on_by_itself_to_the_same_bits(reference: Path
     assert results(workdir)["evals"] == results(reference)["evals"]
     logs = sorted((workdir / "logs").iterdir())
     assert len(logs) == 3 and "train.py is done" in logs[-1].read_text()
+
+
+def test_a_run_in_a_bucket_goes_on_by_itself_and_leaves_its_logs_there(reference: Path, tmp_path: Path, cloud):
+    pytest.importorskip("gcsfs", reason="checkpoints in a bucket need gcsfs, the extra gcs")
+    (tmp_path / "train.py").write_text(IN_BUCKET)
+    supervisor = start("--workdir=gs://bucket/run", program=SUPERVISED.replace("train.py", f"{tmp_path}/train.py"))
+    wait_for(lambda: bool(committed_steps("gs://bucket/run")), supervisor)
+    os.kill(program_of(supervisor), signal.SIGKILL)
+    said = finish(supervisor)
+    assert "train.py was ended by SIGKILL at step " in said and "Waiting up to 6 s for a sign of life" in said
+    objects = {name: data for (_, name), data in cloud.objects.items()}
+    assert json.loads(objects["run/results.json"])["params_sha256"] == results(reference)["params_sha256"]
+    first, second = (data.decode() for name, data in sorted(objects.items()) if name.startswith("run/logs/"))
+    assert "step 2 of 30" in first and "ended by SIGKILL" in first and second.endswith("train.py is done\n")
 
 
 @pytest.mark.parametrize("host", [0, 1])
