@@ -21,6 +21,7 @@ ROOMS = {  # command: the room whose cli.py registers it
     "plan": "planning",
     "bench": "bench",
     "supervise": "supervision",
+    "goodput": "supervision",
 }
 NEED_CLONE = ("demo", "plan", "bench")  # they run train.py and configs/, which are not installed
 

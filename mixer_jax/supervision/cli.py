@@ -1,4 +1,4 @@
-"""The command `python -m mixer_jax supervise`: its options, and the function that it calls."""
+"""The commands `python -m mixer_jax supervise` and `goodput`: their options, and the functions that they call."""
 
 import argparse
 import os
@@ -10,12 +10,25 @@ from pathlib import Path
 
 from mixer_jax import app
 from mixer_jax.errors import UserError
+from mixer_jax.storage import json_text
+from mixer_jax.supervision.account import account
+from mixer_jax.supervision.account_text import account_figures, format_account
+from mixer_jax.supervision.recorded_starts import read_starts
 from mixer_jax.validation import bounded
 
 PROCESS_IDS = ("JAX_PROCESS_ID", "SLURM_PROCID")  # Variables that tell several processes of one machine apart.
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Register the commands `supervise` and `goodput`."""
+    add_supervise(commands)
+    command = commands.add_parser("goodput", help="show where the wall time of runs went, and the share that was productive")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="a folder that train.py wrote, or gs://BUCKET/RUN")
+    command.add_argument("--json", action="store_true", help="print one line of JSON for each run instead of tables")
+    command.set_defaults(tool=goodput)
+
+
+def add_supervise(commands: argparse._SubParsersAction) -> None:
     """Register the command `supervise`."""
     command = commands.add_parser(
         "supervise",
@@ -62,6 +75,16 @@ def run_supervisor(arguments: argparse.Namespace) -> None:
     finally:
         log.close()
     sys.exit(code)
+
+
+def goodput(arguments: argparse.Namespace) -> None:
+    """Print the account of the wall time of each run."""
+    accounts = {run: account(read_starts(run)) for run in arguments.runs}
+    if arguments.json:
+        texts = [json_text(account_figures(run, account)) for run, account in accounts.items()]
+    else:
+        texts = ["\n\n\n".join(format_account(run, account) for run, account in accounts.items())]
+    print(*texts, sep="\n", flush=True)
 
 
 def find_program(name: str) -> list[str]:
