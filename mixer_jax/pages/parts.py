@@ -86,12 +86,30 @@ class Charts(NamedTuple):
     are_wide: bool = True  # whether at most two stand side by side; otherwise three
 
 
-class Shares(NamedTuple):
-    """A bar as wide as the page, with the shares of a total side by side."""
+class BarPart(NamedTuple):
+    """What the bars of a figure are made of, in its legend."""
+
+    name: str
+    value: str
+    color: int  # number of the color among those of style.css
+    is_striped: bool = False
+
+
+class Bar(NamedTuple):
+    """A bar whose parts are side by side."""
+
+    label: str  # beside the bar
+    offset: float  # percent of the width of the figure to the left of the bar
+    parts: Sequence[tuple[int, float, str]]  # (number of the part in the legend, percent of that width, value for the tooltip)
+
+
+class Bars(NamedTuple):
+    """Bars one below the other, in a figure as wide as the page."""
 
     title: str
     total: str
-    shares: Sequence[tuple[str, str, float]]  # (name, value as text, percent)
+    legend: Sequence[BarPart]
+    bars: Sequence[Bar]
 
 
 class Picture(NamedTuple):
@@ -126,7 +144,7 @@ class Section(NamedTuple):
     parts: Sequence["Part"]
 
 
-Part: TypeAlias = Text | Table | Facts | Definitions | Listing | Folded | Charts | Shares | Sheet | Pairs
+Part: TypeAlias = Text | Table | Facts | Definitions | Listing | Folded | Charts | Bars | Sheet | Pairs
 
 
 def number(value: float, digits: int = 4) -> str:

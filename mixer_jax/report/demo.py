@@ -20,6 +20,7 @@ from mixer_jax.report.sections import (
     training_images_sections,
     units_section,
 )
+from mixer_jax.report.wall_time import wall_time_sections
 from mixer_jax.text_table import format_table
 
 SEEDS = (0, 1, 2)  # Each seed chooses its own 10 labeled images per class.
@@ -107,6 +108,7 @@ def write_report(page: Path, workdir: Path, rows: list[tuple[str, ...]]) -> None
         [
             Section("Results", [Table(HEADER, rows, notes, emphasized=3)]),
             *(run_section(run) for run in runs.values()),
+            *wall_time_sections(list(runs.values())),
             *training_images_sections([runs["pretrain"]]),
             *answers_sections([runs["few-0"]], pictures=True),
             units_section(runs["pretrain"]),

@@ -20,6 +20,7 @@ from mixer_jax.report.sections import (
     training_images_sections,
     units_section,
 )
+from mixer_jax.report.wall_time import wall_time_sections
 
 PAGE = "report.html"
 MAX_OPTIONS = 12  # columns of the results table for options that differ
@@ -50,6 +51,7 @@ def report_runs(workdirs: Sequence[Path], out: str | Path | None = None, *, pict
         Section("Results", [results_table(runs)]),
         *([] if is_one else [Section("Curves", curves(runs))]),
         *(run_section(run, with_curves=is_one) for run in runs),
+        *wall_time_sections(runs),
         *(training_images_sections(runs) if pictures else [pictures_left_out(runs)]),
         *answers_sections(runs, pictures=pictures),
         *(units_section(run) for run in runs),

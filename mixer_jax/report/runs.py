@@ -15,6 +15,7 @@ from mixer_jax.recorded_config import recorded_config
 from mixer_jax.records import read_metrics, read_results
 from mixer_jax.report.forms import check_config, check_form
 from mixer_jax.storage import read_json
+from mixer_jax.supervision.recorded_starts import GOODPUT
 
 # {part in the "seconds" of results.json: its name on the page}. REST is the name of the seconds that are in none of them.
 PARTS = {
@@ -102,6 +103,11 @@ def seconds_by_part(run: Run) -> dict[str, float]:
     seconds = run.results["seconds"]
     parts = {name: seconds[part] for part, name in PARTS.items() if part in seconds}
     return parts | {REST: max(0.0, seconds["total"] - sum(parts.values()))}
+
+
+def has_time_record(run: Run) -> bool:
+    """Return whether the time of all starts is recorded. It is not in runs from before December 2026."""
+    return (run.workdir / GOODPUT).exists()
 
 
 def config_differences(run: Run, other: Run) -> list[tuple[str, str, str]]:

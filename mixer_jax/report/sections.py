@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 
 from mixer_jax.config import flatten
 from mixer_jax.pages.parts import (
+    Bar,
+    BarPart,
+    Bars,
     Definitions,
     Facts,
     Folded,
@@ -16,7 +19,6 @@ from mixer_jax.pages.parts import (
     Pairs,
     Part,
     Section,
-    Shares,
     Sheet,
     Table,
     Text,
@@ -25,7 +27,7 @@ from mixer_jax.pages.parts import (
 from mixer_jax.pages.pictures import weights_picture
 from mixer_jax.report import samples
 from mixer_jax.report.curves import curves
-from mixer_jax.report.runs import Run, config_differences, data_text, images_per_sec, last_step, seconds_by_part
+from mixer_jax.report.runs import Run, config_differences, data_text, has_time_record, images_per_sec, last_step, seconds_by_part
 
 IMAGES = 24  # Small pictures fill two rows.
 UNITS = (
@@ -38,8 +40,9 @@ UNITS = (
 
 
 def run_section(run: Run, *, with_curves: bool = True) -> Section:
-    """Return the section with the facts, curves and time of a run."""
-    return Section(run.label, [_facts(run), *(curves([run]) if with_curves else ()), _time(run)])
+    """Return the section with the facts and curves of a run, and the time of its last start if that of all is not recorded."""
+    time = [] if has_time_record(run) else [_time(run)]
+    return Section(run.label, [_facts(run), *(curves([run]) if with_curves else ()), *time])
 
 
 def training_images_sections(runs: Sequence[Run]) -> list[Section]:
@@ -112,9 +115,13 @@ def _time(run: Run) -> Part:
     total = sum(seconds.values())
     if not total:
         return Text("Time by part is recorded with the first evaluation.", is_missing=True)
-    shares = [(name, value, 100 * value / total) for name, value in seconds.items()]
+    legend, parts = [], []
+    for number_of_part, (name, value) in enumerate(seconds.items()):
+        text = f"{_seconds(value)} ({100 * value / total:.0f} %)"
+        legend.append(BarPart(name, text, number_of_part))
+        parts.append((number_of_part, 100 * value / total, text))
     title = "Time" if len(run.starts) < 2 else f"Time since the last of {len(run.starts)} starts"
-    return Shares(title, _seconds(total), [(name, f"{_seconds(value)} ({share:.0f} %)", share) for name, value, share in shares])
+    return Bars(title, _seconds(total), legend, [Bar("", 0.0, parts)])
 
 
 def _seconds(value: float) -> str:

@@ -16,7 +16,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.storage import read_bytes
 from mixer_jax.supervision.account import ENDINGS, PART_OF_PHASE, Start
 
-NAME = "goodput.jsonl"
+GOODPUT = "goodput.jsonl"
 MAX_BYTES = 2**26  # About 40 000 starts.
 TOLERANCE_SECONDS = 0.1  # Between the seconds of the rows of a start and its length, which are rounded to milliseconds.
 LATEST = 2.5e11  # The Unix time at the end of the year 9891.
@@ -48,14 +48,14 @@ def read_starts(run: str | Path) -> list[Start]:
 
     Raises UserError if nothing is recorded there, or if the record is damaged; the message names the file and the line.
     """
-    file = f"{str(run).rstrip('/')}/{NAME}"
+    file = f"{str(run).rstrip('/')}/{GOODPUT}"
     if is_in_bucket(str(run)):
-        text = Bucket(str(run)).read_whole(NAME, MAX_BYTES)
+        text = Bucket(str(run)).read_whole(GOODPUT, MAX_BYTES)
     else:
         text = read_bytes(Path(file), MAX_BYTES) if Path(file).exists() else None
     if not text:
         raise UserError(
-            f"{run} has no record of its time: there is no {NAME}, or it is empty. Name the folder that was a run\u2019s "
+            f"{run} has no record of its time: there is no {GOODPUT}, or it is empty. Name the folder that was a run\u2019s "
             "--workdir. train.py writes this file from December 2026 on."
         )
     return parse_starts(text, file)

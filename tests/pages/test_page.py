@@ -16,6 +16,9 @@ from mixer_jax.pages import parts
 from mixer_jax.pages.charts import Series, line_chart
 from mixer_jax.pages.page import check_installed, refuse_other_file, write_page
 from mixer_jax.pages.parts import (
+    Bar,
+    BarPart,
+    Bars,
     Charts,
     Folded,
     LegendEntry,
@@ -23,7 +26,6 @@ from mixer_jax.pages.parts import (
     Pairs,
     Picture,
     Section,
-    Shares,
     Sheet,
     Table,
     Text,
@@ -43,7 +45,7 @@ PARTS = [
     Listing([HOSTILE]),
     Folded(HOSTILE, HOSTILE, [Text(HOSTILE)]),
     Charts([CHART, CHART._replace(missing=HOSTILE), CHART._replace(legend=[LegendEntry(HOSTILE, HOSTILE)], spec={"a": HOSTILE})]),
-    Shares(HOSTILE, HOSTILE, [(HOSTILE, HOSTILE, 100.0)]),
+    Bars(HOSTILE, HOSTILE, [BarPart(HOSTILE, HOSTILE, 0, True)], [Bar(HOSTILE, 50.0, [(0, 50.0, HOSTILE)])]),
     Sheet([PICTURE]),
     Pairs([[PICTURE, PICTURE]], [[HOSTILE]]),
 ]
@@ -148,6 +150,18 @@ def test_columns_of_numbers_are_right_aligned_and_the_first_never(tmp_path):
     )
     assert re.findall(r"<td( class=\"num\")?>", page) == ["", "", ' class="num"'] * 2
     assert re.findall(r"<th( class=\"num\")?>", page) == ["", "", ' class="num"']
+
+
+def test_the_parts_of_a_bar_have_the_styles_of_the_legend_and_their_widths(tmp_path):
+    legend = [BarPart("a", "1 s", 0), BarPart("b", "3 s", 4, True)]
+    bars = [Bar("first", 0.0, [(0, 25.0, "1 s")]), Bar("second", 25.0, [(1, 75.0, "3 s")])]
+    page = written(tmp_path, [Section("A", [Bars("Time", "4 s", legend, bars)])])
+    assert re.findall(r'<i( class="[\w ]+")? style="width:([\d.]+)%"', page) == [
+        (' class="c0"', "25.000"), ("", "25.000"), (' class="c4 striped"', "75.000"),
+    ]  # fmt: skip
+    assert re.findall(r'<li><i class="([\w ]+)"></i>(\w) <b>(\d s)</b>', page) == [
+        ("c0", "a", "1 s"), ("c4 striped", "b", "3 s"),
+    ]  # fmt: skip
 
 
 def test_exactly_the_chosen_row_is_emphasized(tmp_path):

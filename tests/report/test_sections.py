@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mixer_jax.pages.parts import Chart, Charts, Facts, Folded, Pairs, Section, Shares, Sheet, Table, Text
+from mixer_jax.pages.parts import Bars, Chart, Charts, Facts, Folded, Pairs, Section, Sheet, Table, Text
 from mixer_jax.report import sections
 from mixer_jax.report.runs import read_run
 
@@ -25,8 +25,8 @@ def test_a_run_shows_its_facts_curves_and_time(run_folder):
     ((facts,),) = parts_of(section, Facts)
     assert [*facts.values()] == ["digits, train", "40 of 40", "16 images", "125 images/s", "12\u202f345", "1 \u00d7 cpu"]
     assert [*charts_of(section)] == ["Loss", "Evaluation top-1, %", "Learning rate", "Images/s"]
-    (time,) = parts_of(section, Shares)
-    assert [share for *_, share in time.shares] == [10.0, 20.0, 40.0, 30.0]
+    (time,) = parts_of(section, Bars)
+    assert [[share for _, share, _ in bar.parts] for bar in time.bars] == [[10.0, 20.0, 40.0, 30.0]]
 
 
 def test_top1_is_in_percent_and_losses_are_as_logged(run_folder):
