@@ -70,7 +70,7 @@ def open_storage(path: str) -> Storage:
 
 
 class Folder:
-    """The files in a folder, as a Storage. Folders are made as they are needed.
+    """The files in a folder, as a Storage. Folders are made as they are needed; a link in the place of one is a UserError.
 
     A condition excludes other writes with a condition, but not those of `write`.
     """
@@ -128,6 +128,7 @@ class Folder:
     def _write(self, name: str, value: bytes, create: bool = False) -> bytes:
         """Write a file and return its generation. With `create`, raise FileExistsError if there is a file of this name."""
         file = self._path / name
+        refuse_links(*(folder for folder in file.parents if self._path in folder.parents))
         file.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(file, create=create) as temporary:
             temporary.write_bytes(value)

@@ -22,7 +22,7 @@ from mixer_jax.lease import BucketLease, HeldError, Lease, bucket_owner
 from mixer_jax.mirror import Mirror, copy_files
 from mixer_jax.recorded_config import differences, moved_data, recorded_config
 from mixer_jax.records import PREDICTIONS, predictions_file, read_results
-from mixer_jax.storage import cache_folder, read_bytes, read_json, refuse_links, write_json, write_whole
+from mixer_jax.storage import Folder, Storage, cache_folder, read_bytes, read_json, refuse_links, write_json
 
 OTHER_WORKDIR = "choose another --workdir."
 LOCK, MAX_OWNER_BYTES = ".lock", 10_000
@@ -96,16 +96,10 @@ class Workdir:
     def write_note(self, name: str, text: str) -> None:
         """Write a small file of this host alone, such as its heartbeat, at once and also if this host is not the writer.
 
-        Raises OSError, UserError for a link in the place of its folder, and the errors of `Bucket.write`.
+        Raises the errors of `Storage`.
         """
-        if self._bucket:
-            self._bucket.write(name, text.encode())
-            return
-        file = self.path / name
-        refuse_links(file.parent)
-        file.parent.mkdir(exist_ok=True)
-        with write_whole(file) as temporary:
-            temporary.write_text(text)
+        storage: Storage = self._bucket or Folder(self.path)
+        storage.write(name, text.encode())
 
     def check_owner(self) -> None:
         """Raise EnvironmentFault if the run is in a bucket and has another owner now."""

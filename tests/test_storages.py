@@ -72,6 +72,15 @@ def test_a_name_in_a_folder_that_is_no_ordinary_file_is_refused(tmp_path):
         open_storage(str(tmp_path)).read_whole("x", 10)
 
 
+def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/hosts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="hosts is a link"):
+        open_storage(str(tmp_path / "run")).write("hosts/0.json", b"{}")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 @pytest.mark.parametrize("path", ["s3://bucket/run", "https://example.org/run"])
 def test_other_kinds_of_storage_are_refused_by_name(path: str):
     with pytest.raises(UserError, match="only those of Google Cloud Storage"):
