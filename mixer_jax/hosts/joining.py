@@ -123,10 +123,11 @@ class Membership:
                 _end(board, TO_MEND if stop["code"] == TO_MEND else TRY_AGAIN, last=board.host == 0)
 
 
-def stop_run(code: int, message: str) -> None:
-    """Tell the other hosts of the run why this one stops, and end this process. Returns at once if it is alone."""
+def warn_hosts(code: int, message: str) -> None:
+    """Tell the other hosts of the run, if there are any, why this one is about to end, and wait until they have noticed."""
     if board := find_board():
-        _stop(board, code, message)
+        _post_stop(board, code, message)
+        _wait_for_hosts(board)
 
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
@@ -135,18 +136,31 @@ def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
 
 def _stop(board: Board, code: int, message: str) -> NoReturn:
     """Tell the other hosts why this one stops, and end this process when they have noticed."""
+    _post_stop(board, code, message)
+    _end(board, code, last=True)
+
+
+def _post_stop(board: Board, code: int, message: str) -> None:
+    """Tell the other hosts why this one stops."""
     text = json.dumps({"host": board.host, "name": platform.node(), "code": code, "message": message})
     with contextlib.suppress(JaxRuntimeError):
         board.post("stopped", text)
-    _end(board, code, last=True)
 
 
 def _end(board: Board, code: int, last: bool) -> NoReturn:
     """End this process. If `last`, first wait until the other hosts know that the run stops.
 
     Two hosts must be last: host 0, because it runs the coordinator, without which JAX kills the others; and the host that stops
-    first, because its end would raise an error in the collective in which the others wait. From here on, standard error is
-    discarded: what libraries write about the stop is of no use.
+    first, because its end would raise an error in the collective in which the others wait.
+    """
+    _wait_for_hosts(board, wait=last)
+    os._exit(code)
+
+
+def _wait_for_hosts(board: Board, wait: bool = True) -> None:
+    """Tell the other hosts that this one has noticed the stop, and, if asked to wait, do so until all have.
+
+    From here on, standard error is discarded: what libraries write about the stop is of no use.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -154,8 +168,7 @@ def _end(board: Board, code: int, last: bool) -> NoReturn:
     with contextlib.suppress(JaxRuntimeError):
         board.post(f"seen/{board.host}", "")
         deadline = time.monotonic() + GRACE_SECONDS + SEEN_SECONDS
-        waiting = set(range(board.num_hosts)) if last else set()
+        waiting = set(range(board.num_hosts)) if wait else set()
         while waiting and time.monotonic() < deadline:
             waiting = {host for host in waiting if board.read(f"seen/{host}") is None}
             time.sleep(0.2 if board.host else 0.5)
-    os._exit(code)

@@ -19,6 +19,7 @@ wait or compute. Whoever watches from outside sees then that the heartbeat (hear
 import contextlib
 import faulthandler
 import functools
+import multiprocessing
 import os
 import statistics
 import sys
@@ -34,7 +35,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.endings import STALLED
 from mixer_jax.errors import EnvironmentFault, UserError, as_message
-from mixer_jax.hosts.joining import stop_run
+from mixer_jax.hosts.joining import warn_hosts
 from mixer_jax.stopwatch import DEVICE, Reading, Stopwatch
 from mixer_jax.workdir import Workdir
 
@@ -161,9 +162,17 @@ def end_stalled(stall: Stall, write: Callable[[str], None]) -> None:
         faulthandler.dump_traceback(sys.stderr)
         writing = _in_background(functools.partial(_write_mark, write, message))
         writing.join(WRITE_SECONDS)
-        stop_run(STALLED, stall.summary)
+        warn_hosts(STALLED, stall.summary)
     finally:
+        _kill_children()
         os._exit(STALLED)
+
+
+def _kill_children() -> None:
+    """Kill the processes that decode images. One that stands still would not notice the end of this process, and stay."""
+    with contextlib.suppress(OSError):
+        for process in multiprocessing.active_children():
+            process.kill()
 
 
 def _write_mark(write: Callable[[str], None], message: str) -> None:

@@ -65,9 +65,7 @@ def test_a_run_that_waits_for_data_forever_ends_with_the_stacks_and_the_same_com
         began = time.monotonic()
         said = finish(process, STALLED)
         assert time.monotonic() - began < BOUND + 30
-    assert re.search(
-        r"error: The run stands still: nothing has gone on for \d+ s while waiting for data after step \d+, .*", said
-    )
+    assert re.search(r"error: The run stands still: nothing has gone on for \d+ s while waiting for data after step \d+,", said)
     assert "in _read_ahead" in said and "in train" in said  # The stack of the thread that waits.
     (mark,) = (stalled / "stalled").iterdir()
     assert re.fullmatch(r"host-0-\d+\.txt", mark.name) and "in _read_ahead" in mark.read_text()
