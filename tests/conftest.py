@@ -8,11 +8,12 @@ import os
 import sys
 from pathlib import Path
 
-XLA_FLAGS = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count="
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]  # train.py, evaluate.py and tiny_config.py
+
+from programs import ROOT, XLA_FLAGS
+
 os.environ["XLA_FLAGS"] = f"{XLA_FLAGS}8"
 os.environ["JAX_PLATFORMS"] = "cpu"
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # These folders hold train.py, evaluate.py and tiny_config.py.
 
 import jax
 import pytest

@@ -6,20 +6,30 @@ import socket
 import subprocess
 import sys
 import time
-
-from conftest import ROOT, XLA_FLAGS
+from collections.abc import Sequence
+from pathlib import Path
 
 from mixer_jax.app import DONE
 
+ROOT = Path(__file__).parent.parent
+XLA_FLAGS = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count="
 CONFIG = "--config=tests/tiny_config.py"
+TIMINGS = {"images_per_sec", "images_per_sec_per_device", "data_wait_share", "mfu"}
 
 
 def start(*flags: str, config: str = CONFIG, devices: int = 2, program: str = "train.py", **variables: str) -> subprocess.Popen:
     """Start a program. One that is no file's name is Python code."""
+    code = [program] if program.endswith(".py") else ["-c", program]
+    return start_python([*code, config, *flags], devices, **variables)
+
+
+def start_python(arguments: Sequence[str], devices: int, **variables: str) -> subprocess.Popen:
+    """Start Python with these arguments, `devices` virtual devices, and these variables in its environment."""
     environment = os.environ | variables | {"XLA_FLAGS": f"{XLA_FLAGS}{devices}"}
-    command = [sys.executable, *([program] if program.endswith(".py") else ["-c", program]), config, *flags]
     output = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=_hear_interrupts, **output)
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, start_new_session=True, preexec_fn=_hear_interrupts, **output
+    )
 
 
 def _hear_interrupts() -> None:
@@ -32,6 +42,11 @@ def finish(process: subprocess.Popen, code: int = DONE) -> str:
     output = process.communicate(timeout=200)[0]
     assert process.returncode == code, output
     return output
+
+
+def without_timings(rows: Sequence[dict]) -> list[dict]:
+    """Return rows of metrics.jsonl without the figures that depend on the speed of the machine."""
+    return [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:

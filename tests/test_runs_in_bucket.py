@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import finish, start, start_two, wait_for
+from programs import finish, start, start_two, wait_for, without_timings
 from stand_ins.cloud_faults import Down, Fault, LoseAnswer, Refuse
 
 import mixer_jax
@@ -48,9 +48,7 @@ def commits(cloud) -> set[str]:
 
 def rows(text: bytes) -> list[dict]:
     """Return the lines of metrics.jsonl without the figures that depend on the speed of the machine."""
-    timings = {"images_per_sec", "images_per_sec_per_device", "data_wait_share", "mfu"}
-    lines = map(json.loads, text.splitlines())
-    return [{name: value for name, value in line.items() if name not in timings} for line in lines]
+    return without_timings(list(map(json.loads, text.splitlines())))
 
 
 def assert_same_run(cloud, reference: Path) -> None:

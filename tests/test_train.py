@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from checkpoints.models import random_weights
 from data.unreadable_images import write_corpus
-from programs import finish, start, start_two, wait_for
+from programs import finish, start, start_two, wait_for, without_timings
 from tensorboard_events import read_scalars
 
 import evaluate
@@ -43,8 +43,7 @@ def steps_on_disk(workdir: Path) -> list[int]:
 
 def reproducible_rows(workdir: Path) -> list[dict]:
     """Return the lines of metrics.jsonl without the figures that depend on the speed of the machine."""
-    timings = {"images_per_sec", "images_per_sec_per_device", "data_wait_share", "mfu"}
-    return [{name: value for name, value in row.items() if name not in timings} for row in read_metrics(workdir)]
+    return without_timings(read_metrics(workdir))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,54 @@
+"""Many processes that start a run in one place at the same moment: one of them gets it."""
+
+from programs import start_python
+from stand_ins.cloud_storage import CloudStorage
+
+from benchmarks.chaos.trials import Broken, Numbers, Trials
+
+STARTER = """
+import sys
+from mixer_jax.errors import EnvironmentFault
+from mixer_jax.workdir import Workdir
+assert "jax" not in sys.modules  # It would make 64 starters too many for a small machine.
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    run = Workdir(sys.argv[1])
+    print("won", flush=True)
+    sys.stdin.readline()
+    run.check_owner()
+except EnvironmentFault as error:
+    print("refused" if "is in use by process" in str(error) else error, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def start_on_disk(trials: Trials) -> Numbers:
+    """Start many in a folder."""
+    return _start(trials, str(trials.folder / "run"), {})
+
+
+def start_in_bucket(trials: Trials) -> Numbers:
+    """Start many in a bucket."""
+    with CloudStorage() as cloud:
+        return _start(trials, "gs://bucket/run", cloud.environment())
+
+
+def _start(trials: Trials, workdir: str, variables: dict[str, str]) -> Numbers:
+    """Let so many processes take the folder at once, and raise Broken unless one has it and each other was told so."""
+    starters = [
+        trials.started(start_python(["-c", STARTER, workdir], 1, **trials.variables | variables)) for _ in range(trials.count)
+    ]
+    said = [starter.stdout.readline() for starter in starters]
+    if set(said) != {"ready\n"}:
+        raise Broken(f"not all came up: {sorted(set(said))}")
+    for starter in starters:
+        starter.stdin.write("\n")
+        starter.stdin.flush()
+    said = [starter.stdout.readline() for starter in starters]
+    for starter in starters:
+        starter.communicate("\n", timeout=60)
+    codes = {starter.returncode for starter in starters}
+    if sorted(said) != ["refused\n"] * (trials.count - 1) + ["won\n"] or codes != {0}:
+        raise Broken(f"they said {sorted(set(said))}, {said.count('won' + chr(10))} won, exit codes {codes}")
+    return {"winners": said.count("won\n")}
