@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-interop test-installed lint docs format lock bench peers plan plan-check clean
+.PHONY: demo test test-all test-interop test-installed lint docs format lock bench chaos peers plan plan-check clean
 
 demo: .venv/pins           ## pre-train, fine-tune and evaluate on data that ships with the repository, and write a page about it
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m mixer_jax demo --workdir=runs/demo  # large pages: fewer page faults
@@ -46,6 +46,9 @@ lock: .venv/pins           ## write the exact versions of all packages, with has
 
 bench: .venv/pins          ## measure the training step on this machine, beside the reference model
 	$(BIN)/python -m mixer_jax bench step
+
+chaos: .venv/pins          ## kill, stop, cut off and starve real runs, for up to two hours on two cores, and print what they survive
+	$(BIN)/python -m benchmarks.chaos
 
 peers: .venv-peers/pins    ## install a Python that runs big_vision's input pipeline, for `python -m benchmarks.beside_big_vision`
 

@@ -7,6 +7,7 @@ A table stands between the lines `<!-- NAME -->` and `<!-- end -->`. NAME is its
 import re
 from collections.abc import Callable
 
+from benchmarks.chaos.runner import format_results
 from benchmarks.markdown import code, table, three_digits
 from benchmarks.peers.process import ROOT
 from benchmarks.planning import pictures, tables
@@ -161,8 +162,16 @@ def near_duplicates() -> str:
     return f"{table(head, rows)}\n\n{' '.join(sentences)}"
 
 
+def survival() -> str:
+    """Return what was done to runs, how often, and what came out."""
+    record = read("chaos")
+    (run,) = record["runs"].values()
+    return f"{format_results(run['figures']['rows'])}\n\nIt took {record['minutes']:.0f} minutes. {machine(record)}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    function.__name__: function for function in (demo, surgery, timm, stages, pipelines, bucket_input, memory, near_duplicates)
+    function.__name__: function
+    for function in (demo, surgery, timm, stages, pipelines, bucket_input, memory, near_duplicates, survival)
 } | {name: lambda name=name: pictures.format_table(name, tables.read(name)) for name in tables.TABLES}
 
 if __name__ == "__main__":

@@ -23,13 +23,11 @@ def start(*flags: str, config: str = CONFIG, devices: int = 2, program: str = "t
     return start_python([*code, config, *flags], devices, **variables)
 
 
-def start_python(arguments: Sequence[str], devices: int, **variables: str) -> subprocess.Popen:
+def start_python(arguments: Sequence[str], devices: int, stdin: int | None = None, **variables: str) -> subprocess.Popen:
     """Start Python with these arguments, `devices` virtual devices, and these variables in its environment."""
-    environment = os.environ | variables | {"XLA_FLAGS": f"{XLA_FLAGS}{devices}"}
-    output = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, start_new_session=True, preexec_fn=_hear_interrupts, **output
-    )
+    command, environment = [sys.executable, *arguments], os.environ | variables | {"XLA_FLAGS": f"{XLA_FLAGS}{devices}"}
+    streams = {"text": True, "stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=_hear_interrupts, **streams)
 
 
 def _hear_interrupts() -> None:

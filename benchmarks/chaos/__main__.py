@@ -1,12 +1,14 @@
 """Prints the table of what a run survives: `python -m benchmarks.chaos`, or some of it with --rows, --trials and --seed."""
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.chaos.rows import ROWS
 from benchmarks.chaos.runner import Result, format_results, run_rows
+from benchmarks.chaos.trials import References
 from mixer_jax import app
 from mixer_jax.errors import EnvironmentFault
 from mixer_jax.text_table import print_figures
@@ -30,10 +32,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the rows, and print the table. Raises EnvironmentFault if a trial did not hold."""
     counts = {name: arguments.trials or (ROWS[name].short if arguments.short else ROWS[name].trials) for name in arguments.rows}
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    results = run_rows({name: ROWS[name] for name in arguments.rows}, counts, arguments.seed, arguments.lanes, folder)
+    rows, references = {name: ROWS[name] for name in arguments.rows}, References(folder / "references")
+    results = run_rows(rows, counts, arguments.seed, arguments.lanes, folder, references)
     figures = {name: result.figures() for name, result in results.items()}
     print_figures({"rows": figures}, arguments.json, lambda figures: format_results(figures["rows"]))
     check(results)
+    shutil.rmtree(folder)
 
 
 def check(results: dict[str, Result]) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax import traverse_util
 
 from benchmarks.chaos.flips import files_of, flip_a_bit
+from mixer_jax import app, parallel
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.checkpoints.manager import Checkpoints, load_run
 from mixer_jax.errors import UserError
+from mixer_jax.training.program import make_program
+from mixer_jax.training.state import to_items
 
 
 def read_flipped(run: Path, folder: Path, flips: int, seed: int) -> dict[str, int]:
@@ -36,7 +38,7 @@ def read_flipped(run: Path, folder: Path, flips: int, seed: int) -> dict[str, in
     """
     rng, counts = random.Random(seed), Counter()
     steps = sorted(int(step.name) for step in (run / "checkpoints").iterdir())
-    shapes = _shapes(run / f"checkpoints/{steps[-1]}")
+    shapes = _shapes(run)
     saved = {step: _restore_only(run, folder, step, shapes) for step in steps}
     names = [file.relative_to(run) for file in files_of(run / f"checkpoints/{steps[-1]}")]
     for number in range(flips):
@@ -54,20 +56,11 @@ def read_flipped(run: Path, folder: Path, flips: int, seed: int) -> dict[str, in
     return dict(counts)
 
 
-def _shapes(step: Path) -> dict:
-    """Return the trees of a saved step as shapes on one device, which is what a run restores them to."""
-    meta = json.loads(json.loads((step / "meta/metadata").read_text())["content"])
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return {
-        item: traverse_util.unflatten_dict(
-            {
-                name: jax.ShapeDtypeStruct(array["shape"], np.dtype(array["dtype"]), sharding=device)
-                for name, array in arrays.items()
-            },
-            sep="/",
-        )
-        for item, arrays in meta["arrays"].items()
-    }
+def _shapes(run: Path) -> dict:
+    """Return the trees of arrays that train.py restores a run of this config to, as shapes on all devices."""
+    config = app.read_config(str(run / "config.json"), [])
+    program = make_program(config, config.total.steps, config.schedule.warmup.steps)
+    return to_items(program.state_shapes(parallel.make_mesh(config.parallel.fsdp)))
 
 
 def _restore(run: Path, shapes: dict) -> tuple[int, dict]:

@@ -50,24 +50,24 @@ class Unit(NamedTuple):
     seed: int
 
 
-def run_rows(rows: dict[str, Row], counts: dict[str, int], seed: int, lanes: int, folder: Path) -> dict[str, Result]:
-    """Return the result of each row. `folder` is deleted, but for the folders of trials that did not hold.
+def run_rows(
+    rows: dict[str, Row], counts: dict[str, int], seed: int, lanes: int, folder: Path, references: References
+) -> dict[str, Result]:
+    """Return the result of each row.
 
     Args:
       rows: By name.
       counts: How many trials of each row.
       seed: That of the first unit of each row. The next ones have the next numbers.
       lanes: How many units run at the same time, and more of them if they mostly wait.
-      folder: An empty folder.
+      folder: Where each unit has a folder, which is deleted if its trials hold.
+      references: The runs without a fault.
     """
     tally = _Tally(rows, sum(counts.values()))
-    references = References(folder / "references")
     batches = [batch for name, row in rows.items() for batch in _batches(name, row, counts[name], seed)]
     with ThreadPoolExecutor(lanes) as pool:
         list(pool.map(lambda batch: _run_batch(batch, references, folder, tally), batches))
     tally.progress.close()
-    if not any(result.failures for result in tally.results.values()):
-        shutil.rmtree(folder, ignore_errors=True)
     return tally.results
 
 

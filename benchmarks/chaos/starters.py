@@ -1,5 +1,8 @@
 """Many processes that start a run in one place at the same moment: one of them gets it."""
 
+import re
+from subprocess import PIPE, Popen
+
 from programs import start_python
 from stand_ins.cloud_storage import CloudStorage
 
@@ -36,19 +39,23 @@ def start_in_bucket(trials: Trials) -> Numbers:
 
 def _start(trials: Trials, workdir: str, variables: dict[str, str]) -> Numbers:
     """Let so many processes take the folder at once, and raise Broken unless one has it and each other was told so."""
-    starters = [
-        trials.started(start_python(["-c", STARTER, workdir], 1, **trials.variables | variables)) for _ in range(trials.count)
-    ]
-    said = [starter.stdout.readline() for starter in starters]
+    command, environment = ["-c", STARTER, workdir], trials.variables | variables
+    starters = [trials.started(start_python(command, 1, PIPE, **environment)) for _ in range(trials.count)]
+    said = list(map(_read_answer, starters))
     if set(said) != {"ready\n"}:
         raise Broken(f"not all came up: {sorted(set(said))}")
     for starter in starters:
         starter.stdin.write("\n")
         starter.stdin.flush()
-    said = [starter.stdout.readline() for starter in starters]
+    said = list(map(_read_answer, starters))
     for starter in starters:
         starter.communicate("\n", timeout=60)
     codes = {starter.returncode for starter in starters}
     if sorted(said) != ["refused\n"] * (trials.count - 1) + ["won\n"] or codes != {0}:
-        raise Broken(f"they said {sorted(set(said))}, {said.count('won' + chr(10))} won, exit codes {codes}")
+        raise Broken(f"they said {sorted(said)}, and ended with exit codes {codes}")
     return {"winners": said.count("won\n")}
+
+
+def _read_answer(starter: Popen) -> str:
+    """Return the next line that is not one of a library's log."""
+    return next((line for line in starter.stdout if not re.match(r"[IWE]\d{4} ", line)), "")

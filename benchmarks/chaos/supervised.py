@@ -9,7 +9,7 @@ from programs import CONFIG, start_python
 
 from benchmarks.chaos.kills import OnDisk
 from benchmarks.chaos.trials import SHAPE, Broken, Numbers, Trials, end_of, wait_until
-from mixer_jax.app import DONE, TO_MEND
+from mixer_jax.app import TO_MEND, TRY_AGAIN
 
 STARTS = 3  # The budget: so many starts without a newer checkpoint.
 
@@ -29,9 +29,9 @@ def crash(trials: Trials) -> Numbers:
     """Supervise a program that fails at each start, because the device that it asks for is missing."""
     workdir = trials.folder / "run"
     supervisor = _supervise(trials, workdir, JAX_PLATFORMS="tpu")
-    said = supervisor.communicate(timeout=300)[0]
-    if supervisor.returncode == DONE or _starts(workdir) != STARTS:
-        raise Broken(f"{_starts(workdir)} starts, exit code {supervisor.returncode}:\n{said}")
+    said = end_of(supervisor, TRY_AGAIN)
+    if _starts(workdir) != STARTS:
+        raise Broken(f"{_starts(workdir)} starts:\n{said}")
     return {"starts": STARTS}
 
 

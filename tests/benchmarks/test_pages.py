@@ -1,6 +1,7 @@
 """The tables of README.md and docs/ are those that the records give, and every record is made by commands that exist."""
 
 import importlib
+import importlib.util
 import json
 import re
 import shlex
@@ -34,7 +35,9 @@ def test_every_table_is_on_a_page():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_a_record_can_be_typed(command):
     module, *arguments = shlex.split(command)
-    parser = make_parser(arguments) if module == "mixer_jax" else importlib.import_module(module).make_parser()
+    if importlib.util.find_spec(module).submodule_search_locations:  # It is a package, whose __main__ is run.
+        module = f"{module}.__main__"
+    parser = make_parser(arguments) if module == "mixer_jax.__main__" else importlib.import_module(module).make_parser()
     app.parse_tool(parser, [*arguments, "--json"])
 
 
