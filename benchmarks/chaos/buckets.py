@@ -6,10 +6,11 @@ from stand_ins.cloud_faults import Down, Fault, LoseAnswer, Refuse
 from stand_ins.cloud_storage import CloudStorage
 
 from benchmarks.chaos.kills import InBucket
-from benchmarks.chaos.trials import STEPS, Broken, Numbers, Trials, end_of, wait_until
+from benchmarks.chaos.trials import STEPS, Broken, Numbers, Trials, end_at_last, end_of, wait_until
 from mixer_jax.app import TRY_AGAIN
 
 SHARE = 0.2
+FEW_SAVES = "--config.checkpoint.every.steps=20"  # Most of the requests are those of saves, and each repeats many.
 MOMENTS = ("at the start", "in the middle", "at the end")
 
 
@@ -21,9 +22,9 @@ def fail_at_random(trials: Trials) -> Numbers:
     with CloudStorage() as cloud:
         run = InBucket(cloud, "run")
         with cloud.failing(fault):
-            end_of(trials.start(run.workdir, **run.variables))
+            failed = end_at_last(lambda: [trials.start(run.workdir, FEW_SAVES, **run.variables)])
         run.check(trials.references.get())
-    return {"requests that failed": fault.strikes}
+    return {"requests that failed": fault.strikes, "starts that ended with exit code 1": failed}
 
 
 def be_down(trials: Trials) -> Numbers:

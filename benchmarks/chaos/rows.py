@@ -24,7 +24,7 @@ ROWS: dict[str, Row] = {
     ),
     "bucket_faults": Row(
         "a fifth of all requests to the bucket are refused, or their answers are lost",
-        f"the run does not end; {SAME_BITS}",
+        f"if a run ends, it is with one message and exit code 1, and the same command goes on; {SAME_BITS}",
         buckets.fail_at_random, trials=10, short=1, at_once=5,
     ),
     "kill_on_disk": Row(
@@ -59,8 +59,8 @@ ROWS: dict[str, Row] = {
         disks.fill_disk, trials=30, short=2,
     ),
     "clock_jumps": Row(
-        "the clock of each process jumps by up to a day in each half second (Python's time.time), and the run is killed once",
-        f"{SAME_BITS}",
+        "the clock of each process (Python's time.time) jumps by up to a day every two seconds, and the run is killed once",
+        f"if a save seems to take too long, the run ends with one message and exit code 1, and the same command goes on; {SAME_BITS}",
         clocks.jump, trials=12, short=2, at_once=2,
     ),
     "other_code": Row(

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from programs import finish, free_port, start, without_timings
 
-from mixer_jax.app import DONE
+from mixer_jax.app import DONE, TRY_AGAIN
 
 STEPS = 60
 SHAPE = (f"--config.total.steps={STEPS}", "--config.batch_size=24")  # 24 images can be split over 1, 2, 3, 4 and 6 devices.
 POLL_SECONDS = 0.003
+MAX_STARTS = 10  # Of a run that may fail at each.
 Numbers = dict[str, float]
 """Figures of some trials by name. Those of several units are added up, but for names that begin with "longest"."""
 
@@ -181,12 +182,28 @@ def read_lines(text: bytes) -> list[dict]:
     return list(map(json.loads, text.splitlines()))
 
 
-def end_of(process: subprocess.Popen, *codes: int) -> str:
+def end_of(process: subprocess.Popen, *codes: int, seconds: float = 300) -> str:
     """Wait until a process has ended, and return what it said. Raise Broken if its exit code is none of `codes`."""
-    said = process.communicate(timeout=300)[0]
+    said = process.communicate(timeout=seconds)[0]
     if process.returncode not in (codes or (DONE,)):
         raise Broken(f"exit code {process.returncode}, and {' or '.join(map(str, codes or (DONE,)))} was expected:\n{said}")
     return said
+
+
+def end_at_last(start: Callable[[], list[subprocess.Popen]]) -> int:
+    """Start the processes of a run again until all end with 0, and return how often they ended with exit code 1 before.
+
+    Raises Broken for another exit code, for an end that is not one message, and after MAX_STARTS starts.
+    """
+    for failed in range(MAX_STARTS):
+        processes = start()
+        said = [end_of(process, DONE, TRY_AGAIN, seconds=1200) for process in processes]
+        if {process.returncode for process in processes} == {DONE}:
+            return failed
+        for process, text in zip(processes, said, strict=True):
+            if process.returncode == TRY_AGAIN and (text.count("error: ") != 1 or "Traceback" in text):
+                raise Broken(f"one message was expected:\n{text}")
+    raise Broken(f"{MAX_STARTS} starts were not enough. The last said:\n{said[0]}")
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 200) -> bool:
