@@ -97,9 +97,8 @@ class Supervisor:
         if pause is not None:
             return f"again in {pause:g} s"
         return (
-            f"not again: {budget.failures} starts in a row have made no newer checkpoint. See the end of {self._log.path}, and "
-            "start the same command again when the cause is mended. If a checkpoint takes longer than a start has lived, let "
-            "--config.checkpoint.every be shorter, or raise --max-starts."
+            f"not again: {budget.failures} starts in a row have made no newer checkpoint. See the end of {self._log.path}, mend "
+            "the cause, and start the same command again. If a checkpoint was not due yet, save more often (config.checkpoint.every)."
         )
 
     def _newest_step(self, before: int | None) -> int | None:
