@@ -98,7 +98,7 @@ class Supervisor:
             return f"again in {pause:g} s"
         return (
             f"not again: {budget.failures} starts in a row have made no newer checkpoint. See the end of {self._log.path}, mend "
-            "the cause, and start the same command again. If a checkpoint was not due yet, save more often (config.checkpoint.every)."
+            "the cause, and start the same command again. If no checkpoint was due yet, save more often (config.checkpoint.every)."
         )
 
     def _newest_step(self, before: int | None) -> int | None:
