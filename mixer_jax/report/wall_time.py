@@ -3,10 +3,11 @@
 The figures are those of `python -m mixer_jax goodput` (supervision/account.py).
 """
 
+import itertools
 from collections.abc import Sequence
 
 from mixer_jax.errors import UserError
-from mixer_jax.pages.parts import Bar, BarPart, Bars, Folded, Part, Section, Table, Text
+from mixer_jax.pages.parts import Bar, BarPart, Bars, Folded, Part, Section, Table, Text, number
 from mixer_jax.report.runs import Run, has_time_record
 from mixer_jax.supervision.account import NOTES, PARTS, Account, account
 from mixer_jax.supervision.account_text import began_text, ending_text, share_text, summary
@@ -25,7 +26,8 @@ STYLES = {  # {part: (color, whether it is striped)}. Parts that belong together
     "stalled": (1, True),
     "down": (6, False),
 }
-MAX_STARTS = 30  # With more starts, the reader unfolds their bars and their table.
+MAX_UNFOLDED = 30  # With more starts, the reader unfolds their bars and their table.
+MAX_STARTS = 1000  # The most starts with a bar and a row. Of more, these are the last ones.
 SECONDS = "All times are in seconds."
 
 
@@ -59,18 +61,22 @@ def _by_start(found: Account) -> list[Part]:
     texts = {part: f"{_tenths(found.seconds[part])} ({share_text(found.seconds[part], total)})" for part in shown}
     figure = Bars("Wall time", f"{_tenths(total)}\u2009s", [BarPart(part, texts[part], *STYLES[part]) for part in shown], [])
     overview = [Bar("all", 0.0, _bar_parts(found.seconds, shown, total))] if count > 1 else []
-    bars, before = [], 0.0
-    for entry in found.entries:
-        label = f"{entry.start.number}: {began_text(entry.start)} UTC"
-        bars.append(Bar(label, 100 * before / (total or 1.0), _bar_parts(entry.seconds, shown, total)))
-        before += entry.wall_seconds
+    before = itertools.accumulate((entry.wall_seconds for entry in found.entries), initial=0.0)
+    bars = [
+        Bar(
+            f"{entry.start.number}: {began_text(entry.start)} UTC",
+            100 * seconds / (total or 1.0),
+            _bar_parts(entry.seconds, shown, total),
+        )
+        for entry, seconds in list(zip(found.entries, before, strict=False))[-MAX_STARTS:]
+    ]
     table = _starts_table(found, shown)
-    if count <= MAX_STARTS:
+    if count <= MAX_UNFOLDED:
         return [Text(summary(found)), figure._replace(bars=[*overview, *bars]), table]
     return [
         Text(summary(found)),
         figure._replace(bars=overview),
-        Folded("The starts", str(count), [figure._replace(bars=bars), table]),
+        Folded("The starts", number(count), [figure._replace(bars=bars), table]),
     ]
 
 
@@ -83,11 +89,13 @@ def _starts_table(found: Account, shown: Sequence[str]) -> Table:
             ending_text(entry),
             *map(_tenths, (entry.wall_seconds, *(entry.seconds[part] for part in shown))),
         ]
-        for entry in found.entries
+        for entry in found.entries[-MAX_STARTS:]
     ]
     sums = ["all", "", "", *map(_tenths, (found.wall_seconds, *(found.seconds[part] for part in shown)))]
-    header = ["start", "steps", "ending", "wall time", *shown]
-    return Table(header, [*rows, sums], [SECONDS, *NOTES], emphasized=len(rows))
+    count = len(found.entries)
+    cut = f"The last {number(MAX_STARTS)} starts have a row. The sums are those of all {number(count)}."
+    notes = [*([cut] if count > MAX_STARTS else []), SECONDS, *NOTES]
+    return Table(["start", "steps", "ending", "wall time", *shown], [*rows, sums], notes, emphasized=len(rows))
 
 
 def _by_run(accounts: dict[str, Account]) -> list[Part]:
@@ -114,8 +122,8 @@ def _by_run(accounts: dict[str, Account]) -> list[Part]:
 def _bar_parts(seconds: dict[str, float], shown: Sequence[str], total: float) -> list[tuple[int, float, str]]:
     """Return the parts of a bar whose width is `total` seconds. Parts without time are left out."""
     return [
-        (number, 100 * seconds[part] / total, f"{_tenths(seconds[part])}\u2009s")
-        for number, part in enumerate(shown)
+        (index, 100 * seconds[part] / total, f"{_tenths(seconds[part])}\u2009s")
+        for index, part in enumerate(shown)
         if seconds[part]
     ]
 

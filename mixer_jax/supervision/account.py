@@ -65,16 +65,12 @@ class Account(NamedTuple):
     """Where the wall time of a run went. All seconds are multiples of a tenth, so what is shown adds up."""
 
     entries: Sequence[Entry]  # in the order of the starts
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """The seconds of all starts by part, in the order of PARTS."""
-        return {part: _total(entry.seconds[part] for entry in self.entries) for part in PARTS}
+    seconds: dict[str, float]  # of all starts, by part, in the order of PARTS
 
     @property
     def wall_seconds(self) -> float:
         """The seconds from the beginning of the first start to the end of the last one."""
-        return _total(entry.wall_seconds for entry in self.entries)
+        return _total(self.seconds.values())
 
     @property
     def goodput(self) -> float | None:
@@ -101,7 +97,7 @@ def account(starts: Sequence[Start]) -> Account:
         if start.training_seconds:
             resumed_from = min(resumed_from, start.first_step)
         following = start
-    return Account(entries[::-1])
+    return Account(entries[::-1], {part: _total(entry.seconds[part] for entry in entries) for part in PARTS})
 
 
 def _share_done_twice(start: Start, resumed_from: float) -> float:

@@ -17,7 +17,7 @@ from mixer_jax.storage import read_bytes
 from mixer_jax.supervision.account import ENDINGS, PART_OF_PHASE, Start
 
 GOODPUT = "goodput.jsonl"
-MAX_BYTES = 2**26  # About 40 000 starts.
+MAX_BYTES = 2**23  # About 6000 starts.
 TOLERANCE_SECONDS = 0.1  # Between the seconds of the rows of a start and its length, which are rounded to milliseconds.
 LATEST = 2.5e11  # The Unix time at the end of the year 9891.
 
@@ -113,6 +113,6 @@ def _find_fault(start: Start, new: Start) -> str:
 
 def _damaged(file: str, place: str, fault: str) -> UserError:
     return UserError(
-        f"{file} is damaged in {place}: {fault}. Restore the file, or remove all rows of that start, whose time then counts as "
-        "down."
+        f"{file} is damaged in {place}: {fault}. Restore the file, or remove all rows of that start while the run does not "
+        "go on. Its time then counts as down."
     )

@@ -10,7 +10,7 @@ from mixer_jax.pages.parts import Bars, Folded, Section, Table, Text
 from mixer_jax.report.page import report_runs
 from mixer_jax.report.runs import read_run
 from mixer_jax.report.sections import run_section
-from mixer_jax.report.wall_time import MAX_STARTS, STYLES, wall_time_sections
+from mixer_jax.report.wall_time import MAX_STARTS, MAX_UNFOLDED, STYLES, wall_time_sections
 from mixer_jax.supervision.account import PARTS, account
 from mixer_jax.supervision.recorded_starts import parse_starts
 
@@ -93,12 +93,23 @@ def test_a_run_that_has_just_begun_has_no_time_to_divide(section_of):
 
 
 def test_many_starts_are_folded_and_still_add_up(section_of):
-    rows = [row for i in range(MAX_STARTS + 1) for row in rows_of(i, BEGAN + 20 * i, 0, 4, "failed", training=3.0, data=1.25)]
+    rows = [row for i in range(MAX_UNFOLDED + 1) for row in rows_of(i, BEGAN + 20 * i, 0, 4, "failed", training=3.0, data=1.25)]
     section = section_of(run=rows)
     (figure,), (folded,) = of_class(section.parts, Bars), of_class(section.parts, Folded)
     (starts,), (table,) = of_class(folded.parts, Bars), of_class(folded.parts, Table)
-    assert [bar.label for bar in figure.bars] == ["all"] and len(starts.bars) == MAX_STARTS + 1 == len(table.rows) - 1
+    assert [bar.label for bar in figure.bars] == ["all"] and len(starts.bars) == MAX_UNFOLDED + 1 == len(table.rows) - 1
     assert sum(seconds_in(row[3]) for row in table.rows[:-1]) == pytest.approx(seconds_in(table.rows[-1][3]), abs=1e-6)
+
+
+def test_of_very_many_starts_the_last_are_shown_and_the_sums_of_all_are_said_to_be_that(section_of):
+    count = MAX_STARTS + 5
+    section = section_of(run=[row for i in range(count) for row in rows_of(i, BEGAN + 4 * i, 0, 4, "failed", training=4.0)])
+    (folded,) = of_class(section.parts, Folded)
+    (starts,), (table,) = of_class(folded.parts, Bars), of_class(folded.parts, Table)
+    assert [row[0] for row in table.rows] == [*map(str, range(5, count)), "all"]
+    assert len(starts.bars) == MAX_STARTS and starts.bars[0].offset == pytest.approx(100 * 5 / count)
+    assert seconds_in(table.rows[-1][3]) == 4.0 * count
+    assert table.notes[0] == "The last 1\u202f000 starts have a row. The sums are those of all 1\u202f005."
 
 
 def test_several_runs_have_a_bar_and_a_row_each_and_their_starts_folded(section_of):
