@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from programs import finish, free_port, start, without_timings
+from programs import free_port, start, without_timings
 
 from mixer_jax.app import DONE, TRY_AGAIN
 
@@ -98,11 +98,17 @@ class References:
             return self._runs[key]
 
     def _make(self, processes: int, devices: int) -> Reference:
+        """Make the run twice. The first one compiles, and the second one is as fast as a restart. Both must be the same."""
+        first, second = (self._run(processes, devices, number) for number in range(2))
+        second.check_folder(first.workdir)
+        return second
+
+    def _run(self, processes: int, devices: int, number: int) -> Reference:
         began = time.monotonic()
-        with Trials(1, 0, self.folder / f"reference-{processes}-{devices}", self) as trials:
+        with Trials(1, 0, self.folder / f"reference-{processes}-{devices}-{number}", self) as trials:
             workdir = trials.folder / "run"
             for process in trials.start_hosts(processes, devices, workdir):
-                finish(process)
+                end_of(process)
         results = json.loads((workdir / "results.json").read_bytes())
         metrics = without_timings(read_lines((workdir / "metrics.jsonl").read_bytes()))
         return Reference(results, metrics, time.monotonic() - began, workdir)
@@ -137,7 +143,7 @@ class Trials:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(ValueError):  # Its output has been read.
                 process.communicate()
