@@ -6,7 +6,7 @@ from stand_ins.cloud_faults import Down, Fault, LoseAnswer, Refuse
 from stand_ins.cloud_storage import CloudStorage
 
 from benchmarks.chaos.kills import InBucket
-from benchmarks.chaos.trials import STEPS, Broken, Numbers, Trials, end_at_last, end_of, wait_until
+from benchmarks.chaos.trials import STEPS, Broken, Numbers, Trials, cut_short, end_at_last, end_of, wait_until
 from mixer_jax.app import TRY_AGAIN
 
 SHARE = 0.2
@@ -38,7 +38,7 @@ def be_down(trials: Trials) -> Numbers:
         if moment != "at the start":
             step = str(STEPS) if moment == "at the end" else str(trials.random.randrange(5, STEPS // 2, 5))
             if not wait_until(lambda: step in run.unfinished() | run.committed(), process):
-                raise Broken(f"step {step} was not saved:\n{process.communicate()[0]}")
+                raise Broken(f"step {step} was not saved:\n{cut_short(process)}")
             time.sleep(trials.random.uniform(0, 0.1))
             cloud.fail(Down())
         began = time.monotonic()

@@ -8,7 +8,7 @@ import time
 from stand_ins.cloud_storage import CloudStorage
 
 from benchmarks.chaos.kills import InBucket, OnDisk
-from benchmarks.chaos.trials import Broken, Numbers, Trials, end_at_last, wait_until
+from benchmarks.chaos.trials import Broken, Numbers, Trials, cut_short, end_at_last, wait_until
 
 # Python runs a file of this name at each start.
 SITECUSTOMIZE = """
@@ -39,7 +39,7 @@ def jump(trials: Trials) -> Numbers:
 
         killed = start(0)
         if not wait_until(run.committed, killed[0]):
-            raise Broken(f"nothing was saved:\n{killed[0].communicate()[0]}")
+            raise Broken(f"nothing was saved:\n{cut_short(killed[0])}")
         time.sleep(trials.random.uniform(0, reference.seconds / 3))
         for process in killed:
             process.send_signal(signal.SIGKILL)

@@ -1,6 +1,5 @@
 """Many processes that start a run in one place at the same moment: one of them gets it."""
 
-import re
 from subprocess import PIPE, Popen
 
 from programs import start_python
@@ -13,17 +12,18 @@ import sys
 from mixer_jax.errors import EnvironmentFault
 from mixer_jax.workdir import Workdir
 assert "jax" not in sys.modules  # It would make 64 starters too many for a small machine.
-print("ready", flush=True)
+print("answer: ready", flush=True)
 sys.stdin.readline()
 try:
     run = Workdir(sys.argv[1])
-    print("won", flush=True)
+    print("answer: won", flush=True)
     sys.stdin.readline()
     run.check_owner()
 except EnvironmentFault as error:
-    print("refused" if "is in use by process" in str(error) else error, flush=True)
+    print("answer:", "refused" if "is in use by process" in str(error) else error, flush=True)
     sys.stdin.readline()
 """
+ANSWER = "answer: "
 
 
 def start_on_disk(trials: Trials) -> Numbers:
@@ -42,7 +42,7 @@ def _start(trials: Trials, workdir: str, variables: dict[str, str]) -> Numbers:
     command, environment = ["-c", STARTER, workdir], trials.variables | variables
     starters = [trials.started(start_python(command, 1, PIPE, **environment)) for _ in range(trials.count)]
     said = list(map(_read_answer, starters))
-    if set(said) != {"ready\n"}:
+    if set(said) != {"ready"}:
         raise Broken(f"not all came up: {sorted(set(said))}")
     for starter in starters:
         starter.stdin.write("\n")
@@ -51,11 +51,11 @@ def _start(trials: Trials, workdir: str, variables: dict[str, str]) -> Numbers:
     for starter in starters:
         starter.communicate("\n", timeout=60)
     codes = {starter.returncode for starter in starters}
-    if sorted(said) != ["refused\n"] * (trials.count - 1) + ["won\n"] or codes != {0}:
+    if sorted(said) != ["refused"] * (trials.count - 1) + ["won"] or codes != {0}:
         raise Broken(f"they said {sorted(said)}, and ended with exit codes {codes}")
-    return {"winners": said.count("won\n")}
+    return {"winners": said.count("won")}
 
 
 def _read_answer(starter: Popen) -> str:
-    """Return the next line that is not one of a library's log."""
-    return next((line for line in starter.stdout if not re.match(r"[IWE]\d{4} ", line)), "")
+    """Return the next answer. What libraries log, and that a starter waits for the lease, is passed over."""
+    return next((line.removeprefix(ANSWER) for line in starter.stdout if line.startswith(ANSWER)), "").strip()

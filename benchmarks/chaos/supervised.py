@@ -8,7 +8,7 @@ from pathlib import Path
 from programs import CONFIG, start_python
 
 from benchmarks.chaos.kills import OnDisk
-from benchmarks.chaos.trials import SHAPE, Broken, Numbers, Trials, end_of, wait_until
+from benchmarks.chaos.trials import SHAPE, Broken, Numbers, Trials, cut_short, end_of, wait_until
 from mixer_jax.app import TO_MEND, TRY_AGAIN
 
 STARTS = 3  # The budget: so many starts without a newer checkpoint.
@@ -51,7 +51,7 @@ def kill_supervised(trials: Trials) -> Numbers:
     while killed < trials.count:
         before = run.committed()
         if not wait_until(lambda before=before: run.committed() - before, supervisor):
-            raise Broken(f"no step was saved after {killed} kills:\n{supervisor.communicate()[0]}")
+            raise Broken(f"no step was saved after {killed} kills:\n{cut_short(supervisor)}")
         time.sleep(trials.random.uniform(0, 0.2))
         os.kill(int(run.owner().split()[1]), signal.SIGKILL)
         killed += 1

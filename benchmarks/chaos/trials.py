@@ -196,6 +196,12 @@ def end_of(process: subprocess.Popen, *codes: int, seconds: float = 300) -> str:
     return said
 
 
+def cut_short(process: subprocess.Popen) -> str:
+    """Kill a process, and return what it said."""
+    process.kill()
+    return process.communicate()[0]
+
+
 def end_at_last(start: Callable[[], list[subprocess.Popen]]) -> int:
     """Start the processes of a run again until all end with 0, and return how often they ended with exit code 1 before.
 
