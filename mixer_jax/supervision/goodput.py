@@ -17,10 +17,10 @@ from pathlib import Path
 
 from mixer_jax.stopwatch import DEVICE, STALLED, Reading, Stopwatch
 from mixer_jax.storage import json_text, read_bytes, write_whole
+from mixer_jax.supervision.recorded_starts import GOODPUT
 from mixer_jax.supervision.watchdog import Stall
 
-GOODPUT = "goodput.jsonl"
-MAX_BYTES = 2**28  # About a million rows.
+MAX_BYTES = 2**28  # About 200 000 starts. The commands that read the file stop at fewer; a run does not.
 
 
 class Goodput:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mixer_jax.bucket import Bucket, is_in_bucket
 from mixer_jax.errors import UserError
-from mixer_jax.storage import read_bytes
+from mixer_jax.storage import open_storage
 from mixer_jax.supervision.account import ENDINGS, PART_OF_PHASE, Start
 
 GOODPUT = "goodput.jsonl"
@@ -48,17 +47,14 @@ def read_starts(run: str | Path) -> list[Start]:
 
     Raises UserError if nothing is recorded there, or if the record is damaged; the message names the file and the line.
     """
-    file = f"{str(run).rstrip('/')}/{GOODPUT}"
-    if is_in_bucket(str(run)):
-        text = Bucket(str(run)).read_whole(GOODPUT, MAX_BYTES)
-    else:
-        text = read_bytes(Path(file), MAX_BYTES) if Path(file).exists() else None
+    storage = open_storage(str(run))
+    text = storage.read_whole(GOODPUT, MAX_BYTES)
     if not text:
         raise UserError(
             f"{run} has no record of its time: there is no {GOODPUT}, or it is empty. Name the folder that was a run\u2019s "
             "--workdir. train.py writes this file from December 2026 on."
         )
-    return parse_starts(text, file)
+    return parse_starts(text, f"{storage.url}/{GOODPUT}")
 
 
 def parse_starts(text: bytes, file: str) -> list[Start]:
