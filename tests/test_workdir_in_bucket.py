@@ -66,6 +66,18 @@ def test_what_changes_is_uploaded_and_comes_back_at_the_next_start(cloud, object
     assert len(writes(cloud)) == 3
 
 
+def test_a_note_of_any_host_is_in_the_bucket_at_once_and_no_file_of_the_next_start(cloud, objects):
+    run, other = Workdir(URL), Workdir(URL, writer=False)
+    run.write_note("hosts/0.json", "zero")
+    other.write_note("hosts/1.json", "one")
+    assert objects() == {"hosts/0.json": b"zero", "hosts/1.json": b"one"}
+    del run
+    assert not (Workdir(URL).path / "hosts").exists()
+    cloud.fail(Down())
+    with pytest.raises(EnvironmentFault, match=f"{URL}/hosts/1.json cannot be written"):
+        other.write_note("hosts/1.json", "two")
+
+
 def test_a_second_run_is_refused_and_an_end_makes_room(cloud):
     first = Workdir(URL)
     with pytest.raises(EnvironmentFault, match=f"{URL} is in use by process .* on .*another --workdir"):
