@@ -11,6 +11,7 @@ from typing import BinaryIO, TextIO
 
 from mixer_jax.supervision import leash
 from mixer_jax.supervision.log import Log
+from mixer_jax.supervision.terminal import write_all
 
 CHUNK_BYTES = 2**16
 LAST_OUTPUT_SECONDS = 2.0  # Wait this long for the rest of the output. A process that has left the group may keep the pipe open.
@@ -68,10 +69,3 @@ def _copy(pipe: BinaryIO, terminal: TextIO | None, log: Log) -> None:
                 log.write(line)
                 line = b""
     log.write(line)
-
-
-def write_all(terminal: TextIO | None, text: bytes) -> None:
-    """Write to a terminal, or what stands for it, without a buffer. It may be closed or gone."""
-    with contextlib.suppress(OSError):
-        while terminal and text:
-            text = text[os.write(terminal.fileno(), text) :]

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from mixer_jax.bucket import Bucket, is_in_bucket
-from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.errors import EnvironmentFault, UserError, as_message
 from mixer_jax.storage import refuse_links
+from mixer_jax.supervision.terminal import write_all
 
 LOGS = "logs"
 MAX_BYTES, MAX_FILES = 2**24, 16
@@ -44,8 +45,7 @@ class Log:
     def begin(self) -> None:
         """Begin the log of another start."""
         with self._lock:
-            self._names = []
-            self._begin_file()
+            self._begin_file([])
 
     @property
     def path(self) -> str:
@@ -58,7 +58,7 @@ class Log:
             return
         with self._lock:
             if self._size + len(text) > MAX_BYTES:
-                self._begin_file()
+                self._begin_file(self._names)
             self._size += len(text)
             with self._saying_failures():
                 self._files.append(self._names[-1], text)
@@ -68,9 +68,9 @@ class Log:
         with self._saying_failures():
             self._files.close()
 
-    def _begin_file(self) -> None:
+    def _begin_file(self, earlier: list[str]) -> None:
         self._time = max(int(time.time()), self._time + 1)  # Each file has a name of its own.
-        self._names.append(f"{self._name}-{self._time}.log")
+        self._names = [*earlier, f"{self._name}-{self._time}.log"]
         self._size = 0
         if len(self._names) > MAX_FILES:
             with self._saying_failures():
@@ -84,7 +84,8 @@ class Log:
         except (OSError, UserError, EnvironmentFault) as error:
             if not self._is_failure_said:
                 self._is_failure_said = True
-                print(f"supervise: the log cannot be kept ({error}). The run goes on.", file=sys.stderr, flush=True)
+                text = as_message(f"supervise: the log cannot be kept ({error}). The run goes on.")
+                write_all(sys.__stderr__, f"{text}\n".encode(errors="replace"))
 
 
 class _Files(Protocol):

@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -23,11 +22,13 @@ from typing import NamedTuple
 from mixer_jax import app
 from mixer_jax.checkpoints.committed_steps import committed_steps
 from mixer_jax.errors import EnvironmentFault, UserError, as_message
-from mixer_jax.supervision.child import Child, write_all
+from mixer_jax.supervision.child import Child
 from mixer_jax.supervision.log import Log
 from mixer_jax.supervision.restarts import FINAL, Budget, Limits, describe, exit_code
+from mixer_jax.supervision.terminal import write_all
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+TURN_SECONDS = 0.1
 
 
 class Program(NamedTuple):
@@ -46,7 +47,6 @@ class Supervisor:
         self._child: Child | None = None
         self._unsent: deque[signal.Signals] = deque()  # Signals that the program has not been sent yet.
         self._heard: list[signal.Signals] = []
-        self._wake = threading.Event()
 
     def run(self) -> int:
         """Start the program as often as needed, and return the exit code of the supervisor."""
@@ -66,7 +66,7 @@ class Supervisor:
                 self._say(f"{self._program.name} {describe(code)} {_progress(first, newest)}; {self._next(budget, pause)}")
                 if pause is None:
                     return exit_code(code)
-                self._wake.wait(pause)
+                self._wait(pause)
                 self._log.begin()
         raise AssertionError("The loop has no end.")
 
@@ -83,6 +83,15 @@ class Supervisor:
         signal.setitimer(signal.ITIMER_REAL, 0)
         return code
 
+    def _wait(self, seconds: float) -> None:
+        """Wait before the next start, at most until a signal comes.
+
+        A threading.Event would not do: if a handler sets it while this thread is about to wait for it, both wait for ever.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._heard and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, TURN_SECONDS))
+
     def _end(self, code: int) -> int:
         """Say how the program ended for good, and return the exit code of the supervisor."""
         self._say(f"{self._program.name} " + ("is done" if code == app.DONE else describe(code)))
@@ -98,7 +107,7 @@ class Supervisor:
             return f"again in {pause:g} s"
         return (
             f"not again: {budget.failures} starts in a row have made no newer checkpoint. See the end of {self._log.path}, mend "
-            "the cause, and start the same command again. If no checkpoint was due yet, save more often (config.checkpoint.every)."
+            "the cause, and start the same command again. If no checkpoint was due, save more often (config.checkpoint.every)."
         )
 
     def _newest_step(self, before: int | None) -> int | None:
@@ -110,7 +119,7 @@ class Supervisor:
             return before
 
     def _say(self, text: str) -> None:
-        """Print a line about what happens, and log it. A handler of signals may call this, and print() must not be nested."""
+        """Print a line about what happens, and log it."""
         line = f"supervise: {time.strftime('%H:%M:%S')} {as_message(text)}\n".encode(errors="replace")
         write_all(sys.__stderr__, line)
         self._log.write(line)
@@ -140,7 +149,6 @@ class Supervisor:
         if name is signal.SIGTERM and is_again:
             return  # A scheduler may send several. A second one would end the program before it has saved.
         self._send(name)
-        self._wake.set()
         if self._child:
             self._say(f"{name.name} is passed on to {self._program.name}")
         if name is signal.SIGTERM or is_again:
