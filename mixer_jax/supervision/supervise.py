@@ -17,26 +17,18 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from types import FrameType
-from typing import NamedTuple
 
 from mixer_jax import app
 from mixer_jax.checkpoints.committed_steps import committed_steps
 from mixer_jax.errors import EnvironmentFault, UserError, as_message
 from mixer_jax.supervision.child import Child
 from mixer_jax.supervision.log import Log
+from mixer_jax.supervision.program import Program
 from mixer_jax.supervision.restarts import FINAL, Budget, Limits, describe, exit_code
 from mixer_jax.supervision.terminal import write_all
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 TURN_SECONDS = 0.1
-
-
-class Program(NamedTuple):
-    """What is supervised."""
-
-    name: str
-    command: list[str]
-    workdir: str
 
 
 class Supervisor:

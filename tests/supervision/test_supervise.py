@@ -21,7 +21,8 @@ from mixer_jax.checkpoints.committed_steps import committed_steps
 from mixer_jax.errors import UserError
 from mixer_jax.supervision import child
 from mixer_jax.supervision import log as logs
-from mixer_jax.supervision.cli import find_program, flag_value, log_name, run_supervisor
+from mixer_jax.supervision.cli import run_supervisor
+from mixer_jax.supervision.program import find_program, flag_value, read_program
 from mixer_jax.supervision.restarts import Budget, Limits
 from mixer_jax.workdir import Workdir, refuse_run_folder
 
@@ -289,15 +290,22 @@ def test_a_folder_that_has_only_logs_is_free_for_a_run(tmp_path: Path, cloud, mo
         assert not (run.path / "logs").exists() or workdir == "run"  # They are not copied from a bucket.
 
 
-def test_the_folder_of_the_run_is_that_of_the_program(monkeypatch):
-    for name in ("JAX_PROCESS_ID", "SLURM_PROCID"):
-        monkeypatch.delenv(name, raising=False)
+def test_the_folder_of_the_run_is_that_of_the_program():
     assert flag_value("workdir", ["--workdir", "a b", "--x"]) == "a b" == flag_value("workdir", ["-workdir=c", "--workdir=a b"])
     assert flag_value("workdir", ["--my_workdir=a", "workdir=b"]) == ""
-    machine = log_name([])
-    assert log_name(["--process_id=3"]) == log_name(["--process_id", "3"]) == f"{machine}-3"
+
+
+def test_a_log_is_named_after_the_machine_and_the_process(monkeypatch):
+    for name in ("JAX_PROCESS_ID", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+
+    def name(*flags: str) -> str:
+        return read_program(["sh", "--workdir=run", *flags]).log_name
+
+    assert name("--process_id=3") == name("--process_id", "3") == f"{name()}-3"
+    machine = name()
     monkeypatch.setenv("JAX_PROCESS_ID", "2")
-    assert log_name([]) == f"{machine}-2"
+    assert name() == f"{machine}-2" and name("--process_id=3") == f"{machine}-3"
 
 
 def test_a_script_of_the_repository_is_found_from_any_folder(tmp_path: Path, monkeypatch):
