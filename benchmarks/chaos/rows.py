@@ -9,13 +9,13 @@ ROWS: dict[str, Row] = {
     "kill_in_bucket": Row(
         "kill -9 at a random moment of a run in a bucket, again and again",
         f"{SAME_BITS}; no checkpoint is found damaged; the lease is gone at the end",
-        kills.kill_in_bucket, trials=50, short=2, unit=5, at_once=10,
+        kills.kill_in_bucket, trials=50, short=1, unit=5, at_once=10,
     ),
     "lose_host": Row(
         "one of 2 to 4 processes is killed, stopped (SIGSTOP), or cut off from the first one, at a random moment",
         f"the others leave within {hosts.LEAVE_SECONDS:.0f} s, and a stopped one when it wakes; then the run goes on with "
         f"another number of processes for the same devices: {SAME_BITS}; no checkpoint is found damaged",
-        hosts.lose_host, trials=30, short=2, at_once=2,
+        hosts.lose_host, trials=30, short=1, at_once=2,
     ),
     "bucket_down": Row(
         "the bucket is down at the start, in the middle or at the end, until the run gives up",
@@ -41,17 +41,17 @@ ROWS: dict[str, Row] = {
         "one bit of one file of the newest checkpoint flips, in each file in turns",
         "a resumed run and every reader get the saved values of this step or of an earlier one, bit for bit, or refuse to "
         "read; one flip in 50 is tried with train.py itself",
-        flips.flip_bits, trials=500, short=50, unit=50,
+        flips.flip_bits, trials=500, short=25, unit=50,
     ),
     "starters_on_disk": Row(
-        "64 processes start in one folder at once",
+        "so many processes start in one folder at once",
         "one has it, and each other is told who has it",
-        starters.start_on_disk, trials=64, short=64, unit=64,
+        starters.start_on_disk, trials=64, short=16, unit=64,
     ),
     "starters_in_bucket": Row(
-        "64 processes start under one path of a bucket at once",
+        "so many processes start under one path of a bucket at once",
         "one has it, and each other is told who has it",
-        starters.start_in_bucket, trials=64, short=64, unit=64,
+        starters.start_in_bucket, trials=64, short=16, unit=64,
     ),
     "disk_full": Row(
         "the disk is full, at a random write",
@@ -62,7 +62,7 @@ ROWS: dict[str, Row] = {
         "the clock of each process (Python's time.time) jumps by up to a day every two seconds, and the run is killed once",
         "if a save seems to take too long, the run ends with one message and exit code 1, and the same command goes on; "
         f"{SAME_BITS}",
-        clocks.jump, trials=12, short=2, at_once=2,
+        clocks.jump, trials=12, short=1, at_once=2,
     ),
     "other_code": Row(
         "one of two hosts has one line more in a file of the package",
