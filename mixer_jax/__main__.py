@@ -22,8 +22,9 @@ ROOMS = {  # command: the room whose cli.py registers it
     "bench": "bench",
     "supervise": "supervision",
     "goodput": "supervision",
+    "reproduce": "reproduction",
 }
-NEED_CLONE = ("demo", "plan", "bench")  # they run train.py and configs/, which are not installed
+NEED_CLONE = ("demo", "plan", "bench", "reproduce")  # they read train.py and configs/, which are not installed
 
 
 def make_parser(argv: list[str]) -> argparse.ArgumentParser:

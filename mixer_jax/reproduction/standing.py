@@ -1,0 +1,162 @@
+"""What stands in a cell today: our figure if there is one, the status, the cost that is left, deviations and reasons."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from mixer_jax.reproduction import costs, texts
+from mixer_jax.reproduction.costs import Cost
+from mixer_jax.reproduction.exhibit import ACCURACY, PLANNED, SPECIFIED, Cell, Column, Row
+from mixer_jax.reproduction.fine_tuning import SHORTER_SIDE, SQUARE, TASKS, FineTuning, fine_tunings, pretraining_command
+from mixer_jax.reproduction.recipes import Pretraining, is_cited_model, model_name, pretraining
+from mixer_jax.reproduction.runs import FROM_RELEASED, ours_of
+from mixer_jax.reproduction.specifications import model_sizes, recipe_options
+from mixer_jax.reproduction.status import (
+    CITED,
+    DEVIATES,
+    DIFFERS,
+    ESTIMATE,
+    NO_DATA,
+    NO_RECIPE,
+    NOT_BUILT,
+    NOT_STARTED,
+    REPRODUCED,
+    SAME,
+    STARTED,
+    Standing,
+)
+
+JFT = (
+    "JFT-300M is internal to Google. Data of your own can stand in (--config.data.source in the command of the pre-training). "
+    "The cell then deviates."
+)
+IMAGENET_21K = (
+    "ImageNet-21k is handed out by image-net.org after registration. Its present releases have other numbers of classes than the "
+    "21 843 of the authors' code (docs/data.md)."
+)
+IMAGENET = "ImageNet is handed out by image-net.org after registration (docs/data.md)."
+NOT_PUBLIC = "JFT-300M"
+DATA = {"ImageNet": IMAGENET, "ImageNet-21k": IMAGENET_21K, NOT_PUBLIC: JFT}
+REAL_REASON = "ReaL's labels are evaluated in the runs of imagenet; they add no training (docs/data.md has the labels)."
+NOT_MEASURED = "Estimated by the TPU compiler and not measured."
+NO_ESTIMATE = "No estimate is recorded for this model at this image size."
+PAPERS_OWN_COST = (
+    "No training of ViT and BiT is estimated yet. The cost of pre-training is the paper's own figure, and the cost of "
+    "fine-tuning follows from it, image by image."
+)
+VTAB_OF_BASELINES = "ViT's and BiT's protocols for VTAB-1k differ from Mixer's and have no config here."
+DEFAULT_WORKDIR = Path("runs/paper")
+DEFAULT_PIXELS = {"table2": 448, "figure2": 448}
+PIXELS_OF_VIT = {"ViT-L/16": 512, "ViT-H/14": 518}  # the ViT paper's own fine-tuning
+
+
+def standing(exhibit: str, row: Row, column: Column, workdir: Path | None = None) -> Standing:
+    """Return what stands in a cell of the exhibit with this name. `workdir` has the folders of runs; None: there are none."""
+    cell = row.cells[column.name]
+    if column.kind == SPECIFIED:
+        return _specified(exhibit, row, column, cell)
+    if column.kind == PLANNED:
+        return _planned(exhibit, row, column, workdir)
+    if column.kind == ACCURACY:
+        if column.name in TASKS:
+            return _fine_tuned(exhibit, row, column, cell, workdir)
+        return _few_shot(exhibit, row, column)
+    return texts.standing(exhibit, row)
+
+
+def image_size(exhibit: str, row: Row) -> int:
+    """Return the image size of a row's fine-tuning, in pixels."""
+    if "pixels" in row.cells:
+        return int(row.cells["pixels"].value)
+    if "[14]" in row.name:
+        return PIXELS_OF_VIT.get(model_name(row), 224)
+    return DEFAULT_PIXELS.get(exhibit, 224)
+
+
+def pretraining_standing(row: Row, recipe: Pretraining) -> tuple[Cost | None, tuple[str, ...]]:
+    """Return the cost of a row's pre-training and the reasons that belong to it."""
+    cost = costs.pretraining_cost(row, recipe)
+    reasons = [recipe.reason] if recipe.reason else [DATA[row.group]]
+    if recipe.released:
+        reasons.append(f"Can be left out: {recipe.released} are the authors' weights. What starts from them deviates.")
+    if cost and cost.basis == costs.PAPER and recipe.config:
+        reasons.append(PAPERS_OWN_COST)
+    return cost, tuple(reasons)
+
+
+def _fine_tuned(exhibit: str, row: Row, column: Column, cell: Cell, workdir: Path | None) -> Standing:
+    recipe = pretraining(row)
+    if is_cited_model(row):
+        return Standing(CITED, reasons=(recipe.reason,))
+    if not recipe.config:
+        return Standing(NO_RECIPE, reasons=(recipe.reason,))
+    if column.name == "vtab" and not row.name.startswith("Mixer"):
+        return Standing(NO_RECIPE, reasons=(VTAB_OF_BASELINES,))
+    resize = SQUARE if exhibit in DEFAULT_PIXELS and row.name.startswith("Mixer") else SHORTER_SIDE
+    runs = fine_tunings(row, column.name, recipe, image_size(exhibit, row), resize)
+    commands = tuple(run.command(workdir or DEFAULT_WORKDIR, recipe) for run in runs)
+    evaluator = "real" if column.name == "real" else "test"
+    reasons = (REAL_REASON,) if column.name == "real" else ()
+    ours = ours_of(workdir, recipe, runs, evaluator) if workdir else None
+    if ours and ours.value is not None:
+        deviations = ours.deviations if FROM_RELEASED in ours.deviations else (*recipe.deviations, *ours.deviations)
+        agrees = abs(ours.value - cell.value) <= cell.tolerance
+        status = DEVIATES if deviations else REPRODUCED if agrees else DIFFERS
+        return Standing(status, ours.value, ours.num_runs, None, deviations, reasons, commands)
+    cost = _cost_left(row, column, recipe, runs)
+    if cost and cost.basis == costs.PAPER:
+        reasons = (*reasons, PAPERS_OWN_COST)
+    if ours and ours.num_runs:
+        return Standing(STARTED, None, ours.num_runs, cost, recipe.deviations, (*reasons, ours.reason), commands)
+    if row.group == NOT_PUBLIC:
+        return Standing(NO_DATA, None, 0, cost, recipe.deviations, (*reasons, JFT), commands)
+    return Standing(NOT_STARTED, None, 0, cost, recipe.deviations, reasons, commands)
+
+
+def _cost_left(row: Row, column: Column, recipe: Pretraining, runs: Sequence[FineTuning]) -> Cost | None:
+    """Return the cost of all runs of a cell. ReaL's labels are evaluated in the runs of another column and cost no training."""
+    found = [costs.fine_tuning_cost(row, recipe, run) for run in runs]
+    if None in found:
+        return None
+    factor = 0 if column.name == "real" else 1
+    return Cost(sum(factor * cost.core_days * run.num_runs for cost, run in zip(found, runs, strict=True)), found[0].basis)
+
+
+def _few_shot(exhibit: str, row: Row, column: Column) -> Standing:
+    """Return what stands in a cell of Figures 2 (right) and 4, whose figures come from inside pre-trainings of 7 epochs.
+
+    In Figure 2 each cell is a pre-training of its own. In Figure 4 one pre-training gives a whole row, whose cost the last cell
+    has.
+    """
+    model = row if exhibit == "figure2" else dataclasses.replace(row, group=NOT_PUBLIC, name=row.group)
+    recipe = pretraining(model, epochs=7)
+    is_counted = exhibit == "figure2" or column.name == list(row.cells)[-1]
+    cost = costs.pretraining_cost(model, recipe) if is_counted else None
+    return Standing(NO_DATA, cost=cost, reasons=(JFT, *texts.few_shot_reasons(exhibit, row.name, column.name)))
+
+
+def _planned(exhibit: str, row: Row, column: Column, workdir: Path | None) -> Standing:
+    if is_cited_model(row):
+        return Standing(CITED, reasons=(pretraining(row).reason,))
+    if column.name == "core_days":
+        recipe = pretraining(row)
+        cost, reasons = pretraining_standing(row, recipe)
+        estimated = cost and cost.basis == costs.PLANNER
+        status = (
+            NO_RECIPE if not recipe.config else ESTIMATE if estimated else NO_DATA if row.group == NOT_PUBLIC else NOT_STARTED
+        )
+        ours = cost.core_days if estimated else None
+        deviations = (NOT_MEASURED,) if estimated else ()
+        commands = (pretraining_command(workdir or DEFAULT_WORKDIR, recipe),) if recipe.config else ()
+        return Standing(status, ours, 0, cost, deviations, reasons, commands)
+    estimate = costs.estimated_throughput(row, image_size(exhibit, row))
+    if estimate is None:
+        return Standing(NOT_BUILT, reasons=(NO_ESTIMATE,))
+    return Standing(ESTIMATE, estimate, deviations=(NOT_MEASURED,))
+
+
+def _specified(exhibit: str, row: Row, column: Column, cell: Cell) -> Standing:
+    ours = (model_sizes(row.name) if exhibit == "table1" else recipe_options(row.group, row.name))[column.name]
+    if isinstance(cell.value, str) or isinstance(ours, str):
+        return Standing(SAME if ours == cell.value else DIFFERS, ours)
+    return Standing(SAME if abs(ours - cell.value) <= cell.tolerance else DIFFERS, ours)
