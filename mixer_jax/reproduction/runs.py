@@ -81,11 +81,15 @@ def _top1(run: Path, evaluator: str) -> float | None:
 
 
 def _config_of(run: Path) -> ConfigDict:
-    """Return the config of a run. Raises UserError if it has none."""
+    """Return the config of a run. Raises UserError if it has none, or a damaged one."""
+    file = run / "config.json"
+    content = read_json(file)
+    if not content:
+        raise UserError(f"{run} has results, but {file} is missing or empty: remove the folder or bring the file back.")
     try:
-        return usable_config(read_json(run / "config.json"))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{run / 'config.json'} is not the config of a run: {error}") from error
+        return usable_config(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is not the config of a run: {error}") from error
 
 
 def _deviations_of_run(run: Path, folder: Path, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> list[str]:

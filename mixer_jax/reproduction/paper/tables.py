@@ -55,8 +55,8 @@ TABLE_2 = parse_exhibit(
     notes=[
         "Mixer is fine-tuned at 448 pixels and evaluated with crop (i) of supplement C.",
         "The paper averages three fine-tuning runs, whose standard deviation is below 0.1.",
-        "Footnote 2, at lower resolutions: Mixer-L/16 at 224 has 82.84 at 420 images/s/core, ViT-L/16 at 384 has 85.15 at 80, and "
-        "HaloNet at 384 has 85.5 at 258.",
+        "Footnote 2, at lower resolutions: Mixer-L/16 at 224 has 82.84 at 420 images/s/core, ViT-L/16 at 384 has 85.15 at 80, "
+        "and HaloNet at 384 has 85.5 at 258.",
     ],
 )
 
