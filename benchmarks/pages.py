@@ -7,6 +7,7 @@ A table stands between the lines `<!-- NAME -->` and `<!-- end -->`. NAME is its
 import re
 from collections.abc import Callable
 
+from benchmarks import exhibits
 from benchmarks.chaos.runner import format_results
 from benchmarks.markdown import code, table, three_digits
 from benchmarks.peers.process import ROOT
@@ -173,6 +174,7 @@ TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (demo, surgery, timm, stages, pipelines, bucket_input, memory, near_duplicates, survival)
 } | {name: lambda name=name: pictures.format_table(name, tables.read(name)) for name in tables.TABLES}
+TABLES |= exhibits.TABLES
 
 if __name__ == "__main__":
     for page in PAGES:

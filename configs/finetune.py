@@ -24,6 +24,9 @@ the row, because --config.image_size=448 alone keeps variant ii.
 At 448 pixels, token mixing starts as that of 2 x 2 tiles of 224 pixels (supplement C). At a size that is not a multiple of 224,
 which the paper does not cover, token mixing is interpolated.
 
+The paper's baselines are fine-tuned alike, at the sizes of their own papers, for example with --config.model.family=vit
+--config.model.variant=L/16 --config.image_size=512. `python -m mixer_jax reproduce table3 --json` prints the flags of each row.
+
 Expected metrics: for ImageNet, the paper's Table 3. For the other data sets, the paper states only the mean over all five
 ("Avg 5"). We have not run this config at full size.
 

@@ -17,6 +17,14 @@ from collections.abc import Mapping, Sequence
 # How the paper came by a figure.
 STATED, EXTRAPOLATED, PRIVATE, DIGITIZED, CITED = "stated", "extrapolated", "private", "digitized", "cited"
 
+SOURCES = {  # {source: what it means}; the docs have this table
+    STATED: "The paper prints this figure.",
+    EXTRAPOLATED: "The paper prints it, and extrapolated it from other runs (‡).",
+    PRIVATE: "The authors of ViT told the paper this figure and published no recipe with it (☎).",
+    CITED: "The paper took this figure from another paper.",
+    DIGITIZED: "We read it off a drawing: to 0.2 points, or to 2 % where the axis is logarithmic.",
+}
+
 # What a column is, which decides where our figure comes from.
 SETTING = "setting"  # a part of the row's description, such as the image size; nothing to reproduce
 ACCURACY = "accuracy"  # percent, from runs

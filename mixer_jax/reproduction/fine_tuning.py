@@ -24,9 +24,10 @@ MIXER_RATES = (0.003, 0.01, 0.03, 0.06)
 VIT_RATES = (0.001, 0.003, 0.01, 0.03)  # for its small data sets; for ImageNet it tries those of Mixer
 VTAB_RATES = (0.003, 0.01, 0.03)
 FAMILIES = {"Mixer": "mixer", "ViT": "vit", "BiT": "resnet"}
+REAL_DATA = ("tfds:imagenet2012_real", "validation")  # ReaL's labels: the source and the split
 REAL_LABELS = (  # 16 is a bound for the number of classes of one image.
-    "--config.evals.real.data.source=tfds:imagenet2012_real",
-    "--config.evals.real.data.split=validation",
+    f"--config.evals.real.data.source={REAL_DATA[0]}",
+    f"--config.evals.real.data.split={REAL_DATA[1]}",
     "--config.evals.real.data.max_labels=16",
 )
 SQUARE, SHORTER_SIDE = "square", "small"  # crops (i) and (ii) of supplement C, as config.evals.*.resize names them

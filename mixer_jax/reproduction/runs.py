@@ -5,6 +5,7 @@ TASK/lrRATE/seedNUMBER/. A folder is named by what its runs are, so exhibits sha
 the figure at the last step. Its config.json is compared with the recipe, and each difference is a deviation.
 """
 
+import copy
 import dataclasses
 import statistics
 from collections.abc import Sequence
@@ -13,16 +14,18 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mixer_jax import app
+from mixer_jax.config import dataset, flatten, without_paths
 from mixer_jax.errors import UserError
 from mixer_jax.planning.estimate import total_steps
 from mixer_jax.recorded_config import differences, usable_config
 from mixer_jax.records import read_results
-from mixer_jax.reproduction.fine_tuning import PRETRAINING_FOLDER, SEEDS, FineTuning
+from mixer_jax.reproduction.fine_tuning import PRETRAINING_FOLDER, REAL_DATA, SEEDS, FineTuning
 from mixer_jax.reproduction.recipes import Pretraining
 from mixer_jax.storage import read_json
 
 FROM_RELEASED = "From the authors' released weights: their pre-training was not repeated."
 NOT_CHOSEN = "The learning rate was not chosen on held-out images of the training split."
+NO_MATTER = ("batch_size", "max_predictions", "data.max_labels", "data.verify")  # They change no figure of an evaluator.
 IGNORED = ("optimizer.learning_rate", "seed", "init_from")  # These differ between the runs of a cell, or are compared apart.
 
 
@@ -61,11 +64,14 @@ def _of_task(folder: Path, pretraining: Pretraining, fine_tuning: FineTuning, ev
     finished = {run: top1 for run in runs if (top1 := _top1(run, evaluator)) is not None}
     if not finished:
         return Ours()
-    rates = sorted({run.parent.name for run in finished})
+    configs = [_config_of(run) for run in finished]
+    rates = sorted({config.optimizer.learning_rate for config in configs})
     if len(rates) > 1:
-        reason = f"{fine_tuning.folder} has runs with {', '.join(rates)}: to choose among them by the test split is not allowed."
+        which = ", ".join(map(str, rates))
+        reason = f"{fine_tuning.folder} has runs with learning rates {which}: choosing one by the test split is not allowed."
         return Ours(None, len(finished), (), reason)
-    deviations = [f"{len(finished)} of {SEEDS} seeds."] if len(finished) != SEEDS else []
+    num_seeds = len({config.seed for config in configs})
+    deviations = [f"{num_seeds} of {SEEDS} seeds in {len(finished)} runs."] if not num_seeds == len(finished) == SEEDS else []
     deviations.append(NOT_CHOSEN)
     for run in finished:
         deviations += _deviations_of_run(run, folder, pretraining, fine_tuning, evaluator)
@@ -98,10 +104,18 @@ def _deviations_of_run(run: Path, folder: Path, pretraining: Pretraining, fine_t
     deviations = _changes("fine-tuning", recipe, config)
     if config.optimizer.learning_rate not in fine_tuning.learning_rates:
         deviations.append(f"The learning rate {config.optimizer.learning_rate} is none of those that the paper tries.")
-    wanted, resize = recipe.evals.test.resize, config.evals[evaluator].resize
-    if resize != wanted:
-        deviations.append(f"Evaluated with resize={resize} instead of {wanted}.")
+    deviations += _deviations_of_evaluation(recipe, config, evaluator)
     return [*deviations, *_deviations_of_weights(config.init_from, folder / PRETRAINING_FOLDER, pretraining)]
+
+
+def _deviations_of_evaluation(recipe: ConfigDict, config: ConfigDict, evaluator: str) -> list[str]:
+    """Return how an evaluator of a run differs from the recipe's, in its data and in what it does with images."""
+    wanted = copy.deepcopy(recipe.evals.test)
+    if evaluator == "real":
+        wanted.data = dataset(*REAL_DATA)
+    then, now = (without_paths(flatten(options)) for options in (wanted, config.evals[evaluator]))
+    names = [name for name in then if then[name] != now.get(name) and name not in NO_MATTER and not name.startswith("every.")]
+    return [f"evaluation: {name}={now.get(name)!r} instead of {then[name]!r}." for name in names]
 
 
 def _deviations_of_weights(init_from: str, own: Path, pretraining: Pretraining) -> list[str]:

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from mixer_jax.app import read_config
+from mixer_jax.checkpoints import released
 from mixer_jax.errors import UserError
 from mixer_jax.reproduction import costs, standing
 from mixer_jax.reproduction.exhibit import ACCURACY, Row
 from mixer_jax.reproduction.fine_tuning import AVG5_TASKS, VTAB_TASKS, fine_tunings
 from mixer_jax.reproduction.paper.exhibits import EXHIBITS
+from mixer_jax.reproduction.recipes import RELEASED as RELEASED_FOR
 from mixer_jax.reproduction.recipes import is_cited_model, pretraining
 from mixer_jax.reproduction.runs import FROM_RELEASED, NOT_CHOSEN, Ours
 from mixer_jax.reproduction.show import figures_of
@@ -69,6 +71,14 @@ def test_costs_are_those_that_were_audited():
 )
 def test_multiply_adds_of_a_mixer_are_those_counted_from_its_layers(model: str, pixels: int, macs: float):
     assert costs.mixer_macs(f"Mixer-{model}", pixels) == pytest.approx(macs, rel=5e-4)
+
+
+def test_the_released_weights_that_stand_in_exist():
+    assert set(RELEASED_FOR.values()) == {f"released:{weights.name}" for weights in released.RELEASED}
+    for config, name in RELEASED_FOR.items():
+        (weights,) = [weights for weights in released.RELEASED if f"released:{weights.name}" == name]
+        assert read_config(config, []).model.variant == weights.variant
+        assert read_config(config, []).num_classes == weights.num_classes
 
 
 def test_vtab_has_the_19_tasks_of_the_config_and_the_other_five_are_rows_of_theirs():
@@ -158,18 +168,26 @@ def test_three_seeds_from_the_released_weights_have_a_mean_and_deviate(tmp_path:
 def test_every_difference_from_the_recipe_is_a_deviation(tmp_path: Path):
     flags = (
         "init_from=other", "batch_size=256", "optimizer.learning_rate=0.5", "evals.test.resize=whole", "model.dtype=float32",
+        "evals.test.data.split=validation[:100]",
     )  # fmt: skip
     make_run(tmp_path, f"{FOLDER}/lr0.5/seed0", B16_CONFIG, {"test": 0.7}, *flags)
     said = " ".join(cell_of(tmp_path)["deviations"])
     for text in (
-        "1 of 3 seeds",
+        "1 of 3 seeds in 1 runs",
         "batch_size=256 instead of 512",
         "0.5 is none of",
-        "resize=whole instead of small",
+        "evaluation: resize='whole' instead of 'small'",
         "from other",
     ):
         assert text in said
+    assert "evaluation: data.split='validation[:100]' instead of 'validation'" in said
     assert "model.dtype='float32' instead of 'bfloat16'" in said
+
+
+def test_three_runs_of_one_seed_are_not_three_seeds(tmp_path: Path):
+    for number in range(3):
+        make_run(tmp_path, f"{FOLDER}/lr0.03/seed{number}", B16_CONFIG, {"test": 0.76}, RELEASED)
+    assert cell_of(tmp_path)["deviations"][0] == "1 of 3 seeds in 3 runs."
 
 
 def test_a_learning_rate_is_not_chosen_by_the_test_split(tmp_path: Path):
@@ -200,8 +218,12 @@ def test_the_weights_of_our_own_pre_training_are_checked(tmp_path: Path):
 
 def test_reals_labels_are_read_from_the_runs_of_imagenet(tmp_path: Path):
     flags = (RELEASED, "evals.real.data.source=tfds:imagenet2012_real", "evals.real.resize=small")
-    make_run(tmp_path, f"{FOLDER}/lr0.03/seed0", B16_CONFIG, {"test": 0.7, "real": 0.8}, *flags)
-    assert cell_of(tmp_path, column="real")["ours"] == pytest.approx(80)
+    for split, is_right in (("validation", True), ("train", False)):
+        run = (tmp_path / split, f"{FOLDER}/lr0.03/seed0", B16_CONFIG, {"test": 0.7, "real": 0.8})
+        make_run(*run, *flags, f"evals.real.data.split={split}")
+        cell = cell_of(tmp_path / split, column="real")
+        assert cell["ours"] == pytest.approx(80)
+        assert ("evaluation" not in " ".join(cell["deviations"])) == is_right
 
 
 @pytest.mark.parametrize(
