@@ -23,8 +23,9 @@ ROOMS = {  # command: the room whose cli.py registers it
     "supervise": "supervision",
     "goodput": "supervision",
     "reproduce": "reproduction",
+    "launch": "launch",
 }
-NEED_CLONE = ("demo", "plan", "bench", "reproduce")  # they read train.py and configs/, which are not installed
+NEED_CLONE = ("demo", "plan", "bench", "reproduce", "launch")  # they read train.py and configs/, which are not installed
 
 
 def make_parser(argv: list[str]) -> argparse.ArgumentParser:

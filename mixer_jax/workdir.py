@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.bucket import Bucket, is_in_bucket, set_up_gcsfs
 from mixer_jax.errors import EnvironmentFault, UserError
-from mixer_jax.hosts.software import git_commit, versions
+from mixer_jax.hosts.software import bundle_digest, git_commit, versions
 from mixer_jax.lease import BucketLease, HeldError, Lease, bucket_owner
 from mixer_jax.mirror import Mirror, copy_files
 from mixer_jax.recorded_config import differences, moved_data, recorded_config
@@ -153,6 +153,7 @@ class Workdir:
             "time": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
             "command": " ".join([Path(sys.executable).name, *sys.argv]),
             "git_commit": git_commit(),
+            "bundle_sha256": bundle_digest(),
             "python": platform.python_version(),
             "versions": versions(),
             "host": platform.node(),

@@ -15,6 +15,10 @@ from mixer_jax.config import flatten, without_paths
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "ml_collections")
 ROOT = Path(__file__).parents[2]
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # Environment variables with options of compilers.
+BUNDLE_VARIABLE, COMMIT_VARIABLE = (
+    "MIXER_JAX_BUNDLE",
+    "MIXER_JAX_COMMIT",
+)  # A launch sets these for the code that it sends, which has no Git.
 PROGRAMS = ("train.py", "evaluate.py")  # They stand beside the package in a clone of the repository.
 
 
@@ -46,7 +50,12 @@ def code_digests() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Return the Git commit of this code, followed by + if files have changed since, or "unknown" outside a checkout."""
+    """Return the Git commit of this code, followed by + if files have changed since, or "unknown" outside a checkout.
+
+    For code that a launch has sent, it is the commit of the checkout that it comes from.
+    """
+    if commit := os.environ.get(COMMIT_VARIABLE):
+        return commit
     git = ["git", "-C", str(ROOT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -54,3 +63,8 @@ def git_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+" if changed else "")
+
+
+def bundle_digest() -> str | None:
+    """Return the SHA-256 of the file that a launch has sent this code in, or None for code that was not sent."""
+    return os.environ.get(BUNDLE_VARIABLE)

@@ -1,0 +1,67 @@
+"""The record of a launch: on the laptop in the user's state folder, and beside the runs. It says where NAME is."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from mixer_jax.errors import UserError
+from mixer_jax.launch.commands import RECORD
+from mixer_jax.launch.request import Request
+from mixer_jax.storage import MAX_JSON_BYTES, open_storage, parse_json
+
+
+class Record(NamedTuple):
+    """What was launched.
+
+    Attributes:
+      launched: the time of the last launch in seconds since 1970.
+      bundle, commit: the code.
+      request: what the user asked for.
+    """
+
+    launched: int
+    bundle: str
+    commit: str
+    request: Request
+
+
+def state_folder(name: str) -> str:
+    """Return the folder of a launch on this machine, under XDG_STATE_HOME or ~/.local/state."""
+    given = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return str((given if given.is_absolute() else Path("~/.local/state").expanduser()) / "mixer_jax/launches" / name)
+
+
+def read_record(name: str, root: str = "") -> Record:
+    """Return the record of a launch on this machine or, with `root`, of one there.
+
+    Raises UserError if there is none, or if it is damaged.
+    """
+    folder = f"{root.rstrip('/')}/launches/{name}" if root else state_folder(name)
+    text = open_storage(folder).read_whole(RECORD, MAX_JSON_BYTES)
+    if text is None:
+        raise UserError(
+            f"Nothing was launched as {name} from this machine: there is no {folder}/{RECORD}. If it was launched from another "
+            "one, name its bucket or folder: --bucket=gs://BUCKET."
+            if not root
+            else f"Nothing was launched as {name} in {root}: there is no {folder}/{RECORD}."
+        )
+    record = parse_json(text, f"{folder}/{RECORD}")
+    try:
+        return Record(record["launched"], record["bundle"], record["commit"], Request(**record["request"]))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder}/{RECORD} is no record of a launch by this version ({error}).") from error
+
+
+def forget(record: Record) -> None:
+    """Remove what a launch has written besides runs and bundles."""
+    for folder in (record.request.folder, state_folder(record.request.name)):
+        storage = open_storage(folder)
+        for name in storage.names():
+            storage.delete(name)
+
+
+def launched_names() -> Iterable[str]:
+    """Return the names of what was launched from this machine."""
+    folder = Path(state_folder(""))
+    return sorted(file.parent.name for file in folder.glob(f"*/{RECORD}"))

@@ -1,0 +1,111 @@
+"""The files for GKE and SLURM."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from launch.requests import BUNDLE, MOMENT, REQUESTS
+
+from mixer_jax.launch.commands import Write, format_steps
+from mixer_jax.launch.gke import BOUNDED, dockerfile, gke_steps, jobset
+from mixer_jax.launch.request import check
+from mixer_jax.launch.slurm import script_text, slurm_steps
+
+RECORDED = Path(__file__).parent / "recorded"
+MAKERS = {"gke": gke_steps, "slurm": slurm_steps}
+OFF_TPU = {name: request for name, request in REQUESTS.items() if request.backend in MAKERS}
+
+
+@pytest.mark.parametrize("name", OFF_TPU)
+def test_the_steps_of_a_launch_are_the_recorded_ones(name: str):
+    request = check(REQUESTS[name])
+    steps = MAKERS[request.backend](request, BUNDLE, MOMENT, "")
+    assert format_steps(steps) + "\n" == (RECORDED / f"{name}.txt").read_text()
+
+
+@pytest.mark.parametrize("name", OFF_TPU)
+def test_with_a_folder_all_files_go_there_but_the_record_and_nothing_is_run(name: str):
+    request = REQUESTS[name]
+    steps = MAKERS[request.backend](request, BUNDLE, MOMENT, "out")
+    assert all(isinstance(step, Write) and step.path.startswith(("out/", MOMENT.state_folder)) for step in steps)
+
+
+def test_a_job_of_a_jobset_is_one_that_kubernetes_takes():
+    validation = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed here")
+    (replicated,) = jobset(REQUESTS["gke"], MOMENT)["spec"]["replicatedJobs"]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "l16"}} | replicated["template"]
+    validation.validate(job, "1.31", strict=True)
+
+
+def test_a_jobset_starts_all_hosts_of_all_slices_again_after_75_alone():
+    content = jobset(REQUESTS["gke"], MOMENT)
+    (replicated,) = content["spec"]["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    assert (replicated["replicas"], job["parallelism"], job["completions"], job["backoffLimit"]) == (2, 16, 16, 0)
+    assert job["template"]["spec"]["restartPolicy"] == "Never"  # A pod failure policy needs it.
+    disruption, other = job["podFailurePolicy"]["rules"]
+    assert disruption["action"] == "Count" and other == {
+        "action": "FailJob", "onExitCodes": {"containerName": "train", "operator": "NotIn", "values": [75]},
+    }  # fmt: skip
+    (rule,) = content["spec"]["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(100, 7), (-1, 2)])
+def test_a_container_runs_its_command_until_its_deadline(seconds: int, code: int):
+    now = int(subprocess.run(["date", "+%s"], capture_output=True, text=True, check=True).stdout)
+    command = ["bash", "-c", BOUNDED, "bash", "sh", "-c", 'exit "$0"', "7"]
+    assert subprocess.run(command, env=os.environ | {"DEADLINE": str(now + seconds)}).returncode == code
+
+
+def test_an_image_has_the_code_and_the_locks():
+    text = dockerfile(REQUESTS["gke"], BUNDLE)
+    assert "--require-hashes -r requirements.txt -r requirements-tpu.txt -r requirements-gcs.txt" in text
+    assert "ADD bundle.tar" in text and BUNDLE.digest in text
+
+
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+shift 4 # timeout with its options
+shift
+printf '%s\\n' "$@" > "$CALLED"
+exit "$CODE"
+"""
+
+
+@pytest.mark.parametrize(("code", "is_requeued"), [(0, False), (1, False), (2, False), (75, True)])
+def test_a_job_is_requeued_after_75_alone(code: int, is_requeued: bool, tmp_path: Path):
+    request = REQUESTS["slurm-array"]._replace(root=str(tmp_path / "shared"), python="python")
+    (tmp_path / "bin").mkdir()
+    for name, text in {"srun": SRUN, "scontrol": '#!/bin/bash\necho "$@" > "$CALLED.scontrol"\n'}.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    folder = Path(request.folder)
+    folder.mkdir(parents=True)
+    (tmp_path / "train.py").touch()
+    subprocess.run(["tar", "-cf", str(folder / "bundle.tar"), "-C", str(tmp_path), "train.py"], check=True)
+    called = tmp_path / "called"
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "CALLED": str(called), "CODE": str(code)}
+    environment |= {"SLURM_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"}
+    script = script_text(request, BUNDLE)
+    for _ in range(2):  # The second time, the code is there already.
+        ended = subprocess.run(["bash", "-c", script], env=os.environ | environment, capture_output=True, text=True)
+        assert ended.returncode == code, ended.stderr
+    words = called.read_text().splitlines()
+    assert words[:4] == ["python", "-m", "mixer_jax", "supervise"]
+    assert words[-2:] == ["--config.seed=3", f"--workdir={request.root}/runs/seeds-3"]
+    assert Path(f"{called}.scontrol").exists() == is_requeued
+    (folder / "deadline-9").write_text("1\n")
+    assert subprocess.run(["bash", "-c", script], env=os.environ | environment).returncode == 2
+
+
+def test_a_jobset_is_json_that_names_its_command():
+    written = {
+        step.path.rpartition("/")[2]: step.content
+        for step in gke_steps(REQUESTS["gke"], BUNDLE, MOMENT, "out")
+        if isinstance(step, Write)
+    }
+    job = json.loads(written["jobset.json"])["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["template"]["spec"]["containers"][0]["command"][-len(REQUESTS["gke"].command) :] == REQUESTS["gke"].command
