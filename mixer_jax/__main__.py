@@ -24,6 +24,7 @@ ROOMS = {  # command: the room whose cli.py registers it
     "goodput": "supervision",
     "reproduce": "reproduction",
     "launch": "launch",
+    "doctor": "launch",
 }
 NEED_CLONE = ("demo", "plan", "bench", "reproduce", "launch")  # they read train.py and configs/, which are not installed
 

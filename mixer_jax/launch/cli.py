@@ -1,7 +1,9 @@
-"""The command `python -m mixer_jax launch`: its options, and the function that it calls."""
+"""The commands `python -m mixer_jax launch` and `doctor`: their options, and the functions that they call."""
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 
 from mixer_jax import app
 from mixer_jax.errors import UserError
@@ -16,11 +18,26 @@ LAUNCHERS = {
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register `launch` with its own commands."""
+    """Register `launch` with its own commands, and `doctor`."""
     launch = commands.add_parser("launch", help="start a run on a TPU pod, GKE or SLURM; follow, stop and delete it")
     verbs = launch.add_subparsers(required=True, metavar="COMMAND")
     for backend, text in LAUNCHERS.items():
         _add_launcher(verbs.add_parser(backend, help=text), backend)
+    _add_verb(verbs, "status", status, "show the resource, the hosts' signs of life, the goodput and the hours used")
+    logs = _add_verb(verbs, "logs", show_logs, "print the logs of all hosts")
+    logs.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    _add_verb(verbs, "stop", stop, "send SIGTERM to the run, and wait until it is saved; the machines stay")
+    _add_verb(verbs, "delete", delete, "delete the machines and the record; the run's folder stays")
+    _add_verb(verbs, "keep", keep_alive, "ask again for slices that are lost, until the run is done or its hours are used up")
+
+    command = commands.add_parser("doctor", help="check this host before a run: software, devices, bucket, disks, clock")
+    command.add_argument("--workdir", default="", metavar="RUN", help="the folder of the run that is to come, which is tried")
+    command.add_argument("--distributed", action="store_true", help="compare with the other hosts, on all of which this runs")
+    command.add_argument("--coordinator", default="", help="HOST:PORT of process 0, where no cluster tells it")
+    command.add_argument("--num-processes", type=int, default=0, help="with --coordinator: how many")
+    command.add_argument("--process-id", type=int, default=-1, help="with --coordinator: which one this is")
+    command.add_argument("--join-timeout", type=int, default=60, help="seconds to wait for the other hosts (60)")
+    command.set_defaults(tool=run_doctor)
 
 
 def _add_launcher(command: argparse.ArgumentParser, backend: str) -> None:
@@ -67,6 +84,16 @@ def _add_launcher(command: argparse.ArgumentParser, backend: str) -> None:
     command.set_defaults(tool=launch, backend=backend)
 
 
+def _add_verb(
+    verbs: argparse._SubParsersAction, name: str, tool: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
+    command = verbs.add_parser(name, help=text)
+    command.add_argument("name", metavar="NAME", help="the name that was launched")
+    command.add_argument("--bucket", dest="root", default="", metavar="URL", help="where it runs, if another machine launched it")
+    command.set_defaults(tool=tool)
+    return command
+
+
 def launch(arguments: argparse.Namespace) -> None:
     """Launch a run, or show what that would do."""
     from mixer_jax.launch import launching  # These import what opens buckets, which other tools do without.
@@ -78,3 +105,53 @@ def launch(arguments: argparse.Namespace) -> None:
     given = vars(arguments) | {"env": env, "flags": getattr(arguments, "flag", ()), "root": arguments.root.rstrip("/")}
     request = check(Request(**{name: given[name] for name in Request._fields if name in given}))
     launching.launch(request, app.ROOT, arguments.untracked, arguments.dry_run, getattr(arguments, "write", ""))
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """Show how a launch is doing."""
+    from mixer_jax.launch import control
+
+    print(control.status(_record(arguments), time.time()))
+
+
+def show_logs(arguments: argparse.Namespace) -> None:
+    """Print the lines of the hosts' logs."""
+    from mixer_jax.launch.follow import log_lines
+
+    for workdir in _record(arguments).request.workdirs:
+        for line in log_lines(workdir, arguments.follow):
+            print(line, flush=True)
+
+
+def stop(arguments: argparse.Namespace) -> None:
+    """Stop a run, and wait until it is saved."""
+    from mixer_jax.launch import control
+
+    control.stop(_record(arguments))
+
+
+def delete(arguments: argparse.Namespace) -> None:
+    """Delete the machines of a launch and its record."""
+    from mixer_jax.launch import control
+
+    control.delete(_record(arguments))
+
+
+def keep_alive(arguments: argparse.Namespace) -> None:
+    """Watch a launch until its run has ended."""
+    from mixer_jax.launch import control
+
+    control.keep_alive(_record(arguments))
+
+
+def run_doctor(arguments: argparse.Namespace) -> None:
+    """Check this host, and exit with 1 if a check fails."""
+    from mixer_jax.launch.doctor import examine
+
+    sys.exit(examine(arguments))
+
+
+def _record(arguments: argparse.Namespace) -> "Record":
+    from mixer_jax.launch.record import read_record
+
+    return read_record(arguments.name, arguments.root)

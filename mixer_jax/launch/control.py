@@ -1,0 +1,106 @@
+"""What can be done with a launch: show it, stop it, delete it, keep it alive."""
+
+import shlex
+import time
+
+from mixer_jax.checkpoints.committed_steps import committed_steps
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.launch import follow, keep, tpu
+from mixer_jax.launch.bundle import Bundle
+from mixer_jax.launch.carry_out import carry_out, run
+from mixer_jax.launch.commands import (
+    FINAL_CODES,
+    Moment,
+    Run,
+    delete_command,
+    delete_steps,
+    format_steps,
+    launch_steps,
+    situation,
+    stop_command,
+)
+from mixer_jax.launch.record import Record, forget, state_folder
+from mixer_jax.storage import MAX_JSON_BYTES, open_storage
+from mixer_jax.supervision.account import account
+from mixer_jax.supervision.account_text import summary
+from mixer_jax.supervision.recorded_starts import read_starts
+
+STOPPED = 75  # The exit code of a run that was stopped and saved.
+
+
+def status(record: Record, now: float) -> str:
+    """Return what is known of a launch: resource, hosts, goodput and hours."""
+    request, parts = record.request, []
+    if request.backend == "tpu":
+        observed = tpu.observe(request, record.bundle)
+        nodes = "".join(f", node {name} {state}" for name, state in sorted(observed.nodes.items()))
+        queued = f", queued resource {observed.state or 'absent'}" if request.queued else ""
+        parts.append(f"{request.name} is {situation(request, observed)}{queued}{nodes}.")
+        parts += [
+            f"{host} ended with {code} {FINAL_CODES.get(code, '')}".rstrip() for host, code in sorted(observed.ended.items())
+        ]
+    for workdir in request.workdirs:
+        parts.append(f"{workdir}\n{follow.format_heartbeats(follow.heartbeats(workdir), now)}")
+        try:
+            parts.append(f"{summary(account(read_starts(workdir)))}")
+        except UserError:
+            parts.append("It has recorded no time yet.")
+        parts.append(f"It has used {_hours_used(workdir):.1f} of {request.max_hours:g} hours.")
+    return "\n".join(parts)
+
+
+def stop(record: Record) -> None:
+    """Stop the run. Raises EnvironmentFault if it does not end as stopped and saved."""
+    command, name = stop_command(record.request), record.request.name
+    print(format_steps([Run(command)]), flush=True)
+    code = run(command)
+    if code not in (0, STOPPED):
+        raise EnvironmentFault(f"{shlex.join(command)} ended with {code}: see `launch logs {name}`.")
+    print(
+        f"{name} is stopped and saved."
+        if code == STOPPED
+        else f"{name} was asked to stop, or had ended: see `launch status {name}`."
+    )
+
+
+def delete(record: Record) -> None:
+    """Delete the resource and the record. It does no harm to do so again."""
+    request = record.request
+    steps = (
+        delete_steps(request, tpu.observe(request, record.bundle)) if request.backend == "tpu" else [Run(delete_command(request))]
+    )
+    carry_out(steps)
+    forget(record)
+    print(f"{request.name} is deleted. Its runs are kept: {', '.join(request.workdirs)}")
+
+
+def keep_alive(record: Record) -> None:
+    """Watch a launch until its run has ended. Raises UserError for a launch that needs no watching."""
+    request = record.request
+    if request.backend != "tpu":
+        raise UserError(f"{request.backend} starts {request.name} again by itself. `launch status` shows how it is.")
+
+    def launch_again(hours: float) -> None:
+        bundle = Bundle(
+            record.commit, open_storage(f"{request.root}/bundles").read_whole(f"{record.bundle}.tar", MAX_JSON_BYTES) or b""
+        )
+        moment = Moment(int(time.time()), hours, state_folder(request.name))
+        carry_out(launch_steps(request, bundle, tpu.observe(request, bundle.digest), moment))
+
+    keeper = keep.Keeper(
+        observe=lambda: tpu.observe(request, record.bundle),
+        hours_used=lambda: _hours_used(request.workdir),
+        newest_step=lambda: max(committed_steps(request.workdir), default=-1),
+        launch=launch_again,
+        delete=lambda: carry_out(delete_steps(request, tpu.observe(request, record.bundle))),
+    )
+    keep.keep(request, keeper)
+    print(f"{request.name} is done: {request.workdir}")
+
+
+def _hours_used(workdir: str) -> float:
+    """Return the hours in which the processes of a run have lived, as far as it has recorded them."""
+    try:
+        return sum(start.ended - start.began for start in read_starts(workdir)) / 3600
+    except UserError:
+        return 0.0

@@ -1,0 +1,83 @@
+"""A slice that was lost is asked for again, until the run is done or its hours are used up."""
+
+import dataclasses
+
+import pytest
+from launch.requests import REQUESTS
+
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.launch.commands import Observed
+from mixer_jax.launch.keep import MAX_LOSSES, Keeper, keep
+
+REQUEST = REQUESTS["v4-64"]
+READY, LOST = Observed("ACTIVE", {"l16": "READY"}), Observed("SUSPENDED")
+DONE, STOPPED = READY._replace(ended={"a": 0, "b": 0}), READY._replace(ended={"a": 75})
+
+
+@dataclasses.dataclass
+class World:
+    """What a keeper sees, one state after the other, and what it does."""
+
+    states: list[Observed]
+    hours: float = 1.0
+    steps: list[int] = dataclasses.field(default_factory=lambda: [0])
+    launched: list[float] = dataclasses.field(default_factory=list)
+    deleted: int = 0
+
+    def keep(self) -> None:
+        def delete() -> None:
+            self.deleted += 1
+
+        def newest_step() -> int:
+            return self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+
+        states = iter(self.states)
+        keep(REQUEST, Keeper(lambda: next(states), lambda: self.hours, newest_step, self.launched.append, delete, lambda _: None))
+
+
+def test_what_is_lost_is_launched_again_with_the_hours_that_are_left_and_deleted_when_it_is_done(capsys):
+    world = World([READY, LOST, Observed("PROVISIONING"), READY, DONE], hours=10)
+    world.keep()
+    assert world.launched == [38] and world.deleted == 1
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["ready", "lost", "waiting", "ready"]
+
+
+def test_no_slice_is_asked_for_when_the_hours_are_used_up():
+    world = World([LOST], hours=48)
+    with pytest.raises(UserError, match="has used its 48 hours"):
+        world.keep()
+    assert not world.launched and world.deleted == 1
+
+
+def test_no_slice_is_asked_for_when_several_were_lost_without_a_newer_checkpoint():
+    world = World([LOST] * 20, steps=[4])
+    with pytest.raises(EnvironmentFault, match="without a newer checkpoint"):
+        world.keep()
+    assert len(world.launched) == MAX_LOSSES and world.deleted == 1
+
+
+def test_a_run_that_makes_progress_may_lose_any_number_of_slices():
+    world = World([LOST] * 20 + [DONE], steps=list(range(30)))
+    world.keep()
+    assert len(world.launched) == 20
+
+
+@pytest.mark.parametrize(("code", "reason"), [(2, "a person must change something"), (124, "hours are used up")])
+def test_a_run_that_has_ended_for_good_is_deleted_and_the_reason_is_said(code, reason):
+    world = World([READY._replace(ended={"a": code, "b": 1})])
+    with pytest.raises(UserError, match=reason):
+        world.keep()
+    assert world.deleted == 1
+
+
+def test_a_run_that_was_stopped_is_left_alone():
+    world = World([STOPPED])
+    with pytest.raises(UserError, match="was stopped"):
+        world.keep()
+    assert not world.deleted and not world.launched
+
+
+def test_a_slice_that_saved_before_it_was_lost_is_launched_again():
+    world = World([LOST._replace(ended={"a": 75}), DONE])
+    world.keep()
+    assert len(world.launched) == 1
