@@ -166,12 +166,14 @@ def test_a_program_that_does_not_end_within_the_time_of_grace_is_killed(tmp_path
 def test_a_signal_between_two_starts_ends_at_once(tmp_path: Path, number: signal.Signals, code: int):
     (tmp_path / "plan").write_text("1\n0\n")
     command = supervise(write_program(tmp_path, PLANNED), f"--workdir={tmp_path}", options=("--max-pause=100",))
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    while "again in 10 s" not in process.stderr.readline():
-        assert process.poll() is None
-    process.send_signal(number)
-    err = process.communicate(timeout=5)[1]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while "again in 10 s" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        try:
+            err = process.communicate(timeout=5)[1]
+        finally:
+            process.kill()
     assert process.returncode == code and lines_of(err) == [f"{number.name}: program.py is not started again"]
 
 
