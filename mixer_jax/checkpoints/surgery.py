@@ -14,7 +14,6 @@ import re
 
 import jax
 import numpy as np
-import scipy.ndimage
 
 from mixer_jax.checkpoints.formats import Arrays
 from mixer_jax.errors import UserError
@@ -114,7 +113,9 @@ def zoom(arrays: Arrays, new_grid: int) -> Arrays:
     extra = int("cls" in arrays)
     grid = _grid(positions.shape[1] - extra)
     image = positions[0, extra:].reshape(grid, grid, -1)
-    image = scipy.ndimage.zoom(image, (new_grid / grid, new_grid / grid, 1), order=1)
+    from scipy import ndimage  # It is heavy, and few starts of a run need it.
+
+    image = ndimage.zoom(image, (new_grid / grid, new_grid / grid, 1), order=1)
     changed = np.concatenate([positions[:, :extra], image.reshape(1, new_grid**2, -1)], axis=1)
     return arrays | {POSITIONS: changed.astype(positions.dtype)}
 

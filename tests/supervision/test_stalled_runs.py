@@ -18,7 +18,7 @@ from mixer_jax.records import read_results
 pytestmark = pytest.mark.slow
 
 DECODING = ("--config.loader.processes=true", "--config.evals.fewshot.shots=(1,)", "--config.checkpoint.every.steps=1")
-BOUND = 15  # On a busy machine the processes that decode need some seconds to start.
+BOUND = 30  # On a busy machine the processes that decode need some seconds to start.
 QUICK = (f"--config.watchdog.data_seconds={BOUND}",)
 
 

@@ -15,7 +15,6 @@ import functools
 import math
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -85,6 +84,8 @@ def draw(characters: str, rng: np.random.Generator) -> np.ndarray:
 def _make_master(font: str, character: str) -> np.ndarray:
     """Return the signed distance field of a character with its ink centered, [MASTER_SIZE, MASTER_SIZE] uint8."""
     fine = MASTER_SIZE * MASTER_OVERSAMPLING
+    import matplotlib  # It is heavy, and only its fonts are needed.
+
     path = f"{matplotlib.get_data_path()}/fonts/ttf/{font}.ttf"
     # Every build of Pillow has the basic layout engine.
     typeface = ImageFont.truetype(path, fine, layout_engine=ImageFont.Layout.BASIC)
