@@ -35,13 +35,13 @@ class Ours:
 
     Attributes:
       value: the mean over seeds and data sets, in percent. None: at least one run is missing.
-      num_runs: the number of finished runs.
+      finished: the number of finished runs on each data set.
       deviations: how they differ from the paper's.
       reason: why there is no figure although there are runs, or "".
     """
 
     value: float | None = None
-    num_runs: int = 0
+    finished: tuple[int, ...] = ()
     deviations: tuple[str, ...] = ()
     reason: str = ""
 
@@ -50,13 +50,19 @@ def ours_of(workdir: Path, pretraining: Pretraining, fine_tunings: Sequence[Fine
     """Return our figure of a cell, the mean over its data sets of the top-1 accuracy of `evaluator`."""
     folder = workdir / pretraining.folder
     found = [_of_task(folder, pretraining, fine_tuning, evaluator) for fine_tuning in fine_tunings]
-    num_runs = sum(ours.num_runs for ours in found)
+    finished = tuple(sum(ours.finished) for ours in found)
     deviations = tuple(dict.fromkeys(deviation for ours in found for deviation in ours.deviations))
     values = [ours.value for ours in found if ours.value is not None]
     reason = " ".join(dict.fromkeys(ours.reason for ours in found if ours.reason))
-    if num_runs and len(values) < len(found) and not reason:
+    if any(finished) and len(values) < len(found) and not reason:
         reason = f"{len(values)} of {len(found)} data sets have a finished run."
-    return Ours(statistics.mean(values) if len(values) == len(found) else None, num_runs, deviations, reason)
+    return Ours(statistics.mean(values) if len(values) == len(found) else None, finished, deviations, reason)
+
+
+def is_pretrained(workdir: Path, pretraining: Pretraining) -> bool:
+    """Return whether the pre-training of a row has ended in `workdir`."""
+    recipe = app.read_config(pretraining.config, [])
+    return read_results(workdir / pretraining.folder / PRETRAINING_FOLDER).get("step") == total_steps(recipe)
 
 
 def _of_task(folder: Path, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> Ours:
@@ -69,13 +75,13 @@ def _of_task(folder: Path, pretraining: Pretraining, fine_tuning: FineTuning, ev
     if len(rates) > 1:
         which = ", ".join(map(str, rates))
         reason = f"{fine_tuning.folder} has runs with learning rates {which}: choosing one by the test split is not allowed."
-        return Ours(None, len(finished), (), reason)
+        return Ours(None, (len(finished),), (), reason)
     num_seeds = len({config.seed for config in configs})
     deviations = [f"{num_seeds} of {SEEDS} seeds in {len(finished)} runs."] if not num_seeds == len(finished) == SEEDS else []
     deviations.append(NOT_CHOSEN)
     for run in finished:
         deviations += _deviations_of_run(run, folder, pretraining, fine_tuning, evaluator)
-    return Ours(100 * statistics.mean(finished.values()), len(finished), tuple(dict.fromkeys(deviations)))
+    return Ours(100 * statistics.mean(finished.values()), (len(finished),), tuple(dict.fromkeys(deviations)))
 
 
 def _top1(run: Path, evaluator: str) -> float | None:

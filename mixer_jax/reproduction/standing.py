@@ -9,7 +9,7 @@ from mixer_jax.reproduction.costs import Cost
 from mixer_jax.reproduction.exhibit import ACCURACY, PLANNED, SPECIFIED, Cell, Column, Row
 from mixer_jax.reproduction.fine_tuning import SHORTER_SIDE, SQUARE, TASKS, FineTuning, fine_tunings, pretraining_command
 from mixer_jax.reproduction.recipes import Pretraining, is_cited_model, model_name, pretraining
-from mixer_jax.reproduction.runs import FROM_RELEASED, ours_of
+from mixer_jax.reproduction.runs import FROM_RELEASED, Ours, is_pretrained, ours_of
 from mixer_jax.reproduction.specifications import model_sizes, recipe_options
 from mixer_jax.reproduction.status import (
     CITED,
@@ -73,17 +73,6 @@ def image_size(exhibit: str, row: Row) -> int:
     return DEFAULT_PIXELS.get(exhibit, 224)
 
 
-def pretraining_standing(row: Row, recipe: Pretraining) -> tuple[Cost | None, tuple[str, ...]]:
-    """Return the cost of a row's pre-training and the reasons that belong to it."""
-    cost = costs.pretraining_cost(row, recipe)
-    reasons = [recipe.reason] if recipe.reason else [DATA[row.group]]
-    if recipe.released:
-        reasons.append(f"Can be left out: {recipe.released} are the authors' weights. What starts from them deviates.")
-    if cost and cost.basis == costs.PAPER and recipe.config:
-        reasons.append(PAPERS_OWN_COST)
-    return cost, tuple(reasons)
-
-
 def _fine_tuned(exhibit: str, row: Row, column: Column, cell: Cell, workdir: Path | None) -> Standing:
     recipe = pretraining(row)
     if is_cited_model(row):
@@ -97,29 +86,32 @@ def _fine_tuned(exhibit: str, row: Row, column: Column, cell: Cell, workdir: Pat
     commands = tuple(run.command(workdir or DEFAULT_WORKDIR, recipe) for run in runs)
     evaluator = "real" if column.name == "real" else "test"
     reasons = (REAL_REASON,) if column.name == "real" else ()
-    ours = ours_of(workdir, recipe, runs, evaluator) if workdir else None
-    if ours and ours.value is not None:
+    ours = ours_of(workdir, recipe, runs, evaluator) if workdir else Ours()
+    cost = _cost_left(row, column, recipe, runs, ours)
+    if cost and cost.basis == costs.PAPER:
+        reasons = (*reasons, PAPERS_OWN_COST)
+    if ours.value is not None:
         deviations = ours.deviations if FROM_RELEASED in ours.deviations else (*recipe.deviations, *ours.deviations)
         agrees = abs(ours.value - cell.value) <= cell.tolerance
         status = DEVIATES if deviations else REPRODUCED if agrees else DIFFERS
-        return Standing(status, ours.value, ours.num_runs, None, deviations, reasons, commands)
-    cost = _cost_left(row, column, recipe, runs)
-    if cost and cost.basis == costs.PAPER:
-        reasons = (*reasons, PAPERS_OWN_COST)
-    if ours and ours.num_runs:
-        return Standing(STARTED, None, ours.num_runs, cost, recipe.deviations, (*reasons, ours.reason), commands)
-    if row.group == NOT_PUBLIC:
-        return Standing(NO_DATA, None, 0, cost, recipe.deviations, (*reasons, JFT), commands)
-    return Standing(NOT_STARTED, None, 0, cost, recipe.deviations, reasons, commands)
+        return Standing(status, ours.value, sum(ours.finished), cost if deviations else None, deviations, reasons, commands)
+    status = STARTED if any(ours.finished) else NO_DATA if row.group == NOT_PUBLIC else NOT_STARTED
+    more = {STARTED: (ours.reason,), NO_DATA: (JFT,), NOT_STARTED: ()}[status]
+    return Standing(status, None, sum(ours.finished), cost, recipe.deviations, (*reasons, *more), commands)
 
 
-def _cost_left(row: Row, column: Column, recipe: Pretraining, runs: Sequence[FineTuning]) -> Cost | None:
-    """Return the cost of all runs of a cell. ReaL's labels are evaluated in the runs of another column and cost no training."""
+def _cost_left(row: Row, column: Column, recipe: Pretraining, runs: Sequence[FineTuning], ours: Ours) -> Cost | None:
+    """Return the cost of the runs of a cell that are not finished, or None if it is not known.
+
+    ReaL's labels are evaluated in the runs of another column and cost no training.
+    """
     found = [costs.fine_tuning_cost(row, recipe, run) for run in runs]
     if None in found:
         return None
-    factor = 0 if column.name == "real" else 1
-    return Cost(sum(factor * cost.core_days * run.num_runs for cost, run in zip(found, runs, strict=True)), found[0].basis)
+    finished = ours.finished or (0,) * len(runs)
+    left = [max(0, run.num_runs - done) for run, done in zip(runs, finished, strict=True)]
+    days = sum(cost.core_days * count for cost, count in zip(found, left, strict=True))
+    return Cost(0.0 if column.name == "real" else days, found[0].basis)
 
 
 def _few_shot(exhibit: str, row: Row, column: Column) -> Standing:
@@ -139,20 +131,29 @@ def _planned(exhibit: str, row: Row, column: Column, workdir: Path | None) -> St
     if is_cited_model(row):
         return Standing(CITED, reasons=(pretraining(row).reason,))
     if column.name == "core_days":
-        recipe = pretraining(row)
-        cost, reasons = pretraining_standing(row, recipe)
-        estimated = cost and cost.basis == costs.PLANNER
-        status = (
-            NO_RECIPE if not recipe.config else ESTIMATE if estimated else NO_DATA if row.group == NOT_PUBLIC else NOT_STARTED
-        )
-        ours = cost.core_days if estimated else None
-        deviations = (NOT_MEASURED,) if estimated else ()
-        commands = (pretraining_command(workdir or DEFAULT_WORKDIR, recipe),) if recipe.config else ()
-        return Standing(status, ours, 0, cost, deviations, reasons, commands)
+        return _pretrained(row, workdir)
     estimate = costs.estimated_throughput(row, image_size(exhibit, row))
     if estimate is None:
         return Standing(NOT_BUILT, reasons=(NO_ESTIMATE,))
     return Standing(ESTIMATE, estimate, deviations=(NOT_MEASURED,))
+
+
+def _pretrained(row: Row, workdir: Path | None) -> Standing:
+    """Return what stands in the cell of a row's core-days, which also has the cost of the pre-training that is left."""
+    recipe = pretraining(row)
+    cost = costs.pretraining_cost(row, recipe)
+    if not recipe.config:
+        return Standing(NO_RECIPE, cost=cost, reasons=(recipe.reason,))
+    commands = (pretraining_command(workdir or DEFAULT_WORKDIR, recipe),)
+    reasons = [DATA[row.group]]
+    if recipe.released:
+        reasons.append(f"Can be left out: {recipe.released} are the authors' weights. What starts from them deviates.")
+    is_done = workdir is not None and is_pretrained(workdir, recipe)
+    left = Cost(0.0, cost.basis) if is_done else cost
+    if cost.basis == costs.PLANNER:
+        return Standing(ESTIMATE, cost.core_days, int(is_done), left, (NOT_MEASURED,), tuple(reasons), commands)
+    status = STARTED if is_done else NO_DATA if row.group == NOT_PUBLIC else NOT_STARTED
+    return Standing(status, None, int(is_done), left, (), (*reasons, PAPERS_OWN_COST), commands)
 
 
 def _specified(exhibit: str, row: Row, column: Column, cell: Cell) -> Standing:

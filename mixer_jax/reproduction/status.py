@@ -15,7 +15,7 @@ STATUSES = {  # {status: what it means}; the docs have this table
     SAME: "A size or an option: what our code has is what the paper says.",
     ESTIMATE: "Ours is an estimate of the TPU compiler and was not measured.",
     NOT_STARTED: "The recipe is there and its data can be had, but there are no finished runs.",
-    STARTED: "Some of the runs are finished.",
+    STARTED: "Some of the runs are finished, but they give no figure.",
     NO_DATA: "The recipe is there, but its pre-training data are not public.",
     NO_RECIPE: "No paper states the whole recipe, or a part of it is missing here.",
     CITED: "The paper cites the figure and ran nothing, and the model is none of ours.",
@@ -31,8 +31,8 @@ class Standing:
       status: a key of STATUSES.
       ours: our figure or text, or None.
       num_runs: the number of finished runs behind it.
-      cost: what is left to run for this cell, without the pre-training of the row, which its core_days cell has; None: unknown
-        or nothing.
+      cost: what is left to run of the paper's protocol for this cell, without the pre-training of the row, which its core_days
+        cell has. None: it is not known, or the cell needs no run.
       deviations: how our figure, or the recipe for it, differs from what the paper states.
       reasons: why the cell stands so, and how to get what it needs.
       commands: the commands of its runs, with RATE and SEED to be filled in.

@@ -80,7 +80,7 @@ FIGURE_3 = parse_exhibit(
     """,
     spread=0.15,
     notes=[
-        "Figures without ~ are those of Table 3, whose points the drawing has.",
+        "The figures that were not read off the drawing are those of Table 3, whose points it has.",
         "Which marker is which ViT follows from its throughput. The drawing has Mixer-S/32 at 34 core-days where Table 3 has "
         "0.01k, and ViT-H/14 at 86.3 where Table 3 has 86.65.",
     ],
