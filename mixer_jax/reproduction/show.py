@@ -1,6 +1,6 @@
 """Shows an exhibit: for each cell the paper's figure, ours, the difference, the status, the cost that is left, and notes."""
 
-import fnmatch
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,12 +49,17 @@ def label(row: Row, exhibit: Exhibit) -> str:
     return ", ".join([row.name, *(f"{row.cells[setting].text} {setting}" for setting in settings)])
 
 
+def _matches(text: str, pattern: str) -> bool:
+    """Return whether a text matches a pattern in which only * is special: [14] is a part of names."""
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), text) is not None
+
+
 def _part(name: str, exhibit: Exhibit, pattern: str, columns: Sequence[str], workdir: Path | None) -> dict:
     rows = []
     for row in exhibit.rows:
         names = (row.name, label(row, exhibit), f"{row.group}: {label(row, exhibit)}")
         shown = [column for column in exhibit.columns if column.name in columns and column.name in row.cells]
-        if shown and any(fnmatch.fnmatchcase(text, pattern) for text in names):
+        if shown and any(_matches(text, pattern) for text in names):
             cells = [_cell(row.cells[column.name], column, standing(name, row, column, workdir)) for column in shown]
             rows.append({"group": row.group, "name": row.name, "label": names[1], "cells": cells})
     return {"title": exhibit.title, "notes": list(exhibit.notes), "rows": rows}

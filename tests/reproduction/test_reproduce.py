@@ -52,6 +52,11 @@ def test_rows_and_columns_are_chosen_and_json_has_the_commands(call):
     assert out.count("Mixer-L/16, 448 pixels") == 2 and "core_days" not in out.split("Core-days")[0]
 
 
+def test_the_brackets_in_the_name_of_a_row_are_taken_as_they_are(call):
+    code, out, _ = call("table3", "--rows=ViT-L/16 [14]", "--columns=imagenet")
+    assert code == DONE and "87.76" in out and "85.63" not in out
+
+
 def test_a_table_shows_no_column_that_is_empty(call):
     code, out, _ = call("table1", "--rows=S/32")
     assert code == DONE and "core-days" not in out and "  18.59" in out and "  2048" in out
