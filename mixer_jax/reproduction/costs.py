@@ -44,16 +44,14 @@ def pretraining_cost(row: Row, recipe: Pretraining) -> Cost | None:
 
 def fine_tuning_cost(row: Row, recipe: Pretraining, fine_tuning: FineTuning) -> Cost | None:
     """Return the cost of one run of a fine-tuning, or None if it is not known."""
-    config = app.read_config(fine_tuning.config, list(fine_tuning.overrides))
-    num_images = config.total.steps * config.batch_size
+    num_images, pixels = _images(fine_tuning.config, fine_tuning.overrides)
     if recorded := _recorded(recipe.config):
         days = 1 / recorded["images_per_sec_per_core"] / DAY_SECONDS
-        ratio = mixer_macs(model_name(row), config.image_size) / mixer_macs(model_name(row), BASE_PIXELS)
+        ratio = mixer_macs(model_name(row), pixels) / mixer_macs(model_name(row), BASE_PIXELS)
         return Cost(num_images * days * ratio, PLANNER)
     if not recipe.config or "core_days" not in row.cells or "throughput" not in row.cells:
         return None
-    config_of_pretraining = app.read_config(recipe.config, [])
-    days = row.cells["core_days"].value / (total_steps(config_of_pretraining) * config_of_pretraining.batch_size)
+    days = row.cells["core_days"].value / _images(recipe.config)[0]
     return Cost(num_images * days * _throughput(row) / row.cells["throughput"].value, PAPER)
 
 
@@ -99,6 +97,13 @@ def _recorded(config: str) -> dict | None:
     name = config.removeprefix("configs/").replace(".py:", " ")
     rows = [row for row in _table("fit") if (row["config"], row["topology"], row["overrides"]) == (name, TOPOLOGY, "")]
     return rows[0] if rows else None
+
+
+@functools.cache
+def _images(config_file: str, overrides: tuple[str, ...] = ()) -> tuple[int, int]:
+    """Return how many images a config trains on, repeats included, and their size in pixels."""
+    config = app.read_config(config_file, list(overrides))
+    return total_steps(config) * config.batch_size, config.image_size
 
 
 @functools.cache
