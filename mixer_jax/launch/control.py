@@ -10,6 +10,7 @@ from mixer_jax.launch.bundle import Bundle
 from mixer_jax.launch.carry_out import carry_out, run
 from mixer_jax.launch.commands import (
     FINAL_CODES,
+    GONE,
     Moment,
     Run,
     delete_command,
@@ -66,10 +67,10 @@ def stop(record: Record) -> None:
 def delete(record: Record) -> None:
     """Delete the resource and the record. It does no harm to do so again."""
     request = record.request
-    steps = (
-        delete_steps(request, tpu.observe(request, record.bundle)) if request.backend == "tpu" else [Run(delete_command(request))]
-    )
-    carry_out(steps)
+    if request.backend == "tpu":
+        _delete_machines(record)
+    else:
+        carry_out([Run(delete_command(request))])
     forget(record)
     print(f"{request.name} is deleted. Its runs are kept: {', '.join(request.workdirs)}")
 
@@ -92,7 +93,7 @@ def keep_alive(record: Record) -> None:
         hours_used=lambda: _hours_used(request.workdir),
         newest_step=lambda: max(committed_steps(request.workdir), default=-1),
         launch=launch_again,
-        delete=lambda: carry_out(delete_steps(request, tpu.observe(request, record.bundle))),
+        delete=lambda: _delete_machines(record),
     )
     keep.keep(request, keeper)
     print(f"{request.name} is done: {request.workdir}")
@@ -104,3 +105,14 @@ def _hours_used(workdir: str) -> float:
         return sum(start.ended - start.began for start in read_starts(workdir)) / 3600
     except UserError:
         return 0.0
+
+
+def _delete_machines(record: Record) -> None:
+    """Delete a TPU resource if there is one. Raises EnvironmentFault if it is there afterwards."""
+    request = record.request
+    try:
+        carry_out(delete_steps(request, tpu.observe(request, record.bundle)))
+    except EnvironmentFault:
+        # A host whose run has ended deletes the resource too, and may have been first.
+        if situation(request, tpu.observe(request, record.bundle)) != GONE:
+            raise

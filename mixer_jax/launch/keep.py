@@ -3,13 +3,14 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.launch.commands import FINAL_CODES, GONE, LOST, READY, Observed, situation
 from mixer_jax.launch.request import Request
 
 POLL_SECONDS = 60.0
-MAX_LOSSES = 5  # In a row, without a newer checkpoint.
+MAX_LAUNCHES = 5  # In a row, without a newer checkpoint.
 DONE, STOPPED = 0, 75
 
 
@@ -42,26 +43,43 @@ def keep(request: Request, keeper: Keeper) -> None:
     """
     losses, newest, last = 0, keeper.newest_step(), ""
     while True:
-        observed = keeper.observe()
-        now = situation(request, observed)
-        if now != last:
-            print(f"{time.strftime('%H:%M:%S')} {request.name} is {now}", flush=True)
-        last = now
-        if final := set(observed.ended.values()) & FINAL_CODES.keys():
-            keeper.delete()
-            if DONE in final:
-                return
-            reason = FINAL_CODES[min(final)]
-            raise UserError(f"{request.name} has ended: {reason}. See `launch logs {request.name}`.")
-        if now in (GONE, LOST):
-            step, left = keeper.newest_step(), request.max_hours - keeper.hours_used()
-            losses, newest = (0 if step > newest else losses + 1), max(step, newest)
-            if left <= 0 or losses > MAX_LOSSES:
+        observed = _attempt(keeper.observe)
+        if observed is not None:
+            now = situation(request, observed)
+            if now != last:
+                print(f"{time.strftime('%H:%M:%S')} {request.name} is {now}", flush=True)
+            last = now
+            if final := set(observed.ended.values()) & FINAL_CODES.keys():
                 keeper.delete()
-                if left <= 0:
-                    raise UserError(f"{request.name} has used its {request.max_hours:g} hours. Launch it again with more.")
-                raise EnvironmentFault(f"{request.name} was lost {losses} times in a row without a newer checkpoint.")
-            keeper.launch(left)
-        elif now == READY and STOPPED in observed.ended.values():
-            raise UserError(f"{request.name} was stopped, and its machines wait: launch it again, or delete it.")
+                if DONE in final:
+                    return
+                reason = FINAL_CODES[min(final)]
+                raise UserError(f"{request.name} has ended: {reason}. See `launch logs {request.name}`.")
+            if now == READY and STOPPED in observed.ended.values():
+                raise UserError(f"{request.name} was stopped, and its machines wait: launch it again, or delete it.")
+            if now in (GONE, LOST):
+                step = keeper.newest_step()
+                losses, newest = (0 if step > newest else losses), max(step, newest)
+                left = request.max_hours - keeper.hours_used()
+                _check_budget(request, keeper, losses, left)
+                losses += _attempt(lambda left=left: keeper.launch(left) or True) is not None
         keeper.sleep(POLL_SECONDS)
+
+
+def _check_budget(request: Request, keeper: Keeper, losses: int, hours_left: float) -> None:
+    """Delete the resource and raise the error of `keep` if nothing more may be asked for."""
+    if hours_left > 0 and losses < MAX_LAUNCHES:
+        return
+    keeper.delete()
+    if hours_left <= 0:
+        raise UserError(f"{request.name} has used its {request.max_hours:g} hours. Launch it again with more.")
+    raise EnvironmentFault(f"{request.name} was launched again {losses} times, and lost each time without a newer checkpoint.")
+
+
+def _attempt(action: Callable[[], Any]) -> Any:
+    """Return the result of an action, or None for one that fails and may succeed at the next poll."""
+    try:
+        return action()
+    except EnvironmentFault as error:
+        print(f"{time.strftime('%H:%M:%S')} {error} Trying again in {POLL_SECONDS:g} s.", flush=True)
+        return None

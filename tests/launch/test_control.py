@@ -114,6 +114,16 @@ def test_nothing_is_run_to_delete_what_is_gone(world):
     assert world.call("delete", "l16")[0] == DONE and not world.called
 
 
+def test_a_resource_that_its_own_host_deletes_first_is_deleted(world, monkeypatch):
+    states = iter([READY, Observed()])
+    monkeypatch.setattr(control.tpu, "observe", lambda *_: next(states))
+    world.code = 1
+    assert world.call("delete", "l16")[0] == DONE
+    monkeypatch.setattr(control.tpu, "observe", lambda *_: READY)
+    world.called = []
+    assert world.call("delete", "l16")[0] == TRY_AGAIN
+
+
 def test_keep_launches_the_recorded_bundle_again_with_the_hours_that_are_left(world, monkeypatch):
     bundles = open_storage("gs://bucket/mixer/bundles")
     bundles.write(BUNDLE.file_name, BUNDLE.content)

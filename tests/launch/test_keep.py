@@ -7,7 +7,7 @@ from launch.requests import REQUESTS
 
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.launch.commands import Observed
-from mixer_jax.launch.keep import MAX_LOSSES, Keeper, keep
+from mixer_jax.launch.keep import MAX_LAUNCHES, Keeper, keep
 
 REQUEST = REQUESTS["v4-64"]
 READY, LOST = Observed("ACTIVE", {"l16": "READY"}), Observed("SUSPENDED")
@@ -53,7 +53,7 @@ def test_no_slice_is_asked_for_when_several_were_lost_without_a_newer_checkpoint
     world = World([LOST] * 20, steps=[4])
     with pytest.raises(EnvironmentFault, match="without a newer checkpoint"):
         world.keep()
-    assert len(world.launched) == MAX_LOSSES and world.deleted == 1
+    assert len(world.launched) == MAX_LAUNCHES and world.deleted == 1
 
 
 def test_a_run_that_makes_progress_may_lose_any_number_of_slices():
@@ -81,3 +81,21 @@ def test_a_slice_that_saved_before_it_was_lost_is_launched_again():
     world = World([LOST._replace(ended={"a": 75}), DONE])
     world.keep()
     assert len(world.launched) == 1
+
+
+def test_a_cloud_that_does_not_answer_for_a_while_is_asked_again():
+    world, answers = World([LOST, LOST, DONE]), iter([EnvironmentFault("no answer"), None, None, None])
+    launches = iter([EnvironmentFault("no room"), None])
+
+    def failing(errors, function):
+        def call(*arguments):
+            if error := next(errors):
+                raise error
+            return function(*arguments)
+
+        return call
+
+    states = iter(world.states)
+    observe, launch = failing(answers, lambda: next(states)), failing(launches, world.launched.append)
+    keep(REQUEST, Keeper(observe, lambda: 1.0, lambda: 0, launch, lambda: None, lambda _: None))
+    assert world.launched == [47]

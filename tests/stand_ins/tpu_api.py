@@ -1,4 +1,7 @@
-"""A stand-in for the Cloud TPU API on this machine, which the real gcloud takes for the real one: nodes and queued resources."""
+"""A stand-in for the Cloud TPU API on this machine, which the real gcloud takes for the real one: nodes and queued resources.
+
+Of the Compute Engine API it has what `gcloud ... ssh` asks: the project's keys for SSH.
+"""
 
 import json
 import re
@@ -17,14 +20,15 @@ class TpuApi:
     Attributes:
       nodes, queued: {name: what the API returns}. A test may change them.
       created: the bodies of all requests that created something.
-      num_hosts: the number of hosts of each node that is created.
+      num_hosts: the number of hosts of each node that is created. Their addresses are 127.0.0.1, 127.0.0.2 and so on.
+      ssh_key: the public key with which gcloud logs in.
     """
 
     def __init__(self, num_hosts: int = 2):
         self.nodes: dict[str, dict] = {}
         self.queued: dict[str, dict] = {}
         self.created: list[dict] = []
-        self.num_hosts = num_hosts
+        self.num_hosts, self.ssh_key = num_hosts, ""
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,6 +65,7 @@ class TpuApi:
         token.write_text("x")
         return {
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_TPU": f"http://127.0.0.1:{self._server.server_address[1]}/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"http://127.0.0.1:{self._server.server_address[1]}/compute/v1/",
             "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(token),
             "CLOUDSDK_CONFIG": str(folder / "gcloud"),
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
@@ -72,6 +77,9 @@ class TpuApi:
         url = urlsplit(path)
         if "/operations/" in url.path:
             return 200, {"name": url.path.partition("/v2/")[2], "done": True, "response": {}}
+        if url.path.endswith("/projects/p"):
+            keys = {"fingerprint": "eA==", "items": [{"key": "ssh-keys", "value": self.ssh_key}]}
+            return 200, {"name": "p", "commonInstanceMetadata": keys}
         match = re.search(r"/(nodes|queuedResources)(?:/([^/]+))?$", url.path)
         if not match:
             return 404, {"error": {"code": 404, "message": path, "status": "NOT_FOUND"}}
@@ -95,8 +103,14 @@ class TpuApi:
 
     def _create_node(self, name: str, body: dict) -> None:
         self.created.append(body)
-        ends = [{"ipAddress": f"127.0.0.{host + 1}", "port": 8470} for host in range(self.num_hosts)]
-        self.nodes[name] = body | {"name": f"{PARENT}/nodes/{name}", "state": "READY", "networkEndpoints": ends}
+        addresses = [f"127.0.0.{host + 1}" for host in range(self.num_hosts)]
+        ends = [{"ipAddress": address, "port": 8470, "accessConfig": {"externalIp": address}} for address in addresses]
+        self.nodes[name] = body | {
+            "name": f"{PARENT}/nodes/{name}",
+            "state": "READY",
+            "health": "HEALTHY",
+            "networkEndpoints": ends,
+        }
 
     def _create_queued(self, name: str, body: dict) -> None:
         self.created.append(body)
