@@ -48,6 +48,7 @@ class Observed(NamedTuple):
     Attributes:
       state: the state of the queued resource, or "" if there is none, or none was asked for.
       nodes: {name of a node: its state}.
+      num_hosts: the number of hosts of all nodes. It is read from the network endpoints of the nodes, never computed.
       has_bundle: whether the bundle is in the bucket.
       job: the job that is in the bucket for this name, or "".
       ended: {host: the code with which this job has ended there}.
@@ -55,6 +56,7 @@ class Observed(NamedTuple):
 
     state: str = ""
     nodes: Mapping[str, str] = MappingProxyType({})
+    num_hosts: int = 0
     has_bundle: bool = False
     job: str = ""
     ended: Mapping[str, int] = MappingProxyType({})

@@ -21,11 +21,12 @@ from mixer_jax.launch.commands import (
     stop_command,
 )
 from mixer_jax.launch.record import Record, forget, state_folder
-from mixer_jax.storage import MAX_JSON_BYTES, open_storage
+from mixer_jax.storage import open_storage
 from mixer_jax.supervision.account import account
 from mixer_jax.supervision.account_text import summary
 from mixer_jax.supervision.recorded_starts import read_starts
 
+MAX_BUNDLE_BYTES = 2**30
 STOPPED = 75  # The exit code of a run that was stopped and saved.
 
 
@@ -36,7 +37,7 @@ def status(record: Record, now: float) -> str:
         observed = tpu.observe(request, record.bundle)
         nodes = "".join(f", node {name} {state}" for name, state in sorted(observed.nodes.items()))
         queued = f", queued resource {observed.state or 'absent'}" if request.queued else ""
-        parts.append(f"{request.name} is {situation(request, observed)}{queued}{nodes}.")
+        parts.append(f"{request.name} is {situation(request, observed)}{queued}{nodes}, {observed.num_hosts} hosts.")
         parts += [
             f"{host} ended with {code} {FINAL_CODES.get(code, '')}".rstrip() for host, code in sorted(observed.ended.items())
         ]
@@ -82,9 +83,7 @@ def keep_alive(record: Record) -> None:
         raise UserError(f"{request.backend} starts {request.name} again by itself. `launch status` shows how it is.")
 
     def launch_again(hours: float) -> None:
-        bundle = Bundle(
-            record.commit, open_storage(f"{request.root}/bundles").read_whole(f"{record.bundle}.tar", MAX_JSON_BYTES) or b""
-        )
+        bundle = _read_bundle(record)
         moment = Moment(int(time.time()), hours, state_folder(request.name))
         carry_out(launch_steps(request, bundle, tpu.observe(request, bundle.digest), moment))
 
@@ -97,6 +96,15 @@ def keep_alive(record: Record) -> None:
     )
     keep.keep(request, keeper)
     print(f"{request.name} is done: {request.workdir}")
+
+
+def _read_bundle(record: Record) -> Bundle:
+    """Return the code of a launch. Raises UserError if it is not there any more, or is another one."""
+    folder = f"{record.request.root}/bundles"
+    bundle = Bundle(record.commit, open_storage(folder).read_whole(f"{record.bundle}.tar", MAX_BUNDLE_BYTES) or b"")
+    if bundle.digest != record.bundle:
+        raise UserError(f"{folder}/{record.bundle}.tar is gone or damaged. Launch {record.request.name} again.")
+    return bundle
 
 
 def _hours_used(workdir: str) -> float:

@@ -19,13 +19,15 @@ def observe(request: Request, digest: str) -> Observed:
 
     Raises UserError without gcloud, and EnvironmentFault if it fails.
     """
-    nodes, *queued = [_read(command) for command in observe_commands(request)]
-    states = [found["state"]["state"] for found in (queued[0] if queued else []) if _last(found["name"]) == request.name]
+    found, *queued = [_read(command) for command in observe_commands(request)]
+    nodes = [node for node in found if _belongs(node, request)]
+    states = [resource["state"]["state"] for resource in (queued[0] if queued else []) if _last(resource["name"]) == request.name]
     launch = open_storage(request.folder)
     job = (launch.read_whole(JOB, MAX_JSON_BYTES) or b"").decode()
     return Observed(
         state=states[0] if states else "",
-        nodes={_last(node["name"]): node.get("state", "UNKNOWN") for node in nodes if _belongs(node, request)},
+        nodes={_last(node["name"]): node.get("state", "UNKNOWN") for node in nodes},
+        num_hosts=sum(len(node.get("networkEndpoints", [])) for node in nodes),
         has_bundle=open_storage(f"{request.root}/bundles").generation(f"{digest}.tar") is not None,
         job=job,
         ended=read_ended(request, job),
@@ -40,12 +42,6 @@ def read_ended(request: Request, job: str) -> dict[str, int]:
     folder = open_storage(f"{request.folder}/hosts/{match[1]}")
     codes = {host: (folder.read_whole(host, MAX_CODE_BYTES) or b"").strip() for host in folder.names()}
     return {host: int(code) for host, code in codes.items() if code.isdigit()}
-
-
-def num_hosts(request: Request) -> int:
-    """Return the number of hosts, as the nodes' list of network endpoints has them. Raises the errors of `observe`."""
-    (nodes, *_) = [_read(command) for command in observe_commands(request)]
-    return sum(len(node.get("networkEndpoints", [])) for node in nodes if _belongs(node, request))
 
 
 def _belongs(node: dict[str, Any], request: Request) -> bool:

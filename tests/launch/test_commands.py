@@ -93,7 +93,7 @@ def test_what_is_gone_is_created_what_is_lost_is_deleted_first_and_what_is_ready
 
 def test_the_same_request_again_does_nothing_while_its_job_lasts_and_starts_it_when_it_has_ended():
     job = job_text(QUEUED, BUNDLE, MOMENT._replace(time=1764000000, hours=3.0))
-    ready = Observed("ACTIVE", {"l16": "READY"}, True, job)
+    ready = Observed("ACTIVE", {"l16": "READY"}, has_bundle=True, job=job)
     assert launch_steps(QUEUED, BUNDLE, ready, MOMENT) == []
     assert launch_steps(QUEUED, BUNDLE, ready._replace(state="PROVISIONING", nodes={}), MOMENT) == []
     assert commands(QUEUED, ready._replace(ended={"host": 75})) == ["ssh"]
@@ -161,7 +161,7 @@ def test_gcloud_creates_shows_and_deletes_what_was_asked_for(name: str, tmp_path
             if isinstance(step, Run):
                 subprocess.run(step.words, check=True, capture_output=True)
         assert situation(request, tpu.observe(request, BUNDLE.digest)) == READY
-        assert tpu.num_hosts(request) == 2 * request.slices
+        assert tpu.observe(request, BUNDLE.digest).num_hosts == 2 * request.slices
         (node,) = {json.dumps(body["metadata"]): body for body in api.created if "metadata" in body}.values()
         assert node["acceleratorType"] == request.type and node["runtimeVersion"] == request.runtime_version
         assert node["metadata"]["startup-script"] == host_script(request)

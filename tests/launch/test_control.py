@@ -13,7 +13,7 @@ from mixer_jax.launch import carry_out, control
 from mixer_jax.launch.commands import Observed, Write, job_text, record_steps
 from mixer_jax.storage import open_storage
 
-READY = Observed("ACTIVE", {"l16": "READY"})
+READY = Observed("ACTIVE", {"l16": "READY"}, num_hosts=16)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_status_shows_the_resource_the_hosts_the_goodput_and_the_hours(world):
     run.write("hosts/0.json", json.dumps(beat).encode())
     run.write("goodput.jsonl", json.dumps(row | {"ending": "running"}).encode() + b"\n")
     out = world.call("status", "l16")[1]
-    assert "l16 is ready, queued resource ACTIVE, node l16 READY." in out
+    assert "l16 is ready, queued resource ACTIVE, node l16 READY, 16 hosts." in out
     assert "w-0" in out and "goodput 100.0 %" in out and "It has used 2.0 of 48 hours." in out
     world.observed = READY._replace(ended={"w-0": 124})
     assert "w-0 ended with 124 the hours are used up" in world.call("status", "l16")[1]
@@ -134,6 +134,13 @@ def test_keep_launches_the_recorded_bundle_again_with_the_hours_that_are_left(wo
     code, out, err = world.call("keep", "l16")
     assert code == DONE and "l16 is done: gs://bucket/mixer/runs/l16" in out, err
     assert [words[4] for words in world.called] == ["delete", "create", "delete"]
+
+
+def test_keep_never_launches_another_code_than_the_recorded_one(world, monkeypatch):
+    monkeypatch.setattr(control.tpu, "observe", lambda *_: Observed("SUSPENDED"))
+    open_storage("gs://bucket/mixer/bundles").write(BUNDLE.file_name, b"other code")
+    code, _, err = world.call("keep", "l16")
+    assert code == TO_MEND and "gone or damaged" in err and not world.called
 
 
 def test_keep_is_refused_where_a_scheduler_does_it(world):
