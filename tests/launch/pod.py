@@ -97,7 +97,8 @@ class Pod:
             lines += [f"Match LocalAddress {address}", f"  SetEnv {variables}"]
         config = self._folder / "sshd_config"
         config.write_text("\n".join(lines) + "\n")
-        process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=open(self._folder / "sshd.log", "wb"))  # noqa: SIM115
+        with open(self._folder / "sshd.log", "wb") as log:
+            process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=log)
         time.sleep(1)
         assert process.poll() is None, (self._folder / "sshd.log").read_text()
         return process
