@@ -115,7 +115,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False, ag
         data = {"source": source.identity(), "examples": len(source), "batch_size": config.batch_size, "seed": config.seed}
         with stopwatch("restore"):
             checkpoints = Checkpoints(run.name, config.checkpoint.keep, run.check_owner)
-            state, substituted, origin = open_state(config, program, run, checkpoints, mesh, data, source.class_names)
+            state, substituted, origin = open_state(config, program, run, checkpoints, mesh, data, source.class_names, stopwatch)
         refuse_shorter(run.name, int(state.step), milestones.total)
         first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
         new = evaluators_without_results(config, run, total, described, examples)
@@ -219,6 +219,7 @@ def open_state(
     mesh: Mesh,
     data: dict,
     class_names: Names,
+    stopwatch: Stopwatch,
 ) -> tuple[TrainState, int, dict]:
     """Return the state that the run starts from, as the list at the top of this file says.
 
@@ -232,18 +233,21 @@ def open_state(
       mesh: The devices.
       data: What a checkpoint must have recorded of the training data.
       class_names: The classes of the training data.
+      stopwatch: Counts the time of new states as compiling, which is nearly all of it.
     """
     if restored := checkpoints.restore_latest(to_items(program.state_shapes(mesh))):  # 1 of the list
         items, meta = restored
         check_same_data(meta, data, class_names)
         run.say_moved_data(config)
         return from_items(items), meta["data"]["substituted"], {}
-    params, origin = program.init_params(mesh), {}  # 3 of the list
+    with stopwatch("compile"):
+        params, origin = program.init_params(mesh), {}  # 3 of the list
     if config.init_from:  # 2 of the list: it replaces the parameters that the file has
         params, listing, source = init_from(config.init_from, params, config.init_head, config.init_classes, class_names)
         print_listing(config.init_from, listing)
         origin = {"init_from": source}
-    return program.init_state(mesh, params), 0, origin
+    with stopwatch("compile"):
+        return program.init_state(mesh, params), 0, origin
 
 
 def check_same_data(meta: dict, now: dict, class_names: Names) -> None:

@@ -47,6 +47,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "bucket_input": {"30 ms": "benchmarks.bucket_input --latency=30"},
     "memory": {str(count): f"benchmarks.memory --records {count}" for count in (4096, 14_197_122, 300_000_000)},
+    "startup": {"the demo's model": "benchmarks.startup demo", "B/16": "benchmarks.startup B/16"},
     "near_duplicates": {"scikit-learn's photographs": "benchmarks.near_duplicates"},
     "chaos": {"all": "benchmarks.chaos"},
 }
