@@ -41,6 +41,9 @@ MAX_DIMS = 32
 MAX_LINES = 100  # The most differences that a message lists. H/14 has 390 arrays.
 OS_ERROR = re.compile(r"\[OS error \d+: (?:E[A-Z0-9]+ )?([^\]]+)\]")  # TensorStore's messages end with this.
 DAMAGED = "damaged"
+# Orbax gives up on a save after this time, by a clock that may be set meanwhile. Twelve days are more than most clocks are wrong.
+# A save that hangs is a matter of the watchdog (config.watchdog.save_seconds).
+SAVE_SECONDS = 10**6
 
 # Orbax logs this warning whenever a run is opened for reading alone.
 logging.getLogger("absl").addFilter(lambda record: not str(record.msg).startswith("Given directory is read only"))
@@ -234,6 +237,7 @@ def _open(workdir: epath.Path, policy: _KeepPolicy | None, check: Callable[[], N
         read_only=not writable,
         cleanup_tmp_directories=writable,
         save_interval_steps=1 if writable else 0,
+        async_options=ocp.AsyncOptions(timeout_secs=SAVE_SECONDS),
         temporary_path_class=checked_commits(check) if in_bucket else None,
     )  # fmt: skip
     return ocp.CheckpointManager(workdir / CHECKPOINTS, options=options)

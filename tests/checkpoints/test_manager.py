@@ -1,11 +1,14 @@
 """Tests of checkpoints on disk: they are restored exactly, damaged ones are skipped, and those that do not fit are refused."""
 
 import errno
+import itertools
 import json
 import os
 import resource
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +99,14 @@ def test_a_save_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch, err
     monkeypatch.setattr("shutil.disk_usage", fail if isinstance(error, OSError) else shutil.disk_usage)
     with pytest.raises(EnvironmentFault, match=rf"\({reason}\)"):  # The reason is given even if the disk is gone.
         checkpoints.save(1, items(1), {"step": 1})
+
+
+def test_a_clock_that_is_set_meanwhile_costs_no_save(tmp_path: Path, monkeypatch):
+    days = itertools.cycle([0, 1, -1, 5])
+    clock = SimpleNamespace(time=lambda: time.time() + 86400 * next(days))
+    monkeypatch.setattr("orbax.checkpoint._src.futures.future.time", clock)  # The clock by which Orbax limits the time of a save.
+    save(tmp_path, 1, 2, 3)
+    assert restore(tmp_path)[1]["step"] == 3
 
 
 def test_an_error_beside_does_not_cost_the_step_that_is_being_saved(tmp_path: Path):
