@@ -1,6 +1,5 @@
-"""Clocks that jump: in each process, `time.time` is off by another part of a day every two seconds."""
+"""Clocks that jump: in each process, `time.time` is off by another part of a day in each half second."""
 
-import itertools
 import signal
 import subprocess
 import time
@@ -8,14 +7,14 @@ import time
 from stand_ins.cloud_storage import CloudStorage
 
 from benchmarks.chaos.kills import InBucket, OnDisk
-from benchmarks.chaos.trials import Broken, Numbers, Trials, cut_short, end_at_last, wait_until
+from benchmarks.chaos.trials import Broken, Numbers, Trials, cut_short, end_of, wait_until
 
 # Python runs a file of this name at each start.
 SITECUSTOMIZE = """
 import os, random, time
 true_time = time.time
 def offset():
-    return random.Random(f"{os.environ['CLOCK_SEED']} {int(time.monotonic() / 2)}").uniform(-86400, 86400)
+    return random.Random(f"{os.environ['CLOCK_SEED']} {int(2 * time.monotonic())}").uniform(-86400, 86400)
 time.time = lambda: true_time() + offset()
 time.time_ns = lambda: int(1e9 * time.time())
 """
@@ -44,7 +43,7 @@ def jump(trials: Trials) -> Numbers:
         for process in killed:
             process.send_signal(signal.SIGKILL)
             process.communicate()
-        numbers = itertools.count(1)
-        failed = end_at_last(lambda: start(next(numbers)))
+        for process in start(1):
+            end_of(process)
         run.check(reference)
-    return {place: 1, "starts that ended with exit code 1": failed}
+    return {place: 1}

@@ -45,12 +45,12 @@ ROWS: dict[str, Row] = {
     ),
     "starters_on_disk": Row(
         "so many processes start in one folder at once",
-        "one has it, and each other is told who has it",
+        "one has it, and each other is refused with a message",
         starters.start_on_disk, trials=64, short=16, unit=64,
     ),
     "starters_in_bucket": Row(
         "so many processes start under one path of a bucket at once",
-        "one has it, and each other is told who has it",
+        "one has it, and each other is refused with a message",
         starters.start_in_bucket, trials=64, short=16, unit=64,
     ),
     "disk_full": Row(
@@ -59,9 +59,8 @@ ROWS: dict[str, Row] = {
         disks.fill_disk, trials=30, short=2,
     ),
     "clock_jumps": Row(
-        "the clock of each process (Python's time.time) jumps by up to a day every two seconds, and the run is killed once",
-        "if a save seems to take too long, the run ends with one message and exit code 1, and the same command goes on; "
-        f"{SAME_BITS}",
+        "the clock of each process (Python's time.time) jumps by up to a day in each half second, and the run is killed once",
+        SAME_BITS,
         clocks.jump, trials=12, short=1, at_once=2,
     ),
     "other_code": Row(

@@ -20,7 +20,7 @@ try:
     sys.stdin.readline()
     run.check_owner()
 except EnvironmentFault as error:
-    print("answer:", "refused" if "is in use by process" in str(error) else error, flush=True)
+    print("answer:", "refused" if "is in use by " in str(error) else error, flush=True)
     sys.stdin.readline()
 """
 ANSWER = "answer: "
@@ -38,7 +38,7 @@ def start_in_bucket(trials: Trials) -> Numbers:
 
 
 def _start(trials: Trials, workdir: str, variables: dict[str, str]) -> Numbers:
-    """Let so many processes take the folder at once, and raise Broken unless one has it and each other was told so."""
+    """Let so many processes take the folder at once, and raise Broken unless one has it and each other is refused."""
     command, environment = ["-c", STARTER, workdir], trials.variables | variables
     starters = [trials.started(start_python(command, 1, PIPE, **environment)) for _ in range(trials.count)]
     said = list(map(_read_answer, starters))

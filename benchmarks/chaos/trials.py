@@ -202,20 +202,19 @@ def cut_short(process: subprocess.Popen) -> str:
     return process.communicate()[0]
 
 
-def end_at_last(start: Callable[[], list[subprocess.Popen]]) -> int:
-    """Start the processes of a run again until all end with 0, and return how often they ended with exit code 1 before.
+def end_at_last(start: Callable[[], subprocess.Popen]) -> int:
+    """Start a run again until it ends with 0, and return how often it ended with exit code 1 before.
 
     Raises Broken for another exit code, for an end that is not one message, and after MAX_STARTS starts.
     """
     for failed in range(MAX_STARTS):
-        processes = start()
-        said = [end_of(process, DONE, TRY_AGAIN, seconds=1200) for process in processes]
-        if {process.returncode for process in processes} == {DONE}:
+        process = start()
+        said = end_of(process, DONE, TRY_AGAIN, seconds=1200)
+        if process.returncode == DONE:
             return failed
-        for process, text in zip(processes, said, strict=True):
-            if process.returncode == TRY_AGAIN and (text.count("error: ") != 1 or "Traceback" in text):
-                raise Broken(f"one message was expected:\n{text}")
-    raise Broken(f"{MAX_STARTS} starts were not enough. The last said:\n{said[0]}")
+        if said.count("error: ") != 1 or "Traceback" in said:
+            raise Broken(f"one message was expected:\n{said}")
+    raise Broken(f"{MAX_STARTS} starts were not enough. The last said:\n{said}")
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 200) -> bool:
