@@ -166,8 +166,8 @@ def near_duplicates() -> str:
 def survival() -> str:
     """Return what was done to runs, how often, and what came out."""
     record = read("chaos")
-    (run,) = record["runs"].values()
-    return f"{format_results(run['figures']['rows'])}\n\nIt took {record['minutes']:.0f} minutes. {machine(record)}"
+    rows = {name: row for run in record["runs"].values() for name, row in run["figures"]["rows"].items()}
+    return f"{format_results(rows)}\n\nIt took {record['minutes']:.0f} minutes. {machine(record)}"
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -53,4 +54,5 @@ def check(results: dict[str, Result]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # It ends the processes of the trials, as Ctrl-C does.
     sys.exit(app.run_tool(make_parser()))

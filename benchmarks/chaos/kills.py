@@ -175,9 +175,9 @@ def stop(trials: Trials) -> Numbers:
     run = OnDisk(trials.folder / "run-0")
     while stopped < trials.count:
         process = trials.start(run.workdir)
-        before = run.committed()
-        wait_until(lambda before=before, run=run: run.committed() - before, process)
-        time.sleep(trials.random.uniform(0, reference.seconds / 3))
+        goal = max(map(int, run.committed()), default=0) + trials.random.randint(1, 25)
+        wait_until(lambda goal=goal, run=run: max(map(int, run.committed()), default=0) >= min(goal, STEPS - 5), process)
+        time.sleep(trials.random.uniform(0, SAVE_SECONDS))
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         said = end_of(process, DONE, STOPPED, -signal.SIGTERM if str(STEPS) in run.committed() else STOPPED)

@@ -66,7 +66,12 @@ def run_rows(
     tally = _Tally(rows, sum(counts.values()))
     batches = [batch for name, row in rows.items() for batch in _batches(name, row, counts[name], seed)]
     with ThreadPoolExecutor(lanes) as pool:
-        list(pool.map(lambda batch: _run_batch(batch, references, folder, tally), batches))
+        try:
+            list(pool.map(lambda batch: _run_batch(batch, references, folder, tally), batches))
+        except BaseException:  # Ctrl-C, for example.
+            pool.shutdown(wait=False, cancel_futures=True)
+            tally.interrupt()
+            raise
     tally.progress.close()
     return tally.results
 
@@ -97,10 +102,13 @@ class _Tally:
     def __init__(self, rows: dict[str, Row], total: int):
         self.results = {name: Result(row.fault, row.checked) for name, row in rows.items()}
         self.progress, self._done, self._lock = Progress(total, 0, "trial"), 0, threading.Lock()
+        self._running: list[Trials] = []
 
     def run(self, unit: Unit, trials: Trials) -> None:
         """Make the trials of a unit, and count them."""
+        self._running.append(trials)
         numbers, reason, skipped = self._try(unit.row.run, trials)
+        self._running.remove(trials)
         with self._lock:
             result = self.results[unit.name]
             self._done += unit.trials
@@ -116,6 +124,11 @@ class _Tally:
                 result.add(numbers)
                 shutil.rmtree(trials.folder, ignore_errors=True)
             self.progress.update(self._done, f"{unit.name} held {result.held} of {result.trials}, seed {unit.seed}")
+
+    def interrupt(self) -> None:
+        """End the processes of all trials that are being made."""
+        for trials in list(self._running):
+            trials.end_processes()
 
     @staticmethod
     def _try(run: Callable[[Trials], Numbers], trials: Trials) -> tuple[Numbers, str, str]:

@@ -130,6 +130,7 @@ class Trials:
     folder: Path
     references: References
     _processes: list[subprocess.Popen] = field(default_factory=list)
+    _is_over: bool = False
 
     @cached_property
     def random(self) -> random.Random:
@@ -141,16 +142,25 @@ class Trials:
         self.folder.mkdir(parents=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.end_processes()
         for process in self._processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(ValueError):  # Its output has been read.
                 process.communicate()
 
+    def end_processes(self) -> None:
+        """Kill all processes that still run, with what they have started. No more are started. Another thread may call this."""
+        self._is_over = True
+        for process in list(self._processes):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
     def started(self, process: subprocess.Popen) -> subprocess.Popen:
-        """Return a process that has just been started, and kill it at the end, with all that it has started."""
+        """Return a process that has just been started, and see to it that it ends with these trials."""
         self._processes.append(process)
+        if self._is_over:
+            self.end_processes()
+            raise Broken("interrupted")
         return process
 
     def start(self, workdir: Path | str, *flags: str, **options: str) -> subprocess.Popen:

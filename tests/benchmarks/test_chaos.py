@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -79,6 +80,21 @@ def test_the_program_ends_with_1_if_a_trial_does_not_hold_and_says_how_to_repeat
     assert app.run_tool(program.make_parser(), ["--rows", "good", "--short", "--json"]) == app.DONE
     assert json.loads(capsys.readouterr().out)["rows"]["good"]["held"] == 1
     assert not (tmp_path / "folder").exists()
+
+
+def test_ctrl_c_ends_the_processes_of_the_trials(tmp_path):
+    begun = []
+
+    def wait_for_ever(trials: Trials) -> dict[str, float]:
+        begun.append(trials.started(start_python(["-c", "input()"], 1, subprocess.PIPE)))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        end_of(begun[0])
+        return {}
+
+    rows = {"row": Row("a fault", "a law", wait_for_ever, trials=2, short=1)}
+    with pytest.raises(KeyboardInterrupt):
+        run_rows(rows, {"row": 2}, 0, 1, tmp_path, References(tmp_path))
+    assert [process.returncode for process in begun] == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize("changed", ["params_sha256", "evals", "step", "loss"])
