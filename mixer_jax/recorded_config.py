@@ -24,6 +24,8 @@ def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
         part = functools.reduce(lambda part, parent: part.get(parent) if isinstance(part, ConfigDict) else None, parents, config)
         is_idle = _is_idle(option, recorded)
         value = copy.deepcopy(option.default) if option.resumable or is_idle else option.before
+        if part is None and option.resumable and len(parents) == 1:  # The whole section was added later.
+            config[parents[0]] = part = ConfigDict()
         if value is not None and isinstance(part, ConfigDict) and name not in part:
             part[name] = value
     return config

@@ -84,6 +84,7 @@ def test_a_runs_config_has_the_names_of_its_day(written):
     assert all(f'"{old}"' in text for old in RENAMED)
     then, now = (flatten(recorded_config(json.loads(text))), flatten(read_config(written / "run/config.json")))
     since = {row.name: row.default for row in OPTIONS if row.before is not None}
+    since |= {row.name: row.default for row in OPTIONS if row.name.startswith("watchdog.")}
     since |= {"evals.test.max_predictions": 100_000, "evals.test.data.local_copy": ""}
     assert then | since == {name: list(value) if isinstance(value, tuple) else value for name, value in now.items()}
 
