@@ -30,7 +30,7 @@ ROWS: dict[str, Row] = {
     "kill_on_disk": Row(
         "kill -9 at a random moment of a run on a disk, again and again",
         f"{SAME_BITS}; no checkpoint is found damaged",
-        kills.kill_on_disk, trials=200, short=6, unit=10,
+        kills.kill_on_disk, trials=200, short=4, unit=10,
     ),
     "stop": Row(
         "SIGTERM at a random moment between the first step and the last",
