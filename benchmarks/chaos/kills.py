@@ -161,12 +161,12 @@ def _wait_for_moment(trials: Trials, run: Storage, process: subprocess.Popen, se
 
 
 def _where(run: Storage, process: subprocess.Popen) -> str:
-    """Return the part of a start that a kill interrupts now."""
+    """Return the part of a start that a kill interrupts now. A save that an earlier kill has left counts until it is removed."""
     if f"process {process.pid} " not in run.owner():
         return "before they own the folder"
     if str(STEPS) in run.committed():
         return "after the last step"
-    return "in a save" if run.unfinished() else "between"
+    return "while a save is unfinished" if run.unfinished() else "between"
 
 
 def stop(trials: Trials) -> Numbers:
