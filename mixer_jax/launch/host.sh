@@ -88,7 +88,7 @@ finish() { # CODE: leave it for `host.sh stop` and for the laptop; when the run 
     0 | 2 | "$TIMED_OUT")
       if [ "$(metadata attributes/agent-worker-number)" = 0 ]; then
         sleep "$UPLOAD_SECONDS" # The other hosts upload the ends of their logs.
-        "${DELETE[@]}" || say "this machine may not delete $NAME: delete it (launch delete $NAME)"
+        "${DELETE[@]}" || say "$NAME could not be deleted from here: if it is still there, delete it (launch delete $NAME)"
       fi
       ;;
   esac
