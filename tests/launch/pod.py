@@ -80,7 +80,8 @@ class Pod:
         home, programs = Path(os.environ["HOME"]), self._folder / "bin"
         (home / ".ssh").mkdir(mode=0o700, exist_ok=True)
         programs.mkdir()
-        (programs / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
+        on_disk = 'exec $(echo "$@" | sed "s#/var/lib/mixer_jax#$MIXER_JAX_FOLDER#")'  # Both hosts share this machine's /var.
+        (programs / "sudo").write_text(f"#!/bin/sh\n{on_disk}\n")
         (programs / "sudo").chmod(0o755)
         for key in (home / ".ssh/google_compute_engine", self._folder / "host_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", str(key)], check=True)
