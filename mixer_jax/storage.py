@@ -179,8 +179,11 @@ def write_whole(file: Path, folder: Path | None = None, create: bool = False) ->
                 os.link(temporary, file)  # Unlike a renamed file, a link never replaces another file.
             else:
                 os.replace(temporary, file)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    if create:
+        temporary.unlink()
 
 
 @contextlib.contextmanager

@@ -34,9 +34,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--workdir", default="", metavar="RUN", help="the folder of the run that is to come, which is tried")
     command.add_argument("--distributed", action="store_true", help="compare with the other hosts, on all of which this runs")
     command.add_argument("--coordinator", default="", help="HOST:PORT of process 0, where no cluster tells it")
-    command.add_argument("--num-processes", type=int, default=0, help="with --coordinator: how many")
-    command.add_argument("--process-id", type=int, default=-1, help="with --coordinator: which one this is")
-    command.add_argument("--join-timeout", type=int, default=60, help="seconds to wait for the other hosts (60)")
+    command.add_argument("--num-processes", type=bounded("in [1, 10^6]"), default=0, help="with --coordinator: how many")
+    command.add_argument("--process-id", type=bounded("in [0, 10^6]"), default=-1, help="with --coordinator: which one this is")
+    seconds = bounded("in [1, 10^6]")
+    command.add_argument("--join-timeout", type=seconds, default=60, help="seconds to wait for the other hosts (60)")
     command.set_defaults(tool=run_doctor)
 
 
