@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from mixer_jax.supervision import leash
 from mixer_jax.supervision.log import Log
+from mixer_jax.supervision.signs import VARIABLE, listen, make_pipe
 from mixer_jax.supervision.terminal import write_all
 
 CHUNK_BYTES = 2**16
@@ -24,17 +26,34 @@ class Child:
     Linux it is killed when this process ends.
     """
 
-    def __init__(self, command: list[str], log: Log):
-        """Start the program. Call this in the main thread: Linux kills the program when the thread ends that started it."""
-        self._is_ended = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(leash.__file__)), str(os.getpid()), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},  # Otherwise Python would hold back what it prints to a pipe.
-        )
+    def __init__(self, command: list[str], log: Log, max_silence_seconds: float, end_silence: Callable[["Child"], None]):
+        """Start the program. Call this in the main thread: Linux kills the program when the thread ends that started it.
+
+        Args:
+          command: The program and its arguments.
+          log: Gets what the program prints.
+          max_silence_seconds: The longest time between two signs of life (signs.py). 0: no bound.
+          end_silence: A thread calls it with this object if that time has passed.
+        """
+        self._is_ended, self._lock = False, threading.RLock()  # Handlers of signals call `send` too.
+        reading, writing, pipe = make_pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(Path(leash.__file__)), str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=[writing],
+                # Without the first, Python would hold back what it prints to a pipe.
+                env=os.environ | {"PYTHONUNBUFFERED": "1", VARIABLE: pipe},
+            )
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        threading.Thread(target=listen, args=(reading, max_silence_seconds, lambda: end_silence(self)), daemon=True).start()
         streams = ((self._process.stdout, sys.__stdout__), (self._process.stderr, sys.__stderr__))
         self._copiers = [threading.Thread(target=_copy, args=(*ends, log), daemon=True) for ends in streams]
         for copier in self._copiers:
@@ -42,15 +61,17 @@ class Child:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the program and to the processes that it has started, as a terminal would."""
-        if not self._is_ended:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+        with self._lock:
+            if not self._is_ended:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
 
     def wait(self) -> int:
         """Wait for the end of the program, kill what it has left running, and return its exit code, or -N after signal N."""
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)  # Until `wait` below, its number belongs to nobody else.
-        self.send(signal.SIGKILL)
-        self._is_ended = True
+        with self._lock:
+            self.send(signal.SIGKILL)
+            self._is_ended = True
         code = self._process.wait()
         for copier in self._copiers:
             copier.join(LAST_OUTPUT_SECONDS)

@@ -26,7 +26,7 @@ def add_supervise(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "supervise",
         help="run a program such as train.py, and start it again from its last checkpoint if it ends too early",
-        usage="%(prog)s [--grace SECONDS] [--max-starts N] [--max-pause SECONDS] -- PROGRAM ... --workdir=RUN",
+        usage="%(prog)s [--grace S] [--max-starts N] [--max-pause S] [--max-silence S] -- PROGRAM ... --workdir=RUN",
     )
     seconds = bounded("in [0, 10^6]", float)
     command.add_argument(
@@ -46,6 +46,13 @@ def add_supervise(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--max-pause", type=seconds, metavar="SECONDS", default=60.0, help="the longest pause between two starts (60)"
     )
+    command.add_argument(
+        "--max-silence",
+        type=seconds,
+        metavar="SECONDS",
+        default=300.0,
+        help="a program that gives no sign of life for so long is killed and started again (300; 0: never)",
+    )
     command.add_argument("words", nargs="+", metavar="PROGRAM", help="the program and its arguments")
     command.set_defaults(tool=run_supervisor)
 
@@ -56,7 +63,7 @@ def run_supervisor(arguments: argparse.Namespace) -> None:
     from mixer_jax.supervision.supervise import Supervisor
 
     program = read_program(arguments.words)
-    limits = Limits(arguments.grace, arguments.max_starts, arguments.max_pause)
+    limits = Limits(arguments.grace, arguments.max_starts, arguments.max_pause, arguments.max_silence)
     log = Log(program.workdir, program.log_name)
     try:
         code = Supervisor(program, log, limits).run()

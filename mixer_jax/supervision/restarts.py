@@ -23,6 +23,7 @@ class Limits(NamedTuple):
     grace_seconds: float  # From a SIGTERM to SIGKILL.
     max_starts: int  # In a row, without a newer checkpoint.
     max_pause_seconds: float
+    max_silence_seconds: float  # Between two signs of life (signs.py). 0: no bound.
 
 
 class Budget:

@@ -29,6 +29,7 @@ from mixer_jax.supervision.terminal import write_all
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 TURN_SECONDS = 0.1
+ABORT_SECONDS = 5.0  # A program has this long to print its stacks.
 
 
 class Supervisor:
@@ -65,7 +66,7 @@ class Supervisor:
     def _run_once(self) -> int:
         """Run the program, and return its exit code, or -N after signal N."""
         try:
-            self._child = Child(self._program.command, self._log)
+            self._child = Child(self._program.command, self._log, self._limits.max_silence_seconds, self._end_silence)
         except OSError as error:  # For example, the machine has no memory for another process.
             self._say(f"{self._program.name} cannot be started: {error}")
             return app.TRY_AGAIN
@@ -74,6 +75,19 @@ class Supervisor:
         self._child = None
         signal.setitimer(signal.ITIMER_REAL, 0)
         return code
+
+    def _end_silence(self, child: Child) -> None:
+        """End a program that gives no sign of life any more. A thread calls this.
+
+        SIGABRT prints the stacks of its threads, if it can still run. A frozen process gets SIGKILL alone.
+        """
+        self._say(
+            f"{self._program.name} gives no sign of life for {self._limits.max_silence_seconds:g} s: it is frozen, or C++ code "
+            f"holds Python's lock. SIGABRT, and SIGKILL after {ABORT_SECONDS:g} s"
+        )
+        child.send(signal.SIGABRT)
+        time.sleep(ABORT_SECONDS)
+        child.send(signal.SIGKILL)
 
     def _wait(self, seconds: float) -> None:
         """Wait before the next start, at most until a signal comes.

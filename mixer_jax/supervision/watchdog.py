@@ -13,7 +13,7 @@ has none here, because what can wait in it, the meeting of the hosts and their a
 Only time in which the watchdog itself was awake counts. So a process that was stopped (SIGSTOP) and continued is not at fault.
 
 The watchdog cannot act while C++ code holds Python's global lock. XLA, TensorStore and the image libraries release it while they
-wait or compute. Whoever watches from outside sees then that the heartbeat (heartbeat.py) has stopped.
+wait or compute. A supervisor notices it then, because the watchdog gives no more signs of life (signs.py).
 """
 
 import contextlib
@@ -37,6 +37,7 @@ from mixer_jax.endings import STALLED
 from mixer_jax.errors import EnvironmentFault, UserError, as_message
 from mixer_jax.hosts.joining import warn_hosts
 from mixer_jax.stopwatch import DEVICE, Reading, Stopwatch
+from mixer_jax.supervision.signs import LEAVING, Signs
 from mixer_jax.workdir import Workdir
 
 TICK_SECONDS = 0.5
@@ -81,7 +82,7 @@ class Watchdog:
         self._still = 0.0  # The seconds, in which the watchdog was awake, since something went on.
         self._step_seconds: deque[float] = deque(maxlen=MEDIAN_OF)  # The mean time of the steps between two ticks.
         self._last_step = self._last
-        self._ended = threading.Event()
+        self._ended, self._signs = threading.Event(), Signs()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Watchdog":
@@ -91,9 +92,11 @@ class Watchdog:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._signs.give(LEAVING)
 
     def _watch(self) -> None:
         while not self._ended.wait(TICK_SECONDS):
+            self._signs.give()
             if stall := self.check():
                 self._end(stall)
                 return
