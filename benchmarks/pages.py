@@ -166,13 +166,25 @@ def near_duplicates() -> str:
 def survival() -> str:
     """Return what was done to runs, how often, and what came out."""
     record = read("chaos")
-    rows = {name: row for run in record["runs"].values() for name, row in run["figures"]["rows"].items()}
-    return f"{format_results(rows)}\n\nIt took {record['minutes']:.0f} minutes. {machine(record)}"
+    (run,) = record["runs"].values()
+    took = f"`{run['command']}` took {record['minutes']:.0f} minutes."
+    return f"{format_results(run['figures']['rows'])}\n\n{took} {machine(record)}"
+
+
+def startup() -> str:
+    """Return the seconds from the start of train.py to its first step by phase, and those that a save takes."""
+    record, rows = read("startup"), []
+    for model, run in record["runs"].items():
+        for kind, seconds in run["figures"]["seconds"].items():
+            rows.append([model, kind, *map(three_digits, seconds.values())])
+    head = ["", "", *seconds]
+    saves = " and ".join(f"{three_digits(run['figures']['save_seconds'])} s ({model})" for model, run in record["runs"].items())
+    return f"{table(head, rows)}\n\nA save keeps the devices waiting for {saves}. {machine(record)}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (demo, surgery, timm, stages, pipelines, bucket_input, memory, near_duplicates, survival)
+    for function in (demo, surgery, timm, stages, pipelines, bucket_input, memory, startup, near_duplicates, survival)
 } | {name: lambda name=name: pictures.format_table(name, tables.read(name)) for name in tables.TABLES}
 TABLES |= exhibits.TABLES
 
