@@ -6,6 +6,11 @@ from benchmarks.chaos.trials import Row
 SAME_BITS = "the same bits at the end"  # `Reference.check` compares them, and docs/survival.md says what they are.
 
 ROWS: dict[str, Row] = {
+    "crash_loop": Row(
+        "a supervised run fails at each start",
+        f"the supervisor gives up after {supervised.STARTS} starts",
+        supervised.crash, trials=3, short=1, at_once=3,
+    ),
     "kill_in_bucket": Row(
         "kill -9 at a random moment of a run in a bucket, again and again",
         f"{SAME_BITS}; no checkpoint is found damaged; the lease is gone at the end",
@@ -72,11 +77,6 @@ ROWS: dict[str, Row] = {
         "kill -9 of a supervised run, again and again, each time after one more step is saved",
         f"it is started again each time; {SAME_BITS}",
         supervised.kill_supervised, trials=20, short=2, unit=5,
-    ),
-    "crash_loop": Row(
-        "a supervised run fails at each start",
-        f"the supervisor gives up after {supervised.STARTS} starts",
-        supervised.crash, trials=3, short=1, at_once=3,
     ),
     "mistake": Row(
         "a supervised run has a mistake in its command",
