@@ -155,8 +155,6 @@ class Supervisor:
         if name is signal.SIGTERM and is_again:
             return  # A scheduler may send several. A second one would end the program before it has saved.
         self._send(name)
-        if self._child:
-            self._say(f"{name.name} is passed on to {self._program.name}")
         if name is signal.SIGTERM or is_again:
             signal.setitimer(signal.ITIMER_REAL, max(self._limits.grace_seconds, 0.001))
 
@@ -168,7 +166,10 @@ class Supervisor:
         """Send the program what it has not been sent yet. A signal may interrupt this, and its handler calls this too."""
         with contextlib.suppress(IndexError):
             while self._child:
-                self._child.send(self._unsent.popleft())
+                number = self._unsent.popleft()
+                self._child.send(number)
+                if number is not signal.SIGKILL:
+                    self._say(f"{number.name} is passed on to {self._program.name}")
 
 
 def _from_step(newest: int | None) -> str:
