@@ -47,7 +47,7 @@ lock: .venv/pins           ## write the exact versions of all packages, with has
 bench: .venv/pins          ## measure the training step on this machine, beside the reference model
 	$(BIN)/python -m mixer_jax bench step
 
-chaos: .venv/pins          ## kill, stop, cut off and starve real runs, for up to two hours on two cores, and print what they survive
+chaos: .venv/pins          ## kill, stop, cut off and starve real runs, for more than an hour on two cores, and print what they survive
 	$(BIN)/python -m benchmarks.chaos
 
 peers: .venv-peers/pins    ## install a Python that runs big_vision's input pipeline, for `python -m benchmarks.beside_big_vision`
