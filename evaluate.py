@@ -10,7 +10,7 @@ import jax
 from absl.flags import FlagValues
 from ml_collections import ConfigDict
 
-from mixer_jax import app, parallel
+from mixer_jax import app, endings, parallel
 from mixer_jax.checkpoints.run_paths import config_file
 from mixer_jax.checkpoints.transfer import fit
 from mixer_jax.checkpoints.weights import load_weights, tree_of
@@ -95,7 +95,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
     if replaced := run.replaced_by(results):
         print(replaced)
     run.add_results(results | {"evaluators": described, "checkpoint": weights.path, "seconds": stopwatch.report()})
-    return app.DONE
+    return endings.DONE
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mixer_jax import app, parallel, records
+from mixer_jax import app, endings, parallel, records
 from mixer_jax.accelerators import peak_flops_per_sec
 from mixer_jax.checkpoints.best import BestCheckpoint
 from mixer_jax.checkpoints.manager import Checkpoints
@@ -120,7 +120,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False, ag
         first_step, total, described = int(state.step), milestones.total, describe_evaluators(config, examples)
         new = evaluators_without_results(config, run, total, described, examples)
         if first_step == total and is_finished(run, total, new):
-            return app.DONE
+            return endings.DONE
         stopwatch.beat(first_step)
 
         # Compile the step, open the stream of batches from the next step on, and make the evaluators.
@@ -185,8 +185,8 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False, ag
                 step = checkpoints.latest_step()
                 print(f"Stopped as asked {stopped}: step {step} of {total} is saved. The same command goes on.")
                 metrics.ending = supervision.ending = "stopped"
-                return app.STOPPED
-    return app.DONE
+                return endings.STOPPED
+    return endings.DONE
 
 
 def make_milestones(config: ConfigDict, steps: Callable[[ConfigDict], int]) -> loop.Milestones:

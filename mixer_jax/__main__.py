@@ -7,7 +7,7 @@ import argparse
 import importlib
 import sys
 
-from mixer_jax import app
+from mixer_jax import app, endings
 
 ROOMS = {  # command: the room whose cli.py registers it
     "demo": "report",
@@ -44,7 +44,7 @@ def main() -> int:
     argv = sys.argv[1:]
     if argv and argv[0] in NEED_CLONE and not app.IS_CLONE:
         print(f"error: {argv[0]} needs a clone of the repository: it runs train.py and configs/ there.", file=sys.stderr)
-        return app.TO_MEND
+        return endings.TO_MEND
     return app.run_tool(make_parser(argv), argv)
 
 

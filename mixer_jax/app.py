@@ -19,8 +19,6 @@ from ml_collections import ConfigDict, config_flags
 
 from mixer_jax.config_files import define_config, without_switches
 from mixer_jax.endings import DONE, INTERRUPTED, NO_HOME, TO_MEND, TRY_AGAIN, Ending, ending
-from mixer_jax.endings import STALLED as STALLED  # The programs take it, and STOPPED, from here.
-from mixer_jax.endings import STOPPED as STOPPED
 from mixer_jax.environment import check_environment
 from mixer_jax.errors import EnvironmentFault, UserError, as_message, printable
 from mixer_jax.options import current_name

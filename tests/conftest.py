@@ -28,7 +28,7 @@ ARRAY_MODULES = ["mixer_jax.models", *(f"mixer_jax.training.{name}" for name in 
 install_import_hook(ARRAY_MODULES, "beartype.beartype")
 
 import train
-from mixer_jax.app import DONE
+from mixer_jax.endings import DONE
 
 pytest_plugins = ["stand_ins.fixtures"]
 NOT_COLLECTED = [file for name in ("interop", "pods") for file in (ROOT / "tests" / name).glob("test_*.py")]

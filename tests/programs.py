@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixer_jax.app import DONE
+from mixer_jax.endings import DONE
 
 ROOT = Path(__file__).parent.parent
 XLA_FLAGS = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count="

@@ -16,13 +16,14 @@ from PIL import Image
 import mixer_jax
 from mixer_jax.__main__ import make_parser
 from mixer_jax.api import Model, Prediction, load
-from mixer_jax.app import DONE, run_tool
+from mixer_jax.app import run_tool
 from mixer_jax.checkpoints.weights import load_weights, save_weights, tree_of
 from mixer_jax.config import default_config
 from mixer_jax.data.images.augment import eval_transform
 from mixer_jax.data.images.decode import decode
 from mixer_jax.data.sources.unlabeled import UnlabeledFiles
 from mixer_jax.data.stream.loader import eval_batches
+from mixer_jax.endings import DONE
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation import classifier
 from mixer_jax.evaluation.classifier import load_classifier

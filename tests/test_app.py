@@ -11,8 +11,9 @@ import programs
 import pytest
 
 from mixer_jax import app, endings
-from mixer_jax.app import DONE, INTERRUPTED, STALLED, STOPPED, TO_MEND, TRY_AGAIN, ending, expand_home, read_config, run_tool
+from mixer_jax.app import expand_home, read_config, run_tool
 from mixer_jax.data.images.decode import UnreadableImageError
+from mixer_jax.endings import DONE, INTERRUPTED, STALLED, STOPPED, TO_MEND, TRY_AGAIN, ending
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.training.loop import DivergedError
 from mixer_jax.training.unreadable_share import TooManyUnreadableError

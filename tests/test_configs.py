@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from sklearn.datasets import load_sample_images
 from tiny_config import loader_config
 
-from mixer_jax import app
+from mixer_jax import app, endings
 from mixer_jax.config import classification, dataset, duration, steps_of
 from mixer_jax.data.images.augment import eval_transform, random_crop, train_transform
 from mixer_jax.data.images.resize import resize, resize_small
@@ -288,4 +288,4 @@ def test_a_config_in_any_folder_builds_on_a_shipped_one(tmp_path: Path, monkeypa
     command = [sys.executable, str(ROOT / "train.py"), "--config=configs/mine.py", "--workdir=x", "--config.seed=-1"]
     # The seed is refused after the config has been read.
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (run.returncode, "config.seed is -1" in run.stderr) == (app.TO_MEND, True), run.stderr
+    assert (run.returncode, "config.seed is -1" in run.stderr) == (endings.TO_MEND, True), run.stderr

@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 from mixer_jax import parallel
-from mixer_jax.app import TO_MEND, ending
 from mixer_jax.data.sources.receipts import Receipts
+from mixer_jax.endings import TO_MEND, ending
 from mixer_jax.environment import HARMLESS_VALUES, OFF, ON, check_environment
 from mixer_jax.errors import UserError
 from mixer_jax.storage import cache_folder

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import evaluate
-from mixer_jax.app import DONE
 from mixer_jax.checkpoints.weights import load_weights, save_weights
+from mixer_jax.endings import DONE
 from mixer_jax.errors import UserError
 
 

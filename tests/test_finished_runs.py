@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 from tiny_config import get_config
 
 import train
-from mixer_jax.app import DONE
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.config import classification, dataset, duration
+from mixer_jax.endings import DONE
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.example_predictions import read_predictions
 from mixer_jax.records import predictions_file, read_metrics, read_results

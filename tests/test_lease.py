@@ -14,8 +14,8 @@ from stand_ins.cloud_faults import LoseAnswer, Refuse
 
 import mixer_jax.bucket
 import mixer_jax.lease
-from mixer_jax.app import TRY_AGAIN, ending
 from mixer_jax.bucket import Bucket
+from mixer_jax.endings import TRY_AGAIN, ending
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import LEASE, NO_LOCKS, BucketLease, HeldError, Lease
 

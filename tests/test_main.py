@@ -12,9 +12,10 @@ import pytest
 from conftest import ROOT
 
 from mixer_jax.__main__ import NEED_CLONE, ROOMS, main, make_parser
-from mixer_jax.app import DONE, TO_MEND, local_path, parse_tool, read_config
+from mixer_jax.app import local_path, parse_tool, read_config
 from mixer_jax.bench import input, pipelines, step
 from mixer_jax.checkpoints.weights import SUFFIXES
+from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.errors import UserError
 from mixer_jax.export.cli import PROGRAMS, WEIGHT_FILES
 from mixer_jax.export.program import FORMATS

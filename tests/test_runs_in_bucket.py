@@ -13,10 +13,10 @@ from programs import finish, start, start_two, wait_for, without_timings
 from stand_ins.cloud_faults import Down, Fault, LoseAnswer, Refuse
 
 import mixer_jax
-from mixer_jax.app import STOPPED, TRY_AGAIN
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.run_paths import config_file
 from mixer_jax.checkpoints.weights import load_weights
+from mixer_jax.endings import STOPPED, TRY_AGAIN
 from mixer_jax.report.cli import _local_files
 from mixer_jax.report.runs import read_run
 

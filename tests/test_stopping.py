@@ -9,7 +9,7 @@ from programs import finish, start_two, wait_for
 from tiny_config import get_config
 
 import train
-from mixer_jax.app import DONE, STOPPED
+from mixer_jax.endings import DONE, STOPPED
 from mixer_jax.evaluation.evaluators import Examples
 from mixer_jax.records import read_metrics, read_results
 

@@ -12,8 +12,8 @@ from tracker_stand_ins import Server, mlflow_of, wandb_of
 
 import train
 from mixer_jax import trackers
-from mixer_jax.app import DONE, STOPPED
 from mixer_jax.config import flatten
+from mixer_jax.endings import DONE, STOPPED
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.records import MetricWriter, read_metrics
 from mixer_jax.trackers import check_tracker, open_tracker

@@ -19,10 +19,10 @@ from tensorboard_events import read_scalars
 
 import evaluate
 import train
-from mixer_jax.app import DONE, STOPPED, TO_MEND, TRY_AGAIN
 from mixer_jax.checkpoints.weights import save_weights
 from mixer_jax.config import classification, dataset
 from mixer_jax.data.stream.order import EpochOrder
+from mixer_jax.endings import DONE, STOPPED, TO_MEND, TRY_AGAIN
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.example_predictions import read_predictions
 from mixer_jax.models.identify import ModelSpec

@@ -15,12 +15,12 @@ import pytest
 from ml_collections import ConfigDict
 
 import train
-from mixer_jax.app import DONE
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.config import dataset, default_config, flatten
 from mixer_jax.data.sources.manifest import Manifest, split_folders
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.endings import DONE
 from mixer_jax.options import OPTIONS, RENAMED
 from mixer_jax.recorded_config import recorded_config, usable_config
 from mixer_jax.records import read_metrics, read_results

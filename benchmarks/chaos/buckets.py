@@ -7,7 +7,7 @@ from stand_ins.cloud_storage import CloudStorage
 
 from benchmarks.chaos.kills import InBucket
 from benchmarks.chaos.trials import STEPS, Broken, Numbers, Trials, cut_short, end_at_last, end_of, wait_until
-from mixer_jax.app import TRY_AGAIN
+from mixer_jax.endings import TRY_AGAIN
 
 SHARE = 0.2
 FEW_SAVES = "--config.checkpoint.every.steps=20"  # Most of the requests are those of saves, and each repeats many.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.chaos.kills import OnDisk
 from benchmarks.chaos.trials import Broken, Numbers, Skipped, Trials, end_of
-from mixer_jax.app import DONE, TRY_AGAIN
+from mixer_jax.endings import DONE, TRY_AGAIN
 
 ENOUGH = 2**28
 

@@ -15,7 +15,7 @@ from programs import ROOT, free_port
 from benchmarks.chaos.kills import OnDisk
 from benchmarks.chaos.proxy import Proxy
 from benchmarks.chaos.trials import Broken, Numbers, Trials, end_of, host_flags, wait_until
-from mixer_jax.app import DONE, TO_MEND
+from mixer_jax.endings import DONE, TO_MEND
 
 LEAVE_SECONDS = 60.0
 WAYS = ("killed", "stopped", "cut off", "cut off in silence")

@@ -12,7 +12,7 @@ from typing import Protocol
 from stand_ins.cloud_storage import CloudStorage
 
 from benchmarks.chaos.trials import POLL_SECONDS, STEPS, Broken, Numbers, Reference, Trials, end_of, wait_until
-from mixer_jax.app import DONE, STOPPED
+from mixer_jax.endings import DONE, STOPPED
 from mixer_jax.lease import EXPIRY_SECONDS
 
 SAVE_SECONDS = 0.3  # About as long as a save takes.

@@ -9,7 +9,7 @@ from programs import CONFIG, start_python
 
 from benchmarks.chaos.kills import OnDisk
 from benchmarks.chaos.trials import SHAPE, Broken, Numbers, Trials, cut_short, end_of, wait_until
-from mixer_jax.app import TO_MEND, TRY_AGAIN
+from mixer_jax.endings import TO_MEND, TRY_AGAIN
 
 STARTS = 3  # The budget: so many starts without a newer checkpoint.
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from programs import free_port, start, without_timings
 
-from mixer_jax.app import DONE, TRY_AGAIN
+from mixer_jax.endings import DONE, TRY_AGAIN
 
 STEPS = 60
 SHAPE = (f"--config.total.steps={STEPS}", "--config.batch_size=24")  # 24 images can be split over 1, 2, 3, 4 and 6 devices.

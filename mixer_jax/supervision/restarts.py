@@ -3,16 +3,16 @@
 import signal
 from typing import NamedTuple
 
-from mixer_jax import app
+from mixer_jax import endings
 
 FIRST_PAUSE_SECONDS, PAUSE_GROWTH = 1.0, 10.0
-FINAL = (app.DONE, app.TO_MEND)  # After these codes a program is never started again.
+FINAL = (endings.DONE, endings.TO_MEND)  # After these codes a program is never started again.
 WORDS = {
-    app.TRY_AGAIN: "failed",
-    app.TO_MEND: "a person must change something",
-    app.STOPPED: "stopped and saved",
-    app.STALLED: "stalled",
-    app.INTERRUPTED: "interrupted",
+    endings.TRY_AGAIN: "failed",
+    endings.TO_MEND: "a person must change something",
+    endings.STOPPED: "stopped and saved",
+    endings.STALLED: "stalled",
+    endings.INTERRUPTED: "interrupted",
     -signal.SIGABRT: "as JAX does when another host is gone",
 }
 

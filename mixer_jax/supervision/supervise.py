@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from types import FrameType
 
-from mixer_jax import app
+from mixer_jax import endings
 from mixer_jax.checkpoints.committed_steps import committed_steps
 from mixer_jax.errors import EnvironmentFault, UserError, as_message
 from mixer_jax.supervision.child import Child
@@ -69,7 +69,7 @@ class Supervisor:
             self._child = Child(self._program.command, self._log, self._limits.max_silence_seconds, self._end_silence)
         except OSError as error:  # For example, the machine has no memory for another process.
             self._say(f"{self._program.name} cannot be started: {error}")
-            return app.TRY_AGAIN
+            return endings.TRY_AGAIN
         self._pass_on()  # What came before it was there.
         code = self._child.wait()
         self._child = None
@@ -100,12 +100,12 @@ class Supervisor:
 
     def _end(self, code: int) -> int:
         """Say how the program ended for good, and return the exit code of the supervisor."""
-        self._say(f"{self._program.name} " + ("is done" if code == app.DONE else describe(code)))
-        return exit_code(code) if code in FINAL or signal.SIGTERM not in self._heard else app.STOPPED
+        self._say(f"{self._program.name} " + ("is done" if code == endings.DONE else describe(code)))
+        return exit_code(code) if code in FINAL or signal.SIGTERM not in self._heard else endings.STOPPED
 
     def _end_between_starts(self) -> int:
         self._say(f"{self._heard[-1].name}: {self._program.name} is not started again")
-        return app.STOPPED if signal.SIGTERM in self._heard else app.INTERRUPTED
+        return endings.STOPPED if signal.SIGTERM in self._heard else endings.INTERRUPTED
 
     def _next(self, budget: Budget, pause: float | None) -> str:
         """Return a clause about what follows the end of the program."""

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from benchmarks import beside_timm
 from benchmarks.beside_timm import require_same_device, settings, timm
-from mixer_jax import app
+from mixer_jax import app, endings
 from mixer_jax.bench import step
 from mixer_jax.bench.contestants import Contestant
 from mixer_jax.errors import UserError
@@ -39,7 +39,7 @@ def test_timm_is_one_of_the_contestants(python, monkeypatch, capsys):
     monkeypatch.setattr(step, "measure_starts", lambda *_: {"compile_seconds": 3.0, "peak_memory_mib": 700})
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     options = ["--config=tests/tiny_config.py", "--config.model.num_blocks=1", f"--python={python}", "--steps=1", "--json"]
-    assert app.run_tool(beside_timm.make_parser(), ["predict", *options]) == app.DONE
+    assert app.run_tool(beside_timm.make_parser(), ["predict", *options]) == endings.DONE
     figures = json.loads(capsys.readouterr().out)["figures"]
     assert list(figures) == ["ours", "reference", "timm"]
     assert figures["timm"]["images_per_sec"] == 2 and figures["timm"]["ours_is_times_as_fast"] > 100

@@ -17,7 +17,7 @@ from benchmarks.chaos.proxy import Proxy
 from benchmarks.chaos.rows import ROWS
 from benchmarks.chaos.runner import format_results, run_rows
 from benchmarks.chaos.trials import Broken, Reference, References, Row, Skipped, Trials, end_of
-from mixer_jax import app
+from mixer_jax import app, endings
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,10 @@ def test_the_program_ends_with_1_if_a_trial_does_not_hold_and_says_how_to_repeat
     monkeypatch.setattr(program, "ROWS", FAKES)
     monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path / "folder"))
     command = ["--rows", "bad", "good", "--seed", "10", "--trials", "3"]
-    assert app.run_tool(program.make_parser(), command) == app.TRY_AGAIN
+    assert app.run_tool(program.make_parser(), command) == endings.TRY_AGAIN
     said = capsys.readouterr()
     assert "**2 held**" in said.out and "Again: python -m benchmarks.chaos --rows bad --trials 1 --seed 12" in said.err
-    assert app.run_tool(program.make_parser(), ["--rows", "good", "--short", "--json"]) == app.DONE
+    assert app.run_tool(program.make_parser(), ["--rows", "good", "--short", "--json"]) == endings.DONE
     assert json.loads(capsys.readouterr().out)["rows"]["good"]["held"] == 1
     assert not (tmp_path / "folder").exists()
 

@@ -6,7 +6,8 @@ import numpy as np
 import simplejpeg
 
 from benchmarks import near_duplicates as benchmark
-from mixer_jax.app import DONE, run_tool
+from mixer_jax.app import run_tool
+from mixer_jax.endings import DONE
 
 TRIED = ("JPEG of quality 30", "0.5 times the size", "flipped", "gray", "cropped by 20 % at each side", "turned by 10 degrees")
 

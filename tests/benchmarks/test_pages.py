@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import demo, pages, record
 from benchmarks.markdown import three_digits
-from mixer_jax import app
+from mixer_jax import app, endings
 from mixer_jax.__main__ import make_parser
 from mixer_jax.errors import EnvironmentFault, UserError
 
@@ -46,7 +46,7 @@ def test_a_record_has_the_figures_the_commands_and_the_machine(tmp_path, monkeyp
     monkeypatch.setattr(record, "ROOT", tmp_path)
     monkeypatch.setattr(record, "COMMANDS", {"good": {"a": "json.tool"}, "bad": {"b": "no_such_module"}})
     monkeypatch.setattr(subprocess, "run", _fake_run)
-    assert app.run_tool(record.make_parser(), ["good"]) == app.DONE
+    assert app.run_tool(record.make_parser(), ["good"]) == endings.DONE
     made = record.read("good")
     assert made["runs"] == {"a": {"command": "python -m json.tool", "figures": {"speed": 2}}}
     assert made["cores"] > 0 and re.fullmatch(r"\d{4}-\d\d-\d\d", made["date"]) and "jax" in made["versions"]
@@ -54,7 +54,7 @@ def test_a_record_has_the_figures_the_commands_and_the_machine(tmp_path, monkeyp
     with pytest.raises(EnvironmentFault, match="no_such_module` ended with exit code 1"):
         record.record("bad", {})
     assert not (tmp_path / "bad.json").exists()
-    assert app.run_tool(record.make_parser(), ["better"]) == app.TO_MEND
+    assert app.run_tool(record.make_parser(), ["better"]) == endings.TO_MEND
     assert "No such record: better. There are good, bad." in capsys.readouterr().err
 
 

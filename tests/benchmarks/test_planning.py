@@ -6,7 +6,7 @@ import pytest
 from planning.fake_compiler import FakeCompiler
 
 from benchmarks.planning import __main__, pictures, tables
-from mixer_jax import app
+from mixer_jax import app, endings
 from mixer_jax.errors import UserError
 from mixer_jax.planning.plan import PAPER_CORE_DAYS, PAPER_THROUGHPUT
 
@@ -53,7 +53,7 @@ def test_a_table_is_made_written_and_printed_by_its_name(tmp_path, monkeypatch, 
             pass
 
     monkeypatch.setattr(__main__, "Compiler", Compiler)
-    assert app.run_tool(__main__.make_parser(), ["throughput", f"--out={tmp_path}", "--json"]) == app.DONE
+    assert app.run_tool(__main__.make_parser(), ["throughput", f"--out={tmp_path}", "--json"]) == endings.DONE
     *markdown, figures = capsys.readouterr().out.splitlines()
     assert json.loads(figures) == tables.read("throughput", tmp_path) and (tmp_path / "throughput.png").exists()
     assert "\n".join(markdown) == pictures.format_table("throughput", json.loads(figures))

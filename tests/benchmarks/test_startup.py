@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import startup
-from mixer_jax import app
+from mixer_jax import app, endings
 
 STARTS = {  # {run: the seconds of its starts by phase}
     "first": [{"initialization": 2.0, "compile": 5.0, "restore": 0.5, "data": 1.0, "training": 0.25, "checkpoint": 3.0}],
@@ -30,7 +30,7 @@ def test_the_figures_are_those_of_the_last_start_of_each_run(monkeypatch, capsys
         return startup.subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(startup.subprocess, "run", fake_run)
-    assert app.run_tool(startup.make_parser(), ["demo", "--repeats=1", "--json"]) == app.DONE
+    assert app.run_tool(startup.make_parser(), ["demo", "--repeats=1", "--json"]) == endings.DONE
     figures = json.loads(capsys.readouterr().out)
     totals = {kind: seconds["total"] for kind, seconds in figures["seconds"].items()}
     assert totals == {"nothing on disk": 8.75, "compiled programs on disk": 4.75, "a checkpoint too": 4.5}

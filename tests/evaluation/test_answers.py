@@ -11,11 +11,11 @@ import pytest
 from conftest import ROOT
 
 import evaluate
-from mixer_jax.app import DONE
 from mixer_jax.checkpoints.weights import load_weights, save_weights
 from mixer_jax.classes import Names
 from mixer_jax.config import classification, dataset
 from mixer_jax.data.sources.digits import DigitsSource
+from mixer_jax.endings import DONE
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.answers import Answers, join_answers, most_likely
 from mixer_jax.evaluation.evaluators import (

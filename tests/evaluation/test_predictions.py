@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from mixer_jax.__main__ import make_parser
-from mixer_jax.app import DONE, TO_MEND, run_tool
+from mixer_jax.app import run_tool
 from mixer_jax.checkpoints.weights import Weights, load_weights, save_weights
 from mixer_jax.data.sources.digits import DigitsSource
+from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.evaluation import classifier
 from mixer_jax.evaluation.classifier import load_classifier
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from programs import start_two, wait_for
 
-from mixer_jax.app import TRY_AGAIN
 from mixer_jax.checkpoints.committed_steps import committed_steps
+from mixer_jax.endings import TRY_AGAIN
 
 # train.py, whose hosts miss one that gives no sign of life for five seconds.
 QUICK = """import sys; sys.path[:0] = [""]; sys.argv[0] = "train.py"

@@ -15,8 +15,8 @@ import pytest
 from hosts.metadata import metadata_server
 from programs import finish, free_port, start, start_two, wait_for
 
-from mixer_jax.app import DONE, TO_MEND, TRY_AGAIN
 from mixer_jax.checkpoints.weights import load_weights, save_weights
+from mixer_jax.endings import DONE, TO_MEND, TRY_AGAIN
 
 # train.py with one more line, which makes one host fail.
 PATCHED = """import sys, time; sys.path[:0] = [""]; sys.argv[0] = "train.py"

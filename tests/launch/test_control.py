@@ -8,7 +8,7 @@ import pytest
 from launch.requests import BUNDLE, MOMENT, REQUESTS
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE, TO_MEND, TRY_AGAIN
+from mixer_jax.endings import DONE, TO_MEND, TRY_AGAIN
 from mixer_jax.launch import carry_out, control
 from mixer_jax.launch.commands import Observed, Write, job_text, record_steps
 from mixer_jax.storage import open_storage

@@ -11,7 +11,7 @@ from programs import free_port, start
 from stand_ins.cloud_faults import Refuse
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE, TRY_AGAIN
+from mixer_jax.endings import DONE, TRY_AGAIN
 from mixer_jax.launch import doctor
 from mixer_jax.launch.doctor import Failed, check_clock, check_devices, check_lockfile, check_room, lock_holder
 

@@ -8,7 +8,7 @@ import pytest
 from launch.requests import BUNDLE, CONFIG, REQUESTS
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE, TO_MEND
+from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.launch import carry_out, launching
 from mixer_jax.launch.commands import Observed
 from mixer_jax.launch.record import read_record

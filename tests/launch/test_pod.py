@@ -13,8 +13,8 @@ from programs import finish, start_two
 from stand_ins.tpu_api import TpuApi
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE
 from mixer_jax.checkpoints.committed_steps import committed_steps
+from mixer_jax.endings import DONE
 from mixer_jax.launch import keep
 from mixer_jax.storage import open_storage, parse_json
 

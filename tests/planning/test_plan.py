@@ -5,7 +5,7 @@ import sys
 import pytest
 from planning.fake_compiler import FakeCompiler
 
-from mixer_jax import __main__, app
+from mixer_jax import __main__, app, endings
 from mixer_jax.accelerators import GENERATIONS
 from mixer_jax.errors import UserError
 from mixer_jax.planning import compiler, plan, search
@@ -119,7 +119,7 @@ def test_without_the_compiler_the_command_says_what_to_install(monkeypatch, tmp_
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     monkeypatch.setattr(compiler, "FOLDER", tmp_path)
     monkeypatch.setattr(sys, "argv", ["mixer_jax", "plan", f"--config={CONFIG}", "--topology=v3:8x8"])
-    assert __main__.main() == app.TO_MEND
+    assert __main__.main() == endings.TO_MEND
     assert "`make plan` installs it" in capsys.readouterr().err
 
 
@@ -137,6 +137,6 @@ def test_without_the_compiler_the_command_says_what_to_install(monkeypatch, tmp_
 )
 def test_options_that_do_not_fit_or_have_moved_are_refused_before_the_compiler_is_looked_for(flags, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mixer_jax", "plan", *flags])
-    assert __main__.main() == app.TO_MEND
+    assert __main__.main() == endings.TO_MEND
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1

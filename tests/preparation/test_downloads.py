@@ -21,13 +21,13 @@ from test_documentation import PAGES, commands_of, wrapped
 from tiny_config import loader_config
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE
 from mixer_jax.config import dataset
 from mixer_jax.data.images.augment import eval_transform
 from mixer_jax.data.images.decode import decode
 from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.stream.loader import eval_batches
+from mixer_jax.endings import DONE
 from mixer_jax.errors import UserError
 
 VALIDATION_CLASSES = {name: (IDS[number - 1],) for name, number in zip(sorted(VALIDATION), TRUTH, strict=True)}

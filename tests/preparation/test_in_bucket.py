@@ -18,7 +18,7 @@ from test_documentation import PAGES
 
 import mixer_jax.bucket
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE, TO_MEND, TRY_AGAIN
+from mixer_jax.endings import DONE, TO_MEND, TRY_AGAIN
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.preparation import upload
 from mixer_jax.preparation.in_bucket import join_in_bucket, prepare_in_bucket

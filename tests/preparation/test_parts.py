@@ -18,8 +18,8 @@ from preparation.preparing import TRAIN, contents, spec_of, tree
 from test_documentation import PAGES
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE, TO_MEND
 from mixer_jax.data.sources.manifest import Manifest
+from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import Lease
 from mixer_jax.preparation.join import join

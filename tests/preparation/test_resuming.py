@@ -13,11 +13,11 @@ from preparation.miniature import CLASSES
 from preparation.preparing import TRAIN, make, tar_of_tars, tree
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE, TO_MEND
 from mixer_jax.config import dataset
 from mixer_jax.data.sources import manifest
 from mixer_jax.data.sources.manifest import Manifest
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.lease import Lease
 from mixer_jax.preparation import finishing

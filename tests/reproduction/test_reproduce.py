@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE, TO_MEND
+from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.planning import compiler
 from mixer_jax.reproduction.paper.exhibits import EXHIBITS
 

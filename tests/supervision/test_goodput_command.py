@@ -8,7 +8,7 @@ import pytest
 from supervision.histories import BEGAN, THREE_STARTS, random_history, rows_of, text_of, write_record
 
 from mixer_jax.__main__ import main
-from mixer_jax.app import DONE, TO_MEND
+from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.supervision.account import NOTES, PARTS, account
 from mixer_jax.supervision.account_text import duration_text, format_account
 from mixer_jax.supervision.recorded_starts import parse_starts

@@ -10,7 +10,7 @@ from conftest import ROOT
 from supervision.programs_to_supervise import write_program
 from supervision.test_supervise import call, lines_of
 
-from mixer_jax.app import DONE
+from mixer_jax.endings import DONE
 from mixer_jax.supervision import supervise
 from mixer_jax.supervision.signs import ALIVE, LEAVING, VARIABLE, Signs, listen, make_pipe
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from programs import finish, start, start_two, wait_for
 
-from mixer_jax.app import DONE, STALLED, TRY_AGAIN
+from mixer_jax.endings import DONE, STALLED, TRY_AGAIN
 from mixer_jax.records import read_results
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,9 @@ from supervision.programs_to_supervise import HEARING, PLANNED, supervise, write
 
 import mixer_jax.bucket
 from mixer_jax.__main__ import make_parser
-from mixer_jax.app import DONE, INTERRUPTED, STALLED, STOPPED, TO_MEND, TRY_AGAIN, parse_tool
+from mixer_jax.app import parse_tool
 from mixer_jax.checkpoints.committed_steps import committed_steps
+from mixer_jax.endings import DONE, INTERRUPTED, STALLED, STOPPED, TO_MEND, TRY_AGAIN
 from mixer_jax.errors import UserError
 from mixer_jax.supervision import child
 from mixer_jax.supervision import log as logs

@@ -13,7 +13,7 @@ from data.unreadable_images import file_of
 from preparation.preparing import make
 from tiny_config import loader_config
 
-from mixer_jax import app
+from mixer_jax import endings
 from mixer_jax.config import dataset
 from mixer_jax.data.images.decode import UnavailableImageError, UnreadableImageError
 from mixer_jax.data.sources.image_files import as_os_error, read_image
@@ -97,10 +97,10 @@ def test_training_substitutes_it_and_evaluation_names_it(tmp_path, spoil, fault)
     used, _, unreadable = read_or_substitute(source, 2**20, seed=0, epoch=0, record=1)
     assert used != 1 and len(unreadable) >= 1
     assert re.fullmatch(rf"record 1, {file}, is not read \(.*{reason}.*\)", unreadable[0].message)
-    kind, code = (EnvironmentFault, app.TRY_AGAIN) if fault == "a bad sector" else (UserError, app.TO_MEND)
+    kind, code = (EnvironmentFault, endings.TRY_AGAIN) if fault == "a bad sector" else (UserError, endings.TO_MEND)
     with pytest.raises(kind, match=rf"^{file} is not read \(.*{reason}.*\)\. (Mend or remove it|See to the disk)") as error:
         list(eval_batches(source, lambda image, rng: image, LOADER, batch_size=6, batch_indices=np.arange(6)))
-    assert app.ending(error.value).code == code
+    assert endings.ending(error.value).code == code
 
 
 @pytest.mark.parametrize("fault", LISTED)
@@ -123,8 +123,8 @@ def test_a_disk_that_is_gone_is_the_environments_fault(tmp_path, monkeypatch, nu
     monkeypatch.setattr("mixer_jax.storage.os.open", fail)
     with pytest.raises(OSError, match=os.strerror(number)) as error:
         read_or_substitute(source, 2**20, seed=0, epoch=0, record=1)
-    ending = app.ending(error.value)
-    assert ending.code == app.TRY_AGAIN and str(tmp_path) in ending.message
+    ending = endings.ending(error.value)
+    assert ending.code == endings.TRY_AGAIN and str(tmp_path) in ending.message
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.EIO, EnvironmentFault), (errno.ENOENT, UserError)])
@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_listed_is_no_class_without_images(tmp_path, mon
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(PermissionError) as error:
         open_source(dataset(f"folder:{tmp_path}", ""))
-    assert app.ending(error.value) == (app.TO_MEND, f"error: Permission denied: {tmp_path}/bee", True)
+    assert endings.ending(error.value) == (endings.TO_MEND, f"error: Permission denied: {tmp_path}/bee", True)
 
 
 def test_an_error_of_the_disk_that_arrayrecord_tells_is_that_error():
