@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.hosts.software import BUNDLE_VARIABLE, COMMIT_VARIABLE
 from mixer_jax.launch.bundle import Bundle
 from mixer_jax.launch.request import Request
@@ -19,7 +20,7 @@ GONE, WAITING, READY, LOST = "gone", "waiting", "ready", "lost"
 # and READY it is lost: a suspended one never comes back, still counts against the quota, and must be deleted.
 WAITING_STATES = ("ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING", "CREATING")
 COMING_STATES = ("CREATING", "STARTING", "RESTARTING", "REIMAGING", "REPAIRING")
-FINAL_CODES = {0: "done", 2: "a person must change something", 124: "the hours are used up"}  # Of host.sh; others go on.
+FINAL_CODES = {DONE: "done", TO_MEND: "a person must change something", 124: "the hours are used up"}  # Of host.sh; others go on.
 RECORD, JOB = "launch.json", "job.env"
 SHOWN = (JOB, ".sbatch", "jobset.json", "Dockerfile")  # Files whose text a dry run shows.
 HOST_SCRIPT = Path(__file__).with_name("host.sh")

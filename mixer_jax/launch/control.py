@@ -4,6 +4,7 @@ import shlex
 import time
 
 from mixer_jax.checkpoints.committed_steps import committed_steps
+from mixer_jax.endings import STOPPED
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.launch import follow, keep, tpu
 from mixer_jax.launch.bundle import Bundle
@@ -27,7 +28,6 @@ from mixer_jax.supervision.account_text import summary
 from mixer_jax.supervision.recorded_starts import read_starts
 
 MAX_BUNDLE_BYTES = 2**30
-STOPPED = 75  # The exit code of a run that was stopped and saved.
 
 
 def status(record: Record, now: float) -> str:

@@ -1,23 +1,38 @@
 """Reads what a run has left in its folder: the hosts' signs of life, and their logs."""
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from mixer_jax.storage import MAX_JSON_BYTES, Storage, open_storage
+from mixer_jax.errors import UserError
+from mixer_jax.storage import MAX_JSON_BYTES, Storage, open_storage, parse_json
 from mixer_jax.text_table import format_table
 
 DEAD_SECONDS = 60  # A host without a sign of life for so long is not alive. It writes one every 10 s, and every 30 s to a bucket.
 POLL_SECONDS = 5.0
 MAX_LOG_BYTES = 2**30
+FIELDS = {  # Of a sign of life (supervision/heartbeat.py), with their types.
+    "host": int,
+    "machine": str,
+    "phase": str,
+    "step": int | None,
+    "step_time": float | int | None,
+    "time": float | int,
+}
 
 
 def heartbeats(workdir: str) -> list[dict[str, Any]]:
-    """Return the last sign of life of each host of a run, by the number of the host."""
-    storage = open_storage(f"{workdir}/hosts")
-    texts = [storage.read_whole(name, MAX_JSON_BYTES) for name in storage.names() if name.endswith(".json")]
-    return sorted((json.loads(text) for text in texts if text), key=lambda beat: beat["host"])
+    """Return the last sign of life of each host of a run, by the number of the host. Raises UserError for a damaged one."""
+    storage, beats = open_storage(f"{workdir}/hosts"), []
+    for name in storage.names():
+        text = storage.read_whole(name, MAX_JSON_BYTES) if name.endswith(".json") else None
+        if text is None:
+            continue
+        beat = parse_json(text, f"{storage.url}/{name}")
+        if not all(isinstance(beat.get(field), kind) for field, kind in FIELDS.items()):
+            raise UserError(f"{storage.url}/{name} is damaged: it is no sign of life. Remove it; its host writes it anew.")
+        beats.append(beat)
+    return sorted(beats, key=lambda beat: beat["host"])
 
 
 def format_heartbeats(beats: list[dict[str, Any]], now: float) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mixer_jax.endings import STOPPED
 from mixer_jax.launch.bundle import Bundle
 from mixer_jax.launch.commands import Moment, Run, Step, Write, code_variables, record_steps
 from mixer_jax.launch.request import Request, hosts_of_slice
@@ -10,7 +11,6 @@ from mixer_jax.storage import json_text
 GRACE_SECONDS = 60  # From SIGTERM to SIGKILL of a pod.
 SUPERVISOR_GRACE_SECONDS = 45
 MAX_RESTARTS = 100
-STOPPED = 75  # All pods are started again after this code. After any other, a person must look: the supervisor has given up.
 # The hours count from the launch, also while pods wait. The exit code 2 ends the JobSet.
 BOUNDED = (
     '[ "$(date +%s)" -lt "$DEADLINE" ] || exit 2; '
@@ -75,7 +75,7 @@ def jobset(request: Request, moment: Moment) -> dict[str, Any]:
             "rules": [
                 {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 {
-                    "action": "FailJob",
+                    "action": "FailJob",  # A person must look: the supervisor has given up. After STOPPED all pods start again.
                     "onExitCodes": {"containerName": "train", "operator": "NotIn", "values": [STOPPED]},
                 },
             ]

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mixer_jax.endings import DONE, STOPPED
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.launch.commands import FINAL_CODES, GONE, LOST, READY, Observed, situation
 from mixer_jax.launch.request import Request
 
 POLL_SECONDS = 60.0
 MAX_LAUNCHES = 5  # In a row, without a newer checkpoint.
-DONE, STOPPED = 0, 75
 
 
 @dataclasses.dataclass

@@ -2,6 +2,7 @@
 
 import shlex
 
+from mixer_jax.endings import STOPPED
 from mixer_jax.launch.bundle import Bundle
 from mixer_jax.launch.commands import Moment, Run, Step, Write, code_variables, record_steps
 from mixer_jax.launch.request import NUMBER_OF_RUN, Request
@@ -9,7 +10,7 @@ from mixer_jax.launch.request import NUMBER_OF_RUN, Request
 BUNDLE = "bundle.tar"
 TASK_ID = '"$SLURM_ARRAY_TASK_ID"'
 WARNING_SECONDS = 120  # From SIGTERM to the end of the time that the scheduler allows.
-STOPPED, SUPERVISOR_GRACE_SECONDS = 75, 60
+SUPERVISOR_GRACE_SECONDS = 60
 
 
 def slurm_steps(request: Request, bundle: Bundle, moment: Moment, folder: str) -> list[Step]:

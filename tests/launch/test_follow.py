@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mixer_jax.errors import UserError
 from mixer_jax.launch import follow
 from mixer_jax.launch.follow import format_heartbeats, heartbeats, log_lines
 from mixer_jax.storage import open_storage
@@ -32,6 +33,13 @@ def test_each_host_has_a_row_that_says_whether_it_is_alive(run: str):
         ["2", "w-2", "yes", "training", "40"], ["3", "w-3", "yes", "training", "-"], ["10", "w-10", "no", "training", "40"],
     ]  # fmt: skip
     assert rows[0][5:] == ["15", "s", "10", "s"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[1]", b"{", b'{"host": 1}', beat(1, 1000.0).replace(b"1000.0", b'"soon"', 1)])
+def test_a_damaged_sign_of_life_is_refused_by_name(run: str, damaged: bytes):
+    open_storage(run).write("hosts/1.json", damaged)
+    with pytest.raises(UserError, match=r"hosts/1\.json is damaged"):
+        heartbeats(run)
 
 
 def test_logs_come_in_the_order_of_their_starts_each_line_after_its_host(run: str):
