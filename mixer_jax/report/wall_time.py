@@ -27,7 +27,7 @@ STYLES = {  # {part: (color, whether it is striped)}. Parts that belong together
     "down": (6, False),
 }
 MAX_UNFOLDED = 30  # With more starts, the reader unfolds their bars and their table.
-MAX_STARTS = 1000  # The most starts with a bar and a row. Of more, these are the last ones.
+MAX_STARTS = 300  # The most starts with a bar and a row. Of more, these are the last ones.
 SECONDS = "All times are in seconds."
 
 

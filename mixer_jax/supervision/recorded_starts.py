@@ -16,7 +16,7 @@ from mixer_jax.storage import open_storage
 from mixer_jax.supervision.account import ENDINGS, PART_OF_PHASE, Start
 
 GOODPUT = "goodput.jsonl"
-MAX_BYTES = 2**23  # About 6000 starts.
+MAX_BYTES = 2**22  # About 3000 starts.
 TOLERANCE_SECONDS = 0.1  # Between the seconds of the rows of a start and its length, which are rounded to milliseconds.
 LATEST = 2.5e11  # The Unix time at the end of the year 9891.
 

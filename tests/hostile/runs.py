@@ -39,7 +39,7 @@ def many_metrics() -> bytes:
 
 
 def many_starts() -> bytes:
-    rows = ({"start": n, "phase": "data", "seconds": 1, "began": n, "ended": n + 1} for n in range(60_000))
+    rows = ({"start": n, "phase": "data", "seconds": 1, "began": n, "ended": n + 1} for n in range(30_000))
     return "".join(json.dumps(row | {"first_step": 0, "last_step": 0, "ending": "done"}) + "\n" for row in rows).encode()
 
 
@@ -58,7 +58,7 @@ RUN = after(
         **endless("results.json"),
         **endless("metrics.jsonl"),
         "very many starts": written("goodput.jsonl", many_starts),
-        "a line of starts of 7 MB": written("goodput.jsonl", lambda: b'{"start": "' + b"y" * 7 * MEBIBYTE + b'"}'),
+        "a line of starts of 3 MB": written("goodput.jsonl", lambda: b'{"start": "' + b"y" * 3 * MEBIBYTE + b'"}'),
         "a deep line of starts": written("goodput.jsonl", lambda: b"[" * 10**6),
         **endless("goodput.jsonl"),
     },

@@ -109,7 +109,7 @@ def test_of_very_many_starts_the_last_are_shown_and_the_sums_of_all_are_said_to_
     assert [row[0] for row in table.rows] == [*map(str, range(5, count)), "all"]
     assert len(starts.bars) == MAX_STARTS and starts.bars[0].offset == pytest.approx(100 * 5 / count)
     assert seconds_in(table.rows[-1][3]) == 4.0 * count
-    assert table.notes[0] == "The last 1\u202f000 starts have a row. The sums are those of all 1\u202f005."
+    assert table.notes[0] == "The last 300 starts have a row. The sums are those of all 305."
 
 
 def test_several_runs_have_a_bar_and_a_row_each_and_their_starts_folded(section_of):
