@@ -22,7 +22,7 @@ def fail_at_random(trials: Trials) -> Numbers:
     with CloudStorage() as cloud:
         run = InBucket(cloud, "run")
         with cloud.failing(fault):
-            failed = end_at_last(lambda: trials.start(run.workdir, FEW_SAVES, **run.variables))
+            failed = end_at_last(lambda: [trials.start(run.workdir, FEW_SAVES, **run.variables)])
         run.check(trials.references.get())
     return {"requests that failed": fault.strikes, "starts that ended with exit code 1": failed}
 

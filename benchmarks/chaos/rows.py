@@ -65,7 +65,7 @@ ROWS: dict[str, Row] = {
     ),
     "clock_jumps": Row(
         "the clock of each process (Python's time.time) jumps by up to a day in each half second, and the run is killed once",
-        SAME_BITS,
+        f"if a run ends, it is with one message and exit code 1, and the same command goes on; {SAME_BITS}",
         clocks.jump, trials=12, short=1, at_once=2,
     ),
     "other_code": Row(

@@ -4,9 +4,10 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,11 @@ class Unit(NamedTuple):
     trials: int
     seed: int
 
+    @property
+    def share(self) -> Fraction:
+        """The part of a lane that it takes."""
+        return Fraction(1, self.row.at_once)
+
 
 def run_rows(
     rows: dict[str, Row], counts: dict[str, int], seed: int, lanes: int, folder: Path, references: References
@@ -63,11 +69,23 @@ def run_rows(
       folder: Where each unit has a folder, which is deleted if its trials hold.
       references: The runs without a fault.
     """
-    tally = _Tally(rows, sum(counts.values()))
-    batches = [batch for name, row in rows.items() for batch in _batches(name, row, counts[name], seed)]
-    with ThreadPoolExecutor(lanes) as pool:
+    tally, shares = _Tally(rows, sum(counts.values())), _Lanes(lanes)
+    units = [unit for name, row in rows.items() for unit in _units(name, row, counts[name], seed)]
+
+    def run(unit: Unit) -> None:
         try:
-            list(pool.map(lambda batch: _run_batch(batch, references, folder, tally), batches))
+            tally.run(unit, Trials(unit.trials, unit.seed, folder / f"{unit.name}-{unit.seed}", references))
+        finally:
+            shares.give_back(unit.share)
+
+    with ThreadPoolExecutor(len(units)) as pool:
+        try:
+            made = []
+            for unit in units:
+                shares.take(unit.share)
+                made.append(pool.submit(run, unit))
+            for future in made:
+                future.result()
         except BaseException:  # Ctrl-C, for example.
             pool.shutdown(wait=False, cancel_futures=True)
             tally.interrupt()
@@ -76,24 +94,28 @@ def run_rows(
     return tally.results
 
 
-def _batches(name: str, row: Row, trials: int, seed: int) -> Iterator[list[Unit]]:
-    """Yield the units of a row, in groups that share a lane."""
-    units = [
-        Unit(name, row, min(row.unit, trials - first), seed + number) for number, first in enumerate(range(0, trials, row.unit))
-    ]
-    for first in range(0, len(units), row.at_once):
-        yield units[first : first + row.at_once]
+def _units(name: str, row: Row, trials: int, seed: int) -> list[Unit]:
+    starts = range(0, trials, row.unit)
+    return [Unit(name, row, min(row.unit, trials - first), seed + number) for number, first in enumerate(starts)]
 
 
-def _run_batch(batch: list[Unit], references: References, folder: Path, tally: "_Tally") -> None:
-    began = time.monotonic()
-    with ThreadPoolExecutor(len(batch)) as pool:
-        list(pool.map(lambda unit: tally.run(unit, Trials(unit.trials, unit.seed, _place(folder, unit), references)), batch))
-    tally.results[batch[0].name].seconds += time.monotonic() - began
+class _Lanes:
+    """What units share: one that mostly waits takes a part of a lane."""
 
+    def __init__(self, count: int):
+        self._free, self._changed = Fraction(count), threading.Condition()
 
-def _place(folder: Path, unit: Unit) -> Path:
-    return folder / f"{unit.name}-{unit.seed}"
+    def take(self, share: Fraction) -> None:
+        """Wait until this share of a lane is free, and take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= share)
+            self._free -= share
+
+    def give_back(self, share: Fraction) -> None:
+        """Let others have a share that was taken."""
+        with self._changed:
+            self._free += share
+            self._changed.notify_all()
 
 
 class _Tally:
@@ -107,10 +129,12 @@ class _Tally:
     def run(self, unit: Unit, trials: Trials) -> None:
         """Make the trials of a unit, and count them."""
         self._running.append(trials)
+        began = time.monotonic()
         numbers, reason, skipped = self._try(unit.row.run, trials)
         self._running.remove(trials)
         with self._lock:
             result = self.results[unit.name]
+            result.seconds += time.monotonic() - began
             self._done += unit.trials
             if skipped:
                 result.skipped = skipped

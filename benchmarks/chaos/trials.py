@@ -45,7 +45,7 @@ class Row(NamedTuple):
         trials: How many trials the table has.
         short: How many trials the short form has.
         unit: How many trials `run` makes in one go. They are repeated together, with one seed.
-        at_once: How many units run at the same time in one lane, because they mostly wait.
+        at_once: How many units can share a lane, because they mostly wait.
     """
 
     fault: str
@@ -212,18 +212,20 @@ def cut_short(process: subprocess.Popen) -> str:
     return process.communicate()[0]
 
 
-def end_at_last(start: Callable[[], subprocess.Popen]) -> int:
-    """Start a run again until it ends with 0, and return how often it ended with exit code 1 before.
+def end_at_last(start: Callable[[], list[subprocess.Popen]]) -> int:
+    """Start the processes of a run again until all end with 0, and return how often one ended with exit code 1 before.
 
     Raises Broken for another exit code, for an end that is not one message, and after MAX_STARTS starts.
     """
+    said = ""
     for failed in range(MAX_STARTS):
-        process = start()
-        said = end_of(process, DONE, TRY_AGAIN, seconds=1200)
-        if process.returncode == DONE:
+        processes = start()
+        for process in processes:
+            said = end_of(process, DONE, TRY_AGAIN, seconds=1200)
+            if process.returncode != DONE and (said.count("error: ") != 1 or "Traceback" in said):
+                raise Broken(f"one message was expected:\n{said}")
+        if all(process.returncode == DONE for process in processes):
             return failed
-        if said.count("error: ") != 1 or "Traceback" in said:
-            raise Broken(f"one message was expected:\n{said}")
     raise Broken(f"{MAX_STARTS} starts were not enough. The last said:\n{said}")
 
 
