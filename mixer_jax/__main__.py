@@ -22,11 +22,12 @@ ROOMS = {  # command: the room whose cli.py registers it
     "bench": "bench",
     "supervise": "supervision",
     "goodput": "supervision",
+    "sweep": "sweep",
     "reproduce": "reproduction",
     "launch": "launch",
     "doctor": "launch",
 }
-NEED_CLONE = ("demo", "plan", "bench", "reproduce", "launch")  # they read train.py and configs/, which are not installed
+NEED_CLONE = ("demo", "plan", "bench", "sweep", "reproduce", "launch")  # they read train.py and configs/, which are not installed
 
 
 def make_parser(argv: list[str]) -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ LAYERS = [
     {"preparation", "train", "evaluate"},
     {"planning", "bench", "report", "export"},
     {"launch", "api"},
+    {"sweep"},
     {"reproduction"},
     {"__main__"},
 ]

@@ -5,10 +5,13 @@ and averages three such runs. It names the runs of the ViT paper (arXiv 2010.119
 """
 
 import dataclasses
-from pathlib import Path
 
+from mixer_jax import app
 from mixer_jax.reproduction.exhibit import Row
 from mixer_jax.reproduction.recipes import Pretraining, model_name
+from mixer_jax.reproduction.setup import SEEDS, Setup
+from mixer_jax.sweep.grid import DEV, Sweep, held_out
+from mixer_jax.sweep.job import Job
 
 AVG5_TASKS = ("imagenet", "cifar10", "cifar100", "pets", "flowers")
 VTAB_TASKS = (
@@ -18,8 +21,8 @@ VTAB_TASKS = (
     "smallnorb_azimuth", "smallnorb_elevation",
 )  # fmt: skip
 TASKS = {"imagenet": ("imagenet",), "real": ("imagenet",), "avg5": AVG5_TASKS, "vtab": VTAB_TASKS}  # {column: its data sets}
-SEEDS = 3
-PRETRAINING_FOLDER = "pretraining"
+HELD_OUT = {"imagenet": "1%", "cifar10": "2%", "cifar100": "2%", "pets": "10%", "flowers": "10%"}  # to choose by
+HELD_OUT_OF_VTAB = "train800,val200"
 MIXER_RATES = (0.003, 0.01, 0.03, 0.06)
 VIT_RATES = (0.001, 0.003, 0.01, 0.03)  # for its small data sets; for ImageNet it tries those of Mixer
 VTAB_RATES = (0.003, 0.01, 0.03)
@@ -41,8 +44,9 @@ class FineTuning:
       task: the data set.
       config: FILE.py:ROW.
       overrides: flags that belong to the row, such as --config.model.variant=L/16.
-      evaluators: flags that add evaluators: ReaL's labels, for ImageNet.
+      evaluators: flags that add evaluators: ReaL's labels.
       learning_rates: those that the paper tries.
+      hold_out: what the paper holds out of the training split to choose among them.
       folder: the folder of the runs in the folder of the pre-training, such as cifar100-448.
     """
 
@@ -51,26 +55,27 @@ class FineTuning:
     overrides: tuple[str, ...]
     evaluators: tuple[str, ...]
     learning_rates: tuple[float, ...]
+    hold_out: str
     folder: str
 
     @property
     def num_runs(self) -> int:
-        """The number of runs: one for each learning rate on the dev split, then three on all training images."""
+        """The number of runs: one for each learning rate without the images that are held out, then three on all of them."""
         return len(self.learning_rates) + SEEDS
 
-    def command(self, workdir: Path, pretraining: Pretraining) -> str:
-        """Return the command of a run on all training images, with RATE and SEED for its learning rate and its seed."""
-        folder = workdir / pretraining.folder
-        weights = pretraining.released or f"{folder}/{PRETRAINING_FOLDER}"
-        flags = [f"--workdir={folder}/{self.folder}/lrRATE/seedSEED", f"--config.init_from={weights}", *self.overrides]
-        flags += [*self.evaluators, "--config.optimizer.learning_rate=RATE", "--config.seed=SEED"]
-        return " ".join(["python train.py", f"--config={self.config}", *flags])
+    def sweep(self, pretraining: Pretraining, setup: Setup) -> Sweep:
+        """Return all runs on this data set. Raises UserError if the config cannot be read."""
+        weights = pretraining.weights(setup)
+        flags = (*setup.locations, f"--config.init_from={weights}", *self.overrides, *self.evaluators, *setup.flags)
+        split = app.read_config(self.config, [*setup.locations, *self.overrides]).data.split
+        rates = {"optimizer.learning_rate": tuple(map(str, self.learning_rates))}
+        folder = f"{setup.workdir}/{pretraining.folder}/{self.folder}"
+        return Sweep(self.config, flags, rates, range(setup.seeds), DEV, "top1", folder, held_out(split, self.hold_out))
 
 
-def pretraining_command(workdir: Path, pretraining: Pretraining) -> str:
-    """Return the command of a pre-training."""
-    folder = workdir / pretraining.folder / PRETRAINING_FOLDER
-    return f"python train.py --config={pretraining.config} --workdir={folder}"
+def pretraining_job(pretraining: Pretraining, setup: Setup) -> Job:
+    """Return the run of a pre-training."""
+    return Job(pretraining.config, (*setup.locations, *setup.flags), pretraining.own_weights(setup))
 
 
 def fine_tunings(row: Row, column: str, pretraining: Pretraining, pixels: int, resize: str) -> tuple[FineTuning, ...]:
@@ -83,11 +88,12 @@ def fine_tunings(row: Row, column: str, pretraining: Pretraining, pixels: int, r
       pixels: The image size of the row. VTAB-1k has its own.
       resize: The crop with which the exhibit evaluates.
     """
-    make = _vtab if column == "vtab" else _downstream
-    return tuple(make(row, task, pretraining, pixels, resize) for task in TASKS[column])
+    if column == "vtab":
+        return tuple(_vtab(row, task) for task in TASKS[column])
+    return tuple(_downstream(row, task, pretraining, pixels, resize, with_real=column == "real") for task in TASKS[column])
 
 
-def _downstream(row: Row, task: str, pretraining: Pretraining, pixels: int, resize: str) -> FineTuning:
+def _downstream(row: Row, task: str, pretraining: Pretraining, pixels: int, resize: str, with_real: bool) -> FineTuning:
     family, _ = _model(row)
     at_448 = pixels == 448
     flags = [*_model_flags(row), *(["--config.model.pooling=mean"] if pretraining.config.endswith("-300ep") else [])]
@@ -98,14 +104,15 @@ def _downstream(row: Row, task: str, pretraining: Pretraining, pixels: int, resi
         flags.append(f"--config.evals.test.resize={wanted}")
     if "[14]" in row.name and task == "imagenet":
         flags.append("--config.ema_decay=0.9999")  # the ViT paper's Polyak averaging
-    evaluators = (*REAL_LABELS, f"--config.evals.real.resize={wanted}") if task == "imagenet" else ()
+    evaluators = (*REAL_LABELS, f"--config.evals.real.resize={wanted}") if with_real else ()
     rates = VIT_RATES if family == "vit" and task != "imagenet" else MIXER_RATES
     config = f"configs/finetune.py:{task}{',448' if at_448 else ''}"
-    return FineTuning(task, config, tuple(flags), evaluators, rates, f"{task}-{pixels}-{wanted}")
+    return FineTuning(task, config, tuple(flags), evaluators, rates, HELD_OUT[task], f"{task}-{pixels}-{wanted}")
 
 
-def _vtab(row: Row, task: str, *_: object) -> FineTuning:
-    return FineTuning(task, f"configs/finetune_vtab.py:{task}", tuple(_model_flags(row)), (), VTAB_RATES, f"vtab-{task}")
+def _vtab(row: Row, task: str) -> FineTuning:
+    config, flags = f"configs/finetune_vtab.py:{task}", tuple(_model_flags(row))
+    return FineTuning(task, config, flags, (), VTAB_RATES, HELD_OUT_OF_VTAB, f"vtab-{task}")
 
 
 def _model(row: Row) -> tuple[str, str]:

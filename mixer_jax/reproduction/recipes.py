@@ -4,8 +4,10 @@ import dataclasses
 import re
 
 from mixer_jax.reproduction.exhibit import Row
+from mixer_jax.reproduction.setup import SCRATCH, Setup
 
 CONFIGS = "configs/"
+PRETRAINING_FOLDER = "pretraining"
 
 # {(heading, row without marks): {epochs: config}}. Where an exhibit gives no epochs, the last one of the row is meant.
 PRETRAININGS = {
@@ -111,6 +113,14 @@ class Pretraining:
         """The name of the folder for its run and for the runs that start from it, such as imagenet21k-L16."""
         file, _, row = self.config.removeprefix(f"{CONFIGS}pretrain_").partition(".py:")
         return f"{file}-{row.replace('/', '')}"
+
+    def own_weights(self, setup: Setup) -> str:
+        """Return the folder of its run."""
+        return f"{setup.workdir}/{self.folder}/{PRETRAINING_FOLDER}"
+
+    def weights(self, setup: Setup) -> str:
+        """Return what its fine-tunings start from, as config.init_from: weights of the authors, or the folder of its run."""
+        return self.released if self.released and setup.start != SCRATCH else self.own_weights(setup)
 
 
 def model_name(row: Row) -> str:

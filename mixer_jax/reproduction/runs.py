@@ -1,12 +1,13 @@
 """Our figure of a cell, from the folders of its runs.
 
-The runs of a row lie in WORKDIR/PRE-TRAINING: the pre-training itself in pretraining/, and each fine-tuning in
-TASK/lrRATE/seedNUMBER/. A folder is named by what its runs are, so exhibits share runs. A run counts when its results.json has
-the figure at the last step. Its config.json is compared with the recipe, and each difference is a deviation.
+The runs of a row lie in WORKDIR/PRE-TRAINING: the pre-training itself in pretraining/, and each fine-tuning in TASK/, which is
+the folder of a sweep. A folder is named by what its runs are, so exhibits share runs. A run counts when its results.json has the
+figure at the last step. Its config.json is compared with the recipe, and each difference is a deviation.
 """
 
 import copy
 import dataclasses
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +15,22 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mixer_jax import app
+from mixer_jax.bucket import is_in_bucket
 from mixer_jax.config import dataset, flatten, without_paths
 from mixer_jax.errors import UserError
 from mixer_jax.planning.estimate import total_steps
 from mixer_jax.recorded_config import differences, usable_config
-from mixer_jax.records import read_results
-from mixer_jax.reproduction.fine_tuning import PRETRAINING_FOLDER, REAL_DATA, SEEDS, FineTuning
+from mixer_jax.reproduction.fine_tuning import REAL_DATA, FineTuning
 from mixer_jax.reproduction.recipes import Pretraining
-from mixer_jax.storage import read_json
+from mixer_jax.reproduction.setup import SEEDS, Setup
+from mixer_jax.storage import MAX_JSON_BYTES, open_storage, parse_json
+from mixer_jax.sweep.grid import CHOOSING, FINAL
+from mixer_jax.sweep.job import DONE
+from mixer_jax.sweep.stages import progress_of
 
 FROM_RELEASED = "From the authors' released weights: their pre-training was not repeated."
 NOT_CHOSEN = "The learning rate was not chosen on held-out images of the training split."
+JFT_SOURCE = "tfds:jft300m"  # Nobody outside Google has it, so whatever --data-locations names in its place is other data.
 NO_MATTER = ("batch_size", "max_predictions", "data.max_labels", "data.verify")  # They change no figure of an evaluator.
 IGNORED = ("optimizer.learning_rate", "seed", "init_from")  # These differ between the runs of a cell, or are compared apart.
 
@@ -35,7 +41,7 @@ class Ours:
 
     Attributes:
       value: the mean over seeds and data sets, in percent. None: at least one run is missing.
-      finished: the number of finished runs on each data set.
+      finished: the number of finished runs on each data set, with those that the learning rate is chosen by.
       deviations: how they differ from the paper's.
       reason: why there is no figure although there are runs, or "".
     """
@@ -46,56 +52,80 @@ class Ours:
     reason: str = ""
 
 
-def ours_of(workdir: Path, pretraining: Pretraining, fine_tunings: Sequence[FineTuning], evaluator: str) -> Ours:
+def ours_of(setup: Setup, pretraining: Pretraining, fine_tunings: Sequence[FineTuning], evaluator: str) -> Ours:
     """Return our figure of a cell, the mean over its data sets of the top-1 accuracy of `evaluator`."""
-    folder = workdir / pretraining.folder
-    found = [_of_task(folder, pretraining, fine_tuning, evaluator) for fine_tuning in fine_tunings]
+    found = [_of_task(setup, pretraining, fine_tuning, evaluator) for fine_tuning in fine_tunings]
     finished = tuple(sum(ours.finished) for ours in found)
     deviations = tuple(dict.fromkeys(deviation for ours in found for deviation in ours.deviations))
     values = [ours.value for ours in found if ours.value is not None]
     reason = " ".join(dict.fromkeys(ours.reason for ours in found if ours.reason))
     if any(finished) and len(values) < len(found) and not reason:
-        reason = f"{len(values)} of {len(found)} data sets have a finished run."
+        reason = f"{len(values)} of {len(found)} data sets have a figure."
     return Ours(statistics.mean(values) if len(values) == len(found) else None, finished, deviations, reason)
 
 
-def is_pretrained(workdir: Path, pretraining: Pretraining) -> bool:
-    """Return whether the pre-training of a row has ended in `workdir`."""
-    recipe = app.read_config(pretraining.config, [])
-    return read_results(workdir / pretraining.folder / PRETRAINING_FOLDER).get("step") == total_steps(recipe)
+def is_pretrained(setup: Setup, pretraining: Pretraining) -> bool:
+    """Return whether the pre-training of a row has ended."""
+    recipe = app.read_config(pretraining.config, list(setup.locations))
+    return _read(pretraining.own_weights(setup), "results.json").get("step") == total_steps(recipe)
 
 
-def _of_task(folder: Path, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> Ours:
-    runs = sorted((folder / fine_tuning.folder).glob("lr*/seed*"))
-    finished = {run: top1 for run in runs if (top1 := _top1(run, evaluator)) is not None}
-    if not finished:
-        return Ours()
-    configs = [_config_of(run) for run in finished]
-    rates = sorted({config.optimizer.learning_rate for config in configs})
-    if len(rates) > 1:
+def _of_task(setup: Setup, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> Ours:
+    """Return our figure on one data set: the mean of the runs with the learning rate that was chosen on held-out images.
+
+    If none was chosen, and all runs that have ended have one learning rate, it is their mean.
+    """
+    sweep = fine_tuning.sweep(pretraining, setup)
+    runs = _folders_of_runs(sweep.workdir)
+    finished = {run: top1 for run in runs[FINAL] if (top1 := _top1(run, evaluator)) is not None}
+    progress = progress_of(sweep) if runs[CHOOSING] else None
+    num_chosen_from = sum(state.word == DONE for pairs in progress.choosing.values() for _, state in pairs) if progress else 0
+    best = dict(progress.best)["optimizer.learning_rate"] if progress and progress.best else None
+    configs = {run: _config_of(run) for run in finished}
+    rates = sorted({config.optimizer.learning_rate for config in configs.values()})
+    count = len(finished) + num_chosen_from
+    if best is not None:
+        finished = {run: top1 for run, top1 in finished.items() if configs[run].optimizer.learning_rate == float(best)}
+    elif len(rates) > 1:
         which = ", ".join(map(str, rates))
         reason = f"{fine_tuning.folder} has runs with learning rates {which}: choosing one by the test split is not allowed."
-        return Ours(None, (len(finished),), (), reason)
-    num_seeds = len({config.seed for config in configs})
+        return Ours(None, (count,), (), reason)
+    if not finished:
+        return Ours(None, (count,))
+    num_seeds = len({configs[run].seed for run in finished})
     deviations = [f"{num_seeds} of {SEEDS} seeds in {len(finished)} runs."] if not num_seeds == len(finished) == SEEDS else []
-    deviations.append(NOT_CHOSEN)
+    deviations += [NOT_CHOSEN] if best is None else []
     for run in finished:
-        deviations += _deviations_of_run(run, folder, pretraining, fine_tuning, evaluator)
-    return Ours(100 * statistics.mean(finished.values()), (len(finished),), tuple(dict.fromkeys(deviations)))
+        deviations += _deviations_of_run(run, setup, pretraining, fine_tuning, evaluator)
+    return Ours(100 * statistics.mean(finished.values()), (count,), tuple(dict.fromkeys(deviations)))
 
 
-def _top1(run: Path, evaluator: str) -> float | None:
+def _folders_of_runs(folder: str) -> dict[str, list[str]]:
+    """Return {stage: the folders of its runs} under the folder of a sweep."""
+    runs: dict[str, list[str]] = {CHOOSING: [], FINAL: []}
+    for name in open_storage(folder).names():
+        if found := re.fullmatch(rf"(({CHOOSING}|{FINAL})/[^/]+/seed\d+)/results\.json", name):
+            runs[found[2]].append(f"{folder}/{found[1]}")
+    return runs
+
+
+def _read(run: str, name: str) -> dict:
+    storage = open_storage(run)
+    text = storage.read_whole(name, MAX_JSON_BYTES)
+    return parse_json(text, f"{storage.url}/{name}") if text else {}
+
+
+def _top1(run: str, evaluator: str) -> float | None:
     """Return the top-1 accuracy of a run after its last step, or None if it has none yet."""
-    results = read_results(run)
+    results = _read(run, "results.json")
     if not results or results.get("step") != _config_of(run).total.steps:
         return None
     return results.get("evals", {}).get(evaluator, {}).get("top1")
 
 
-def _config_of(run: Path) -> ConfigDict:
+def _config_of(run: str) -> ConfigDict:
     """Return the config of a run. Raises UserError if it has none, or a damaged one."""
-    file = run / "config.json"
-    content = read_json(file)
+    content, file = _read(run, "config.json"), f"{run}/config.json"
     if not content:
         raise UserError(f"{run} has results, but {file} is missing or empty: remove the folder or bring the file back.")
     try:
@@ -104,14 +134,14 @@ def _config_of(run: Path) -> ConfigDict:
         raise UserError(f"{file} is not the config of a run: {error}") from error
 
 
-def _deviations_of_run(run: Path, folder: Path, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> list[str]:
+def _deviations_of_run(run: str, setup: Setup, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> list[str]:
     config = _config_of(run)
-    recipe = app.read_config(fine_tuning.config, list(fine_tuning.overrides))
+    recipe = app.read_config(fine_tuning.config, [*setup.locations, *fine_tuning.overrides])
     deviations = _changes("fine-tuning", recipe, config)
     if config.optimizer.learning_rate not in fine_tuning.learning_rates:
         deviations.append(f"The learning rate {config.optimizer.learning_rate} is none of those that the paper tries.")
     deviations += _deviations_of_evaluation(recipe, config, evaluator)
-    return [*deviations, *_deviations_of_weights(config.init_from, folder / PRETRAINING_FOLDER, pretraining)]
+    return [*deviations, *_deviations_of_weights(config.init_from, setup, pretraining)]
 
 
 def _deviations_of_evaluation(recipe: ConfigDict, config: ConfigDict, evaluator: str) -> list[str]:
@@ -124,16 +154,29 @@ def _deviations_of_evaluation(recipe: ConfigDict, config: ConfigDict, evaluator:
     return [f"evaluation: {name}={now.get(name)!r} instead of {then[name]!r}." for name in names]
 
 
-def _deviations_of_weights(init_from: str, own: Path, pretraining: Pretraining) -> list[str]:
+def _deviations_of_weights(init_from: str, setup: Setup, pretraining: Pretraining) -> list[str]:
     """Return how the weights that a run started from differ from those of the recipe."""
+    own = pretraining.own_weights(setup)
     if init_from and init_from == pretraining.released:
         return [FROM_RELEASED]
-    if init_from and Path(init_from).expanduser().resolve() == own.resolve() and (own / "config.json").exists():
-        recipe = app.read_config(pretraining.config, [])
-        steps, step = total_steps(recipe), read_results(own).get("step")
-        unfinished = [f"The pre-training is at step {step} of {steps}."] if step != steps else []
-        return [*unfinished, *_changes("pre-training", recipe, _config_of(own))]
+    if init_from and _is_same_folder(init_from, own) and _read(own, "config.json"):
+        recipe = app.read_config(pretraining.config, list(setup.locations))
+        steps, step = total_steps(recipe), _read(own, "results.json").get("step")
+        found = [f"The pre-training is at step {step} of {steps}."] if step != steps else []
+        if recipe.data.source != _source_of(pretraining) and _source_of(pretraining) == JFT_SOURCE:
+            found.append(f"{JFT_SOURCE} is replaced by {recipe.data.source}.")
+        return [*found, *_changes("pre-training", recipe, _config_of(own))]
     return [f"It starts from {init_from or 'random weights'}, and not from {own}."]
+
+
+def _source_of(pretraining: Pretraining) -> str:
+    return app.read_config(pretraining.config, []).data.source
+
+
+def _is_same_folder(one: str, other: str) -> bool:
+    if is_in_bucket(one) or is_in_bucket(other):
+        return one.rstrip("/") == other.rstrip("/")
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
 def _changes(stage: str, recipe: ConfigDict, config: ConfigDict) -> list[str]:

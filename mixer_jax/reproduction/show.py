@@ -1,13 +1,13 @@
 """Shows an exhibit: for each cell the paper's figure, ours, the difference, the status, the cost that is left, and notes."""
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from mixer_jax.errors import UserError
 from mixer_jax.reproduction import costs
 from mixer_jax.reproduction.exhibit import ACCURACY, PLANNED, SETTING, SPECIFIED, Cell, Column, Exhibit, Row
 from mixer_jax.reproduction.paper.exhibits import EXHIBITS
+from mixer_jax.reproduction.setup import WITHOUT_RUNS, Setup
 from mixer_jax.reproduction.standing import standing
 from mixer_jax.reproduction.status import STATUSES, Standing
 from mixer_jax.text_table import format_table
@@ -16,31 +16,56 @@ HEAD = ("row", "column", "paper", "source", "ours", "difference", "tolerance", "
 ALIGN = "<<><>>><><"
 
 
-def figures_of(name: str, rows: str = "*", columns: Sequence[str] = (), workdir: Path | None = None) -> dict:
+def figures_of(name: str, rows: str = "*", columns: Sequence[str] = (), setup: Setup = WITHOUT_RUNS) -> dict:
     """Return an exhibit with what stands in its cells, for `format_exhibit` and for programs.
 
     Args:
       name: The exhibit: a key of EXHIBITS.
       rows: A pattern for the names of rows or for their labels, in which * stands for any text.
       columns: The names of the columns. Empty: all.
-      workdir: The folder that holds the folders of runs, or None.
+      setup: Where the runs are, and how they are made.
 
     Raises:
       UserError: No row has such a name, there is no such column, or a run in `workdir` is damaged.
+    """
+    parts = [
+        {"title": exhibit.title, "notes": list(exhibit.notes), "rows": [_row(name, exhibit, *chosen, setup) for chosen in found]}
+        for exhibit, found in choose(name, rows, columns)
+    ]
+    return {"exhibit": name, "estimated_by": costs.estimated_by(), "parts": parts}
+
+
+def choose(name: str, pattern: str, columns: Sequence[str]) -> list[tuple[Exhibit, list[tuple[Row, list[Column]]]]]:
+    """Return the parts of an exhibit with their chosen rows, each with its chosen columns. Parts without such rows are left out.
+
+    Args:
+      name: The exhibit: a key of EXHIBITS.
+      pattern: A pattern for the names of rows or for their labels, in which * stands for any text.
+      columns: The names of the columns. Empty: all.
+
+    Raises:
+      UserError: No row has such a name, or there is no such column.
     """
     exhibits = EXHIBITS[name]
     known = list(dict.fromkeys(column.name for exhibit in exhibits for column in exhibit.columns if column.kind != SETTING))
     for column in columns:
         if column not in known:
             raise UserError(f"{name} has no column {column!r}: its columns are {', '.join(known)}.")
-    if workdir and not workdir.is_dir():
-        raise UserError(f"There is no folder {workdir}: name the one that has the folders of runs, or leave --workdir out.")
-    parts = [_part(name, exhibit, rows, columns or known, workdir) for exhibit in exhibits]
-    shown = [part for part in parts if part["rows"]]
-    if not shown:
+    found = [(exhibit, list(_rows(exhibit, pattern, columns or known))) for exhibit in exhibits]
+    if not any(rows for _, rows in found):
         names = dict.fromkeys(row.name for exhibit in exhibits for row in exhibit.rows)
-        raise UserError(f"{name} has no row {rows!r} with these columns: its rows are {', '.join(names)}. * stands for any text.")
-    return {"exhibit": name, "estimated_by": costs.estimated_by(), "parts": shown}
+        raise UserError(
+            f"{name} has no row {pattern!r} with these columns: its rows are {', '.join(names)}. * stands for any text."
+        )
+    return [(exhibit, rows) for exhibit, rows in found if rows]
+
+
+def _rows(exhibit: Exhibit, pattern: str, columns: Sequence[str]) -> Iterator[tuple[Row, list[Column]]]:
+    for row in exhibit.rows:
+        names = (row.name, label(row, exhibit), f"{row.group}: {label(row, exhibit)}")
+        shown = [column for column in exhibit.columns if column.name in columns and column.name in row.cells]
+        if shown and any(_matches(text, pattern) for text in names):
+            yield row, shown
 
 
 def label(row: Row, exhibit: Exhibit) -> str:
@@ -54,15 +79,9 @@ def _matches(text: str, pattern: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), text) is not None
 
 
-def _part(name: str, exhibit: Exhibit, pattern: str, columns: Sequence[str], workdir: Path | None) -> dict:
-    rows = []
-    for row in exhibit.rows:
-        names = (row.name, label(row, exhibit), f"{row.group}: {label(row, exhibit)}")
-        shown = [column for column in exhibit.columns if column.name in columns and column.name in row.cells]
-        if shown and any(_matches(text, pattern) for text in names):
-            cells = [_cell(row.cells[column.name], column, standing(name, row, column, workdir)) for column in shown]
-            rows.append({"group": row.group, "name": row.name, "label": names[1], "cells": cells})
-    return {"title": exhibit.title, "notes": list(exhibit.notes), "rows": rows}
+def _row(name: str, exhibit: Exhibit, row: Row, columns: Sequence[Column], setup: Setup) -> dict:
+    cells = [_cell(row.cells[column.name], column, standing(name, row, column, setup)) for column in columns]
+    return {"group": row.group, "name": row.name, "label": label(row, exhibit), "cells": cells}
 
 
 def _cell(cell: Cell, column: Column, found: Standing) -> dict:

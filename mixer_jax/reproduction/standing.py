@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from mixer_jax.reproduction import costs, texts
 from mixer_jax.reproduction.costs import Cost
 from mixer_jax.reproduction.exhibit import ACCURACY, PLANNED, SPECIFIED, Cell, Column, Row
-from mixer_jax.reproduction.fine_tuning import SHORTER_SIDE, SQUARE, TASKS, FineTuning, fine_tunings, pretraining_command
+from mixer_jax.reproduction.fine_tuning import SHORTER_SIDE, SQUARE, TASKS, FineTuning, fine_tunings, pretraining_job
 from mixer_jax.reproduction.recipes import Pretraining, is_cited_model, model_name, pretraining
 from mixer_jax.reproduction.runs import FROM_RELEASED, Ours, is_pretrained, ours_of
+from mixer_jax.reproduction.setup import RELEASED, Setup
 from mixer_jax.reproduction.specifications import model_sizes, recipe_options
 from mixer_jax.reproduction.status import (
     CITED,
@@ -45,21 +45,21 @@ PAPERS_OWN_COST = (
     "fine-tuning follows from it, image by image."
 )
 VTAB_OF_BASELINES = "ViT's and BiT's protocols for VTAB-1k differ from Mixer's and have no config here."
-DEFAULT_WORKDIR = Path("runs/paper")
+NOT_RELEASED = "The authors released no weights of this pre-training, and --start=released asks for them."
 DEFAULT_PIXELS = {"table2": 448, "figure2": 448}
 PIXELS_OF_VIT = {"ViT-L/16": 512, "ViT-H/14": 518}  # the ViT paper's own fine-tuning
 
 
-def standing(exhibit: str, row: Row, column: Column, workdir: Path | None = None) -> Standing:
-    """Return what stands in a cell of the exhibit with this name. `workdir` has the folders of runs; None: there are none."""
+def standing(exhibit: str, row: Row, column: Column, setup: Setup) -> Standing:
+    """Return what stands in a cell of the exhibit with this name."""
     cell = row.cells[column.name]
     if column.kind == SPECIFIED:
         return _specified(exhibit, row, column, cell)
     if column.kind == PLANNED:
-        return _planned(exhibit, row, column, workdir)
+        return _planned(exhibit, row, column, setup)
     if column.kind == ACCURACY:
         if column.name in TASKS:
-            return _fine_tuned(exhibit, row, column, cell, workdir)
+            return _fine_tuned(exhibit, row, column, cell, setup)
         return _few_shot(exhibit, row, column)
     return texts.standing(exhibit, row)
 
@@ -73,20 +73,35 @@ def image_size(exhibit: str, row: Row) -> int:
     return DEFAULT_PIXELS.get(exhibit, 224)
 
 
-def _fine_tuned(exhibit: str, row: Row, column: Column, cell: Cell, workdir: Path | None) -> Standing:
+def why_not_run(row: Row, column: Column, setup: Setup) -> tuple[str, str]:
+    """Return the status of a cell whose fine-tunings cannot be made, and why, or ("", "") if they can."""
     recipe = pretraining(row)
     if is_cited_model(row):
-        return Standing(CITED, reasons=(recipe.reason,))
+        return CITED, recipe.reason
     if not recipe.config:
-        return Standing(NO_RECIPE, reasons=(recipe.reason,))
+        return NO_RECIPE, recipe.reason
     if column.name == "vtab" and not row.name.startswith("Mixer"):
-        return Standing(NO_RECIPE, reasons=(VTAB_OF_BASELINES,))
+        return NO_RECIPE, VTAB_OF_BASELINES
+    if setup.start == RELEASED and not recipe.released:
+        return NO_RECIPE, NOT_RELEASED
+    return "", ""
+
+
+def fine_tunings_of(exhibit: str, row: Row, column: Column) -> tuple[FineTuning, ...]:
+    """Return the fine-tunings whose mean is a cell that can be run."""
     resize = SQUARE if exhibit in DEFAULT_PIXELS and row.name.startswith("Mixer") else SHORTER_SIDE
-    runs = fine_tunings(row, column.name, recipe, image_size(exhibit, row), resize)
-    commands = tuple(run.command(workdir or DEFAULT_WORKDIR, recipe) for run in runs)
+    return fine_tunings(row, column.name, pretraining(row), image_size(exhibit, row), resize)
+
+
+def _fine_tuned(exhibit: str, row: Row, column: Column, cell: Cell, setup: Setup) -> Standing:
+    status, reason = why_not_run(row, column, setup)
+    if reason:
+        return Standing(status, reasons=(reason,))
+    recipe, runs = pretraining(row), fine_tunings_of(exhibit, row, column)
+    commands = tuple(run.sweep(recipe, setup).command for run in runs)
     evaluator = "real" if column.name == "real" else "test"
     reasons = (REAL_REASON,) if column.name == "real" else ()
-    ours = ours_of(workdir, recipe, runs, evaluator) if workdir else Ours()
+    ours = ours_of(setup, recipe, runs, evaluator) if setup.has_runs else Ours()
     cost = _cost_left(row, column, recipe, runs, ours)
     if cost and cost.basis == costs.PAPER:
         reasons = (*reasons, PAPERS_OWN_COST)
@@ -127,28 +142,28 @@ def _few_shot(exhibit: str, row: Row, column: Column) -> Standing:
     return Standing(NO_DATA, cost=cost, reasons=(JFT, *texts.few_shot_reasons(exhibit, row.name, column.name)))
 
 
-def _planned(exhibit: str, row: Row, column: Column, workdir: Path | None) -> Standing:
+def _planned(exhibit: str, row: Row, column: Column, setup: Setup) -> Standing:
     if is_cited_model(row):
         return Standing(CITED, reasons=(pretraining(row).reason,))
     if column.name == "core_days":
-        return _pretrained(row, workdir)
+        return _pretrained(row, setup)
     estimate = costs.estimated_throughput(row, image_size(exhibit, row))
     if estimate is None:
         return Standing(NOT_BUILT, reasons=(NO_ESTIMATE,))
     return Standing(ESTIMATE, estimate, deviations=(NOT_MEASURED,))
 
 
-def _pretrained(row: Row, workdir: Path | None) -> Standing:
+def _pretrained(row: Row, setup: Setup) -> Standing:
     """Return what stands in the cell of a row's core-days, which also has the cost of the pre-training that is left."""
     recipe = pretraining(row)
     cost = costs.pretraining_cost(row, recipe)
     if not recipe.config:
         return Standing(NO_RECIPE, cost=cost, reasons=(recipe.reason,))
-    commands = (pretraining_command(workdir or DEFAULT_WORKDIR, recipe),)
+    commands = (pretraining_job(recipe, setup).command,)
     reasons = [DATA[row.group]]
     if recipe.released:
         reasons.append(f"Can be left out: {recipe.released} are the authors' weights. What starts from them deviates.")
-    is_done = workdir is not None and is_pretrained(workdir, recipe)
+    is_done = setup.has_runs and is_pretrained(setup, recipe)
     left = Cost(0.0, cost.basis) if is_done else cost
     if cost.basis == costs.PLANNER:
         return Standing(ESTIMATE, cost.core_days, int(is_done), left, (NOT_MEASURED,), tuple(reasons), commands)

@@ -28,29 +28,33 @@ def add_supervise(commands: argparse._SubParsersAction) -> None:
         help="run a program such as train.py, and start it again from its last checkpoint if it ends too early",
         usage="%(prog)s [--grace S] [--max-starts N] [--max-pause S] [--max-silence S] -- PROGRAM ... --workdir=RUN",
     )
-    seconds = bounded("in [0, 10^6]", float)
+    seconds, default = bounded("in [0, 10^6]", float), Limits()
     command.add_argument(
         "--grace",
         type=seconds,
         metavar="SECONDS",
-        default=25.0,
+        default=default.grace_seconds,
         help="time from SIGTERM to SIGKILL (25; spot machines have 30 before they go)",
     )
     command.add_argument(
         "--max-starts",
         type=bounded("in [1, 10^6]"),
         metavar="N",
-        default=3,
+        default=default.max_starts,
         help="starts in a row that may make no newer checkpoint (3)",
     )
     command.add_argument(
-        "--max-pause", type=seconds, metavar="SECONDS", default=60.0, help="the longest pause between two starts (60)"
+        "--max-pause",
+        type=seconds,
+        metavar="SECONDS",
+        default=default.max_pause_seconds,
+        help="the longest pause between two starts (60)",
     )
     command.add_argument(
         "--max-silence",
         type=seconds,
         metavar="SECONDS",
-        default=300.0,
+        default=default.max_silence_seconds,
         help="a program that gives no sign of life for so long is killed and started again (300; 0: never)",
     )
     command.add_argument("words", nargs="+", metavar="PROGRAM", help="the program and its arguments")

@@ -20,10 +20,10 @@ WORDS = {
 class Limits(NamedTuple):
     """What a supervisor allows."""
 
-    grace_seconds: float  # From a SIGTERM to SIGKILL.
-    max_starts: int  # In a row, without a newer checkpoint.
-    max_pause_seconds: float
-    max_silence_seconds: float  # Between two signs of life (signs.py). 0: no bound.
+    grace_seconds: float = 25.0  # From a SIGTERM to SIGKILL. Spot machines have 30 before they go.
+    max_starts: int = 3  # In a row, without a newer checkpoint.
+    max_pause_seconds: float = 60.0
+    max_silence_seconds: float = 300.0  # Between two signs of life (signs.py). 0: no bound.
 
 
 class Budget:

@@ -1,6 +1,7 @@
 """What stands in the cells: counts and costs of runs, statuses, deviations, and figures of runs that are there."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from mixer_jax.reproduction.paper.exhibits import EXHIBITS
 from mixer_jax.reproduction.recipes import RELEASED as RELEASED_FOR
 from mixer_jax.reproduction.recipes import is_cited_model, pretraining
 from mixer_jax.reproduction.runs import FROM_RELEASED, NOT_CHOSEN, Ours
+from mixer_jax.reproduction.setup import WITHOUT_RUNS, Setup
 from mixer_jax.reproduction.show import figures_of
 from mixer_jax.reproduction.status import DEVIATES, DIFFERS, ESTIMATE, NOT_STARTED, REPRODUCED, SAME, STARTED, STATUSES
+from mixer_jax.sweep.grid import choosing_jobs, final_jobs, settings
+from mixer_jax.sweep.job import config_of
 from mixer_jax.validation import validate
 
 TABLE_2, TABLE_3 = EXHIBITS["table2"][0], EXHIBITS["table3"][0]
@@ -130,9 +134,34 @@ def test_every_command_is_of_a_valid_config(everything):
     commands = {command for _, _, cell in everything for command in cell["commands"]}
     assert len(commands) > 100
     for command in commands:
-        flags = command.replace("RATE", "0.03").replace("SEED", "1").split()[2:]
+        flags = shlex.split(command)[2:]
         (config,) = [flag.removeprefix("--config=") for flag in flags if flag.startswith("--config=")]
         validate(read_config(config, [flag for flag in flags if flag.startswith("--config.")]))
+
+
+def test_the_flags_of_every_run_are_of_a_valid_config():
+    """Both stages of every sweep of Tables 2 and 3, with each learning rate; the images that are held out are not trained on."""
+    sweeps = {
+        (run.folder, row.name): run.sweep(pretraining(row), WITHOUT_RUNS)
+        for exhibit in ("table2", "table3")
+        for row in EXHIBITS[exhibit][0].rows
+        for column in EXHIBITS[exhibit][0].columns
+        if column.kind == ACCURACY and column.name in row.cells and not standing.why_not_run(row, column, WITHOUT_RUNS)[0]
+        for run in standing.fine_tunings_of(exhibit, row, column)
+    }
+    assert len(sweeps) > 100
+    for sweep in sweeps.values():
+        final = config_of(final_jobs(sweep, settings(sweep)[0])[0])
+        for setting, jobs in choosing_jobs(sweep).items():
+            (job,) = jobs
+            config = config_of(job)
+            validate(config)
+            assert list(config.evals) == ["dev"] and config.optimizer.learning_rate == float(
+                dict(setting)["optimizer.learning_rate"]
+            )
+            assert config.evals.dev.resize == final.evals.test.resize and config.evals.dev.data.source == config.data.source
+            assert config.data.split != final.data.split and config.evals.dev.data.split != final.evals.test.data.split
+        assert final.evals.test.data.split in ("test", "validation")
 
 
 def make_run(workdir: Path, folder: str, config: str, top1: dict[str, float], *flags: str, step: int = 0) -> Path:
@@ -141,13 +170,15 @@ def make_run(workdir: Path, folder: str, config: str, top1: dict[str, float], *f
     run = workdir / folder
     run.mkdir(parents=True)
     (run / "config.json").write_text(made.to_json())
+    (run / "run.json").write_text(json.dumps({"starts": [{"total_steps": made.total.steps}]}))
     results = {"step": step or made.total.steps, "evals": {name: {"top1": value} for name, value in top1.items()}}
     (run / "results.json").write_text(json.dumps(results))
     return run
 
 
 def cell_of(workdir: Path, row: tuple[str, str] = B16, column: str = "imagenet") -> dict:
-    (part,) = figures_of("table3", f"{row[0]}: {row[1]},*224*", [column], workdir)["parts"]
+    setup = Setup(workdir=str(workdir), has_runs=True)
+    (part,) = figures_of("table3", f"{row[0]}: {row[1]},*224*", [column], setup)["parts"]
     (found,) = part["rows"]
     return found["cells"][0]
 
@@ -158,7 +189,14 @@ FOLDER = "imagenet-B16/imagenet-224-small"
 
 def test_three_seeds_from_the_released_weights_have_a_mean_and_deviate(tmp_path: Path):
     for seed, top1 in enumerate((0.764, 0.765, 0.7642)):
-        make_run(tmp_path, f"{FOLDER}/lr0.03/seed{seed}", B16_CONFIG, {"test": top1}, RELEASED, f"seed={seed}")
+        make_run(
+            tmp_path,
+            f"{FOLDER}/final/optimizer.learning_rate=0.03/seed{seed}",
+            B16_CONFIG,
+            {"test": top1},
+            RELEASED,
+            f"seed={seed}",
+        )
     cell = cell_of(tmp_path)
     assert cell["ours"] == pytest.approx(76.44) and abs(cell["difference"]) < cell["tolerance"]
     assert cell["status"] == DEVIATES and cell["num_runs"] == 3
@@ -171,7 +209,7 @@ def test_every_difference_from_the_recipe_is_a_deviation(tmp_path: Path):
         "init_from=other", "batch_size=256", "optimizer.learning_rate=0.5", "evals.test.resize=whole", "model.dtype=float32",
         "evals.test.data.split=validation[:100]",
     )  # fmt: skip
-    make_run(tmp_path, f"{FOLDER}/lr0.5/seed0", B16_CONFIG, {"test": 0.7}, *flags)
+    make_run(tmp_path, f"{FOLDER}/final/optimizer.learning_rate=0.5/seed0", B16_CONFIG, {"test": 0.7}, *flags)
     said = " ".join(cell_of(tmp_path)["deviations"])
     for text in (
         "1 of 3 seeds in 1 runs",
@@ -187,29 +225,44 @@ def test_every_difference_from_the_recipe_is_a_deviation(tmp_path: Path):
 
 def test_three_runs_of_one_seed_are_not_three_seeds(tmp_path: Path):
     for number in range(3):
-        make_run(tmp_path, f"{FOLDER}/lr0.03/seed{number}", B16_CONFIG, {"test": 0.76}, RELEASED)
+        make_run(tmp_path, f"{FOLDER}/final/optimizer.learning_rate=0.03/seed{number}", B16_CONFIG, {"test": 0.76}, RELEASED)
     assert cell_of(tmp_path)["deviations"][0] == "1 of 3 seeds in 3 runs."
 
 
 def test_a_learning_rate_is_not_chosen_by_the_test_split(tmp_path: Path):
     for rate in ("0.03", "0.01"):
-        make_run(tmp_path, f"{FOLDER}/lr{rate}/seed0", B16_CONFIG, {"test": 0.7}, RELEASED, f"optimizer.learning_rate={rate}")
+        make_run(
+            tmp_path,
+            f"{FOLDER}/final/optimizer.learning_rate={rate}/seed0",
+            B16_CONFIG,
+            {"test": 0.7},
+            RELEASED,
+            f"optimizer.learning_rate={rate}",
+        )
     cell = cell_of(tmp_path)
     assert cell["status"] == STARTED and cell["ours"] is None and "by the test split" in cell["reasons"][-1]
 
 
 def test_a_run_that_has_not_ended_does_not_count_and_a_mean_of_five_needs_all_five(tmp_path: Path):
-    make_run(tmp_path, f"{FOLDER}/lr0.03/seed0", B16_CONFIG, {"test": 0.7}, RELEASED, step=10)
+    make_run(tmp_path, f"{FOLDER}/final/optimizer.learning_rate=0.03/seed0", B16_CONFIG, {"test": 0.7}, RELEASED, step=10)
     assert cell_of(tmp_path)["status"] == NOT_STARTED
     for task in ("cifar10", "pets"):
-        make_run(tmp_path, f"imagenet-B16/{task}-224-small/lr0.03/seed0", f"configs/finetune.py:{task}", {"test": 0.9}, RELEASED)
+        make_run(
+            tmp_path,
+            f"imagenet-B16/{task}-224-small/final/optimizer.learning_rate=0.03/seed0",
+            f"configs/finetune.py:{task}",
+            {"test": 0.9},
+            RELEASED,
+        )
     cell = cell_of(tmp_path, column="avg5")
     assert cell["status"] == STARTED and "2 of 5 data sets" in cell["reasons"][-1]
 
 
 def test_the_weights_of_our_own_pre_training_are_checked(tmp_path: Path):
     own = tmp_path / "imagenet-B16/pretraining"
-    make_run(tmp_path, f"{FOLDER}/lr0.03/seed0", B16_CONFIG, {"test": 0.7, "real": 0.8}, f"init_from={own}")
+    make_run(
+        tmp_path, f"{FOLDER}/final/optimizer.learning_rate=0.03/seed0", B16_CONFIG, {"test": 0.7, "real": 0.8}, f"init_from={own}"
+    )
     assert f"not from {own}" in " ".join(cell_of(tmp_path)["deviations"]), "there is no such run yet"
     make_run(tmp_path, "imagenet-B16/pretraining", "configs/pretrain_imagenet.py:B/16", {}, "augment.mixup=0.2", step=93_000)
     said = " ".join(cell_of(tmp_path)["deviations"])
@@ -226,7 +279,7 @@ def test_a_pre_training_that_has_ended_costs_nothing_more(tmp_path: Path):
 def test_reals_labels_are_read_from_the_runs_of_imagenet(tmp_path: Path):
     flags = (RELEASED, "evals.real.data.source=tfds:imagenet2012_real", "evals.real.resize=small")
     for split, is_right in (("validation", True), ("train", False)):
-        run = (tmp_path / split, f"{FOLDER}/lr0.03/seed0", B16_CONFIG, {"test": 0.7, "real": 0.8})
+        run = (tmp_path / split, f"{FOLDER}/final/optimizer.learning_rate=0.03/seed0", B16_CONFIG, {"test": 0.7, "real": 0.8})
         make_run(*run, *flags, f"evals.real.data.split={split}")
         cell = cell_of(tmp_path / split, column="real")
         assert cell["ours"] == pytest.approx(80)
@@ -246,7 +299,7 @@ def test_only_a_figure_without_deviations_within_the_tolerance_is_reproduced(our
 
 @pytest.mark.parametrize(("content", "message"), [("{}", "missing or empty"), ('{"seed": "x"}', "is not the config of a run")])
 def test_a_damaged_run_is_one_message(content: str, message: str, tmp_path: Path):
-    run = make_run(tmp_path, f"{FOLDER}/lr0.03/seed0", B16_CONFIG, {"test": 0.7})
+    run = make_run(tmp_path, f"{FOLDER}/final/optimizer.learning_rate=0.03/seed0", B16_CONFIG, {"test": 0.7})
     (run / "config.json").write_text(content)
     with pytest.raises(UserError, match=message):
         cell_of(tmp_path)

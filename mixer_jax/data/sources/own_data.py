@@ -132,9 +132,9 @@ def _held_out_split(data: ConfigDict, splits: tuple[str, ...], training: str) ->
 
     A split that overlaps with the training split is not taken. If no split is left, return None.
     """
-    if _has_split(data, splits) and not _overlap(data.split, training):
+    if _has_split(data, splits) and not overlap(data.split, training):
         return data.split
-    return _first_named(HELD_OUT, [split for split in splits if not _overlap(split, training)])
+    return _first_named(HELD_OUT, [split for split in splits if not overlap(split, training)])
 
 
 def _has_split(data: ConfigDict, splits: Collection[str]) -> bool:
@@ -144,7 +144,7 @@ def _has_split(data: ConfigDict, splits: Collection[str]) -> bool:
     return all((part.partition("[")[0] if "[" in signs else part) in splits for part in parts)
 
 
-def _overlap(split: str, training: str) -> bool:
+def overlap(split: str, training: str) -> bool:
     """Return whether the names of two splits say that they share records. Two slices of one split are assumed not to overlap."""
     pairs = [(part, other) for part in split.split("+") for other in training.split("+")]
     return any(

@@ -1,0 +1,132 @@
+"""How far a sweep is, and the way through it: which of its runs are done, which setting is the best, and what comes next."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from mixer_jax import endings
+from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.supervision.program import read_program
+from mixer_jax.supervision.restarts import Limits
+from mixer_jax.sweep.grid import Setting, Sweep, best_of, choosing_jobs, final_jobs
+from mixer_jax.sweep.job import DONE, OTHER, Job, State, state_of
+
+RESULTS_SECONDS = 60.0  # On several hosts, another one writes the results of a run, perhaps after this one has ended.
+POLL_SECONDS = 0.5
+
+
+class Progress(NamedTuple):
+    """How far a sweep is.
+
+    Attributes:
+      choosing: the jobs of the first stage with their states, by setting.
+      best: the setting that is chosen, or None while a job of the first stage is not done.
+      final: the jobs of the second stage with their states. Empty while nothing is chosen, and if nothing is held out.
+    """
+
+    choosing: Mapping[Setting, Sequence[tuple[Job, State]]]
+    best: Setting | None
+    final: Sequence[tuple[Job, State]]
+
+    def jobs(self) -> list[tuple[Job, State]]:
+        """Return all jobs that are known so far, with their states."""
+        return [*(pair for pairs in self.choosing.values() for pair in pairs), *self.final]
+
+
+def progress_of(sweep: Sweep, states: Callable[[Job], State] = state_of) -> Progress:
+    """Return how far a sweep is. `states` reads the state of a job.
+
+    Raises UserError if the config cannot be read, a file of a run is damaged, or all runs have diverged.
+    """
+    choosing = {setting: [(job, states(job)) for job in jobs] for setting, jobs in choosing_jobs(sweep).items()}
+    if any(state.word != DONE for pairs in choosing.values() for _, state in pairs):
+        return Progress(choosing, None, [])
+    best = best_of(sweep, {setting: deciding_figures(sweep, pairs) for setting, pairs in choosing.items()})
+    return Progress(choosing, best, [(job, states(job)) for job in final_jobs(sweep, best)])
+
+
+def deciding_figures(sweep: Sweep, pairs: Sequence[tuple[Job, State]]) -> list[float | None]:
+    """Return the figure that decides of each job that is done.
+
+    Raises UserError if the evaluator has no such figure.
+    """
+    return [_figure(sweep, state) for _, state in pairs if state.word == DONE]
+
+
+def _figure(sweep: Sweep, state: State) -> float | None:
+    figures = state.evals[sweep.evaluator]
+    if sweep.metric not in figures:
+        raise UserError(f"{sweep.evaluator} has no figure {sweep.metric!r}: it has {', '.join(figures)}.")
+    return figures[sweep.metric]
+
+
+def spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and the sample standard deviation, or None in its place for one value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def run(sweep: Sweep, start: Callable[[Job], None] | None = None) -> Progress:
+    """Run what is missing of a sweep, one run after the other, and return its progress, which is then complete.
+
+    On several hosts, each calls this, and each walks through the same runs in the same order.
+
+    Args:
+      sweep: The sweep.
+      start: Runs a job to its end. By default, this is `run_job`.
+
+    Raises:
+      UserError: A run cannot be made: an option or the data are wrong, or its folder has another run.
+      EnvironmentFault: A run has ended too early, and so have its restarts.
+      SystemExit: The user has asked to stop. The runs go on with the same command.
+    """
+    start = start or run_job
+    for job in _missing(lambda: [pair for pairs in progress_of(sweep).choosing.values() for pair in pairs]):
+        start(job)
+    for job in _missing(lambda: progress_of(sweep).final):
+        start(job)
+    return progress_of(sweep)
+
+
+def _missing(pairs: Callable[[], Sequence[tuple[Job, State]]]) -> Iterator[Job]:
+    """Yield the jobs of a stage that are not done. Raises UserError first if the folder of one has another run."""
+    found = pairs()
+    for job, state in found:
+        if state.word == OTHER:
+            raise UserError(f"{job.workdir} has a run with other options ({state.reason}): move it away, or name another folder.")
+    yield from (job for job, state in found if state.word != DONE)
+
+
+def run_job(job: Job) -> None:
+    """Run a job to its end, under a supervisor, which starts it again if it ends too early.
+
+    Raises UserError and EnvironmentFault if it cannot be run to its end, and SystemExit if the user has asked to stop.
+    """
+    from mixer_jax.supervision.log import Log  # These import what opens buckets, which other tools do without.
+    from mixer_jax.supervision.supervise import Supervisor
+
+    print(job.command, file=sys.stderr, flush=True)
+    program = read_program(job.words)
+    log = Log(program.workdir, program.log_name)
+    try:
+        code = Supervisor(program, log, Limits()).run()
+    finally:
+        log.close()
+    if code in (endings.STOPPED, endings.INTERRUPTED):
+        sys.exit(code)
+    if code == endings.TO_MEND:
+        raise UserError(f"{job.workdir} cannot be run: see its message above.")
+    if code != endings.DONE:
+        raise EnvironmentFault(f"{job.workdir} has ended with {code}: see its logs/.")
+    _await_results(job)
+
+
+def _await_results(job: Job) -> None:
+    deadline = time.monotonic() + RESULTS_SECONDS
+    while (state := state_of(job)).word != DONE:
+        if time.monotonic() > deadline:
+            raise EnvironmentFault(
+                f"{job.workdir} has ended, and is {state.word}: its results.json lacks figures of the last step."
+            )
+        time.sleep(POLL_SECONDS)
