@@ -26,6 +26,8 @@ before a device is touched.
 A length of training is given in one of three units, for example `--config.total.steps`, `--config.total.epochs` or
 `--config.total.examples`; the others are 0. It means the same on any number of devices, as does `batch_size`.
 
+`--data-locations=FILE` says where data sets lie, for all configs at once: see [Data](data.md#data-sets-that-lie-elsewhere).
+
 A run may be resumed with another value of the options marked \u21bb. Any other change is refused: it would be another run.
 """
 RUN = "The run"  # The title of the section for options that belong to no part of the config.

@@ -17,11 +17,10 @@ from typing import Any, NoReturn, Protocol, TextIO
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.config_files import define_config, without_switches
+from mixer_jax.config_files import define_config, typed_paths, use_locations, without_switches
 from mixer_jax.endings import DONE, INTERRUPTED, NO_HOME, TO_MEND, TRY_AGAIN, Ending, ending
 from mixer_jax.environment import check_environment
 from mixer_jax.errors import EnvironmentFault, UserError, as_message, printable
-from mixer_jax.options import current_name
 
 INTERRUPT_AGAIN_SECONDS = 0.1
 ROOT = Path(__file__).parents[1]
@@ -89,7 +88,9 @@ def run(
         try:
             _define_distributed_flags()
             arguments = _parse(flags.FLAGS, argv)
-        except UserError as error:
+            if moved := use_locations(flags.FLAGS):
+                print("Set by --data-locations:", *(f"--config.{path}={value}" for path, value in moved.items()))
+        except (UserError, EnvironmentFault, OSError) as error:
             sys.exit(_report(ending(error)))
         except SystemExit as error:
             sys.exit(DONE if _asks_for_help(argv) else error.code)  # absl exits with 1 after printing help.
@@ -230,6 +231,8 @@ def run_tool(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> 
 def read_config(path: str, overrides: list[str]) -> ConfigDict:
     """Return the config of FILE.py or FILE.py:ARG, with `overrides` such as --config.batch_size=64, as `run` reads it.
 
+    One of the overrides may be --data-locations=FILE.
+
     Raises UserError for a file, an argument or an override that is refused.
     """
     if IS_CLONE and str(ROOT) not in sys.path:
@@ -238,14 +241,13 @@ def read_config(path: str, overrides: list[str]) -> ConfigDict:
     define_config(values, argv)
     if unknown := _parse(values, argv)[1:]:
         raise UserError(_UNKNOWN.format(unknown))
+    use_locations(values)
     return values.config
 
 
 def typed_options(values: flags.FlagValues) -> tuple[ConfigDict, frozenset[str]]:
     """Return the config as its file returns it, and the paths of the options that were typed, such as "data.source"."""
-    flag = values["config"]
-    typed = {".".join(map(current_name, path.split("."))) for path in config_flags.get_override_values(flag)}
-    return read_config(config_flags.get_config_filename(flag), []), frozenset(typed)
+    return read_config(config_flags.get_config_filename(values["config"]), []), typed_paths(values)
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:

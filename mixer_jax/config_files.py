@@ -1,4 +1,7 @@
-"""The flag --config, which names a config file or a run's config.json, and the flags that add or remove evaluators."""
+"""The flags --config and --data-locations, and the flags that add or remove evaluators.
+
+--config names a config file or a run's config.json. --data-locations names a file that says where its data lie.
+"""
 
 import inspect
 import os
@@ -15,11 +18,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from mixer_jax.config import default_config, new_evaluator
+from mixer_jax.data_locations import move, read_locations
 from mixer_jax.errors import UserError
+from mixer_jax.options import current_name
 from mixer_jax.recorded_config import usable_config
 from mixer_jax.storage import read_bytes, read_json
 
 HELP = "configs/FILE.py, configs/FILE.py:ARG, or the config.json of a run"
+LOCATIONS_FLAG, LOCATIONS_HELP = "data-locations", "FILE.toml that says where data sets lie; it may be gs://BUCKET/FILE.toml"
 MAX_CONFIG_BYTES = 2**20
 MODULE = "config_config"  # ml_collections gives this name to the module of a config file.
 SWITCHED_OFF = re.compile(r"--?config\.evals(?:\.([\w-]+))?=(?i:none)")  # Without the name of an evaluator, it removes all.
@@ -27,7 +33,7 @@ EVALUATOR_FLAG = re.compile(r"--?(?:no)?config\.evals\.([\w-]+)\.(\w+)(?:\.[\w.-
 
 
 def define_config(values: flags.FlagValues, argv: list[str]) -> None:
-    """Define the flag --config and, for each --config.OPTION=VALUE in `argv`, a flag that changes the option.
+    """Define the flags --data-locations, --config and, for each --config.OPTION=VALUE in `argv`, one that changes the option.
 
     --config.evals.NAME.OPTION=VALUE adds an evaluator if NAME is new, and --config.evals.NAME=None removes an evaluator.
     ml_collections can do neither: it refuses options that the config does not have, and cannot remove an option. So this file
@@ -35,6 +41,26 @@ def define_config(values: flags.FlagValues, argv: list[str]) -> None:
     """
     config_flags.DEFINE_config_file("config", None, HELP, flag_values=values, lock_config=True, sys_argv=without_switches(argv))
     values["config"].parser = _ConfigParser(argv)
+    flags.DEFINE_string(LOCATIONS_FLAG, "", LOCATIONS_HELP, flag_values=values)
+
+
+def typed_paths(values: flags.FlagValues) -> frozenset[str]:
+    """Return the paths of the options that were typed, such as "data.source"."""
+    typed = config_flags.get_override_values(values["config"])
+    return frozenset(".".join(map(current_name, path.split("."))) for path in typed)
+
+
+def use_locations(values: flags.FlagValues) -> dict[str, str]:
+    """Take the data of the config from where the file of --data-locations says, and return what that changed, as `move` does.
+
+    An option that was typed stays as it is. Only the source of an evaluator that flags have added is looked up in the file too.
+    """
+    file = values[LOCATIONS_FLAG].value
+    if not file:
+        return {}
+    added = tuple(f"evals.{name}." for name in values["config"].parser.added)
+    kept = {path for path in typed_paths(values) if not (path.startswith(added) and path.endswith(".source"))}
+    return move(values.config, read_locations(file), kept)
 
 
 def without_switches(argv: Iterable[str]) -> list[str]:
@@ -59,6 +85,7 @@ class _ConfigParser(flags.ArgumentParser):
     """
 
     def __init__(self, argv: list[str]):
+        self.added: tuple[str, ...] = ()  # The names of the evaluators that the flags have added.
         self._argv = argv
 
     def parse(self, argument: str) -> Any:
@@ -66,7 +93,7 @@ class _ConfigParser(flags.ArgumentParser):
         config = read_run_config(Path(argument)) if argument.endswith(".json") else run_config_file(argument)
         with config.unlocked():
             _remove_evaluators(config.evals, self._argv)
-            _add_evaluators(config.evals, self._argv)
+            self.added = _add_evaluators(config.evals, self._argv)
         config.lock()
         return config
 
@@ -150,8 +177,11 @@ def _remove_evaluators(evals: ConfigDict, argv: list[str]) -> None:
             del evals[name]
 
 
-def _add_evaluators(evals: ConfigDict, argv: list[str]) -> None:
-    """Add the evaluators in `argv` that the config does not have. Print a line for each, because the name may be a typo."""
+def _add_evaluators(evals: ConfigDict, argv: list[str]) -> tuple[str, ...]:
+    """Add the evaluators in `argv` that the config does not have, and return their names.
+
+    Print a line for each, because the name may be a typo.
+    """
     typed: dict[str, dict[str, str | None]] = {}
     for match in filter(None, map(EVALUATOR_FLAG.fullmatch, argv)):
         if match[1] not in evals:
@@ -160,3 +190,4 @@ def _add_evaluators(evals: ConfigDict, argv: list[str]) -> None:
     for name, options in typed.items():
         evals[name] = new_evaluator(options, options.get("kind"))
         print(f"config.evals.{name} is a new evaluator ({evals[name].kind}), beside {others}.", file=sys.stderr)
+    return tuple(typed)

@@ -108,6 +108,8 @@ DATASET = (
            allowed="in (0, 10^9]"),
     Option("parts", Section(), "Datasets of a mixture by name, as `mixture(...)` makes them. The source is then empty."),
 )
+# Options that say where a dataset lies and how it is read. All of its splits have them in common.
+SHARED_BY_SPLITS = ("source", "data_dir", "max_labels", "verify", "local_copy")
 EVALUATOR = (
     Option("every", duration(), "How often to evaluate during training. All units 0: only at the end of training.", LENGTH),
     Option("batch_size", 0, "Images in a batch, over all devices. 0: as in training.", "images", allowed="in [0, 2^20]"),

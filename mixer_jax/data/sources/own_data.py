@@ -14,10 +14,9 @@ from ml_collections import ConfigDict
 from mixer_jax.config import flatten
 from mixer_jax.data.sources.registry import split_names
 from mixer_jax.errors import UserError
-from mixer_jax.options import DATA_FIELDS
+from mixer_jax.options import DATA_FIELDS, SHARED_BY_SPLITS
 from mixer_jax.validation import validate
 
-SHARED = ("source", "data_dir", "max_labels", "verify", "local_copy")  # All splits of a dataset have these options in common.
 TRAINING = ("train", "training")  # The usual names of splits, the preferred name first.
 HELD_OUT = ("test", "testing", "validation", "valid", "val", "dev")
 SLICE_SIGNS = {"tfds": "[+", "records": "["}  # These sources allow a slice of a split ("[") or a sum of splits ("+").
@@ -47,7 +46,7 @@ class UntypedOptions:
 
 def names_training_data(typed: Collection[str]) -> bool:
     """Return whether options that the user typed say which dataset to train on."""
-    return any(f"data.{field}" in typed for field in SHARED)
+    return any(f"data.{field}" in typed for field in SHARED_BY_SPLITS)
 
 
 def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collection[str]) -> str:
@@ -70,7 +69,7 @@ def follow_training_data(config: ConfigDict, in_file: ConfigDict, typed: Collect
     if config.data.parts or not (is_typed or data_paths):
         return ""
     for path in data_paths:
-        for option in SHARED:
+        for option in SHARED_BY_SPLITS:
             options.set(f"{path}.{option}", config.data[option])
     validate(config)
     splits = split_names(config.data)
