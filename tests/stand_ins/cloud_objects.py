@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 
 try:
@@ -131,6 +131,11 @@ class Objects(MutableMapping[Key, bytes]):
 
     def __len__(self) -> int:
         return len(self._objects)
+
+    def items(self) -> ItemsView[Key, bytes]:
+        """Return all keys and contents at this moment. Requests may change them meanwhile."""
+        with self._lock:
+            return {key: self[key] for key in self}.items()
 
     def flip_bit(self, bucket: str, name: str, offset: int) -> None:
         """Damage the byte at `offset` as a disk does: neither its generation nor its checksum tells."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import tensorstore
 from stand_ins.cloud_clients import DEADLINE, LOST, NEVER_WRITTEN, UPLOADS, item, open_bucket, send, upload_media
+from stand_ins.cloud_objects import Objects
 from stand_ins.cloud_storage import CloudStorage
 
 NAME = "run/a folder/ä%2F+b"  # It must be encoded in a path.
@@ -198,3 +199,11 @@ def test_several_stand_ins_serve_in_one_process(monkeypatch):
             assert cloud.objects["bucket", "run/url"] == cloud.url.encode()
         assert (len(first.requests), len(second.requests)) == (2, 1)
         assert open_bucket("second").read("url").result(DEADLINE).state == "missing"
+
+
+def test_all_objects_are_those_of_one_moment():
+    objects = Objects("bucket")
+    objects["bucket", "a"] = objects["bucket", "b"] = b"x"
+    items = objects.items()
+    del objects["bucket", "b"]
+    assert sorted(items) == [(("bucket", "a"), b"x"), (("bucket", "b"), b"x")]
