@@ -13,8 +13,8 @@ its Table 3, as are the batch of 4096, the linear decay and the warm-up of 10 00
 | R152x2 | 7      | 0.0006        | 82.4 (read off Figure 3)                 | 294 (read off Figure 3)       |
 
 The figures are the Mixer paper's, after fine-tuning on ImageNet. We have not trained this config. R152x2 with 14 epochs and
-R200x3 are missing because neither paper lists their learning rate, and R152x4 because its recipe (momentum SGD, arXiv
-1912.11370) lowers the learning rate in steps, which config.schedule does not have.
+R200x3 are missing because neither paper lists their learning rate. R152x4, whose recipe is another one (momentum SGD), is in
+configs/pretrain_bit_sgd.py.
 
 Data: JFT is internal to Google. Use a data set of your own (configs/pretrain_jft300m.py says how).
 

@@ -97,7 +97,7 @@ def move(config: ConfigDict, locations: Mapping[str, Location], typed: Collectio
       {path of an option: its new value}.
     """
     changed = {}
-    for path, data in _datasets(config):
+    for path, data in datasets(config):
         location = locations.get(data.source)
         if location is None or (location.is_elsewhere and f"{path}.source" in typed):
             continue
@@ -108,7 +108,7 @@ def move(config: ConfigDict, locations: Mapping[str, Location], typed: Collectio
     return changed
 
 
-def _datasets(config: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+def datasets(config: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
     """Yield the path and the section of every dataset of a config. Of a mixture, these are its parts."""
     sections = {"data": config.data}
     for name, evaluator in config.evals.items():

@@ -240,7 +240,10 @@ OPTIONS = (
            "clipping.", allowed="in [0, 10^9]"),
     Option("optimizer.multipliers", (), "`((pattern, factor), ...)`: the first pattern that matches a parameter's path scales "
            "its learning rate. Factor 0 freezes it.", allowed="pairs of a pattern and a factor in [0, 10^6]"),
-    Option("schedule.decay", "linear", "Curve of the learning rate after the warm-up.", choices=("linear", "cosine", "constant")),
+    Option("schedule.decay", "linear", "Curve of the learning rate after the warm-up.",
+           choices=("linear", "cosine", "steps", "constant")),
+    Option("schedule.step_shares", (), "Shares of the run after each of which the learning rate falls to a tenth, such as "
+           "`(0.3, 0.6, 0.9)`.", allowed="increasing numbers in (0, 1)", only=("schedule.decay", "steps")),
     Option("schedule.warmup", duration(), "Length of the warm-up, in which the learning rate rises linearly from 0.", LENGTH),
     Option("schedule.end_learning_rate", 0.0, "Learning rate after the last step. It is not a share of the peak.",
            allowed="in [0, 1000]", only=("schedule.decay", "linear", "cosine")),

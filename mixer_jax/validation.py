@@ -1,6 +1,7 @@
 """Checks a config: the bounds in the rows of the table of options, and the rules that several options must meet together."""
 
 import argparse
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ def validate(config: ConfigDict) -> None:
     if config.init_head != "subset":
         _require(not config.init_classes, "init_classes", config.init_classes, "empty, or used with init_head=subset")
     is_in_bucket(config.compilation_cache)  # It refuses other kinds of storage.
+    has_steps = config.schedule.decay != "steps" or bool(config.schedule.step_shares)
+    _require(has_steps, "schedule.step_shares", config.schedule.step_shares, "such as (0.3, 0.6, 0.9) with schedule.decay=steps")
     _check_augment(config.augment, config.image_size)
     _check_patterns(config.optimizer)
     for name, evaluator in config.evals.items():
@@ -67,6 +70,8 @@ def allows(allowed: str, value: Any) -> bool:
     if allowed.startswith("different numbers"):
         whole = all(isinstance(number, int) and is_inside(number) for number in value)
         return whole and 0 < len(value) == len(set(value))
+    if allowed.startswith("increasing numbers"):
+        return all(map(is_inside, value)) and all(one < other for one, other in itertools.pairwise(value))
     if allowed.startswith("pairs"):
         pairs = [pair for pair in value if isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)]
         return len(pairs) == len(value) and all(is_inside(factor) for _, factor in pairs)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mixer_jax.errors import UserError
 from mixer_jax.parallel import make_mesh
 from mixer_jax.training.program import make_program
+from mixer_jax.training.schedule import make_schedule
 from mixer_jax.validation import validate
 
 FILES = ("pretrain_vit_jft300m", "pretrain_vit_imagenet21k", "pretrain_vit_imagenet", "pretrain_bit_jft300m")
@@ -100,3 +101,47 @@ def test_a_baseline_is_fine_tuned_by_the_same_config_at_its_own_size(family: str
     config.ema_decay = 0.9999
     validate(config)
     make_program(config, total_steps=10, warmup_steps=1).state_shapes(make_mesh(1))
+
+
+# Section 3.1.1 of arXiv 1912.11370, in epochs. ImageNet-21k has 14 197 122 - 51 200 images to train on, JFT about 303 million.
+@pytest.mark.parametrize(
+    ("row", "images", "epochs", "falls"),
+    [("imagenet21k", 14_145_922, 90, (30, 60, 80)), ("jft300m", 303_000_000, 40, (10, 23, 30, 37))],
+)
+def test_bit_with_sgd_lowers_its_learning_rate_after_the_papers_epochs(
+    row: str, images: int, epochs: int, falls: tuple[int, ...]
+):
+    config = read("pretrain_bit_sgd", row)
+    validate(config)
+    optimizer = config.optimizer
+    assert (optimizer.name, optimizer.momentum, config.total.epochs, config.batch_size) == ("sgd", 0.9, epochs, 4096)
+    steps_of_epoch = images / 4096
+    schedule = make_schedule(config.schedule, optimizer.learning_rate, round(epochs * steps_of_epoch), 5000)
+    assert float(schedule(5000)) == pytest.approx(0.48) and float(schedule(2500)) == pytest.approx(0.24)
+    for number, epoch in enumerate(falls):
+        before, after = (float(schedule(round((epoch + shift) * steps_of_epoch))) for shift in (-0.01, 0.01))
+        assert (before, after) == pytest.approx((0.48 / 10**number, 0.48 / 10 ** (number + 1)))
+    make_program(config, total_steps=100_000, warmup_steps=5000).state_shapes(make_mesh(1))
+
+
+# The schedules and sizes of big_transfer's bit_hyperrule.py, typed apart from the config.
+HYPERRULE = {
+    "imagenet": (20_000, 500, (6000, 12_000, 18_000), 0.1, 512, 480),
+    "cifar10": (10_000, 500, (3000, 6000, 9000), 0.1, 160, 128),
+    "cifar100": (10_000, 500, (3000, 6000, 9000), 0.1, 160, 128),
+    "pets": (500, 100, (200, 300, 400), 0.0, 512, 480),
+    "flowers": (500, 100, (200, 300, 400), 0.0, 512, 480),
+}
+
+
+def test_the_hyperrule_is_that_of_its_code():
+    assert HYPERRULE.keys() == module("finetune_bit")["ROWS"].keys()
+    for row, (steps, warmup, falls, mixup, resized, size) in HYPERRULE.items():
+        config = read("finetune_bit", row)
+        validate(config)
+        assert (config.total.steps, config.schedule.warmup.steps, config.augment.mixup) == (steps, warmup, mixup)
+        assert (config.augment.resize_size, config.image_size) == (resized, size)
+        schedule = make_schedule(config.schedule, config.optimizer.learning_rate, steps, warmup)
+        rates = [float(schedule(step)) for edge in falls for step in (edge - 1, edge + 1)]
+        assert rates == pytest.approx([3e-3, 3e-4, 3e-4, 3e-5, 3e-5, 3e-6])
+        assert (config.data.source, config.data.split) == (read("finetune", row).data.source, read("finetune", row).data.split)

@@ -55,6 +55,9 @@ CONTRADICTIONS = [
     ("optimizer.multipliers", (("stem/.*",),), "pairs of a pattern"),
     ("optimizer.multipliers", ("stem/.*",), "pairs of a pattern"),
     ("schedule.warmup", duration(steps=1, epochs=1), "one unit"),
+    ("schedule.step_shares", (0.6, 0.3), "increasing numbers"),
+    ("schedule.step_shares", (0.3, 1.0), "increasing numbers"),
+    ("schedule.step_shares", (0.3,), r"\(\) with schedule.decay=linear"),
     ("checkpoint.every", duration(steps=1, examples=1), "one unit"),
     ("evals.test.every", duration(epochs=1, steps=5), "one unit"),
     ("evals.test.kind", "knn", "classification, fewshot"),
@@ -82,6 +85,7 @@ CONTRADICTORY_PAIRS = [
         "optimizer.weight_decay_pattern",
         "not a regular expression",
     ),
+    ({"schedule.decay": "steps", "schedule.step_shares": ()}, "schedule.step_shares", r"such as \(0.3"),
     ({"init_head": "restore", "init_from": ""}, "init_from", "a run's folder"),
     ({"batch_size": 6, "accumulation_steps": 4}, "accumulation_steps", "divisor of batch_size=6"),
 ]

@@ -4,7 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from mixer_jax import app
 from mixer_jax.bucket import is_in_bucket
 from mixer_jax.errors import UserError
 from mixer_jax.reproduction.paper.exhibits import EXHIBITS
@@ -42,9 +41,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="CORE_DAYS",
         help="with --run or --commands: the cheapest cells that fit into so many TPU-v3 core-days, by the estimates",
     )
-    command.add_argument(
-        "--data-locations", type=app.local_path, default="", metavar="FILE", help="where data sets lie (docs/data.md)"
-    )
+    command.add_argument("--data-locations", default="", metavar="FILE", help="where data sets lie (docs/data.md)")
     add_actions(command)
     command.set_defaults(tool=reproduce, config=None)  # So options of all runs may follow: --config.a=VALUE.
 
@@ -77,9 +74,6 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def _setup(arguments: argparse.Namespace) -> Setup:
-    locations = (f"--data-locations={arguments.data_locations}",) if arguments.data_locations else ()
-    found = Setup(start=arguments.start, seeds=arguments.seeds, locations=locations, flags=tuple(arguments.overrides))
-    if not arguments.workdir:
-        return found
-    workdir = arguments.workdir.rstrip("/")
-    return Setup(**(vars(found) | {"workdir": workdir, "has_runs": True}))
+    where = {"workdir": arguments.workdir.rstrip("/"), "has_runs": True} if arguments.workdir else {}
+    options = {name: getattr(arguments, name) for name in ("start", "seeds", "data_locations")}
+    return Setup(**where, **options, flags=tuple(arguments.overrides))

@@ -7,6 +7,7 @@ and averages three such runs. It names the runs of the ViT paper (arXiv 2010.119
 import dataclasses
 
 from mixer_jax import app
+from mixer_jax.data_locations import read_locations
 from mixer_jax.reproduction.exhibit import Row
 from mixer_jax.reproduction.recipes import Pretraining, model_name
 from mixer_jax.reproduction.setup import SEEDS, Setup
@@ -26,6 +27,7 @@ HELD_OUT_OF_VTAB = "train800,val200"
 MIXER_RATES = (0.003, 0.01, 0.03, 0.06)
 VIT_RATES = (0.001, 0.003, 0.01, 0.03)  # for its small data sets; for ImageNet it tries those of Mixer
 VTAB_RATES = (0.003, 0.01, 0.03)
+HYPERRULE_RATES = (0.003,)
 FAMILIES = {"Mixer": "mixer", "ViT": "vit", "BiT": "resnet"}
 REAL_DATA = ("tfds:imagenet2012_real", "validation")  # ReaL's labels: the source and the split
 REAL_LABELS = (  # 16 is a bound for the number of classes of one image.
@@ -34,6 +36,7 @@ REAL_LABELS = (  # 16 is a bound for the number of classes of one image.
     "--config.evals.real.data.max_labels=16",
 )
 SQUARE, SHORTER_SIDE = "square", "small"  # crops (i) and (ii) of supplement C, as config.evals.*.resize names them
+WHOLE = "whole"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,17 +63,28 @@ class FineTuning:
 
     @property
     def num_runs(self) -> int:
-        """The number of runs: one for each learning rate without the images that are held out, then three on all of them."""
-        return len(self.learning_rates) + SEEDS
+        """The number of runs: one for each learning rate, if there are several, and then three on all training images."""
+        return len(self.learning_rates) * (len(self.learning_rates) > 1) + SEEDS
 
     def sweep(self, pretraining: Pretraining, setup: Setup) -> Sweep:
         """Return all runs on this data set. Raises UserError if the config cannot be read."""
         weights = pretraining.weights(setup)
         flags = (*setup.locations, f"--config.init_from={weights}", *self.overrides, *self.evaluators, *setup.flags)
-        split = app.read_config(self.config, [*setup.locations, *self.overrides]).data.split
         rates = {"optimizer.learning_rate": tuple(map(str, self.learning_rates))}
         folder = f"{setup.workdir}/{pretraining.folder}/{self.folder}"
-        return Sweep(self.config, flags, rates, range(setup.seeds), DEV, "top1", folder, held_out(split, self.hold_out))
+        return Sweep(self.config, flags, rates, range(setup.seeds), DEV, "top1", folder, self._held_out(setup))
+
+    def replaced_data(self, setup: Setup) -> str:
+        """Return a sentence about the data that stand in for those of the config, or "" if they have the same source."""
+        wanted, used = (app.read_config(self.config, list(flags)).data.source for flags in ((), setup.locations))
+        return f"{used} stands in for {wanted}: the file of --data-locations says so." if used != wanted else ""
+
+    def _held_out(self, setup: Setup) -> tuple[str, str]:
+        """Return the splits to train on while choosing and to choose by, with the names that they have where the data lie."""
+        data = app.read_config(self.config, []).data
+        splits = held_out(data.split, self.hold_out)
+        location = read_locations(setup.data_locations).get(data.source) if setup.data_locations else None
+        return (location.split(splits[0]), location.split(splits[1])) if location else splits
 
 
 def pretraining_job(pretraining: Pretraining, setup: Setup) -> Job:
@@ -90,6 +104,8 @@ def fine_tunings(row: Row, column: str, pretraining: Pretraining, pixels: int, r
     """
     if column == "vtab":
         return tuple(_vtab(row, task) for task in TASKS[column])
+    if "[22]" in row.name:
+        return tuple(_hyperrule(task, with_real=column == "real") for task in TASKS[column])
     return tuple(_downstream(row, task, pretraining, pixels, resize, with_real=column == "real") for task in TASKS[column])
 
 
@@ -108,6 +124,13 @@ def _downstream(row: Row, task: str, pretraining: Pretraining, pixels: int, resi
     rates = VIT_RATES if family == "vit" and task != "imagenet" else MIXER_RATES
     config = f"configs/finetune.py:{task}{',448' if at_448 else ''}"
     return FineTuning(task, config, tuple(flags), evaluators, rates, HELD_OUT[task], f"{task}-{pixels}-{wanted}")
+
+
+def _hyperrule(task: str, with_real: bool) -> FineTuning:
+    """Return BiT's own fine-tuning, at its own size."""
+    evaluators = (*REAL_LABELS, f"--config.evals.real.resize={WHOLE}") if with_real else ()
+    config = f"configs/finetune_bit.py:{task}"
+    return FineTuning(task, config, (), evaluators, HYPERRULE_RATES, HELD_OUT[task], f"{task}-hyperrule")
 
 
 def _vtab(row: Row, task: str) -> FineTuning:

@@ -22,6 +22,8 @@ PRETRAININGS = {
         300: "pretrain_vit_imagenet21k.py:L/16-300ep",
         90: "pretrain_vit_imagenet21k.py:L/16-90ep",
     },
+    ("ImageNet-21k", "BiT-R152x4"): {90: "pretrain_bit_sgd.py:imagenet21k"},
+    ("JFT-300M", "BiT-R152x4"): {40: "pretrain_bit_sgd.py:jft300m"},
     ("JFT-300M", "Mixer-S/32"): {5: "pretrain_jft300m.py:S/32"},
     ("JFT-300M", "Mixer-S/16"): {5: "pretrain_jft300m.py:S/16"},
     ("JFT-300M", "Mixer-B/32"): {7: "pretrain_jft300m.py:B/32"},
@@ -51,7 +53,6 @@ NO_RECIPE = {  # {model: why it has no recipe}
     "ViT-S/16": "Neither the Mixer paper nor the ViT paper gives a recipe for ViT-S.",
     "BiT-R152x2": "Neither the Mixer paper nor the ViT paper gives the learning rate of R152x2 for 14 epochs.",
     "BiT-R200x3": "Neither the Mixer paper nor the ViT paper gives the learning rate of R200x3.",
-    "BiT-R152x4": "Its recipe lowers the learning rate in steps (arXiv 1912.11370), which config.schedule does not have yet.",
 }
 CITED_MODEL = "The paper cites this model and did not run it, and it is none of our models."
 
@@ -81,6 +82,7 @@ CHOICES = {
         "At 448 pixels, evaluation resizes to 512 before the crop.",
         "Activations are in bfloat16. The authors' Mixer code uses float32.",
     ),
+    "fine-tuning of BiT": ("R152x4: the BiT-HyperRule of the authors' code, which tries no learning rates. No clipping.",),
     "VTAB-1k": (
         "2 500 steps, as in the ViT paper. BiT's rule has 500.",
         "Images below 96 x 96 pixels count as small. Crops and flips are switched off for tasks as in BiT's code.",

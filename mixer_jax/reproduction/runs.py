@@ -78,7 +78,7 @@ def _of_task(setup: Setup, pretraining: Pretraining, fine_tuning: FineTuning, ev
     sweep = fine_tuning.sweep(pretraining, setup)
     runs = _folders_of_runs(sweep.workdir)
     finished = {run: top1 for run in runs[FINAL] if (top1 := _top1(run, evaluator)) is not None}
-    progress = progress_of(sweep) if runs[CHOOSING] else None
+    progress = progress_of(sweep) if runs[CHOOSING] or len(fine_tuning.learning_rates) == 1 else None
     num_chosen_from = sum(state.word == DONE for pairs in progress.choosing.values() for _, state in pairs) if progress else 0
     best = dict(progress.best)["optimizer.learning_rate"] if progress and progress.best else None
     configs = {run: _config_of(run) for run in finished}

@@ -16,7 +16,7 @@ class Setup:
       start: RELEASED: from the authors' weights; SCRATCH: from pre-trainings of our own; "": from the authors' weights where
         there are such.
       seeds: the number of runs with the chosen learning rate.
-      locations: flags that say where data sets lie.
+      data_locations: the file that says where data sets lie, or "".
       flags: further flags of all runs. What they change is a deviation.
     """
 
@@ -24,8 +24,13 @@ class Setup:
     has_runs: bool = False
     start: str = ""
     seeds: int = SEEDS
-    locations: tuple[str, ...] = ()
+    data_locations: str = ""
     flags: tuple[str, ...] = ()
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """The flags of all runs that say where data sets lie."""
+        return (f"--data-locations={self.data_locations}",) if self.data_locations else ()
 
 
 WITHOUT_RUNS = Setup()

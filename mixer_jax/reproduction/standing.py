@@ -48,6 +48,7 @@ VTAB_OF_BASELINES = "ViT's and BiT's protocols for VTAB-1k differ from Mixer's a
 NOT_RELEASED = "The authors released no weights of this pre-training, and --start=released asks for them."
 DEFAULT_PIXELS = {"table2": 448, "figure2": 448}
 PIXELS_OF_VIT = {"ViT-L/16": 512, "ViT-H/14": 518}  # the ViT paper's own fine-tuning
+PIXELS_OF_BIT = 480  # the BiT paper's own fine-tuning of R152x4
 
 
 def standing(exhibit: str, row: Row, column: Column, setup: Setup) -> Standing:
@@ -70,7 +71,7 @@ def image_size(exhibit: str, row: Row) -> int:
         return int(row.cells["pixels"].value)
     if "[14]" in row.name:
         return PIXELS_OF_VIT.get(model_name(row), 224)
-    return DEFAULT_PIXELS.get(exhibit, 224)
+    return PIXELS_OF_BIT if "[22]" in row.name else DEFAULT_PIXELS.get(exhibit, 224)
 
 
 def why_not_run(row: Row, column: Column, setup: Setup) -> tuple[str, str]:
@@ -106,6 +107,7 @@ def _fine_tuned(exhibit: str, row: Row, column: Column, cell: Cell, setup: Setup
     if cost and cost.basis == costs.PAPER:
         reasons = (*reasons, PAPERS_OWN_COST)
     if ours.value is not None:
+        reasons = (*reasons, *dict.fromkeys(filter(None, (run.replaced_data(setup) for run in runs))))
         deviations = ours.deviations if FROM_RELEASED in ours.deviations else (*recipe.deviations, *ours.deviations)
         agrees = abs(ours.value - cell.value) <= cell.tolerance
         status = DEVIATES if deviations else REPRODUCED if agrees else DIFFERS

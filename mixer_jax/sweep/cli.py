@@ -17,9 +17,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--config", required=True, metavar="FILE.py[:ARG]", help="the config; options follow as --config.a=VALUE"
     )
-    command.add_argument(
-        "--data-locations", type=app.local_path, default="", metavar="FILE", help="where data sets lie (docs/data.md)"
-    )
+    command.add_argument("--data-locations", default="", metavar="FILE", help="where data sets lie (docs/data.md)")
     command.add_argument(
         "--vary", action="append", default=[], metavar="OPTION=A,B", help="an option and its values; several: all combinations"
     )
@@ -77,7 +75,7 @@ def asked(arguments: argparse.Namespace) -> "Sweep":
     from mixer_jax.sweep import grid
 
     evaluator, metric = _selected(arguments.select)
-    flags = (*([f"--data_locations={arguments.data_locations}"] if arguments.data_locations else []), *arguments.overrides)
+    flags = (*([f"--data-locations={arguments.data_locations}"] if arguments.data_locations else []), *arguments.overrides)
     hold_out = None
     if arguments.hold_out:
         hold_out = grid.held_out(app.read_config(arguments.config, list(flags)).data.split, arguments.hold_out)

@@ -76,18 +76,18 @@ def check(sweep: Sweep) -> None:
     found = settings(sweep)
     if len({folder_of(setting) for setting in found}) < len(found):
         raise UserError("Two settings of this sweep would have the same folder: write each value once.")
-    for jobs in choosing_jobs(sweep).values():
-        config_of(jobs[0])
-    for setting in found:
-        for job in final_jobs(sweep, setting)[:1]:
+    for setting, jobs in choosing_jobs(sweep).items():
+        for job in (*jobs[:1], *final_jobs(sweep, setting)[:1]):
             config_of(job)
 
 
 def choosing_jobs(sweep: Sweep) -> dict[Setting, list[Job]]:
-    """Return the jobs of each setting that its choice depends on.
+    """Return the jobs of each setting that its choice depends on: none if only one setting has to be trained with each seed.
 
     Raises UserError if the config cannot be read, or has no evaluator that could decide.
     """
+    if sweep.hold_out and len(settings(sweep)) == 1:
+        return {settings(sweep)[0]: []}
     config = app.read_config(sweep.config, list(sweep.flags))
     seeds = sweep.seeds[:1] if sweep.hold_out else sweep.seeds
     flags = _flags_of_held_out(sweep, config) if sweep.hold_out else _flags_of_one_evaluator(sweep, config)

@@ -43,7 +43,8 @@ def progress_of(sweep: Sweep, states: Callable[[Job], State] = state_of) -> Prog
     choosing = {setting: [(job, states(job)) for job in jobs] for setting, jobs in choosing_jobs(sweep).items()}
     if any(state.word != DONE for pairs in choosing.values() for _, state in pairs):
         return Progress(choosing, None, [])
-    best = best_of(sweep, {setting: deciding_figures(sweep, pairs) for setting, pairs in choosing.items()})
+    figures = {setting: deciding_figures(sweep, pairs) for setting, pairs in choosing.items()}
+    best = best_of(sweep, figures) if any(figures.values()) else next(iter(figures))
     return Progress(choosing, best, [(job, states(job)) for job in final_jobs(sweep, best)])
 
 

@@ -8,7 +8,7 @@ def make_schedule(options: ConfigDict, peak: float, total_steps: int, warmup_ste
     """Return the learning rate as a function of the step.
 
     It rises linearly from 0 to `peak` in `warmup_steps`. From there it falls to `end_learning_rate` at `total_steps`, linearly or
-    as a cosine, or it stays constant.
+    as a cosine, or it falls to a tenth after each of `step_shares` of `total_steps`, or it stays constant.
 
     The paper does not say where the decay starts and ends. In the code of its time (2021) it starts at the end of the warm-up and
     ends at 1e-5. Later code of big_vision reads the same setting as a factor of the peak. Here `end_learning_rate` is the
@@ -24,6 +24,9 @@ def make_schedule(options: ConfigDict, peak: float, total_steps: int, warmup_ste
     decays = {
         "linear": lambda: optax.linear_schedule(peak, end, decay_steps),
         "cosine": lambda: optax.cosine_decay_schedule(peak, decay_steps, alpha=end / peak if peak else 0.0),
+        "steps": lambda: optax.piecewise_constant_schedule(
+            peak, {max(0, round(share * total_steps) - warmup_steps): 0.1 for share in options.step_shares}
+        ),
         "constant": lambda: optax.constant_schedule(peak),
     }
     decay = decays[options.decay]()

@@ -56,6 +56,12 @@ def test_every_setting_is_tried_and_the_best_one_is_trained_with_each_seed(sweep
     assert stages.run(sweep, runs) == progress and len(runs.made) == 6, "nothing is repeated"
 
 
+def test_one_setting_needs_no_choice(sweep: Sweep):
+    runs = Runs()
+    stages.run(sweep._replace(vary={"optimizer.learning_rate": ("0.03",)}), runs)
+    assert runs.made == [f"learning_rate=0.03/seed{seed}" for seed in range(3)]
+
+
 @pytest.mark.parametrize("budget", range(6))
 def test_a_sweep_that_is_cut_short_goes_on_where_it_was(sweep: Sweep, budget: int):
     first, second = Runs(budget), Runs()

@@ -18,13 +18,15 @@ MILESTONES = [
     ("cosine", 0.0, 0, 1000, {0: PEAK, 250: PEAK * (2 + 2**0.5) / 4, 500: PEAK / 2, 1000: 0.0}),
     ("constant", 0.0, 100, 1100, {0: 0.0, 50: PEAK / 2, 100: PEAK, 600: PEAK, 1100: PEAK}),
     ("constant", 0.0, 0, 1000, {0: PEAK, 1000: PEAK}),
+    ("steps", 0.0, 100, 1000, {0: 0.0, 50: PEAK / 2, 100: PEAK, 299: PEAK, 301: PEAK / 10, 601: PEAK / 100, 901: PEAK / 1000}),
+    ("steps", 0.0, 0, 1000, {0: PEAK, 299: PEAK, 301: PEAK / 10, 899: PEAK / 100, 901: PEAK / 1000, 2000: PEAK / 1000}),
     ("linear", END, 10, 10, {5: PEAK / 2, 9: PEAK * 9 / 10}),  # all of it warm-up
 ]
 
 
 def schedule_of(decay, end, warmup, total, peak=PEAK):
     config = default_config().schedule
-    config.update(decay=decay, end_learning_rate=end)
+    config.update(decay=decay, end_learning_rate=end, step_shares=(0.3, 0.6, 0.9))
     return make_schedule(config, peak, total, warmup)
 
 
@@ -35,7 +37,7 @@ def test_the_learning_rate_passes_its_milestones(decay, end, warmup, total, mile
         assert float(schedule(step)) == pytest.approx(expected, rel=1e-4, abs=1e-9), f"step {step}"
 
 
-@pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("decay", ["linear", "cosine", "steps", "constant"])
 def test_the_learning_rate_rises_to_the_peak_and_never_again(decay):
     rates = np.array([float(schedule_of(decay, END, 5, 25)(step)) for step in range(26)])
     assert np.all(np.diff(rates[:6]) > 0)
@@ -49,5 +51,5 @@ def test_the_end_is_absolute_whatever_the_peak(peak):
 
 
 def test_a_peak_of_zero_is_a_learning_rate_of_zero():
-    for decay in ("linear", "cosine", "constant"):
+    for decay in ("linear", "cosine", "steps", "constant"):
         assert float(schedule_of(decay, 0.0, 0, 10, peak=0.0)(5)) == 0.0

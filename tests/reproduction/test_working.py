@@ -1,0 +1,140 @@
+"""The runs of Tables 2 and 3 are made, through the real expansion, on miniatures of their data with tiny models and one step."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from reproduction.miniatures import make_all
+
+import train
+from mixer_jax.endings import DONE
+from mixer_jax.reproduction.runs import NOT_CHOSEN
+from mixer_jax.reproduction.setup import SCRATCH, Setup
+from mixer_jax.reproduction.show import figures_of
+from mixer_jax.reproduction.status import DEVIATES
+from mixer_jax.reproduction.working import make_plan, work
+from mixer_jax.storage import read_json
+from mixer_jax.sweep import job as jobs
+from mixer_jax.sweep import stages
+from mixer_jax.sweep.job import Job, config_of, state_of
+
+pytestmark = pytest.mark.slow
+TINY = (
+    "batch_size=8", "total.steps=1", "total.epochs=0", "schedule.warmup.steps=0", "image_size=16", "loader.workers=1",
+    "loader.processes=False", "model.dtype=float32",
+)  # fmt: skip
+OF_FAMILY = {
+    "Mixer": ("tile_size=16", "num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "tokens_mlp_dim=4"),
+    "ViT": ("num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "num_heads=2"),
+    "BiT": ("hidden_dim=4",),
+}
+RATES, SEEDS = 4, 3  # of a fine-tuning; VTAB has one rate less
+
+
+@pytest.fixture(scope="session")
+def locations(tmp_path_factory) -> Path:
+    return make_all(tmp_path_factory.mktemp("miniatures"))
+
+
+@pytest.fixture
+def setup(locations: Path, tmp_path: Path) -> Setup:
+    return Setup(str(tmp_path / "paper"), True, SCRATCH, data_locations=str(locations), flags=tiny("Mixer"))
+
+
+def tiny(family: str) -> tuple[str, ...]:
+    return tuple(f"--config.{flag}" for flag in (*TINY, *(f"model.{option}" for option in OF_FAMILY[family])))
+
+
+class Here:
+    """Runs jobs in this process, and remembers their folders."""
+
+    def __init__(self):
+        self.made: list[str] = []
+
+    def __call__(self, job: Job) -> None:
+        assert train.train(config_of(job), job.workdir) == DONE
+        self.made.append(job.workdir)
+
+
+def results_of(setup: Setup) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in Path(setup.workdir).rglob("results.json")}
+
+
+def cells(exhibit: str, rows: str, column: str, setup: Setup) -> list[dict]:
+    parts = figures_of(exhibit, rows, [column], setup)["parts"]
+    return [cell for part in parts for row in part["rows"] for cell in row["cells"]]
+
+
+def test_a_cell_that_is_killed_halfway_goes_on_and_repeats_nothing(setup: Setup):
+    chosen = ["table3", "--rows=ImageNet: Mixer-B/16*", "--columns=imagenet,real", "--start=scratch"]
+    where = [f"--workdir={setup.workdir}", f"--data-locations={setup.data_locations}", *setup.flags]
+    command = [sys.executable, "-m", "mixer_jax", "reproduce", *chosen, *where, "--run"]
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    killed = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 300
+    while len(results_of(setup)) < 4:  # The pre-training and three of four learning rates.
+        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()[0]
+        time.sleep(0.1)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    before = {file: stamp for file, stamp in results_of(setup).items() if is_done(file.parent)}
+    assert len(before) >= 3
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == DONE, again.stderr
+    after = results_of(setup)
+    assert len(after) == 1 + RATES + SEEDS and before.items() <= after.items()
+    for column, evaluator in (("imagenet", "test"), ("real", "real")):
+        (cell,) = cells("table3", "ImageNet: Mixer-B/16*", column, setup)
+        runs = [file for file in after if "/final/" in str(file)]
+        top1 = [read_json(file)["evals"][evaluator]["top1"] for file in runs]
+        assert cell["status"] == DEVIATES and cell["ours"] == pytest.approx(100 * sum(top1) / len(top1)) and len(top1) == SEEDS
+        assert NOT_CHOSEN not in cell["deviations"] and "seeds" not in " ".join(cell["deviations"])
+        assert "fine-tuning: batch_size=8 instead of 512." in cell["deviations"]
+    assert not make_plan("table3", "ImageNet: Mixer-B/16*", ["imagenet", "real"], setup).tasks
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == DONE and results_of(setup) == after and "deviates" in done.stdout
+
+
+def is_done(run: Path) -> bool:
+    return read_json(run / "results.json").get("step") == 1
+
+
+@pytest.mark.parametrize(
+    ("exhibit", "row", "column", "count"),
+    [
+        ("table3", "ImageNet: Mixer-B/16*", "avg5", 5 * (RATES + SEEDS)),
+        ("table2", "Mixer-L/16", "vtab", 19 * (RATES - 1 + SEEDS)),
+    ],
+)
+def test_the_whole_protocol_of_a_mean_is_run(setup: Setup, exhibit: str, row: str, column: str, count: int):
+    runs = Here()
+    work(make_plan(exhibit, row, [column], setup), runs)
+    assert len(runs.made) == len(set(runs.made)) == 1 + count
+    (cell,) = cells(exhibit, row, column, setup)
+    assert cell["status"] == DEVIATES and cell["num_runs"] == count and cell["core_days_left"] == 0
+    assert NOT_CHOSEN not in cell["deviations"]
+    work(make_plan(exhibit, row, [column], setup), runs)
+    assert len(runs.made) == 1 + count, "nothing is repeated"
+
+
+@pytest.mark.parametrize("family", OF_FAMILY)
+def test_a_run_of_every_cell_is_made(setup: Setup, family: str):
+    """Of each cell, the pre-training that it needs, and one fine-tuning after that."""
+    setup = dataclasses.replace(setup, flags=tiny(family))
+    runs = Here()
+    for exhibit in ("table2", "table3", "figure2", "figure3"):
+        plan = make_plan(exhibit, f"{family}-*", [], setup)
+        assert plan.tasks and not [reason for _, reason in plan.left if "recipe" not in reason and "protocols" not in reason]
+        for task in plan.tasks:
+            if task.pretraining and state_of(task.pretraining).word != jobs.DONE:
+                runs(task.pretraining)
+            for job, state in stages.progress_of(task.sweeps[-1]).jobs()[:1]:
+                if state.word != jobs.DONE:
+                    runs(job)
+    assert len(runs.made) == len(set(runs.made))
+    assert {"Mixer": 13, "ViT": 12, "BiT": 4}[family] == len([run for run in runs.made if run.endswith("/pretraining")])
