@@ -16,6 +16,7 @@ ROOMS = {  # command: the room whose cli.py registers it
     "convert": "checkpoints",
     "weights": "checkpoints",
     "predict": "evaluation",
+    "compare": "evaluation",
     "prepare": "preparation",
     "export": "export",
     "plan": "planning",

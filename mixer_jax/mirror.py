@@ -4,13 +4,15 @@ An object can only be replaced as a whole, and only about once a second. So what
 when `upload` is called.
 """
 
+import contextlib
 import re
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from mixer_jax.bucket import Bucket
+from mixer_jax.bucket import Bucket, is_in_bucket
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.storage import read_bytes, write_whole
 
@@ -46,6 +48,26 @@ def copy_files(bucket: Bucket, folder: Path, names: Collection[str] = ()) -> Non
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with write_whole(folder / name) as temporary:
                 temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def local_files(run: str, names: Collection[str] = ()) -> Iterator[Path]:
+    """Yield a run's folder or, for gs://BUCKET/RUN, a copy of its files in a temporary folder with the name of the run.
+
+    If there are `names`, only these files are copied. The messages of UserErrors get the name of the bucket in place of that of
+    the copy. Raises the errors of `copy_files`.
+    """
+    if not is_in_bucket(run):
+        yield Path(run)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / run.rstrip("/").rpartition("/")[2]
+        copy.mkdir()
+        copy_files(Bucket(run), copy, names)
+        try:
+            yield copy
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), run)) from error
 
 
 class Mirror:

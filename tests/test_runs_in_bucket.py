@@ -17,7 +17,7 @@ from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.run_paths import config_file
 from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.endings import STOPPED, TRY_AGAIN
-from mixer_jax.report.cli import _local_files
+from mixer_jax.mirror import local_files
 from mixer_jax.report.runs import read_run
 
 pytestmark = pytest.mark.slow
@@ -198,7 +198,7 @@ def test_what_reads_runs_reads_them_in_a_bucket_and_passes_over_a_damaged_step(c
     config = Path(config_file(URL))
     assert json.loads(config.read_text())["batch_size"] == 16
     assert mixer_jax.load(URL).config.num_classes == 10
-    with _local_files(URL) as folder:
+    with local_files(URL) as folder:
         run = read_run(folder)
         assert (run.label, run.results["step"]) == ("tiny", 30)
     said = finish(start(f"--workdir={tmp_path}", f"--config.init_from={URL}", "--config.total.steps=2"))

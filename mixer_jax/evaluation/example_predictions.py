@@ -28,6 +28,10 @@ TOP_CLASSES = 5  # An example gets this many classes, or all if there are fewer.
 METADATA_KEY = b"mixer_jax.predictions"
 MAX_FILE_BYTES = 2**31  # Ten million examples, the most that an evaluator writes, with keys of 100 bytes have 1.6 GB.
 TIMEOUT_SECONDS = 100
+NO_PREDICTIONS = (
+    "there are no predictions for each example. They are written at each evaluation by evaluators of the kind classification "
+    "with at most max_predictions examples. If a finished run lacks them, type its command again: it evaluates without training."
+)
 
 
 class ExamplePredictions(NamedTuple):
@@ -63,16 +67,24 @@ class ClassAccuracy(NamedTuple):
     right: np.ndarray
 
 
+def is_right(predictions: ExamplePredictions) -> np.ndarray:
+    """Return bool [N], whether the most likely class is among the labels of an example, as for the top-1 accuracy.
+
+    This is never so for examples without labels, which the accuracy does not count.
+    """
+    return (predictions.labels == predictions.classes[:, :1]).any(axis=1)
+
+
 def accuracy_by_class(predictions: ExamplePredictions) -> ClassAccuracy:
     """Return the number of examples of each class, and how many of them are right.
 
     An example is right if the most likely class is among its labels, as for top-1 accuracy. An example with several labels counts
     for each of these classes, and an example without labels for none.
     """
-    rows, labels = _distinct_labels(predictions)
-    is_right = (predictions.labels == predictions.classes[:, :1]).any(axis=1)
+    rows, labels = distinct_labels(predictions)
     count = len(predictions.class_names)
-    return ClassAccuracy(np.bincount(labels, minlength=count), np.bincount(labels[is_right[rows]], minlength=count))
+    right_labels = labels[is_right(predictions)[rows]]
+    return ClassAccuracy(np.bincount(labels, minlength=count), np.bincount(right_labels, minlength=count))
 
 
 def confusions(predictions: ExamplePredictions) -> list[tuple[int, int, int]]:
@@ -99,7 +111,7 @@ def confusion_matrix(predictions: ExamplePredictions) -> np.ndarray:
     return np.bincount(true * count + predicted, minlength=count * count).reshape(count, count)
 
 
-def _distinct_labels(predictions: ExamplePredictions) -> tuple[np.ndarray, np.ndarray]:
+def distinct_labels(predictions: ExamplePredictions) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of examples, ascending, and their labels, each pair once: two arrays int64 [pairs]."""
     rows, columns = np.nonzero(predictions.labels >= 0)
     count = len(predictions.class_names)
@@ -109,7 +121,7 @@ def _distinct_labels(predictions: ExamplePredictions) -> tuple[np.ndarray, np.nd
 
 def _single_labels(predictions: ExamplePredictions) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels and the most likely classes of the examples that have exactly one label: two arrays int64."""
-    rows, labels = _distinct_labels(predictions)
+    rows, labels = distinct_labels(predictions)
     is_single = np.bincount(rows, minlength=len(predictions.records))[rows] == 1
     return labels[is_single], predictions.classes[rows[is_single], 0].astype(np.int64)
 

@@ -15,10 +15,12 @@ from mixer_jax.data.stream.loader import eval_batches
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import describe_evaluators, open_examples
 from mixer_jax.evaluation.example_predictions import (
+    NO_PREDICTIONS,
     ExamplePredictions,
     accuracy_by_class,
     confusion_matrix,
     confusions,
+    is_right,
     read_predictions,
 )
 from mixer_jax.pages.charts import class_chart, confusion_chart, histogram
@@ -31,10 +33,6 @@ from mixer_jax.report.sections import parts_or_reason
 IMAGES, MISTAKES = 24, 24  # Small pictures fill two rows.
 MAX_CLASSES = 30  # With more classes, the worst are charted, and the most frequent confusions are listed.
 WORST, CONFUSIONS = 25, 20
-NO_FILE = (
-    "there are no predictions for each example. They are written at each evaluation by evaluators of the kind classification "
-    "with at most max_predictions examples. If a finished run lacks them, type its command again: it evaluates without training."
-)
 
 
 def answers_sections(runs: Sequence[Run], *, pictures: bool) -> list[Section]:
@@ -53,14 +51,16 @@ def answers_sections(runs: Sequence[Run], *, pictures: bool) -> list[Section]:
         if not evaluators:
             without.append(run.label)
     if without:
-        sections.append(Section(f"What it answers: {', '.join(without)}", [Text(f"Not shown: {NO_FILE}", is_missing=True)]))
+        sections.append(
+            Section(f"What it answers: {', '.join(without)}", [Text(f"Not shown: {NO_PREDICTIONS}", is_missing=True)])
+        )
     return sections
 
 
 def _answers(run: Run, evaluator: str, *, pictures: bool) -> list[Part]:
     predictions = read_predictions(predictions_file(run.workdir, evaluator))
     has_label = (predictions.labels >= 0).any(axis=1)
-    is_wrong = has_label & ~(predictions.labels == predictions.classes[:, :1]).any(axis=1)
+    is_wrong = has_label & ~is_right(predictions)
     intro = (
         f"The parameters of step {number(predictions.step)} classify {number(has_label.sum() - is_wrong.sum())} of the "
         f"{number(has_label.sum())} examples of \u201c{evaluator}\u201d right."
@@ -108,7 +108,7 @@ def _pictures(
     rows = np.random.default_rng(0).permutation(np.flatnonzero(has_label))[:IMAGES]  # Data may be sorted by class.
     mistakes = np.flatnonzero(is_wrong)
     mistakes = mistakes[np.argsort(-predictions.probabilities[mistakes, 0], kind="stable")][:MISTAKES]
-    shown = _read_pictures(run, evaluator, predictions, np.concatenate([rows, mistakes]), is_wrong)
+    shown = example_pictures(run, evaluator, predictions, np.concatenate([rows, mistakes]), is_wrong)
     sample = (
         f"These {len(rows)} examples were drawn at random and are shown as the evaluator sees them. Wrong predictions, which are "
         f"marked \u2717: {is_wrong[rows].sum()}."
@@ -119,7 +119,7 @@ def _pictures(
     return [*parts, Text("The most confident mistakes, with the probabilities of the wrong classes:"), Sheet(shown[len(rows) :])]
 
 
-def _read_pictures(
+def example_pictures(
     run: Run, evaluator: str, predictions: ExamplePredictions, rows: np.ndarray, is_wrong: np.ndarray
 ) -> Sequence[Picture]:
     """Return pictures of the examples in these rows. Raises UserError if the data are not those that were evaluated."""

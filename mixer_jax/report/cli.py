@@ -2,14 +2,11 @@
 
 import argparse
 import contextlib
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from mixer_jax import app
-from mixer_jax.bucket import Bucket, is_in_bucket
-from mixer_jax.errors import UserError
-from mixer_jax.mirror import copy_files
+from mixer_jax.bucket import is_in_bucket
+from mixer_jax.mirror import local_files
 from mixer_jax.pages.page import check_installed
 
 
@@ -42,24 +39,8 @@ def report(arguments: argparse.Namespace) -> None:
     check_installed()
     from mixer_jax.report.page import PAGE, report_runs  # This import is slow, because it imports JAX.
 
-    in_bucket = [run for run in arguments.runs if is_in_bucket(run)]
     with contextlib.ExitStack() as copies:
-        folders = [copies.enter_context(_local_files(run)) if run in in_bucket else Path(run) for run in arguments.runs]
-        out = report_runs(folders, arguments.out or (PAGE if in_bucket else None), pictures=arguments.pictures)
+        folders = [copies.enter_context(local_files(run)) for run in arguments.runs]
+        here = PAGE if any(map(is_in_bucket, arguments.runs)) else None
+        out = report_runs(folders, arguments.out or here, pictures=arguments.pictures)
     print(out)
-
-
-@contextlib.contextmanager
-def _local_files(url: str) -> Iterator[Path]:
-    """Yield a copy of the files of a run in a bucket, in a temporary folder with the name of the run.
-
-    The messages of UserErrors get the name of the bucket in place of that of the folder.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / url.rstrip("/").rpartition("/")[2]
-        copy.mkdir()
-        copy_files(Bucket(url), copy)
-        try:
-            yield copy
-        except UserError as error:
-            raise UserError(str(error).replace(str(copy), url)) from error

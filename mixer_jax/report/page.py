@@ -11,6 +11,7 @@ from mixer_jax.errors import UserError
 from mixer_jax.pages.page import refuse_other_file, write_page
 from mixer_jax.pages.parts import Section, Table, number
 from mixer_jax.report.answers import answers_sections
+from mixer_jax.report.comparison import comparison_sections
 from mixer_jax.report.curves import curves
 from mixer_jax.report.runs import Run, config_differences, display_name, last_step, read_run
 from mixer_jax.report.sections import (
@@ -50,6 +51,7 @@ def report_runs(workdirs: Sequence[Path], out: str | Path | None = None, *, pict
     sections = [
         Section("Results", [results_table(runs)]),
         *([] if is_one else [Section("Curves", curves(runs))]),
+        *comparison_sections(runs, pictures=pictures),
         *(run_section(run, with_curves=is_one) for run in runs),
         *wall_time_sections(runs),
         *(training_images_sections(runs) if pictures else [pictures_left_out(runs)]),
