@@ -183,9 +183,9 @@ def _check_labels(a: ExamplePredictions, b: ExamplePredictions, names: tuple[str
 
     Raises UserError if the classes cannot be matched by name, or if an example has different labels.
     """
-    named = [(predictions, f"the classes of {name}") for predictions, name in zip((a, b), names, strict=True)]
-    (large, large_owner), (small, small_owner) = sorted(named, key=lambda pair: _rank(pair[0].class_names), reverse=True)
-    classes = map_classes(small.class_names, small_owner, large.class_names, large_owner)
+    named = zip((a, b), names, strict=True)
+    (large, large_name), (small, small_name) = sorted(named, key=lambda pair: _rank(pair[0].class_names), reverse=True)
+    classes = map_classes(small.class_names, small_name, large.class_names, large_name)
     numbers = np.array([*classes.numbers, -1])  # The label -1 takes the last of these.
     small = small._replace(labels=numbers[small.labels], class_names=large.class_names)
     count = len(large.class_names)

@@ -40,9 +40,9 @@ def bootstrap_interval(counts: PairedCounts, confidence: float) -> tuple[float, 
     distribution. This function takes the quantiles of D itself. Random draws, as those of scipy.stats.bootstrap, would only
     approximate them (the "ideal bootstrap": Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 13).
 
-    The interval has percentiles as they are, without the corrections of BCa. For two models of equal or slightly different
-    accuracy on some hundred examples, the percentiles cover the true difference more often, and almost as often as they should;
-    tests/evaluation/test_paired.py has the figures.
+    Percentiles are taken as they are, without the corrections of BCa. Of 100 examples, of which each model alone has 2 % right,
+    intervals of 95 % by percentiles cover the true difference in 96 % of all cases, and those by BCa in 90 %. With more examples
+    that differ, both come near 95 % (tests/evaluation/test_paired.py).
 
     Args:
       counts: the numbers of examples.
