@@ -10,7 +10,7 @@ from mixer_jax.records import predictions_file
 from mixer_jax.report.comparison import PICTURES, ROWS, comparison_sections
 from mixer_jax.report.runs import Run, read_run
 
-NUM_RIGHT = {"first": 300, "better": 320, "same": 300}
+NUM_RIGHT = {"first": 300, "better": 320, "same": 300}  # {run: how many of the first digits it has right}
 
 
 def write_answers(run: Run, num_right: int, **changes) -> None:
