@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mixer_jax.endings import DONE
@@ -53,6 +53,14 @@ def wait_for(condition, process: subprocess.Popen) -> None:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def wait_until(condition: Callable[[], object], logs: Callable[[], str], seconds: float = 400) -> None:
+    """Wait until a condition holds. Fail with the logs of what runs meanwhile if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, logs()
+        time.sleep(0.2)
 
 
 def free_port() -> int:

@@ -12,6 +12,7 @@ SLOW = (
     "tests/test_data_locations.py::test_a_run_goes_on_exactly_with_the_file_and_without_it_and_another_source_is_refused",
     "tests/test_stopping.py::test_two_processes",
     "tests/hosts/test_processes.py",
+    "tests/launch/test_slurm.py",
     "tests/supervision/test_stalled_runs.py",
     "tests/hosts/test_lost_hosts.py",
     "tests/supervision/test_supervised_runs.py",

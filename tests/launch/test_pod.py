@@ -2,14 +2,13 @@
 
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hosts.metadata import metadata_server
 from launch.pod import ADDRESSES, Pod, why_not
-from programs import finish, start_two
+from programs import finish, start_two, wait_until
 from stand_ins.tpu_api import TpuApi
 
 from mixer_jax.__main__ import main
@@ -21,7 +20,6 @@ from mixer_jax.storage import open_storage, parse_json
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 OPTIONS = ("--config=tests/tiny_config.py", "--config.total.steps=60")
 RUN = "gs://bucket/mixer/runs/tiny"
-SECONDS = 240
 
 
 @pytest.fixture
@@ -44,13 +42,6 @@ def launch(monkeypatch, *words: str) -> int:
     return main()
 
 
-def wait_for(condition: Callable[[], object], pod: Pod) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, pod.consoles()
-        time.sleep(0.2)
-
-
 def test_a_pod_is_launched_preempted_kept_followed_and_deleted_and_its_run_has_the_bits_of_one_never_preempted(
     pod: Pod, tmp_path: Path, monkeypatch, capfd
 ):
@@ -58,7 +49,7 @@ def test_a_pod_is_launched_preempted_kept_followed_and_deleted_and_its_run_has_t
     how = ("--queued", "--spot", "--max-hours=1", f"--python={sys.executable}", "--untracked")
     assert launch(monkeypatch, *what, *how, "--", *OPTIONS) == DONE, capfd.readouterr()
     pod.boot()
-    wait_for(lambda: max(committed_steps(RUN), default=0) >= 10, pod)
+    wait_until(lambda: max(committed_steps(RUN), default=0) >= 10, pod.consoles)
 
     # The slice is lost. `keep` asks for another one, and the hosts of that one go on.
     pod.kill()
@@ -66,9 +57,11 @@ def test_a_pod_is_launched_preempted_kept_followed_and_deleted_and_its_run_has_t
     codes: list[int] = []
     keeping = threading.Thread(target=lambda: codes.append(launch(monkeypatch, "keep", "tiny")))
     keeping.start()
-    wait_for(lambda: pod.api.queued.get("tiny", {}).get("state") == {"state": "ACTIVE"} and "tiny" in pod.api.nodes, pod)
+    wait_until(
+        lambda: pod.api.queued.get("tiny", {}).get("state") == {"state": "ACTIVE"} and "tiny" in pod.api.nodes, pod.consoles
+    )
     pod.boot()
-    wait_for(lambda: not keeping.is_alive(), pod)
+    wait_until(lambda: not keeping.is_alive(), pod.consoles)
     assert codes == [DONE], pod.consoles()
     assert not pod.api.queued and not pod.api.nodes
 
@@ -98,7 +91,7 @@ def test_stop_reaches_the_hosts_by_ssh_and_waits_until_all_is_saved(pod: Pod, mo
     how = ("--max-hours=1", f"--python={sys.executable}", "--untracked")
     assert launch(monkeypatch, *what, *how, "--", *OPTIONS, "--config.total.steps=100000") == DONE
     pod.boot()
-    wait_for(lambda: max(committed_steps(RUN), default=0) >= 10, pod)
+    wait_until(lambda: max(committed_steps(RUN), default=0) >= 10, pod.consoles)
     assert launch(monkeypatch, "stop", "tiny") == DONE
     assert "tiny is stopped and saved." in capfd.readouterr().out
     assert launch(monkeypatch, "status", "tiny") == DONE
