@@ -27,7 +27,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     logs = _add_verb(verbs, "logs", show_logs, "print the logs of all hosts")
     logs.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
     _add_verb(verbs, "stop", stop, "send SIGTERM to the run, and wait until it is saved; the machines stay")
-    _add_verb(verbs, "delete", delete, "delete the machines and the record; the run's folder stays")
+    command = _add_verb(verbs, "delete", delete, "delete the machines and the record; the run's folder stays")
+    command.add_argument("--zone", default="", help="delete the TPU machines of this name there, whether recorded or not")
+    command.add_argument("--project", default="", help="with --zone: the project that pays")
     _add_verb(verbs, "keep", keep_alive, "ask again for slices that are lost, until the run is done or its hours are used up")
 
     command = commands.add_parser("doctor", help="check this host before a run: software, devices, bucket, disks, clock")
@@ -135,7 +137,7 @@ def delete(arguments: argparse.Namespace) -> None:
     """Delete the machines of a launch and its record."""
     from mixer_jax.launch import control
 
-    control.delete(_record(arguments))
+    control.delete(arguments.name, arguments.root, arguments.zone, arguments.project)
 
 
 def keep_alive(arguments: argparse.Namespace) -> None:

@@ -21,7 +21,8 @@ from mixer_jax.launch.commands import (
     situation,
     stop_command,
 )
-from mixer_jax.launch.record import Record, forget, state_folder
+from mixer_jax.launch.record import Record, find_record, forget, state_folder
+from mixer_jax.launch.request import Request
 from mixer_jax.storage import open_storage
 from mixer_jax.supervision.account import account
 from mixer_jax.supervision.account_text import summary
@@ -65,15 +66,41 @@ def stop(record: Record) -> None:
     )
 
 
-def delete(record: Record) -> None:
-    """Delete the resource and the record. It does no harm to do so again."""
-    request = record.request
-    if request.backend == "tpu":
-        _delete_machines(record)
+def delete(name: str, root: str = "", zone: str = "", project: str = "") -> None:
+    """Delete the resource and the record of a launch, as far as they are there. It can be repeated, also after it was cut off.
+
+    The resource is deleted first, so that its record is there until nothing costs any more.
+
+    Args:
+      name: the name that was launched.
+      root: where its record is, or "" for this machine.
+      zone, project: where machines of Cloud TPU with this name are deleted even if no record names them, or "".
+    """
+    record = _record_to_delete(name, root)
+    requests = [record.request] if record else []
+    if zone or project:
+        requests.append(tpu.request_of_machines(name, zone, project))
+    elif not record and root.startswith("/"):  # The root of a launch on SLURM, whose jobs are found by their name.
+        requests.append(Request("slurm", name, root, max_hours=0, words=()))
+    was_there = [_delete_resource(request) for request in requests]
+    if requests:
+        forget(name, record.request.root if record else root)
+    if record:
+        print(f"{name} is deleted. Its runs are kept: {', '.join(record.request.workdirs)}")
+    elif any(was_there):
+        print(f"{name} is deleted.")
     else:
-        carry_out([Run(delete_command(request))])
-    forget(record)
-    print(f"{request.name} is deleted. Its runs are kept: {', '.join(request.workdirs)}")
+        print(
+            f"There is nothing of the name {name}: it has no record {f'in {root}' if root else 'on this machine'}, so it was "
+            "deleted before, or launched elsewhere. For a launch of another machine, add --bucket=gs://BUCKET/PATH, its bucket "
+            "or folder. For machines of Cloud TPU without a record, add --zone=ZONE --project=PROJECT."
+        )
+
+
+def _record_to_delete(name: str, root: str) -> Record | None:
+    """Return the record under `root` or, if it is there no more, this machine's of the same launch, which is removed last."""
+    there, here = find_record(name, root), find_record(name)
+    return there or (here if here and here.request.root == root.rstrip("/") else None)
 
 
 def keep_alive(record: Record) -> None:
@@ -92,7 +119,7 @@ def keep_alive(record: Record) -> None:
         hours_used=lambda: _hours_used(request.workdir),
         newest_step=lambda: max(committed_steps(request.workdir), default=-1),
         launch=launch_again,
-        delete=lambda: _delete_machines(record),
+        delete=lambda: _delete_resource(request),
     )
     keep.keep(request, keeper)
     print(f"{request.name} is done: {request.workdir}")
@@ -115,12 +142,19 @@ def _hours_used(workdir: str) -> float:
         return 0.0
 
 
-def _delete_machines(record: Record) -> None:
-    """Delete a TPU resource if there is one. Raises EnvironmentFault if it is there afterwards."""
-    request = record.request
+def _delete_resource(request: Request) -> bool:
+    """Delete the resource of a launch if there is one, and return whether there was, as far as that is known.
+
+    Raises EnvironmentFault if it is there afterwards.
+    """
+    if request.backend != "tpu":
+        carry_out([Run(delete_command(request))])  # It does nothing, and succeeds, if there is nothing of this name.
+        return False
+    steps = delete_steps(request, tpu.observe_machines(request))
     try:
-        carry_out(delete_steps(request, tpu.observe(request, record.bundle)))
+        carry_out(steps)
     except EnvironmentFault:
         # A host whose run has ended deletes the resource too, and may have been first.
-        if situation(request, tpu.observe(request, record.bundle)) != GONE:
+        if situation(request, tpu.observe_machines(request)) != GONE:
             raise
+    return bool(steps)

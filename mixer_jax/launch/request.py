@@ -103,7 +103,7 @@ class Request(NamedTuple):
 
 def check(request: Request) -> Request:
     """Return the request. Raises UserError that says what to type for one that cannot be launched."""
-    _require(NAME.fullmatch(request.name), f"--name={request.name}", "a-z, 0-9 and -, a letter first, at most 39 characters")
+    check_name(request.name)
     _require(0 < request.max_hours <= 10_000, f"--max-hours={request.max_hours:g}", "more than 0 and at most 10000")
     _check_environment(request.env)
     _check_words(request)
@@ -113,6 +113,17 @@ def check(request: Request) -> Request:
     )  # fmt: skip
     {"tpu": _check_tpu, "gke": _check_gke, "slurm": _check_slurm}[request.backend](request)
     return request
+
+
+def check_name(name: str) -> None:
+    """Check the name of a launch. Raises UserError for one that nothing can have."""
+    _require(NAME.fullmatch(name), f"--name={name}", "a-z, 0-9 and -, a letter first, at most 39 characters")
+
+
+def check_place(zone: str, project: str) -> None:
+    """Check where machines of Cloud TPU are. Raises UserError for a place that cannot be."""
+    _require(ZONE.fullmatch(zone), f"--zone={zone}", "a zone such as europe-west4-a")
+    _require(WORD.fullmatch(project), f"--project={project}", "the id of a project")
 
 
 def _check_tpu(request: Request) -> None:
@@ -125,8 +136,7 @@ def _check_tpu(request: Request) -> None:
             f"--type={request.type}: no such TPU. Choose one of {', '.join(near or TYPES)}."
             + (" The Cloud TPU API does not rent TPU7x: see launch gke." if "7" in generation else "")
         )
-    _require(ZONE.fullmatch(request.zone), f"--zone={request.zone}", "a zone such as europe-west4-a")
-    _require(WORD.fullmatch(request.project), f"--project={request.project}", "the id of a project")
+    check_place(request.zone, request.project)
     if request.slices > 1:
         _require(request.queued, f"--slices={request.slices}", "used with --queued, which asks for several slices at once")
         _require(not request.type.startswith(NO_MULTISLICE), f"--slices={request.slices}", f"1 with {', '.join(NO_MULTISLICE)}")

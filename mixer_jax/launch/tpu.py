@@ -7,7 +7,7 @@ from typing import Any
 
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.launch.commands import JOB, Observed, observe_commands
-from mixer_jax.launch.request import Request
+from mixer_jax.launch.request import Request, check_place
 from mixer_jax.storage import MAX_JSON_BYTES, open_storage
 
 SECONDS = 300  # The longest time for a command that only reads.
@@ -19,19 +19,35 @@ def observe(request: Request, digest: str) -> Observed:
 
     Raises UserError without gcloud, and EnvironmentFault if it fails.
     """
-    found, *queued = [_read(command) for command in observe_commands(request)]
-    nodes = [node for node in found if _belongs(node, request)]
-    states = [resource["state"]["state"] for resource in (queued[0] if queued else []) if _last(resource["name"]) == request.name]
     launch = open_storage(request.folder)
     job = (launch.read_whole(JOB, MAX_JSON_BYTES) or b"").decode()
-    return Observed(
-        state=states[0] if states else "",
-        nodes={_last(node["name"]): node.get("state", "UNKNOWN") for node in nodes},
-        num_hosts=sum(len(node.get("networkEndpoints", [])) for node in nodes),
+    return observe_machines(request)._replace(
         has_bundle=open_storage(f"{request.root}/bundles").generation(f"{digest}.tar") is not None,
         job=job,
         ended=read_ended(request, job),
     )
+
+
+def observe_machines(request: Request) -> Observed:
+    """Return the state of the resource alone. Raises what `observe` raises."""
+    found, *queued = [_read(command) for command in observe_commands(request)]
+    nodes = [node for node in found if _belongs(node, request)]
+    states = [resource["state"]["state"] for resource in (queued[0] if queued else []) if _last(resource["name"]) == request.name]
+    return Observed(
+        state=states[0] if states else "",
+        nodes={_last(node["name"]): node.get("state", "UNKNOWN") for node in nodes},
+        num_hosts=sum(len(node.get("networkEndpoints", [])) for node in nodes),
+    )
+
+
+def request_of_machines(name: str, zone: str, project: str) -> Request:
+    """Return a request for the machines that have this name, as a queued resource if there is one, for what needs no more.
+
+    Raises UserError for a zone or a project that cannot be, and what `observe` raises.
+    """
+    check_place(zone, project)
+    request = Request("tpu", name, root="", max_hours=0, words=(), zone=zone, project=project, queued=True)
+    return request._replace(queued=bool(observe_machines(request).state))
 
 
 def read_ended(request: Request, job: str) -> dict[str, int]:

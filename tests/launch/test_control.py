@@ -38,7 +38,8 @@ def world(monkeypatch, capsys, tmp_path, cloud):
     world = World()
     world.called = []
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(control.tpu, "observe", lambda *_: world.observed)
+    for name in ("observe", "observe_machines"):
+        monkeypatch.setattr(control.tpu, name, lambda *_: world.observed)
 
     def run(words, **_):
         world.called.append(words)
@@ -105,8 +106,9 @@ def test_delete_removes_everything_but_the_run_and_a_second_time_says_that_nothi
     assert world.call("delete", "l16")[0] == DONE
     assert [words[4] for words in world.called] == ["delete"]
     assert open_storage("gs://bucket/mixer").names() == ["runs/l16/config.json"]
-    code, _, err = world.call("delete", "l16")
-    assert code == TO_MEND and "Nothing was launched as l16" in err
+    code, out, _ = world.call("delete", "l16")
+    assert code == DONE and "There is nothing of the name l16" in out and "--bucket=gs://BUCKET" in out
+    assert [words[4] for words in world.called] == ["delete"]
 
 
 def test_nothing_is_run_to_delete_what_is_gone(world):
@@ -116,10 +118,10 @@ def test_nothing_is_run_to_delete_what_is_gone(world):
 
 def test_a_resource_that_its_own_host_deletes_first_is_deleted(world, monkeypatch):
     states = iter([READY, Observed()])
-    monkeypatch.setattr(control.tpu, "observe", lambda *_: next(states))
+    monkeypatch.setattr(control.tpu, "observe_machines", lambda *_: next(states))
     world.code = 1
     assert world.call("delete", "l16")[0] == DONE
-    monkeypatch.setattr(control.tpu, "observe", lambda *_: READY)
+    monkeypatch.setattr(control.tpu, "observe_machines", lambda *_: READY)
     world.called = []
     assert world.call("delete", "l16")[0] == TRY_AGAIN
 
