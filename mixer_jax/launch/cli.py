@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mixer_jax import app
 from mixer_jax.errors import UserError
-from mixer_jax.launch.request import NUMBER_OF_RUN, PYTHON, Request
+from mixer_jax.launch.request import FLEX_START, NUMBER_OF_RUN, PYTHON, Request
 from mixer_jax.validation import bounded
 
 LAUNCHERS = {
@@ -71,7 +71,7 @@ def _add_launcher(command: argparse.ArgumentParser, backend: str) -> None:
         command.add_argument("--project", required=True, help="the project that pays")
         command.add_argument("--queued", action="store_true", help="queue for the machines, as a queued resource")
         capacity = command.add_mutually_exclusive_group()
-        for kind in ("spot", "reserved"):
+        for kind in ("spot", "reserved", FLEX_START):
             capacity.add_argument(
                 f"--{kind}", dest="capacity", action="store_const", const=kind, default="", help=f"{kind} machines"
             )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.hosts.software import BUNDLE_VARIABLE, COMMIT_VARIABLE
 from mixer_jax.launch.bundle import Bundle
-from mixer_jax.launch.request import Request
+from mixer_jax.launch.request import FLEX_START, MARGIN_HOURS, Request
 from mixer_jax.storage import json_text
 
 GONE, WAITING, READY, LOST = "gone", "waiting", "ready", "lost"
@@ -49,6 +49,7 @@ class Observed(NamedTuple):
     Attributes:
       state: the state of the queued resource, or "" if there is none, or none was asked for.
       nodes: {name of a node: its state}.
+      created: {name of a node: the time of its creation in seconds since 1970}, as far as gcloud tells it.
       num_hosts: the number of hosts of all nodes. It is read from the network endpoints of the nodes, never computed.
       has_bundle: whether the bundle is in the bucket.
       job: the job that is in the bucket for this name, or "".
@@ -57,6 +58,7 @@ class Observed(NamedTuple):
 
     state: str = ""
     nodes: Mapping[str, str] = MappingProxyType({})
+    created: Mapping[str, float] = MappingProxyType({})
     num_hosts: int = 0
     has_bundle: bool = False
     job: str = ""
@@ -64,11 +66,19 @@ class Observed(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What a launch has beside its request: the time in seconds since 1970, the hours that are left, and a folder for files."""
+    """What a launch has beside its request.
+
+    Attributes:
+      time: the time in seconds since 1970.
+      hours: the hours that are left.
+      state_folder: a folder for files on this machine.
+      counted_from: the time from which the hours count, or 0 for `time`. `keep` launches again within the hours of a launch.
+    """
 
     time: int
     hours: float
     state_folder: str
+    counted_from: float = 0
 
 
 def situation(request: Request, observed: Observed) -> str:
@@ -100,7 +110,7 @@ def launch_steps(request: Request, bundle: Bundle, observed: Observed, moment: M
     if now == LOST:
         steps += delete_steps(request, observed)
     if now in (GONE, LOST):
-        steps += [Write(script, host_script(request).encode()), Run(_create(request, script))]
+        steps += [Write(script, host_script(request).encode()), Run(_create(request, moment.hours, script))]
     elif now == READY:
         steps.append(Run(ssh(request, f"sudo bash {HOST_FOLDER}/{request.name}/host.sh start")))
     return steps
@@ -110,6 +120,7 @@ def record_steps(request: Request, bundle: Bundle, moment: Moment, is_local: boo
     """Return the steps that write the record of a launch on this machine and, unless `is_local`, beside its runs."""
     record = {
         "launched": moment.time,
+        "counted_from": moment.counted_from or moment.time,
         "bundle": bundle.digest,
         "commit": bundle.commit,
         "request": request._asdict() | {"env": dict(request.env)},
@@ -164,13 +175,13 @@ def _lasting(job: str) -> str:
     return "\n".join(line for line in job.splitlines() if not line.startswith(("LAUNCHED=", "SECONDS_ALLOWED=")))
 
 
-def _create(request: Request, script: str) -> list[str]:
+def _create(request: Request, hours: float, script: str) -> list[str]:
     size = [f"--accelerator-type={request.type}"]
     shared = [
         f"--metadata-from-file=startup-script={script}",
         f"--metadata=shutdown-script=bash {HOST_FOLDER}/{request.name}/host.sh terminate",
         f"--labels=mixer_jax={request.name}",
-        *([f"--{request.capacity}"] if request.capacity else []),
+        *_capacity_flags(request, hours),
         *request.flags,
     ]
     if not request.queued:
@@ -180,7 +191,18 @@ def _create(request: Request, script: str) -> list[str]:
         nodes = [f"--node-count={request.slices}", f"--node-prefix={request.name}"]
     until = f"--valid-until-duration={round(request.max_hours * 3600)}s"
     version = f"--runtime-version={request.runtime_version}"
-    return [*_gcloud("queued-resources", "create", request), *nodes, *size, version, until, *shared]
+    create = _gcloud("queued-resources", "create", request)
+    if request.capacity == FLEX_START:  # Only gcloud alpha has its flags.
+        create.insert(1, "alpha")
+    return [*create, *nodes, *size, version, until, *shared]
+
+
+def _capacity_flags(request: Request, hours: float) -> list[str]:
+    """Return the flags for the kind of machines. With flex-start, Cloud TPU itself deletes the machines after their time."""
+    if request.capacity == FLEX_START:
+        seconds = round((hours + MARGIN_HOURS) * 3600)
+        return [f"--provisioning-model={FLEX_START}", f"--max-run-duration={seconds}s"]
+    return [f"--{request.capacity}"] if request.capacity else []
 
 
 def delete_command(request: Request) -> list[str]:

@@ -13,6 +13,7 @@ from mixer_jax.launch.commands import (
     FINAL_CODES,
     GONE,
     Moment,
+    Observed,
     Run,
     delete_command,
     delete_steps,
@@ -21,6 +22,7 @@ from mixer_jax.launch.commands import (
     situation,
     stop_command,
 )
+from mixer_jax.launch.hours import hours_used, note_machines
 from mixer_jax.launch.record import Record, find_record, forget, state_folder
 from mixer_jax.launch.request import Request
 from mixer_jax.storage import open_storage
@@ -33,7 +35,7 @@ MAX_BUNDLE_BYTES = 2**30
 
 def status(record: Record, now: float) -> str:
     """Return what is known of a launch: resource, hosts, goodput and hours."""
-    request, parts = record.request, []
+    request, parts, observed = record.request, [], Observed()
     if request.backend == "tpu":
         observed = tpu.observe(request, record.bundle)
         nodes = "".join(f", node {name} {state}" for name, state in sorted(observed.nodes.items()))
@@ -48,7 +50,8 @@ def status(record: Record, now: float) -> str:
             parts.append(f"{summary(account(read_starts(workdir)))}")
         except UserError:
             parts.append("It has recorded no time yet.")
-        parts.append(f"It has used {_hours_used(workdir):.1f} of {request.max_hours:g} hours.")
+        hours = hours_used(request, workdir, observed, record.counted_from, now)
+        parts.append(f"It has used {hours:.1f} of {request.max_hours:g} hours.")
     return "\n".join(parts)
 
 
@@ -74,7 +77,8 @@ def delete(name: str, root: str = "", zone: str = "", project: str = "") -> None
     Args:
       name: the name that was launched.
       root: where its record is, or "" for this machine.
-      zone, project: where machines of Cloud TPU with this name are deleted even if no record names them, or "".
+      zone: the zone in which machines of Cloud TPU with this name are deleted, even if no record names them, or "".
+      project: the project of these machines, or "".
     """
     record = _record_to_delete(name, root)
     requests = [record.request] if record else []
@@ -111,12 +115,17 @@ def keep_alive(record: Record) -> None:
 
     def launch_again(hours: float) -> None:
         bundle = _read_bundle(record)
-        moment = Moment(int(time.time()), hours, state_folder(request.name))
+        moment = Moment(int(time.time()), hours, state_folder(request.name), record.counted_from)
         carry_out(launch_steps(request, bundle, tpu.observe(request, bundle.digest), moment))
+
+    def count_hours(observed: Observed) -> float:
+        now = time.time()
+        note_machines(request, observed, now)
+        return hours_used(request, request.workdir, observed, record.counted_from, now)
 
     keeper = keep.Keeper(
         observe=lambda: tpu.observe(request, record.bundle),
-        hours_used=lambda: _hours_used(request.workdir),
+        count_hours=count_hours,
         newest_step=lambda: max(committed_steps(request.workdir), default=-1),
         launch=launch_again,
         delete=lambda: _delete_resource(request),
@@ -132,14 +141,6 @@ def _read_bundle(record: Record) -> Bundle:
     if bundle.digest != record.bundle:
         raise UserError(f"{folder}/{record.bundle}.tar is gone or damaged. Launch {record.request.name} again.")
     return bundle
-
-
-def _hours_used(workdir: str) -> float:
-    """Return the hours in which the processes of a run have lived, as far as it has recorded them."""
-    try:
-        return sum(start.ended - start.began for start in read_starts(workdir)) / 3600
-    except UserError:
-        return 0.0
 
 
 def _delete_resource(request: Request) -> bool:

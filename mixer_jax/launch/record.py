@@ -18,12 +18,14 @@ class Record(NamedTuple):
       launched: the time of the last launch in seconds since 1970.
       bundle, commit: the code.
       request: what the user asked for.
+      counted_from: the time from which the hours of the launch count, in seconds since 1970.
     """
 
     launched: int
     bundle: str
     commit: str
     request: Request
+    counted_from: float
 
 
 def state_folder(name: str) -> str:
@@ -62,7 +64,8 @@ def find_record(name: str, root: str = "") -> Record | None:
         return None
     record = parse_json(text, f"{folder}/{RECORD}")
     try:
-        return Record(record["launched"], record["bundle"], record["commit"], Request(**record["request"]))
+        counted_from = record.get("counted_from", 0)  # Earlier versions did not write it, and counted all hours of the run.
+        return Record(record["launched"], record["bundle"], record["commit"], Request(**record["request"]), counted_from)
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder}/{RECORD} is no record of a launch by this version ({error}).") from error
 

@@ -33,6 +33,9 @@ TYPES = {
     "v6e": ("v2-alpha-tpuv6e", (1, 4, 8, 16, 32, 64, 128, 256)),
 }
 NO_MULTISLICE = ("v2", "v3")
+# A kind of machines that Cloud TPU deletes by itself after a time of at most seven days. Source: its page "Flex-start".
+FLEX_START, FLEX_START_TYPES, MAX_FLEX_START_HOURS = "flex-start", ("v5litepod", "v6e"), 7 * 24
+MARGIN_HOURS = 0.25  # Machines may be there longer than the run may last: to boot, to install, and to save at the end.
 
 
 class Request(NamedTuple):
@@ -47,7 +50,8 @@ class Request(NamedTuple):
       env: variables of the run's environment.
       python: the version of Python that a host installs, or the path of an interpreter there that has all packages.
       flags: further flags of the command, or lines of the file, that creates the resource.
-      type, zone, project, queued, capacity, slices: for "tpu". `capacity` is "", "spot" or "reserved". GKE has slices too.
+      type, zone, project, queued, capacity, slices: for "tpu". `capacity` is "", "spot", "reserved" or FLEX_START. GKE has slices
+        too.
       image, accelerator, topology, chips_per_host: for "gke".
       nodes, gpus, runs: for "slurm": nodes of a run, GPUs of a node, and runs in an array.
     """
@@ -137,6 +141,11 @@ def _check_tpu(request: Request) -> None:
             + (" The Cloud TPU API does not rent TPU7x: see launch gke." if "7" in generation else "")
         )
     check_place(request.zone, request.project)
+    if request.capacity == FLEX_START:
+        _require(request.queued, f"--{FLEX_START}", "used with --queued")
+        _require(request.type.startswith(FLEX_START_TYPES), f"--type={request.type}", f"with --{FLEX_START}, v5litepod or v6e")
+        most = MAX_FLEX_START_HOURS - MARGIN_HOURS
+        _require(request.max_hours <= most, f"--max-hours={request.max_hours:g}", f"at most {most:g} with --{FLEX_START}")
     if request.slices > 1:
         _require(request.queued, f"--slices={request.slices}", "used with --queued, which asks for several slices at once")
         _require(not request.type.startswith(NO_MULTISLICE), f"--slices={request.slices}", f"1 with {', '.join(NO_MULTISLICE)}")

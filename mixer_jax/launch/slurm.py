@@ -75,7 +75,8 @@ set -uo pipefail
 
 code={code}
 if [ ! -d "$code" ]; then # Several jobs may unpack the same code: one of them wins.
-  mkdir -p "${{code%/*}}" && new=$(mktemp -d "$code.XXXXXX") && tar -xf {bundle} -C "$new" && mv -T "$new" "$code"
+  mkdir -p "${{code%/*}}" && new=$(mktemp -d "$code.XXXXXX") && tar -xf {bundle} -C "$new"
+  mv -T "$new" "$code" 2>/dev/null || rm -rf "$new"
 fi
 cd "$code" || exit 1
 

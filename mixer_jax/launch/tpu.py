@@ -1,5 +1,6 @@
 """Cloud TPU as gcloud shows it: virtual machines and queued resources. Only here is their state read."""
 
+import datetime
 import json
 import re
 import subprocess
@@ -36,6 +37,7 @@ def observe_machines(request: Request) -> Observed:
     return Observed(
         state=states[0] if states else "",
         nodes={_last(node["name"]): node.get("state", "UNKNOWN") for node in nodes},
+        created={_last(node["name"]): _unix_time(node["createTime"]) for node in nodes if "createTime" in node},
         num_hosts=sum(len(node.get("networkEndpoints", [])) for node in nodes),
     )
 
@@ -64,6 +66,11 @@ def _belongs(node: dict[str, Any], request: Request) -> bool:
     """Return whether a node is one of the request. Those of several slices have a number after the name."""
     name = request.name if request.slices == 1 else rf"{request.name}-\d+"
     return re.fullmatch(name, _last(node["name"])) is not None
+
+
+def _unix_time(text: str) -> float:
+    """Return a time of an API, such as 2026-12-01T12:00:00.123456789Z, in seconds since 1970."""
+    return datetime.datetime.fromisoformat(text).timestamp()
 
 
 def _last(name: str) -> str:

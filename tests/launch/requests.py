@@ -18,6 +18,9 @@ REQUESTS = {
         env={"LIBTPU_INIT_ARGS": "--xla_tpu_a=1 --xla_tpu_b=2"}, flags=("--network=mine",), **CLOUD,
     ),
     "v6e-64x2": Request("tpu", "l16", max_hours=48, words=WORDS, type="v6e-64", slices=2, queued=True, **CLOUD),
+    "v5litepod-16-flex-start": Request(
+        "tpu", "l16", max_hours=48, words=WORDS, type="v5litepod-16", capacity="flex-start", queued=True, **CLOUD,
+    ),
     "gke": Request(
         "gke", "l16", "gs://bucket/mixer", 48, WORDS, slices=2, image="europe-docker.pkg.dev/p/images/l16:1",
         accelerator="tpu-v6e-slice", topology="8x8", env={"A": "1"},

@@ -13,6 +13,7 @@ from mixer_jax.launch import carry_out, control
 from mixer_jax.launch.commands import Observed, Write, job_text, record_steps
 from mixer_jax.storage import open_storage
 
+TWO_HOURS = {"began": MOMENT.time + 1000.0, "ended": MOMENT.time + 8200.0}
 READY = Observed("ACTIVE", {"l16": "READY"}, num_hosts=16)
 
 
@@ -50,7 +51,7 @@ def world(monkeypatch, capsys, tmp_path, cloud):
 
 
 def test_status_shows_the_resource_the_hosts_the_goodput_and_the_hours(world):
-    row = {"start": 0, "phase": "training", "seconds": 7200.0, "began": 1000.0, "ended": 8200.0, "first_step": 0, "last_step": 40}
+    row = {"start": 0, "phase": "training", "seconds": 7200.0, **TWO_HOURS, "first_step": 0, "last_step": 40}
     run = open_storage("gs://bucket/mixer/runs/l16")
     beat = {"host": 0, "machine": "w-0", "pid": 1, "phase": "training", "step": 40, "step_time": time.time(), "time": time.time()}
     code, out, err = world.call("status", "l16")
@@ -136,6 +137,45 @@ def test_keep_launches_the_recorded_bundle_again_with_the_hours_that_are_left(wo
     code, out, err = world.call("keep", "l16")
     assert code == DONE and "l16 is done: gs://bucket/mixer/runs/l16" in out, err
     assert [words[4] for words in world.called] == ["delete", "create", "delete"]
+
+
+def test_keep_counts_the_hours_of_machines_whose_run_has_recorded_nothing_over_all_slices(world, monkeypatch):
+    open_storage("gs://bucket/mixer/bundles").write(BUNDLE.file_name, BUNDLE.content)
+    monkeypatch.setattr(control.keep, "POLL_SECONDS", 0)
+    now = MOMENT.time
+    monkeypatch.setattr(control.time, "time", lambda: now)
+
+    def keep(*states: tuple[float, Observed]) -> tuple[int, str, str]:
+        """Watch states of the resource, each at its hour after the launch."""
+        coming = iter(states)
+
+        def observe(*_) -> Observed:
+            nonlocal now
+            hour, observed = next(coming)
+            now = MOMENT.time + hour * 3600
+            return observed
+
+        monkeypatch.setattr(control.tpu, "observe", observe)
+        return world.call("keep", "l16")
+
+    def there(hour: float) -> Observed:
+        return READY._replace(created={"l16": MOMENT.time + hour * 3600})
+
+    lost = Observed("SUSPENDED")
+    code, _, err = keep((10, there(2)), (12, lost), (12, lost), (13, there(12.5)._replace(ended={"w-0": 75})))
+    assert code == TO_MEND and "was stopped" in err
+    # The first slice was seen from hour 2 to hour 10, so 40 hours are left to the next one.
+    launch = open_storage("gs://bucket/mixer/launches/l16")
+    assert f"SECONDS_ALLOWED={40 * 3600}" in launch.read_whole("job.env", 2**20).decode()
+    record = json.loads(launch.read_whole("launch.json", 2**20))
+    assert (record["launched"], record["counted_from"]) == (MOMENT.time + 12 * 3600, MOMENT.time)
+    # Another keeper goes on from there: 8 hours, and then 40.25 from hour 12.5.
+    monkeypatch.setattr(control.tpu, "observe", lambda *_: there(12.5))
+    assert "It has used 8.5 of 48 hours" in world.call("status", "l16")[1]
+    world.called.clear()
+    code, _, err = keep((20, there(12.5)), (52.75, there(12.5)), (52.8, there(12.5)))
+    assert code == TO_MEND and "has used its 48 hours" in err
+    assert [words[4] for words in world.called] == ["delete"]
 
 
 def test_keep_never_launches_another_code_than_the_recorded_one(world, monkeypatch):

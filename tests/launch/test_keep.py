@@ -32,7 +32,9 @@ class World:
             return self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
 
         states = iter(self.states)
-        keep(REQUEST, Keeper(lambda: next(states), lambda: self.hours, newest_step, self.launched.append, delete, lambda _: None))
+        keep(
+            REQUEST, Keeper(lambda: next(states), lambda _: self.hours, newest_step, self.launched.append, delete, lambda _: None)
+        )
 
 
 def test_what_is_lost_is_launched_again_with_the_hours_that_are_left_and_deleted_when_it_is_done(capsys):
@@ -47,6 +49,28 @@ def test_no_slice_is_asked_for_when_the_hours_are_used_up():
     with pytest.raises(UserError, match="has used its 48 hours"):
         world.keep()
     assert not world.launched and world.deleted == 1
+
+
+@pytest.mark.parametrize("state", [READY, Observed("ACTIVE", {"l16": "REPAIRING"})], ids=["ready", "waiting"])
+def test_machines_that_are_there_when_hours_and_margin_are_over_are_deleted(state):
+    within = World([state, DONE], hours=48.25)
+    within.keep()
+    assert within.deleted == 1
+    beyond = World([state], hours=48.26)
+    with pytest.raises(UserError, match="has used its 48 hours"):
+        beyond.keep()
+    assert beyond.deleted == 1 and not beyond.launched
+
+
+def test_hosts_that_have_all_given_up_are_started_again_so_often_as_slices_that_were_lost():
+    given_up = READY._replace(num_hosts=2, ended={"a": 1, "b": 143})
+    world = World([given_up._replace(ended={"a": 1}), given_up, DONE])
+    world.keep()
+    assert len(world.launched) == 1
+    world = World([given_up] * 20)
+    with pytest.raises(EnvironmentFault, match="ended each time without a newer checkpoint"):
+        world.keep()
+    assert len(world.launched) == MAX_LAUNCHES and world.deleted == 1
 
 
 def test_no_slice_is_asked_for_when_several_were_lost_without_a_newer_checkpoint():
@@ -97,5 +121,5 @@ def test_a_cloud_that_does_not_answer_for_a_while_is_asked_again():
 
     states = iter(world.states)
     observe, launch = failing(answers, lambda: next(states)), failing(launches, world.launched.append)
-    keep(REQUEST, Keeper(observe, lambda: 1.0, lambda: 0, launch, lambda: None, lambda _: None))
+    keep(REQUEST, Keeper(observe, lambda _: 1.0, lambda: 0, launch, lambda: None, lambda _: None))
     assert world.launched == [47]

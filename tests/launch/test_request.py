@@ -6,7 +6,7 @@ from launch.requests import CONFIG, REQUESTS
 from mixer_jax.errors import UserError
 from mixer_jax.launch.request import check, hosts_of_slice
 
-TPU, GKE, SLURM = REQUESTS["v4-64"], REQUESTS["gke"], REQUESTS["slurm"]
+TPU, FLEX, GKE, SLURM = REQUESTS["v4-64"], REQUESTS["v5litepod-16-flex-start"], REQUESTS["gke"], REQUESTS["slurm"]
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -29,6 +29,9 @@ def test_the_requests_of_the_recorded_lists_can_be_made(name: str):
         (TPU, {"root": "s3://bucket"}, "gs://BUCKET/PATH"),
         (TPU, {"root": "gs://b/$(x)"}, "--bucket=gs://b"),
         (TPU, {"queued": False, "slices": 2}, "--queued"),
+        (FLEX, {"queued": False}, "--flex-start: it must be used with --queued"),
+        (FLEX, {"type": "v4-64"}, "v5litepod or v6e"),
+        (FLEX, {"max_hours": 168}, "at most 167.75"),
         (TPU, {"type": "v3-32", "slices": 2}, "1 with v2, v3"),
         (TPU, {"python": "3.12"}, "--python=3.12"),
         (TPU, {"env": {"a b": "1"}}, "NAME=VALUE"),
