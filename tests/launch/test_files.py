@@ -1,10 +1,14 @@
 """The files for GKE and SLURM."""
 
+import functools
 import json
+import operator
 import os
+import re
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 from launch.requests import BUNDLE, MOMENT, REQUESTS
 
@@ -32,11 +36,59 @@ def test_with_a_folder_all_files_go_there_but_the_record_and_nothing_is_run(name
     assert all(isinstance(step, Write) and step.path.startswith(("out/", MOMENT.state_folder)) for step in steps)
 
 
-def test_a_job_of_a_jobset_is_one_that_kubernetes_takes():
-    validation = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed here")
-    (replicated,) = jobset(REQUESTS["gke"], MOMENT)["spec"]["replicatedJobs"]
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "l16"}} | replicated["template"]
-    validation.validate(job, "1.31", strict=True)
+def jobset_faults(content: dict) -> list[str]:
+    """Return where a JobSet is not one that Kubernetes takes."""
+    schema = json.loads((Path(__file__).parent / "jobset_schema.json").read_text())
+    return [error.json_path for error in jsonschema.Draft202012Validator(schema).iter_errors(content)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {}, {"slices": 1}, {"env": {}}, {"name": "a" * 39}, {"chips_per_host": 1}, {"topology": "4x4x4"}, {"max_hours": 0.5},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_jobset_is_one_that_kubernetes_takes(change):
+    content = jobset(check(REQUESTS["gke"]._replace(**change)), MOMENT)
+    assert jobset_faults(content) == []
+    pod = content["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
+    assert container["resources"]["limits"] == container["resources"]["requests"]  # Chips cannot be shared.
+    # The longest name of a pod, JOBSET-JOB-NUMBER-INDEX-xxxxx, is that of a host, which has at most 63 characters.
+    assert len(f"{content['metadata']['name']}-slice-{2**12}-{2**12}-xxxxx") <= 63
+
+
+JOB = "$.spec.replicatedJobs[0].template.spec"
+POD = f"{JOB}.template.spec"
+
+
+@pytest.mark.parametrize(
+    ("where", "change"),
+    [
+        ("$.apiVersion", "batch/v1"),
+        ("$.metadata.name", "L16"),
+        ("$.spec", {"maxRestarts": 3}),
+        ("$.spec.failurePolicy.rules[0].action", "Fail"),
+        ("$.spec.failurePolicy.rules[0].onJobFailureReasons[0]", "podFailurePolicy"),
+        (f"{JOB}.parallelism", "16"),
+        (f"{JOB}.completionMode", "indexed"),
+        (f"{JOB}.podFailurePolicy.rules[1].onExitCodes.values", []),
+        (f"{JOB}.podFailurePolicy.rules[1].onExitCodes", {"operator": "In", "values": [0]}),
+        (f"{POD}.restartPolicy", "OnFailure"),
+        (f"{POD}.containers[0].env[0].value", 1764589000),
+        (f"{POD}.containers[0].ports[0].containerPort", 0),
+        (f"{POD}.containers[0]", {"volumesMounts": []}),
+        (f"{POD}.containers[0].securityContext.privileged", "true"),
+    ],
+)
+def test_a_jobset_with_a_mistake_is_not_one_that_kubernetes_takes(where: str, change):
+    content = jobset(REQUESTS["gke"], MOMENT)
+    *path, last = [int(name) if name.isdecimal() else name for name in re.findall(r"\w+", where)]
+    parent = functools.reduce(operator.getitem, path, content)
+    parent[last] = parent[last] | change if isinstance(change, dict) else change
+    assert [fault for fault in jobset_faults(content) if fault.startswith(where)]
 
 
 def test_a_jobset_starts_all_hosts_of_all_slices_again_after_75_alone():
