@@ -4,7 +4,7 @@ from typing import Any
 
 from mixer_jax.endings import STOPPED
 from mixer_jax.launch.bundle import Bundle
-from mixer_jax.launch.commands import Moment, Run, Step, Write, code_variables, record_steps
+from mixer_jax.launch.commands import Moment, Run, Step, Write, code_variables, delete_command, record_steps
 from mixer_jax.launch.request import Request, hosts_of_slice
 from mixer_jax.storage import json_text
 
@@ -32,10 +32,15 @@ def gke_steps(request: Request, bundle: Bundle, moment: Moment, folder: str) -> 
 
 
 def gke_commands(request: Request, folder: str) -> list[list[str]]:
-    """Return the commands that build the image from the files in a folder, and create the JobSet."""
+    """Return the commands that build the image from the files in a folder, and create the JobSet.
+
+    A JobSet cannot be changed, and one that was stopped stays suspended. So one that is there is deleted first, with its pods,
+    which are stopped and saved.
+    """
     return [
         ["docker", "build", f"--tag={request.image}", folder],
         ["docker", "push", request.image],
+        [*delete_command(request), "--cascade=foreground"],
         ["kubectl", "apply", "--server-side", f"--filename={folder}/jobset.json"],
     ]
 

@@ -45,6 +45,15 @@ def test_the_steps_of_a_launch_are_the_recorded_ones(name: str):
     )
 
 
+def test_a_launch_on_machines_that_were_kept_after_a_stop_has_the_recorded_steps():
+    request = REQUESTS["v4-64"]
+    earlier = job_text(request, BUNDLE, MOMENT._replace(time=MOMENT.time - 3600))
+    kept = Observed(
+        "ACTIVE", {"l16": "READY"}, num_hosts=8, has_bundle=True, job=earlier, ended={f"w-{host}": 75 for host in range(8)}
+    )
+    assert format_steps(launch_steps(request, BUNDLE, kept, MOMENT)) + "\n" == (RECORDED / "v4-64-kept.txt").read_text()
+
+
 QUEUED, ALONE = REQUESTS["v4-64"], REQUESTS["v3-512"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from launch.requests import BUNDLE, MOMENT, REQUESTS
 
 from mixer_jax.launch.commands import Write, format_steps
-from mixer_jax.launch.gke import BOUNDED, dockerfile, gke_steps, jobset
+from mixer_jax.launch.gke import BOUNDED, dockerfile, gke_commands, gke_steps, jobset
 from mixer_jax.launch.request import check
 from mixer_jax.launch.slurm import script_text, slurm_steps
 
@@ -103,6 +103,12 @@ def test_a_jobset_starts_all_hosts_of_all_slices_again_after_75_alone():
     }  # fmt: skip
     (rule,) = content["spec"]["failurePolicy"]["rules"]
     assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+
+
+def test_a_jobset_that_is_there_is_deleted_with_its_pods_before_another_one_is_created():
+    *_, deletion, creation = gke_commands(REQUESTS["gke"], "out")
+    assert deletion == ["kubectl", "delete", "jobset", "l16", "--ignore-not-found", "--cascade=foreground"]
+    assert creation[:2] == ["kubectl", "apply"]
 
 
 @pytest.mark.parametrize(("seconds", "code"), [(100, 7), (-1, 2)])

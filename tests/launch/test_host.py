@@ -18,9 +18,9 @@ from mixer_jax.storage import open_storage
 
 PYTHON = r"""#!/bin/bash
 # Stands for Python with supervise: it notes how it was called, and saves when it is asked to.
+trap 'sleep 0.3; echo saved >> "$CALLED"; exit 75' TERM
 printf '%s\n' "$PWD" "$A" "$@" > "$CALLED"
 cat train.py >> "$CALLED"
-trap 'sleep 0.3; echo saved >> "$CALLED"; exit 75' TERM
 [ "$A" != 2 ] || exit 2
 [ "$A" != 0 ] || exit 0
 for _ in $(seq 600); do sleep 0.1; done
@@ -106,6 +106,20 @@ def test_stop_waits_until_all_is_saved_and_the_same_job_is_not_started_again(hos
     assert "was stopped" in host.run()[1] and not host.called.exists()
     host.send_job(MOMENT.time + 1, A="0")
     assert host.run()[0] == 0 and host.codes(MOMENT.time + 1) == [0]
+
+
+def test_a_launch_after_a_stop_starts_the_run_again_on_the_machine_that_was_kept(host: Host):
+    host.send_job(A="x")
+    running = host.start()
+    wait_for(host.called.exists)
+    assert host.run("stop")[0] == 75 and running.wait(10) == 0
+    host.called.unlink()
+    host.send_job(MOMENT.time + 1, A="x")
+    assert host.run("start")[0] == 0
+    wait_for(host.called.exists)
+    # It can be stopped again, as its own job.
+    assert host.run("stop")[0] == 75 and host.codes(MOMENT.time + 1) == [75]
+    assert "was stopped" in host.run()[1]
 
 
 def test_a_machine_that_goes_saves_first_and_one_that_comes_back_goes_on(host: Host):
