@@ -20,7 +20,10 @@ class Text(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table. Columns of numbers are right-aligned, except the first column."""
+    """A table. Columns of numbers are right-aligned, except the first column.
+
+    If the table has several columns, a row with a single cell is the heading of the rows below it.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -30,7 +33,8 @@ class Table(NamedTuple):
     @property
     def is_numeric(self) -> list[bool]:
         """Whether each column consists of numbers."""
-        return [i > 0 and all(NUMBER.fullmatch(row[i]) for row in self.rows) for i in range(len(self.header))]
+        rows = [row for row in self.rows if len(row) == len(self.header)]
+        return [i > 0 and all(NUMBER.fullmatch(row[i]) for row in rows) for i in range(len(self.header))]
 
 
 class Facts(NamedTuple):
@@ -131,7 +135,7 @@ class Sheet(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Groups of pictures, usually two, that stay together. Each group may have a caption."""
+    """Groups of pictures, one or two as a rule, that stay together. Each group may have a caption."""
 
     groups: Sequence[Sequence[Picture]]
     captions: Sequence[Sequence[str]] = ()

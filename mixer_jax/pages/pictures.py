@@ -58,9 +58,25 @@ def labeled(image: np.ndarray, truth: str, mistaken_for: str = "", note: str = "
     return picture(image, f"predicted {mistaken_for}, is {truth}", (mistaken_for, f"is {truth}", *last), is_wrong=True)
 
 
-def weights_picture(values: np.ndarray) -> Picture:
+def weights_picture(values: np.ndarray, text: str = "", enlarge_to: int = 48) -> Picture:
     """Return signed weights [h, w] as a picture in which each weight is a square."""
-    return picture(diverging(values), enlarge_to=48)
+    return picture(diverging(values), text, enlarge_to=enlarge_to)
+
+
+def filter_picture(values: np.ndarray, text: str = "") -> Picture:
+    """Return a filter over RGB pixels, [P, P, 3], as a picture in which each pixel is a square."""
+    return picture(filter_colors(values), text, enlarge_to=32)
+
+
+def filter_colors(values: np.ndarray) -> np.ndarray:
+    """Return a filter over RGB pixels as colors: [P, P, 3] -> uint8 [P, P, 3].
+
+    A weight of zero is mid-gray in its channel, 127.5. The weight of largest magnitude is 255 if it is positive and 0 if it is
+    negative. All channels have the same scale.
+    """
+    largest = np.max(np.abs(values))
+    share = values / largest if largest > 0 else np.zeros_like(values)
+    return np.round(127.5 + 127.5 * share).astype(np.uint8)
 
 
 def diverging(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ is not affected. page.py puts the sections in order.
 import functools
 from collections.abc import Callable, Sequence
 
+from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.config import flatten
 from mixer_jax.pages.parts import (
     Bar,
@@ -28,14 +29,16 @@ from mixer_jax.pages.pictures import weights_picture
 from mixer_jax.report import samples
 from mixer_jax.report.curves import curves
 from mixer_jax.report.runs import Run, config_differences, data_text, has_time_record, images_per_sec, last_step, seconds_by_part
+from mixer_jax.report.units import pair_units, token_mixing_units
 
 IMAGES = 24  # Small pictures fill two rows.
 UNITS = (
     "These are the {count} hidden units of the first block\u2019s token-mixing MLP. Each square is the weight of one of the "
     "{side} by {side} patches: red is positive, blue is negative, and white is zero. Every unit has a color scale of its own. "
-    "The units are sorted from low to high spatial frequency, which is the centroid of the energy of the 2-D spectrum. Each "
-    "unit stands beside the remaining one that is most its inverse. Figure 5 of the MLP-Mixer paper (arXiv 2105.01601) also "
-    "pairs and sorts units, but the paper does not say how, so this rule is ours."
+    "Each unit stands beside one that is nearly its inverse: the pair with the smallest cosine similarity is taken first, then "
+    "the next one among the units that are left. The pairs are sorted from low to high spatial frequency, which is the centroid "
+    "of the energy of the 2-D spectrum. Figure 5 of the MLP-Mixer paper (arXiv 2105.01601) also pairs and sorts units, but the "
+    "paper does not say how, so this rule is ours."
 )
 
 
@@ -74,9 +77,9 @@ def units_section(run: Run) -> Section:
     """Return the section with the hidden units of the first token-mixing MLP, as in Figure 5 of arXiv 2105.01601."""
 
     def parts() -> list[Part]:
-        units = samples.token_mixing_units(run)
+        units = token_mixing_units(load_weights(str(run.workdir)).arrays)
         count, side, _ = units.shape
-        pairs = [[weights_picture(units[i]) for i in pair] for pair in samples.pair_units(units)]
+        pairs = [[weights_picture(units[i]) for i in pair.units] for pair in pair_units(units)]
         return [Text(UNITS.format(count=count, side=side)), Pairs(pairs)]
 
     return Section(f"How it mixes tokens: {run.label}", parts_or_reason(parts))

@@ -113,16 +113,34 @@ def format_exhibit(figures: dict) -> str:
     cells = [cell for part in figures["parts"] for row in part["rows"] for cell in row["cells"]]
     texts.append(format_table([(status, STATUSES[status]) for status in dict.fromkeys(cell["status"] for cell in cells)], "<"))
     texts.append(format_table([(number, note) for note, number in notes.items()], "><") if notes else "")
-    if any(cell["cost_basis"] for cell in cells):
-        bases = ", ".join(dict.fromkeys(cell["cost_basis"] for cell in cells if cell["cost_basis"]))
-        texts.append(
-            f"Core-days are those of TPU v3, as estimates ({bases}; {figures['estimated_by']}). Those of a pre-training stand in "
-            "the line core_days of a row, those of its fine-tuning in the others. avg5 contains the runs of imagenet."
-        )
+    texts.append(cost_note(figures))
     return "\n\n".join(filter(None, texts))
 
 
+def cost_note(figures: dict) -> str:
+    """Return the note about the core-days of an exhibit, or "" if it has none."""
+    cells = [cell for part in figures["parts"] for row in part["rows"] for cell in row["cells"]]
+    bases = ", ".join(dict.fromkeys(cell["cost_basis"] for cell in cells if cell["cost_basis"]))
+    if not bases:
+        return ""
+    return (
+        f"Core-days are those of TPU v3, as estimates ({bases}; {figures['estimated_by']}). Those of a pre-training stand in "
+        "the line core_days of a row, those of its fine-tuning in the others. avg5 contains the runs of imagenet."
+    )
+
+
 def _format_part(part: dict, notes: dict[str, int]) -> str:
+    lines = table_lines(part, notes)
+    indented = [lines[0], *(line if len(line) == 1 else (f"  {line[0]}", *line[1:]) for line in lines[1:])]
+    text = format_table(indented, "".join(ALIGN[HEAD.index(name)] for name in lines[0]))
+    return "\n".join([part["title"], *part["notes"], "", text])
+
+
+def table_lines(part: dict, notes: dict[str, int]) -> list[Sequence[object]]:
+    """Return the head of an exhibit's table and its lines. A line is a cell, or the name of a group, which stands alone.
+
+    Columns without any figure are left out. Notes that are new get the next numbers in `notes`.
+    """
     lines: list[Sequence[object]] = [HEAD]
     group = ""
     for row in part["rows"]:
@@ -131,16 +149,10 @@ def _format_part(part: dict, notes: dict[str, int]) -> str:
             lines.append((group,))
         names = [row["label"], *[""] * len(row["cells"])]
         lines += [_line(name, cell, notes) for name, cell in zip(names, row["cells"], strict=False)]
-    return "\n".join([part["title"], *part["notes"], "", _without_empty_columns(lines)])
-
-
-def _without_empty_columns(lines: Sequence[Sequence[object]]) -> str:
-    """Return the table as text, without the columns in which no line below the head has anything."""
     used = [
         column for column in range(len(HEAD)) if any(line[column] not in (None, "") for line in lines[1:] if len(line) > column)
     ]
-    kept = [[line[column] for column in used if column < len(line)] for line in lines]
-    return format_table(kept, "".join(ALIGN[column] for column in used))
+    return [[line[column] for column in used if column < len(line)] for line in lines]
 
 
 def _line(name: str, cell: dict, notes: dict[str, int]) -> tuple[object, ...]:
@@ -155,7 +167,7 @@ def _line(name: str, cell: dict, notes: dict[str, int]) -> tuple[object, ...]:
     cost = None if cost is None else _three_digits(cost)
     within = f"{cell['tolerance']:.3g}" if cell["tolerance"] else None
     figures = (paper, cell["source"], ours, difference, within, cell["status"], cost)
-    return f"  {name}", cell["column"], *figures, " ".join(map(str, numbers))
+    return name, cell["column"], *figures, " ".join(map(str, numbers))
 
 
 def _three_digits(number: float, sign: str = "") -> str:

@@ -1,13 +1,21 @@
 """What stands in the cells that hold words or pictures, and in those whose experiments this version cannot run."""
 
+import dataclasses
+from pathlib import Path
+
 from mixer_jax.reproduction.exhibit import Row
-from mixer_jax.reproduction.status import NO_RECIPE, NOT_BUILT, NOT_STARTED, SAME, Standing
+from mixer_jax.reproduction.fine_tuning import PRETRAINING_FOLDER
+from mixer_jax.reproduction.recipes import pretraining
+from mixer_jax.reproduction.status import NO_DATA, NO_RECIPE, NOT_BUILT, NOT_STARTED, SAME, Standing
 
 SHARES = {"9M": (3, 233), "30M": (10, 70), "91M": (30, 23)}  # {column of Figure 2: percent of JFT-300M, epochs}
 NO_HELD_OUT_JFT = "The paper stops these runs early by the best validation on JFT. No config has such an evaluator yet."
 NO_PERMUTATION = "No option permutes patches or pixels yet."
-NO_PICTURE = "No command draws the units of a model yet. The picture needs one checkpoint for each data set of pre-training."
-RELEASED_PICTURE = "The authors released weights for ImageNet and ImageNet-21k, and none for JFT-300M."
+PICTURE = "The picture is drawn from any weights of a Mixer. For this row: python -m mixer_jax reproduce {} --weights={}"
+NO_RELEASED = (
+    "JFT-300M is internal to Google, and the authors released no weights of this pre-training. They released some of ImageNet "
+    "and ImageNet-21k (released:imagenet21k/Mixer-B_16), from which the figure can be drawn too."
+)
 NO_SIZES = "The paper gives no sizes of the changed models."
 NO_SWEEP = "No command runs a search yet. All combinations are 256 pre-trainings for each model and data set."
 SUPPLEMENT_A_FLAGS = {  # {row: the flag that makes it}
@@ -18,10 +26,10 @@ SUPPLEMENT_A_FLAGS = {  # {row: the flag that makes it}
 SUPPLEMENT_C_OURS = {"crop (i)": "resize=square", "crop (ii)": "resize=small"}
 
 
-def standing(exhibit: str, row: Row) -> Standing:
-    """Return what stands in a cell that holds words or a picture."""
+def standing(exhibit: str, row: Row, workdir: Path) -> Standing:
+    """Return what stands in a cell that holds words or a picture. `workdir` has the folders of runs."""
     if exhibit != "supplement":
-        return Standing(NOT_BUILT, reasons=(NO_PICTURE, RELEASED_PICTURE))
+        return _picture(exhibit, row, workdir)
     if row.name in SUPPLEMENT_C_OURS:
         return Standing(SAME, SUPPLEMENT_C_OURS[row.name])
     if row.name in SUPPLEMENT_A_FLAGS and row.group == "Changes of fine-tuning":
@@ -31,6 +39,19 @@ def standing(exhibit: str, row: Row) -> Standing:
         if row.group == "Changes of the model"
         else Standing(NOT_BUILT, reasons=(NO_SWEEP,))
     )
+
+
+def _picture(exhibit: str, row: Row, workdir: Path) -> Standing:
+    """Return what stands in the cell of a picture, with the command that draws it from the weights of the row.
+
+    In Figure 6 the name of a row is the data set of its pre-training. In Figures 5 and 7 the data set is JFT-300M.
+    """
+    name = "Mixer-B/32" if row.name == "Mixer-B/32" else "Mixer-B/16"
+    data = row.name if exhibit == "figure6" else "JFT-300M"
+    recipe = pretraining(dataclasses.replace(row, group=data, name=name))
+    weights = recipe.released or workdir / recipe.folder / PRETRAINING_FOLDER
+    draw = PICTURE.format(exhibit, weights)
+    return Standing(NOT_STARTED, reasons=(draw,)) if recipe.released else Standing(NO_DATA, reasons=(draw, NO_RELEASED))
 
 
 def few_shot_reasons(exhibit: str, row_name: str, column: str) -> list[str]:

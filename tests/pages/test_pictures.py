@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mixer_jax.pages.pictures import MAX_STORED_SIDE, diverging, image_uri, labeled, picture
+from mixer_jax.pages.pictures import MAX_STORED_SIDE, diverging, filter_colors, image_uri, labeled, picture
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
@@ -53,3 +53,9 @@ def test_weights_are_white_at_zero_red_above_blue_below_and_symmetric():
 
 def test_a_unit_of_zeros_is_white():
     assert np.all(diverging(np.zeros((2, 2))) > 240)
+
+
+def test_a_filter_is_gray_at_zero_and_has_one_scale_for_all_colors():
+    colors = filter_colors(np.array([[[2.0, 0.0, -2.0], [1.0, -1.0, 0.0]]]))
+    np.testing.assert_array_equal(colors, [[[255, 128, 0], [191, 64, 128]]])
+    assert np.all(filter_colors(np.zeros((2, 2, 3))) == 128)
