@@ -5,6 +5,8 @@ and averages three such runs. It names the runs of the ViT paper (arXiv 2010.119
 """
 
 import dataclasses
+import re
+from collections.abc import Sequence
 
 from mixer_jax import app
 from mixer_jax.data_locations import read_locations
@@ -12,7 +14,7 @@ from mixer_jax.reproduction.exhibit import Row
 from mixer_jax.reproduction.recipes import Pretraining, model_name
 from mixer_jax.reproduction.setup import SEEDS, Setup
 from mixer_jax.sweep.grid import DEV, Sweep, held_out
-from mixer_jax.sweep.job import Job
+from mixer_jax.sweep.job import Job, config_of
 
 AVG5_TASKS = ("imagenet", "cifar10", "cifar100", "pets", "flowers")
 VTAB_TASKS = (
@@ -35,6 +37,7 @@ REAL_LABELS = (  # 16 is a bound for the number of classes of one image.
     f"--config.evals.real.data.split={REAL_DATA[1]}",
     "--config.evals.real.data.max_labels=16",
 )
+EVALUATOR = re.compile(r"--?(?:no)?config\.evals\.([\w-]+)")
 SQUARE, SHORTER_SIDE = "square", "small"  # crops (i) and (ii) of supplement C, as config.evals.*.resize names them
 WHOLE = "whole"
 
@@ -69,7 +72,8 @@ class FineTuning:
     def sweep(self, pretraining: Pretraining, setup: Setup) -> Sweep:
         """Return all runs on this data set. Raises UserError if the config cannot be read."""
         weights = pretraining.weights(setup)
-        flags = (*setup.locations, f"--config.init_from={weights}", *self.overrides, *self.evaluators, *setup.flags)
+        own = (f"--config.init_from={weights}", *self.overrides, *self.evaluators)
+        flags = (*setup.locations, *own, *_flags_for(self.config, own, setup))
         rates = {"optimizer.learning_rate": tuple(map(str, self.learning_rates))}
         folder = f"{setup.workdir}/{pretraining.folder}/{self.folder}"
         return Sweep(self.config, flags, rates, range(setup.seeds), DEV, "top1", folder, self._held_out(setup))
@@ -89,7 +93,15 @@ class FineTuning:
 
 def pretraining_job(pretraining: Pretraining, setup: Setup) -> Job:
     """Return the run of a pre-training."""
-    return Job(pretraining.config, (*setup.locations, *setup.flags), pretraining.own_weights(setup))
+    flags = (*setup.locations, *_flags_for(pretraining.config, (), setup))
+    return Job(pretraining.config, flags, pretraining.own_weights(setup))
+
+
+def _flags_for(config: str, own: Sequence[str], setup: Setup) -> tuple[str, ...]:
+    """Return the user's flags for a config with flags of its own, without those for evaluators that it does not have."""
+    evaluators = config_of(Job(config, tuple(own), "")).evals
+    named = [EVALUATOR.match(flag) for flag in setup.flags]
+    return tuple(flag for flag, found in zip(setup.flags, named, strict=True) if not found or found[1] in evaluators)
 
 
 def fine_tunings(row: Row, column: str, pretraining: Pretraining, pixels: int, resize: str) -> tuple[FineTuning, ...]:

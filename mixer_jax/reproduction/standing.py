@@ -62,7 +62,7 @@ def standing(exhibit: str, row: Row, column: Column, setup: Setup) -> Standing:
         if column.name in TASKS:
             return _fine_tuned(exhibit, row, column, cell, setup)
         return _few_shot(exhibit, row, column)
-    return texts.standing(exhibit, row, workdir or DEFAULT_WORKDIR)
+    return texts.standing(exhibit, row, setup)
 
 
 def image_size(exhibit: str, row: Row) -> int:

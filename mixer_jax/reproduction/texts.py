@@ -1,12 +1,11 @@
 """What stands in the cells that hold words or pictures, and in those whose experiments this version cannot run."""
 
 import dataclasses
-from pathlib import Path
 
 from mixer_jax.reproduction.exhibit import Row
-from mixer_jax.reproduction.fine_tuning import PRETRAINING_FOLDER
 from mixer_jax.reproduction.recipes import pretraining
-from mixer_jax.reproduction.status import NO_DATA, NO_RECIPE, NOT_BUILT, NOT_STARTED, SAME, Standing
+from mixer_jax.reproduction.setup import Setup
+from mixer_jax.reproduction.status import NO_DATA, NO_RECIPE, NOT_STARTED, SAME, Standing
 
 SHARES = {"9M": (3, 233), "30M": (10, 70), "91M": (30, 23)}  # {column of Figure 2: percent of JFT-300M, epochs}
 NO_HELD_OUT_JFT = "The paper stops these runs early by the best validation on JFT. No config has such an evaluator yet."
@@ -17,7 +16,11 @@ NO_RELEASED = (
     "and ImageNet-21k (released:imagenet21k/Mixer-B_16), from which the figure can be drawn too."
 )
 NO_SIZES = "The paper gives no sizes of the changed models."
-NO_SWEEP = "No command runs a search yet. All combinations are 256 pre-trainings for each model and data set."
+SEARCH = (
+    "All combinations are 256 pre-trainings for each model and data set. `python -m mixer_jax sweep` runs them, with a --vary for "
+    "each option. A magnitude of 0 is --config.augment.randaugment_layers=0, in a sweep of its own. The paper does not say on "
+    "which images it chose."
+)
 SUPPLEMENT_A_FLAGS = {  # {row: the flag that makes it}
     "mixup": "--config.augment.mixup=P",
     "Polyak averaging": "--config.ema_decay=0.9999",
@@ -26,22 +29,19 @@ SUPPLEMENT_A_FLAGS = {  # {row: the flag that makes it}
 SUPPLEMENT_C_OURS = {"crop (i)": "resize=square", "crop (ii)": "resize=small"}
 
 
-def standing(exhibit: str, row: Row, workdir: Path) -> Standing:
-    """Return what stands in a cell that holds words or a picture. `workdir` has the folders of runs."""
+def standing(exhibit: str, row: Row, setup: Setup) -> Standing:
+    """Return what stands in a cell that holds words or a picture."""
     if exhibit != "supplement":
-        return _picture(exhibit, row, workdir)
+        return _picture(exhibit, row, setup)
     if row.name in SUPPLEMENT_C_OURS:
         return Standing(SAME, SUPPLEMENT_C_OURS[row.name])
     if row.name in SUPPLEMENT_A_FLAGS and row.group == "Changes of fine-tuning":
         return Standing(NOT_STARTED, reasons=(f"Add {SUPPLEMENT_A_FLAGS[row.name]} to a fine-tuning.",))
-    return (
-        Standing(NO_RECIPE, reasons=(NO_SIZES,))
-        if row.group == "Changes of the model"
-        else Standing(NOT_BUILT, reasons=(NO_SWEEP,))
-    )
+    is_model = row.group == "Changes of the model"
+    return Standing(NO_RECIPE, reasons=(NO_SIZES,)) if is_model else Standing(NOT_STARTED, reasons=(SEARCH,))
 
 
-def _picture(exhibit: str, row: Row, workdir: Path) -> Standing:
+def _picture(exhibit: str, row: Row, setup: Setup) -> Standing:
     """Return what stands in the cell of a picture, with the command that draws it from the weights of the row.
 
     In Figure 6 the name of a row is the data set of its pre-training. In Figures 5 and 7 the data set is JFT-300M.
@@ -49,8 +49,7 @@ def _picture(exhibit: str, row: Row, workdir: Path) -> Standing:
     name = "Mixer-B/32" if row.name == "Mixer-B/32" else "Mixer-B/16"
     data = row.name if exhibit == "figure6" else "JFT-300M"
     recipe = pretraining(dataclasses.replace(row, group=data, name=name))
-    weights = recipe.released or workdir / recipe.folder / PRETRAINING_FOLDER
-    draw = PICTURE.format(exhibit, weights)
+    draw = PICTURE.format(exhibit, recipe.weights(setup))
     return Standing(NOT_STARTED, reasons=(draw,)) if recipe.released else Standing(NO_DATA, reasons=(draw, NO_RELEASED))
 
 

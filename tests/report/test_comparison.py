@@ -85,7 +85,7 @@ def test_with_pictures_the_examples_that_changed_are_shown_with_the_wrong_answer
 def test_runs_that_cannot_be_compared_say_why_and_cost_nothing_else(runs):
     write_answers(runs[1], 320, data="split 'test', 3 records (of another time)")
     (missing, *_) = (part.text for part in parts_of(runs, Text) if part.is_missing)
-    assert missing.startswith("Not shown: better. The predictions of \u201ctest\u201d cannot be compared. They are of different data")
+    assert missing.startswith("Not shown: better. The predictions of \u201ctest\u201d cannot be compared. They are of different")
     (figures,) = parts_of(runs, Table)
     assert [row[0] for row in figures.rows] == ["same"]
     predictions_file(runs[2].workdir, "test").write_bytes(b"PAR1")

@@ -12,8 +12,6 @@ from mixer_jax.reproduction.fine_tuning import AVG5_TASKS, VTAB_TASKS
 
 SIDE = 16  # pixels
 EXAMPLES = 100  # One of them is the 1 % that the paper holds out of ImageNet.
-PER_CLASS = 25  # images of ImageNet: the linear evaluator of pre-trainings wants as many
-TRAIN = {"imagenet2012": 1000 * PER_CLASS}
 SETS = {"imagenet2012_real": "real_label", "jft300m": "labels"}  # These have a set of labels for each image.
 CLASSES = {"imagenet2012_real": 1000, "imagenet21k": 21_843, "jft300m": 18_291}
 SPLITS = {  # {source: {split in the configs: split here}}
@@ -33,7 +31,7 @@ def make_all(directory: Path) -> Path:
         count = app.read_config(f"configs/finetune_vtab.py:{task}", []).num_classes
         classes[f"vtab{count}"], sources[f"vtab:{task}"] = count, f"vtab{count}"
     for name, count in classes.items():
-        splits = {"train": TRAIN.get(name, EXAMPLES), "test": 20} | ({"validation": EXAMPLES} if name in VALIDATION else {})
+        splits = {"train": EXAMPLES, "test": 20} | ({"validation": EXAMPLES} if name in VALIDATION else {})
         _make(directory, name, count, splits)
     tables = [
         f'["{source}"]\nsource = "tfds:small_{name}"\ndata_dir = "{directory}"\n'

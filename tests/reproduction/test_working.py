@@ -25,11 +25,11 @@ from mixer_jax.sweep.job import Job, config_of, state_of
 
 pytestmark = pytest.mark.slow
 TINY = (
-    "batch_size=8", "total.steps=1", "total.epochs=0", "schedule.warmup.steps=0", "image_size=16", "loader.workers=1",
-    "loader.processes=False", "model.dtype=float32",
+    "batch_size=8", "total.steps=1", "total.epochs=0", "schedule.warmup.steps=0", "evals.fewshot=None", "loader.workers=1",
+    "loader.processes=False",
 )  # fmt: skip
 OF_FAMILY = {
-    "Mixer": ("tile_size=16", "num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "tokens_mlp_dim=4"),
+    "Mixer": ("num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "tokens_mlp_dim=4"),
     "ViT": ("num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "num_heads=2"),
     "BiT": ("hidden_dim=4",),
 }
