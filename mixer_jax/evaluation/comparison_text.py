@@ -90,8 +90,9 @@ def _format(runs: Sequence[str], evaluator: str, comparison: Comparison, confide
     table = [("", "B is right", "B is wrong"), ("A is right", counts.both, counts.only_a)]
     table.append(("A is wrong", counts.only_b, counts.neither))
     unlabeled = f", and {comparison.unlabeled} without a label, which do not count" * bool(comparison.unlabeled)
+    title = f"{evaluator}: {counts.examples} examples{unlabeled} ({printable(comparison.a.data, kept='')})"
     return "\n\n".join([
-        "\n".join([f"{evaluator}: {counts.examples} examples{unlabeled} ({comparison.a.data})", *comparison.notes]),
+        "\n".join([title, *comparison.notes]),
         format_table([("", "run", "step", "right", "top-1"), *models], "<<>"),
         format_table(table, "<>"),
         f"B - A: {difference_text(counts, confidence)}\n{verdict(counts, confidence)}",
