@@ -20,6 +20,7 @@ ROOMS = {  # command: the room whose cli.py registers it
     "prepare": "preparation",
     "export": "export",
     "plan": "planning",
+    "recipe-scale": "planning",
     "bench": "bench",
     "supervise": "supervision",
     "goodput": "supervision",
@@ -28,7 +29,8 @@ ROOMS = {  # command: the room whose cli.py registers it
     "launch": "launch",
     "doctor": "launch",
 }
-NEED_CLONE = ("demo", "plan", "bench", "sweep", "reproduce", "launch")  # they read train.py and configs/, which are not installed
+# These read train.py and configs/, which are not installed.
+NEED_CLONE = ("demo", "plan", "recipe-scale", "bench", "sweep", "reproduce", "launch")
 
 
 def make_parser(argv: list[str]) -> argparse.ArgumentParser:

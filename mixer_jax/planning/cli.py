@@ -1,15 +1,17 @@
-"""The command line of `python -m mixer_jax plan`: its options, and the function that runs it."""
+"""The command line of `python -m mixer_jax plan` and `recipe-scale`: options, and the functions that run them."""
 
 import argparse
 
 from mixer_jax import app
 from mixer_jax.errors import UserError
 from mixer_jax.storage import json_text
+from mixer_jax.text_table import print_figures
 from mixer_jax.validation import bounded
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Register the command `plan`."""
+    """Register the commands `plan` and `recipe-scale`."""
+    _add_recipe_scale(commands)
     command = commands.add_parser("plan", help="compile a config for a TPU pod without the pod: does it fit, how fast is it")
     command.add_argument("--config", metavar="FILE", help="FILE.py or FILE.py:ARG; --config.NAME=VALUE replaces an option")
     command.add_argument("--topology", metavar="NAME", help="such as v3:8x8 (chips); an unknown name lists the known ones")
@@ -48,6 +50,53 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     }.items():
         command.add_argument(option, action=app.MovedOption, program=f"python -m benchmarks.planning {program}")
     command.set_defaults(tool=run_plan)
+
+
+def _add_recipe_scale(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("recipe-scale", help="turn a pod's recipe into flags for the devices that are there")
+    command.add_argument(
+        "--config", required=True, metavar="FILE", help="FILE.py or FILE.py:ARG; --config.NAME=VALUE replaces an option"
+    )
+    images, above_0 = bounded("in [1, 2^50]"), bounded("in (0, 10^9]", float)
+    command.add_argument("--devices", type=bounded("in [1, 2^20]"), default=1, help="number of devices (default: 1)")
+    command.add_argument(
+        "--memory-gib", type=above_0, required=True, metavar="GIB", help="memory of each device that JAX may use"
+    )
+    command.add_argument(
+        "--batch-size", type=bounded("in [1, 2^20]"), default=0, metavar="N", help="images in a step (default: the recipe's)"
+    )
+    command.add_argument(
+        "--epochs", type=bounded("in (0, 10^6]", float), default=0, metavar="N", help="length of training (default: the recipe's)"
+    )
+    command.add_argument(
+        "--examples",
+        type=images,
+        default=0,
+        metavar="N",
+        help="number of training images, if it is not known for the config's data source",
+    )
+    command.add_argument(
+        "--images-per-second", type=above_0, default=0, metavar="RATE", help="speed of training on all devices, for the time"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    command.set_defaults(tool=run_recipe_scale)
+
+
+def run_recipe_scale(arguments: argparse.Namespace) -> None:
+    """Scale a recipe, and print it."""
+    from mixer_jax.planning import recipe_scale  # It imports JAX, which other tools do without.
+
+    figures = recipe_scale.scale(
+        arguments.config,
+        arguments.overrides,
+        arguments.devices,
+        arguments.memory_gib,
+        batch_size=arguments.batch_size,
+        epochs=arguments.epochs,
+        num_examples=arguments.examples,
+        images_per_second=arguments.images_per_second,
+    )
+    print_figures(figures, arguments.json, recipe_scale.format_scaled)
 
 
 def run_plan(arguments: argparse.Namespace) -> None:

@@ -114,13 +114,14 @@ def total_steps(config: ConfigDict, num_examples: int = 0) -> int:
     Raises UserError if the length is in epochs, `num_examples` is 0, and the data source is not in NUM_EXAMPLES.
     """
     if config.total.epochs and not num_examples:
-        num_examples = _num_examples(config.data)
+        num_examples = num_images(config.data)
     return steps_of(config.total, batch_size=config.batch_size, num_examples=num_examples)
 
 
-def _num_examples(data: ConfigDict) -> int:
+def num_images(data: ConfigDict) -> int:
+    """Return the number of images of a dataset or a mixture. Raises UserError if its source is not in NUM_EXAMPLES."""
     if data.parts:
-        return sum(map(_num_examples, data.parts.values()))
+        return sum(map(num_images, data.parts.values()))
     if data.source not in NUM_EXAMPLES:
         raise UserError(
             f"The recipe is {data.source or 'its data'} for a number of epochs, and how many images those are is not known here: "

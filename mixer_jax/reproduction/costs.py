@@ -11,15 +11,13 @@ import functools
 
 from mixer_jax import app
 from mixer_jax.planning.estimate import DAY_SECONDS, total_steps
+from mixer_jax.planning.recorded import recorded_pretraining, recorded_table
 from mixer_jax.reproduction.exhibit import Row
 from mixer_jax.reproduction.fine_tuning import FineTuning
 from mixer_jax.reproduction.paper.figures import FIGURE_3
 from mixer_jax.reproduction.paper.tables import TABLE_1, TABLE_3
 from mixer_jax.reproduction.recipes import Pretraining, model_name, pretraining
-from mixer_jax.storage import read_json
 
-RECORDED = app.ROOT / "benchmarks/planning/recorded"
-TOPOLOGY = "v3:8x8"  # Its devices are cores of TPU v3, in which the paper counts.
 PLANNER, PAPER = "planner's estimate", "from the paper's core-days"
 BASE_PIXELS = 224
 
@@ -34,7 +32,7 @@ class Cost:
 
 def pretraining_cost(row: Row, recipe: Pretraining) -> Cost | None:
     """Return the cost of a pre-training, or None if neither the planner nor the paper has one."""
-    if recorded := _recorded(recipe.config):
+    if recorded := recorded_pretraining(recipe.config):
         return Cost(recorded["core_days"], PLANNER)
     for other in (row, *TABLE_3.rows, *FIGURE_3.rows):
         if "core_days" in other.cells and (other is row or _is_pretrained_by(other, recipe)):
@@ -45,7 +43,7 @@ def pretraining_cost(row: Row, recipe: Pretraining) -> Cost | None:
 def fine_tuning_cost(row: Row, recipe: Pretraining, fine_tuning: FineTuning) -> Cost | None:
     """Return the cost of one run of a fine-tuning, or None if it is not known."""
     num_images, pixels = _images(fine_tuning.config, fine_tuning.overrides)
-    if recorded := _recorded(recipe.config):
+    if recorded := recorded_pretraining(recipe.config):
         days = 1 / recorded["images_per_sec_per_core"] / DAY_SECONDS
         ratio = mixer_macs(model_name(row), pixels) / mixer_macs(model_name(row), BASE_PIXELS)
         return Cost(num_images * days * ratio, PLANNER)
@@ -59,13 +57,13 @@ def estimated_throughput(row: Row, pixels: int) -> float | None:
     """Return the planner's estimate of inference in images/s/core at 224 pixels, or None if it has none for this row."""
     family, _, variant = model_name(row).partition("-")
     name = {"Mixer": "mixer", "ViT": "vit", "BiT": "resnet"}[family]
-    rows = {recorded["model"]: recorded["estimate"] for recorded in _table("throughput")}
+    rows = {recorded["model"]: recorded["estimate"] for recorded in recorded_table("throughput")["rows"]}
     return rows.get(f"{name} {variant}") if pixels == BASE_PIXELS else None
 
 
 def estimated_by() -> str:
     """Return the versions of the compiler that made the recorded estimates."""
-    return read_json(RECORDED / "fit.json")["estimated_by"]
+    return recorded_table("fit")["estimated_by"]
 
 
 def mixer_macs(name: str, pixels: int) -> float:
@@ -92,20 +90,8 @@ def _throughput(row: Row) -> float:
     return row.cells["throughput"].value
 
 
-def _recorded(config: str) -> dict | None:
-    """Return the recorded estimate of a pre-training config."""
-    name = config.removeprefix("configs/").replace(".py:", " ")
-    rows = [row for row in _table("fit") if (row["config"], row["topology"], row["overrides"]) == (name, TOPOLOGY, "")]
-    return rows[0] if rows else None
-
-
 @functools.cache
 def _images(config_file: str, overrides: tuple[str, ...] = ()) -> tuple[int, int]:
     """Return how many images a config trains on, repeats included, and their size in pixels."""
     config = app.read_config(config_file, list(overrides))
     return total_steps(config) * config.batch_size, config.image_size
-
-
-@functools.cache
-def _table(name: str) -> list[dict]:
-    return read_json(RECORDED / f"{name}.json")["rows"]
