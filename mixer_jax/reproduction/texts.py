@@ -18,8 +18,8 @@ NO_RELEASED = (
 NO_SIZES = "The paper gives no sizes of the changed models."
 SEARCH = (
     "All combinations are 256 pre-trainings for each model and data set. `python -m mixer_jax sweep` runs them, with one --vary "
-    "for each option. A magnitude of 0 is --config.augment.randaugment_layers=0, in a sweep of its own. The paper does not say on "
-    "which images it chose."
+    "for each option. A magnitude of 0 is --config.augment.randaugment_layers=0, in a sweep of its own. The paper does not say "
+    "on which images it chose."
 )
 SUPPLEMENT_A_FLAGS = {  # {row: the flag that makes it}
     "mixup": "--config.augment.mixup=P",
