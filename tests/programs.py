@@ -55,7 +55,7 @@ def wait_for(condition, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def wait_until(condition: Callable[[], object], logs: Callable[[], str], seconds: float = 400) -> None:
+def wait_until(condition: Callable[[], object], logs: Callable[[], str], seconds: float = 900) -> None:
     """Wait until a condition holds. Fail with the logs of what runs meanwhile if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
