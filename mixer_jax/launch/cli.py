@@ -65,6 +65,7 @@ def _add_launcher(command: argparse.ArgumentParser, backend: str) -> None:
     else:
         command.add_argument("--bucket", required=True, dest="root", metavar="gs://BUCKET/PATH", help="for runs and code")
         command.add_argument("--slices", type=count, default=1, help="slices of a run (1)")
+        command.add_argument("--run-folder", default="", metavar="gs://BUCKET/RUN", help="for the run, in place of .../runs/NAME")
     if backend == "tpu":
         command.add_argument("--type", required=True, metavar="TYPE", help="such as v3-128, v5litepod-256 or v6e-64")
         command.add_argument("--zone", required=True, help="such as europe-west4-a")

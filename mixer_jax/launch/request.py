@@ -17,6 +17,7 @@ NUMBER_OF_RUN = "%a"  # Stands for the number of a run in an array of SLURM, as 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,37}[a-z0-9])?")
 BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[\w.-]+)*")
 ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
+RUN_FOLDER = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[\w.,=+-]+)+")
 WORD = re.compile(r"[\w.:/@+-]+")  # Projects, images, accelerators and so on.
 VARIABLE = re.compile(r"[A-Za-z_]\w*")
 # The flags of train.py that a launch sets.
@@ -54,6 +55,7 @@ class Request(NamedTuple):
         too.
       image, accelerator, topology, chips_per_host: for "gke".
       nodes, gpus, runs: for "slurm": nodes of a run, GPUs of a node, and runs in an array.
+      run_folder: for "tpu" and "gke": the folder of the run, if it is not to be `root`/runs/`name`.
     """
 
     backend: str
@@ -77,10 +79,13 @@ class Request(NamedTuple):
     nodes: int = 1
     gpus: int = 0
     runs: int = 1
+    run_folder: str = ""
 
     @property
     def workdir(self) -> str:
         """The folder of the run. In an array, NUMBER_OF_RUN in it stands for the number of the run."""
+        if self.run_folder:
+            return self.run_folder
         return f"{self.root}/runs/{self.name}" + (f"-{NUMBER_OF_RUN}" if self.runs > 1 else "")
 
     @property
@@ -132,6 +137,7 @@ def check_place(zone: str, project: str) -> None:
 
 def _check_tpu(request: Request) -> None:
     _check_bucket(request.root)
+    _check_run_folder(request)
     known = [f"{generation}-{size}" for generation, (_, sizes) in TYPES.items() for size in sizes]
     if request.type not in known:
         generation = request.type.partition("-")[0]
@@ -153,6 +159,7 @@ def _check_tpu(request: Request) -> None:
 
 def _check_gke(request: Request) -> None:
     _check_bucket(request.root)
+    _check_run_folder(request)
     for option in ("image", "accelerator"):
         value = getattr(request, option)
         _require(WORD.fullmatch(value), f"--{option}={value}", "one word")
@@ -162,6 +169,11 @@ def _check_gke(request: Request) -> None:
         whole, f"--topology={request.topology} --chips-per-host={request.chips_per_host}",
         "those of the node pool, for example 8x8 and 4; a slice has whole hosts",
     )  # fmt: skip
+
+
+def _check_run_folder(request: Request) -> None:
+    folder = request.run_folder
+    _require(not folder or RUN_FOLDER.fullmatch(folder), f"--run-folder={folder}", "gs://BUCKET/RUN")
 
 
 def _check_slurm(request: Request) -> None:

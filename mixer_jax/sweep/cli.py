@@ -50,7 +50,7 @@ def add_actions(command: argparse.ArgumentParser) -> None:
         nargs="?",
         const=FORMATS[0],
         choices=FORMATS,
-        help="print the runs that can start now, as lines of JSON or for sbatch",
+        help="print the runs that can start now, as lines of JSON, for sbatch, or as launches",
     )
     actions.add_argument("--json", action="store_true", help="print one line of JSON instead of tables")
 

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 from reproduction.miniatures import make_all
 
@@ -25,13 +27,13 @@ from mixer_jax.sweep.job import Job, config_of, state_of
 
 pytestmark = pytest.mark.slow
 TINY = (
-    "batch_size=8", "total.steps=1", "total.epochs=0", "schedule.warmup.steps=0", "evals.fewshot=None", "loader.workers=1",
-    "loader.processes=False",
+    "batch_size=8", "total.steps=1", "total.epochs=0", "schedule.warmup.steps=0", "image_size=32", "evals.fewshot=None",
+    "loader.workers=1", "loader.processes=False",
 )  # fmt: skip
 OF_FAMILY = {
-    "Mixer": ("num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "tokens_mlp_dim=4"),
-    "ViT": ("num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "num_heads=2"),
-    "BiT": ("hidden_dim=4",),
+    "Mixer": ("variant=S/32", "tile_size=32", "num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "tokens_mlp_dim=4"),
+    "ViT": ("variant=B/32", "num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "num_heads=2"),
+    "BiT": ("variant=R50x1", "hidden_dim=4"),
 }
 RATES, SEEDS = 4, 3  # of a fine-tuning; VTAB has one rate less
 
@@ -39,6 +41,21 @@ RATES, SEEDS = 4, 3  # of a fine-tuning; VTAB has one rate less
 @pytest.fixture(scope="session")
 def locations(tmp_path_factory) -> Path:
     return make_all(tmp_path_factory.mktemp("miniatures"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory) -> Iterator[None]:
+    """Keep compiled programs: the tiny models of all rows are the same."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from sweep.made_runs import leave
 
-from mixer_jax.__main__ import main
+from mixer_jax.__main__ import main, make_parser
+from mixer_jax.app import parse_tool
 from mixer_jax.endings import DONE as ENDED
 from mixer_jax.endings import STOPPED, TO_MEND, TRY_AGAIN
 from mixer_jax.errors import EnvironmentFault, UserError
+from mixer_jax.launch.request import Request, check
 from mixer_jax.sweep import stages
-from mixer_jax.sweep.grid import Sweep
+from mixer_jax.sweep.grid import Sweep, choosing_jobs
 from mixer_jax.sweep.job import DONE, NOT_STARTED, Job, config_of, state_of
 from mixer_jax.sweep.text import figures_of, format_sweep
 from mixer_jax.sweep.written import write
@@ -120,6 +122,31 @@ def test_the_runs_that_can_start_now_are_written_for_other_programs(sweep: Sweep
     assert task.stdout.splitlines() == [*supervised, "requeue 7_2"] and task.returncode == STOPPED
     assert "#SBATCH --array=0-2\n" in script.read_text()
     assert write([], "slurm") == write([], "json") == ""
+
+
+def test_launches_have_the_folders_and_options_of_the_runs(sweep: Sweep, tmp_path: Path):
+    with pytest.raises(UserError, match="a folder in a bucket"):
+        write([job for job, _ in stages.progress_of(sweep).jobs()], "launch")
+    jobs = [job for jobs in choosing_jobs(sweep._replace(workdir="gs://bucket/sweep")).values() for job in jobs]
+    (tmp_path / "python").write_text('#!/bin/bash\nprintf "%s\\n" "$@" END\n')
+    (tmp_path / "python").chmod(0o755)
+    where = "LAUNCH=(--type=v3-32 --zone=europe-west4-a --project=p --bucket=gs://bucket --max-hours=8)\n"
+    script, variables = where + write(jobs, "launch"), {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    said = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=True).stdout
+    launched = [text.strip().splitlines() for text in said.split("END\n") if text]
+    assert len(launched) == len(jobs) == 3
+    requests = []
+    for words, job in zip(launched, jobs, strict=True):
+        assert words[:4] == ["-m", "mixer_jax", "launch", "tpu"]
+        given = vars(parse_tool(make_parser(["launch"]), words[2:]))
+        requests.append(
+            Request(**{name: given[name] for name in Request._fields if name in given} | {"env": {}, "root": given["root"]})
+        )
+        assert check(requests[-1]).workdir == job.workdir
+        assert requests[-1].words == [f"--config={job.config}", *job.flags]
+    assert len({request.name for request in requests}) == 3
+    unset = subprocess.run(["bash", "-c", write(jobs, "launch")], env=variables, capture_output=True, text=True, check=False)
+    assert unset.returncode and "LAUNCH=(--type" in unset.stderr and not unset.stdout
 
 
 @pytest.mark.parametrize(
