@@ -87,7 +87,7 @@ def test_a_tool_imports_its_room_and_what_is_below(tiny_run: Path):
 @pytest.mark.parametrize("command", ROOMS)
 def test_a_command_is_found_in_its_room_without_what_runs(command: str):
     assert "jax" not in imported_by(f"from mixer_jax.__main__ import make_parser; make_parser([{command!r}])")
-    assert command in re.findall(r"\w+", make_parser([command]).format_usage())
+    assert command in re.findall(r"[\w-]+", make_parser([command]).format_usage())
 
 
 def numeric_flags(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], str]]:

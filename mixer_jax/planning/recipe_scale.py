@@ -70,7 +70,7 @@ def scale(
     scaled = app.read_config(config_file, [*overrides, *flags])
     validate(scaled)
     steps = total_steps(scaled, num_examples)
-    parts = sizes.parts(devices, batch, accumulation_steps, config.parallel.fsdp)
+    parts = sizes.parts(devices, batch, accumulation_steps)
     cost = {"steps": steps, "images": steps * batch, "flops": steps * batch * sizes.flops}
     recorded = None if overrides else recorded_pretraining(config_file)
     core_days = {"planner": recorded and recorded["core_days"], "paper": paper_core_days(config_file)}
@@ -100,14 +100,14 @@ def _fewest_parts(sizes: StepSizes, config: ConfigDict, devices: int, batch: int
 
     A recipe that accumulates already is not changed to fewer parts.
     """
-    fsdp, on_device = config.parallel.fsdp, batch // devices
+    on_device = batch // devices
     fewest = config.accumulation_steps if batch == config.batch_size else 1
     for count in range(fewest, on_device + 1):
-        if on_device % count == 0 and sum(sizes.parts(devices, batch, count, fsdp).values()) <= memory_gib * GIB:
+        if on_device % count == 0 and sum(sizes.parts(devices, batch, count).values()) <= memory_gib * GIB:
             return count
-    parts = sizes.parts(devices, batch, on_device, fsdp)
+    parts = sizes.parts(devices, batch, on_device)
     raise UserError(
-        f"A step does not fit in {memory_gib:g} GiB even with one image at a time on each of {devices} devices: it takes "
+        f"A step does not fit in {memory_gib:g} GiB even with one image at a time on each device: it takes "
         f"{sum(parts.values()) / GIB:.2f} GiB ({_parts_text(parts)}). More --devices share the state and the batch, a smaller "
         "--batch-size makes the batch smaller"
         + ("." if config.model.remat else ", and --config.model.remat=True makes the activations smaller.")
@@ -154,8 +154,9 @@ def format_scaled(figures: dict) -> str:
     """Return what `scale` returned as text for people."""
     cost, flags = figures["cost"], figures["flags"]
     core_days = cost["tpu_v3_core_days"]
-    at_once = f"{figures['images_at_once_per_device']} images at once on each of {figures['devices']} devices"
+    at_once = f"{figures['images_at_once_per_device']} images at once on each device"
     rows = [
+        ("devices", str(figures["devices"])),
         ("batch", f"{figures['batch_size']} images in {figures['accumulation_steps']} parts: {at_once}"),
         ("memory of a device", f"{figures['estimated_gib']:.2f} of {figures['memory_gib']:g} GiB, estimated"),
         *((f"  {name}", f"{gib:.2f} GiB") for name, gib in figures["memory_parts_gib"].items()),

