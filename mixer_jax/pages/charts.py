@@ -46,7 +46,14 @@ class Series(NamedTuple):
     dash: int = 0  # counts DASHES
 
 
-def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", log_ratio: float | None = LOG_RATIO) -> Chart:
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_title: str = "step",
+    log_ratio: float | None = LOG_RATIO,
+    is_x_log: bool = False,
+) -> Chart:
     """Return a chart of curves. The legend shows the last value of each.
 
     Args:
@@ -55,6 +62,7 @@ def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", l
       x_title: the name of the x axis.
       log_ratio: If all values are positive, the reader can choose a logarithmic y axis. It is logarithmic at first if the largest
         value is at least this many times the smallest. None: it is always linear.
+      is_x_log: whether the x axis is logarithmic. Every x must then be positive.
     """
     finite = [y for curve in series for _, y in curve.points if math.isfinite(y)]
     if not finite:
@@ -66,7 +74,7 @@ def line_chart(title: str, series: Sequence[Series], *, x_title: str = "step", l
     is_log = max(finite) / min(finite) >= log_ratio if log_ratio is not None and min(finite) > 0 else None
     dotted = tuple(i for i, curve in enumerate(series) if len(curve.points) <= MAX_DOTS)
     has_zero = 0 < min(finite) < max(finite) / 3
-    return Chart(title, _lines(styles, x_title, dotted, has_zero), curves, legend, is_log)
+    return Chart(title, _lines(styles, x_title, dotted, has_zero, is_x_log), curves, legend, is_log)
 
 
 def _limit(lengths: Sequence[int]) -> int:
@@ -82,7 +90,9 @@ def _rounded(value: float | None) -> float | None:
 
 
 @functools.cache
-def _lines(styles: tuple[tuple[int, str], ...], x_title: str, dotted: tuple[int, ...], has_zero: bool) -> dict[str, Any]:
+def _lines(
+    styles: tuple[tuple[int, str], ...], x_title: str, dotted: tuple[int, ...], has_zero: bool, is_x_log: bool
+) -> dict[str, Any]:
     """Return the specification of a line chart. charts.js adds the points (x, y, s), of which s is the number of the series.
 
     Args:
@@ -90,15 +100,19 @@ def _lines(styles: tuple[tuple[int, str], ...], x_title: str, dotted: tuple[int,
       x_title: the name of the x axis.
       dotted: the series whose points are drawn as dots.
       has_zero: whether the y axis includes zero.
+      is_x_log: whether the x axis is logarithmic. A linear one begins at zero.
     """
     import altair as alt
 
     numbers = list(range(len(styles)))
     colors = alt.Scale(domain=numbers, range=[f"var(--c{color})" for color, _ in styles])
     dashes = alt.Scale(domain=numbers, range=[[float(length) for length in dash.split()] or [1, 0] for _, dash in styles])
-    x_scale = alt.Scale(domainMin=0, domainRaw=alt.ExprRef("range"), nice=False)
+    x_kind = {"type": "log"} if is_x_log else {"domainMin": 0}
+    x_scale = alt.Scale(**x_kind, domainRaw=alt.ExprRef("range"), nice=False)
     y_scale = alt.Scale(zero=has_zero)  # charts.js makes it logarithmic if the reader wants that
-    x = alt.X("x:Q", title=x_title, scale=x_scale, axis=alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=5))
+    x = alt.X(
+        "x:Q", title=x_title, scale=x_scale, axis=alt.Axis(labelExpr="replace(format(datum.value, '~s'), 'G', 'B')", tickCount=5)
+    )
     y = alt.Y("y:Q", title=None, scale=y_scale, axis=alt.Axis(tickCount=5))
     color = alt.Color("s:O", scale=colors, legend=None)
     dash = alt.StrokeDash("s:O", scale=dashes, legend=None)
@@ -115,7 +129,7 @@ def _lines(styles: tuple[tuple[int, str], ...], x_title: str, dotted: tuple[int,
     rule = pointer.mark_rule(color="var(--rule)").encode(x=x)
     values = pointer.mark_point(filled=True, size=36, opacity=1).encode(x=x, y=y, color=color)
     layers = [lines.add_params(brush), *([dots] if dotted else []), rule, values]
-    return _spec(alt.layer(*layers).add_params(hidden, zoomed), {"points": [], "pointer": []})
+    return make_spec(alt.layer(*layers).add_params(hidden, zoomed), {"points": [], "pointer": []})
 
 
 def class_chart(title: str, names: Sequence[str], examples: Sequence[int], right: Sequence[int]) -> Chart:
@@ -140,10 +154,10 @@ def class_chart(title: str, names: Sequence[str], examples: Sequence[int], right
         .encode(
             x=accuracy,
             y=alt.Y("i:O", title=None, axis=_names_axis(alt, labelLimit=140, grid=True)),
-            tooltip=_tooltip(alt, "name", "class", "text", "accuracy"),
+            tooltip=tooltip(alt, "name", "class", "text", "accuracy"),
         )
     )
-    return Chart(title, _spec(dots.add_params(alt.param("names", value=list(names))), {"rows": rows}, ROW_HEIGHT * len(rows)))
+    return Chart(title, make_spec(dots.add_params(alt.param("names", value=list(names))), {"rows": rows}, ROW_HEIGHT * len(rows)))
 
 
 def histogram(title: str, values: Sequence[float], x_title: str, y_title: str) -> Chart:
@@ -160,7 +174,7 @@ def histogram(title: str, values: Sequence[float], x_title: str, y_title: str) -
             tooltip=alt.Tooltip("count()", title=y_title),
         )
     )
-    return Chart(title, _spec(bars, {"rows": [{"value": value} for value in values]}))
+    return Chart(title, make_spec(bars, {"rows": [{"value": value} for value in values]}))
 
 
 def confusion_chart(title: str, names: Sequence[str], counts: np.ndarray) -> Chart:
@@ -184,7 +198,7 @@ def confusion_chart(title: str, names: Sequence[str], counts: np.ndarray) -> Cha
     base = alt.Chart(alt.NamedData("rows")).encode(
         x=alt.X("j:O", title="predicted", scale=alt.Scale(domain=numbers), axis=_names_axis(alt, labelAngle=-90, labelLimit=80)),
         y=alt.Y("i:O", title="is", scale=alt.Scale(domain=numbers), axis=_names_axis(alt, labelLimit=140)),
-        tooltip=_tooltip(alt, "true", "is", "predicted", "predicted", "text", "examples"),
+        tooltip=tooltip(alt, "true", "is", "predicted", "predicted", "text", "examples"),
     )
     cells = base.mark_rect().encode(
         color=alt.Color("mistake:N", scale=colors, legend=None),
@@ -193,7 +207,9 @@ def confusion_chart(title: str, names: Sequence[str], counts: np.ndarray) -> Cha
     if len(names) <= MAX_NAMES_WITH_COUNTS:
         on_dark = alt.condition("datum.share > 0.4", alt.value("var(--paper)"), alt.value("var(--ink)"))
         cells += base.mark_text(fontSize=11).encode(text="count:Q", color=on_dark)
-    return Chart(title, _spec(cells.add_params(alt.param("names", value=list(names))), {"rows": rows}, ROW_HEIGHT * len(names)))
+    return Chart(
+        title, make_spec(cells.add_params(alt.param("names", value=list(names))), {"rows": rows}, ROW_HEIGHT * len(names))
+    )
 
 
 def _names_axis(alt: Any, **options: Any) -> Any:
@@ -201,12 +217,13 @@ def _names_axis(alt: Any, **options: Any) -> Any:
     return alt.Axis(labelExpr="names[datum.value]", ticks=False, domain=False, labelPadding=6, **options)
 
 
-def _tooltip(alt: Any, *fields_and_titles: str) -> list[Any]:
+def tooltip(alt: Any, *fields_and_titles: str) -> list[Any]:
+    """Return a tooltip with a line for each field: a field, its title, the next field, and so on."""
     pairs = zip(fields_and_titles[::2], fields_and_titles[1::2], strict=True)
     return [alt.Tooltip(f"{field}:N", title=title) for field, title in pairs]
 
 
-def _spec(chart: Any, datasets: dict[str, list], height: int = HEIGHT) -> dict[str, Any]:
+def make_spec(chart: Any, datasets: dict[str, list], height: int = HEIGHT) -> dict[str, Any]:
     """Return the specification of an Altair chart that is as wide as its place on the page."""
     chart = chart.properties(width="container", height=height, autosize={"type": "fit-x", "contains": "padding"})
     spec = chart.to_dict() | {"datasets": datasets, "config": CONFIG}

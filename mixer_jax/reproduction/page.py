@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixer_jax.pages.page import refuse_other_file, write_page
-from mixer_jax.pages.parts import Part, Section, Table, Text, number
+from mixer_jax.pages.parts import Folded, Part, Section, Table, Text, number
+from mixer_jax.reproduction.charts import charts_of
 from mixer_jax.reproduction.drawings import drawing_sections
 from mixer_jax.reproduction.exhibit import SOURCES
 from mixer_jax.reproduction.show import cost_note, table_lines
@@ -27,9 +28,9 @@ def write_exhibit(figures: dict, out: Path, weights: Sequence[str] = (), blocks:
     refuse_other_file(out)
     drawings = drawing_sections(figures["exhibit"], weights, blocks) if weights else []
     notes: dict[str, int] = {}
-    tables = [_section(part, notes) for part in figures["parts"]]
+    tables = [_section(figures["exhibit"], part, notes) for part in figures["parts"]]
     counts = collections.Counter(cell["status"] for cell in _cells(figures))
-    lead = f"{number(sum(counts.values()))} cells: {', '.join(f'{number(n)} {status}' for status, n in counts.items())}."
+    lead = f"Its {number(sum(counts.values()))} cells by status: {', '.join(f'{status} {n}' for status, n in counts.items())}."
     title = f"{_name(figures)} of MLP-Mixer (arXiv 2105.01601)"
     write_page(out, title, lead, [*drawings, *tables, _meanings(figures, notes)], "the paper\u2019s figures and our runs")
     return out
@@ -45,12 +46,31 @@ def _cells(figures: dict) -> list[dict]:
     return [cell for part in figures["parts"] for row in part["rows"] for cell in row["cells"]]
 
 
-def _section(part: dict, notes: dict[str, int]) -> Section:
-    """Return the section of a part of an exhibit, with the paper's notes and the table."""
+def _section(exhibit: str, part: dict, notes: dict[str, int]) -> Section:
+    """Return the section of a part of an exhibit: its charts, the paper's notes, the table, and the runs behind our figures."""
     head, *lines = table_lines(part, notes)
     rows = [["\u2013" if text is None else str(text) for text in line] for line in lines]
-    parts: list[Part] = [*map(Text, part["notes"]), Table(list(head), rows)]
-    return Section(part["title"], parts)
+    if "status" in head:  # The words of a status stay on one line.
+        place = head.index("status")
+        rows = [[*row[:place], row[place].replace(" ", "\u00a0"), *row[place + 1 :]] if len(row) > 1 else row for row in rows]
+    parts: list[Part] = [*charts_of(exhibit, part), *map(Text, part["notes"]), Table(list(head), rows)]
+    return Section(part["title"], [*parts, *_runs(part)])
+
+
+def _runs(part: dict) -> list[Part]:
+    """Return, for each row, the runs behind our figures, which the reader unfolds."""
+    folded = []
+    for row in part["rows"]:
+        lines = [
+            (cell["column"], run["run"], f"{run['top1']:.2f}", run["git_commit"] or "\u2013", run["params_sha256"] or "\u2013")
+            for cell in row["cells"]
+            for run in cell["runs"]
+        ]
+        if lines:
+            count = len({line[1] for line in lines})
+            table = Table(("column", "run", "top-1, %", "commit", "SHA-256 of the parameters"), lines)
+            folded.append(Folded(f"{row['group']}: {row['label']}", f"{number(count)} run{'s' * (count != 1)} of ours", [table]))
+    return [Text("The runs behind our figures:"), *folded] if folded else []
 
 
 def _meanings(figures: dict, notes: dict[str, int]) -> Section:

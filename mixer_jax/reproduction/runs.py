@@ -20,6 +20,7 @@ from mixer_jax.config import dataset, flatten, without_paths
 from mixer_jax.errors import UserError
 from mixer_jax.planning.estimate import total_steps
 from mixer_jax.recorded_config import differences, usable_config
+from mixer_jax.reproduction.evidence import Evidence, evidence_of
 from mixer_jax.reproduction.fine_tuning import REAL_DATA, FineTuning
 from mixer_jax.reproduction.recipes import Pretraining
 from mixer_jax.reproduction.setup import SEEDS, Setup
@@ -44,12 +45,14 @@ class Ours:
       finished: the number of finished runs on each data set, with those that the learning rate is chosen by.
       deviations: how they differ from the paper's.
       reason: why there is no figure although there are runs, or "".
+      runs: the finished runs behind the figure.
     """
 
     value: float | None = None
     finished: tuple[int, ...] = ()
     deviations: tuple[str, ...] = ()
     reason: str = ""
+    runs: tuple[Evidence, ...] = ()
 
 
 def ours_of(setup: Setup, pretraining: Pretraining, fine_tunings: Sequence[FineTuning], evaluator: str) -> Ours:
@@ -61,7 +64,9 @@ def ours_of(setup: Setup, pretraining: Pretraining, fine_tunings: Sequence[FineT
     reason = " ".join(dict.fromkeys(ours.reason for ours in found if ours.reason))
     if any(finished) and len(values) < len(found) and not reason:
         reason = f"{len(values)} of {len(found)} data sets have a figure."
-    return Ours(statistics.mean(values) if len(values) == len(found) else None, finished, deviations, reason)
+    if len(values) < len(found):
+        return Ours(None, finished, deviations, reason)
+    return Ours(statistics.mean(values), finished, deviations, reason, tuple(run for ours in found for run in ours.runs))
 
 
 def is_pretrained(setup: Setup, pretraining: Pretraining) -> bool:
@@ -97,7 +102,9 @@ def _of_task(setup: Setup, pretraining: Pretraining, fine_tuning: FineTuning, ev
     deviations += [NOT_CHOSEN] if best is None else []
     for run in finished:
         deviations += _deviations_of_run(run, setup, pretraining, fine_tuning, evaluator)
-    return Ours(100 * statistics.mean(finished.values()), (count,), tuple(dict.fromkeys(deviations)))
+    files = ("run.json", "results.json")
+    evidence = tuple(evidence_of(run, top1, *(_read(run, file) for file in files)) for run, top1 in finished.items())
+    return Ours(100 * statistics.mean(finished.values()), (count,), tuple(dict.fromkeys(deviations)), "", evidence)
 
 
 def _folders_of_runs(folder: str) -> dict[str, list[str]]:

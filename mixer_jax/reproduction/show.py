@@ -1,5 +1,6 @@
 """Shows an exhibit: for each cell the paper's figure, ours, the difference, the status, the cost that is left, and notes."""
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
@@ -103,6 +104,7 @@ def _cell(cell: Cell, column: Column, found: Standing) -> dict:
         "deviations": list(found.deviations),
         "reasons": list(found.reasons),
         "commands": list(found.commands),
+        "runs": [dataclasses.asdict(run) for run in found.runs],
     }
 
 

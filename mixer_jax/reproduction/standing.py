@@ -44,6 +44,7 @@ PAPERS_OWN_COST = (
     "No training of ViT and BiT is estimated yet. The cost of pre-training is the paper's own figure, and the cost of "
     "fine-tuning follows from it, image by image."
 )
+NO_COST = "The cost of these runs is not known: the exhibit has no throughput of this model."
 VTAB_OF_BASELINES = "ViT's and BiT's protocols for VTAB-1k differ from Mixer's and have no config here."
 NOT_RELEASED = "The authors released no weights of this pre-training, and --start=released asks for them."
 DEFAULT_PIXELS = {"table2": 448, "figure2": 448}
@@ -104,14 +105,15 @@ def _fine_tuned(exhibit: str, row: Row, column: Column, cell: Cell, setup: Setup
     reasons = (REAL_REASON,) if column.name == "real" else ()
     ours = ours_of(setup, recipe, runs, evaluator) if setup.has_runs else Ours()
     cost = _cost_left(row, column, recipe, runs, ours)
-    if cost and cost.basis == costs.PAPER:
-        reasons = (*reasons, PAPERS_OWN_COST)
+    if cost is None or cost.basis == costs.PAPER:
+        reasons = (*reasons, PAPERS_OWN_COST if cost else NO_COST)
     if ours.value is not None:
         reasons = (*reasons, *dict.fromkeys(filter(None, (run.replaced_data(setup) for run in runs))))
         deviations = ours.deviations if FROM_RELEASED in ours.deviations else (*recipe.deviations, *ours.deviations)
         agrees = abs(ours.value - cell.value) <= cell.tolerance
         status = DEVIATES if deviations else REPRODUCED if agrees else DIFFERS
-        return Standing(status, ours.value, sum(ours.finished), cost if deviations else None, deviations, reasons, commands)
+        left = cost if deviations else None
+        return Standing(status, ours.value, sum(ours.finished), left, deviations, reasons, commands, ours.runs)
     status = STARTED if any(ours.finished) else NO_DATA if row.group == NOT_PUBLIC else NOT_STARTED
     more = {STARTED: (ours.reason,), NO_DATA: (JFT,), NOT_STARTED: ()}[status]
     return Standing(status, None, sum(ours.finished), cost, recipe.deviations, (*reasons, *more), commands)

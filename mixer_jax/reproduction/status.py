@@ -3,6 +3,7 @@
 import dataclasses
 
 from mixer_jax.reproduction.costs import Cost
+from mixer_jax.reproduction.evidence import Evidence
 
 REPRODUCED, DIFFERS, DEVIATES, SAME, ESTIMATE = "reproduced", "differs", "deviates", "same", "estimate"
 NOT_STARTED, STARTED, NO_DATA, NO_RECIPE, CITED, NOT_BUILT = (
@@ -35,7 +36,8 @@ class Standing:
         cell has. None: it is not known, or the cell needs no run.
       deviations: how our figure, or the recipe for it, differs from what the paper states.
       reasons: why the cell stands so, and how to get what it needs.
-      commands: the commands of its runs, with RATE and SEED to be filled in.
+      commands: the commands that make its runs.
+      runs: the finished runs behind our figure, if it comes from runs.
     """
 
     status: str
@@ -45,3 +47,4 @@ class Standing:
     deviations: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    runs: tuple[Evidence, ...] = ()

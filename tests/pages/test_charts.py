@@ -126,3 +126,9 @@ def test_a_chart_of_a_million_steps_stays_small_and_short_curves_stay_whole(num_
     assert sum(map(len, chart.curves)) <= MAX_POINTS_OF_CHART and len(json.dumps(chart.curves)) < 400_000
     assert [len(curve) for curve in chart.curves[num_curves:]] == [20] * num_curves
     assert 50 < max(map(len, chart.curves)) <= MAX_POINTS
+
+
+def test_an_x_axis_is_linear_from_zero_or_logarithmic():
+    series = [Series("a", [(9e6, 1.0), (3e9, 2.0)])]
+    scales = [line_chart("", series, is_x_log=is_log).spec["layer"][0]["encoding"]["x"]["scale"] for is_log in (False, True)]
+    assert [(scale.get("type"), scale.get("domainMin")) for scale in scales] == [(None, 0), ("log", None)]

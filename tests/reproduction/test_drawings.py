@@ -151,7 +151,7 @@ def test_a_model_without_token_mixing_is_refused(call, tmp_path):
         (["figure6", "--layers=0,3"], "3 token-mixing MLPs, 0 to 2, and none with the number 3"),
         (["figure7", "--layers=0"], "leave --layers out"),
         (["supplement"], "supplement is not drawn from weights: --weights is for figure5, figure6, figure7."),
-        (["figure5", "--json"], "--json has no pictures"),
+        (["figure5", "--json"], "--json and --commands write no page"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_the_reason(call, mixer, tmp_path, monkeypatch, arguments, said):
