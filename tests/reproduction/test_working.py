@@ -32,8 +32,8 @@ TINY = (
 )  # fmt: skip
 OF_FAMILY = {
     "Mixer": ("variant=S/32", "tile_size=32", "num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "tokens_mlp_dim=4"),
-    "ViT": ("variant=B/32", "num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "num_heads=2"),
-    "BiT": ("variant=R50x1", "hidden_dim=4"),
+    "ViT": ("variant=B/32", "num_blocks=1", "hidden_dim=8", "channels_mlp_dim=8", "num_heads=2", "pre_logits_dim=8"),
+    "BiT": ("variant=R50x1", "hidden_dim=32"),
 }
 RATES, SEEDS = 4, 3  # of a fine-tuning; VTAB has one rate less
 
