@@ -1,1 +1,1 @@
-"""Compiles a run's program for a TPU pod without the pod: `python -m mixer_jax plan`."""
+"""Compiles a run's program for a TPU pod without the pod: `plan`; and fits its recipe to fewer devices: `recipe-scale`."""
