@@ -8,6 +8,9 @@ from mixer_jax.launch.commands import Moment, Run, Step, Write, code_variables, 
 from mixer_jax.launch.request import NUMBER_OF_RUN, Request
 
 BUNDLE = "bundle.tar"
+JOB = '"$SLURM_JOB_ID"'
+# One run of an array. The number of its own job may be that of the array too, by which all runs would be requeued.
+JOB_OF_ARRAY = '"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"'
 TASK_ID = '"$SLURM_ARRAY_TASK_ID"'
 WARNING_SECONDS = 120  # From SIGTERM to the end of the time that the scheduler allows.
 SUPERVISOR_GRACE_SECONDS = 60
@@ -59,6 +62,7 @@ def script_text(request: Request, bundle: Bundle) -> str:
         deadline=shlex.quote(f"{request.folder}/deadline-") + "$SLURM_JOB_ID",
         words=" ".join(map(_quote, program)),
         stopped=STOPPED,
+        job=JOB_OF_ARRAY if request.runs > 1 else JOB,
     )
 
 
@@ -75,7 +79,7 @@ set -uo pipefail
 
 code={code}
 if [ ! -d "$code" ]; then # Several jobs may unpack the same code: one of them wins.
-  mkdir -p "${{code%/*}}" && new=$(mktemp -d "$code.XXXXXX") && tar -xf {bundle} -C "$new"
+  mkdir -p "${{code%/*}}" && new=$(mktemp -d "$code.XXXXXX") && tar -xf {bundle} -C "$new" || exit 1
   mv -T "$new" "$code" 2>/dev/null || rm -rf "$new"
 fi
 cd "$code" || exit 1
@@ -91,7 +95,7 @@ srun --kill-on-bad-exit=0 timeout --foreground --preserve-status --signal=TERM $
 rc=$?
 echo "srun ended with $rc"
 if [ $rc = {stopped} ] && [ "$(date +%s)" -lt "$(cat "$deadline")" ]; then # stopped and saved: it goes on when there is room
-  scontrol requeue "$SLURM_JOB_ID"
+  scontrol requeue {job}
 fi
 exit $rc
 """

@@ -146,7 +146,7 @@ def test_a_job_is_requeued_after_75_alone(code: int, is_requeued: bool, tmp_path
     subprocess.run(["tar", "-cf", str(folder / "bundle.tar"), "-C", str(tmp_path), "train.py"], check=True)
     called = tmp_path / "called"
     environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "CALLED": str(called), "CODE": str(code)}
-    environment |= {"SLURM_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"}
+    environment |= {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"}
     script = script_text(request, BUNDLE)
     for _ in range(2):  # The second time, the code is there already.
         ended = subprocess.run(["bash", "-c", script], env=os.environ | environment, capture_output=True, text=True)
@@ -154,9 +154,19 @@ def test_a_job_is_requeued_after_75_alone(code: int, is_requeued: bool, tmp_path
     words = called.read_text().splitlines()
     assert words[:4] == ["python", "-m", "mixer_jax", "supervise"]
     assert words[-2:] == ["--config.seed=3", f"--workdir={request.root}/runs/seeds-3"]
-    assert Path(f"{called}.scontrol").exists() == is_requeued
+    requeued = Path(f"{called}.scontrol")
+    assert requeued.exists() == is_requeued and (not is_requeued or requeued.read_text() == "requeue 9_3\n")
+    assert [file.name for file in Path(request.root, "code").iterdir()] == [BUNDLE.digest[:16]]
     (folder / "deadline-9").write_text("1\n")
     assert subprocess.run(["bash", "-c", script], env=os.environ | environment).returncode == 2
+
+
+def test_code_that_cannot_be_unpacked_is_not_run_and_leaves_no_part_that_another_job_would_run(tmp_path: Path):
+    request = REQUESTS["slurm-array"]._replace(root=str(tmp_path))
+    Path(request.folder).mkdir(parents=True)
+    Path(request.folder, "bundle.tar").write_bytes(b"damaged")
+    assert subprocess.run(["bash", "-c", script_text(request, BUNDLE)], capture_output=True).returncode == 1
+    assert not Path(request.root, "code", BUNDLE.digest[:16]).exists()
 
 
 def test_a_jobset_is_json_that_names_its_command():
