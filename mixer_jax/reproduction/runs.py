@@ -153,6 +153,8 @@ def _deviations_of_run(run: str, setup: Setup, pretraining: Pretraining, fine_tu
 
 def _deviations_of_evaluation(recipe: ConfigDict, config: ConfigDict, evaluator: str) -> list[str]:
     """Return how an evaluator of a run differs from the recipe's, in its data and in what it does with images."""
+    if evaluator not in config.evals:
+        return [f"evaluation: {evaluator} is not in the config of the run, so it is not known on which data it was made."]
     wanted = copy.deepcopy(recipe.evals.test)
     if evaluator == "real":
         wanted.data = dataset(*REAL_DATA)

@@ -295,6 +295,12 @@ def test_reals_labels_are_read_from_the_runs_of_imagenet(tmp_path: Path):
         assert ("evaluation" not in " ".join(cell["deviations"])) == is_right
 
 
+def test_a_figure_of_an_evaluator_that_the_config_lacks_deviates(tmp_path: Path):
+    make_run(tmp_path, f"{FOLDER}/final/optimizer.learning_rate=0.03/seed0", B16_CONFIG, {"test": 0.7, "real": 0.8}, RELEASED)
+    cell = cell_of(tmp_path, column="real")
+    assert cell["status"] == DEVIATES and "real is not in the config of the run" in " ".join(cell["deviations"])
+
+
 @pytest.mark.parametrize(
     ("ours", "status"),
     [
