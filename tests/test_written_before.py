@@ -86,7 +86,8 @@ def test_a_runs_config_has_the_names_of_its_day(written):
     since = {row.name: row.default for row in OPTIONS if row.before is not None}
     since |= {row.name: row.default for row in OPTIONS if row.name.startswith("watchdog.")}
     since |= {"evals.test.max_predictions": 100_000, "evals.test.data.local_copy": ""}
-    assert then | since == {name: list(value) if isinstance(value, tuple) else value for name, value in now.items()}
+    then, now = ({name: list(x) if isinstance(x, tuple) else x for name, x in flat.items()} for flat in (then | since, now))
+    assert then == now
 
 
 @pytest.mark.parametrize("file", ["run", "run/checkpoints/8", "weights.npz", "weights.safetensors"])
