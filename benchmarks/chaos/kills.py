@@ -174,9 +174,9 @@ def stop(trials: Trials) -> Numbers:
     reference, longest, stopped, number = trials.references.get(), 0.0, 0, 0
     run = OnDisk(trials.folder / "run-0")
     while stopped < trials.count:
-        process = trials.start(run.workdir)
-        goal = max(map(int, run.committed()), default=0) + trials.random.randint(1, 25)
-        wait_until(lambda goal=goal, run=run: max(map(int, run.committed()), default=0) >= min(goal, STEPS - 5), process)
+        process, before = trials.start(run.workdir), max(map(int, run.committed()), default=0)
+        goal = min(before + trials.random.randint(1, 25), max(before + 1, STEPS - 5))
+        wait_until(lambda goal=goal, run=run: max(map(int, run.committed()), default=0) >= goal, process)
         time.sleep(trials.random.uniform(0, SAVE_SECONDS))
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)

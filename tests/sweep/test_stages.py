@@ -176,3 +176,17 @@ def test_the_command_runs_a_sweep_and_a_second_call_repeats_nothing(sweep: Sweep
     assert before == {file: file.stat().st_mtime_ns for file in Path(sweep.workdir).rglob("results.json")}
     (job, state), *_ = stages.progress_of(sweep).final
     assert state.word == DONE == state_of(job).word and 0 <= state.evals["test"]["top1"] <= 1
+
+
+@pytest.mark.slow
+def test_a_sweep_in_a_bucket_is_run_and_read_there(sweep: Sweep, cloud):
+    flags = (*sweep.flags, "--config.total.steps=2", "--config.data.num_examples=64")
+    sweep = sweep._replace(
+        flags=flags, vary={"optimizer.learning_rate": ("0.01", "0.03")}, seeds=(0, 1), workdir="gs://bucket/sweep"
+    )
+    progress = stages.run(sweep)
+    assert [state.word for _, state in progress.jobs()] == [DONE] * 4
+    written = {key: data for key, data in cloud.objects.items() if key[1].endswith("results.json")}
+    assert len(written) == 4 and all(name.startswith("sweep/") for _, name in written)
+    assert stages.run(sweep) == progress
+    assert written == {key: data for key, data in cloud.objects.items() if key[1].endswith("results.json")}
