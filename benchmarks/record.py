@@ -89,6 +89,7 @@ def _run(command: str) -> dict:
         [sys.executable, "-m", *shlex.split(command), "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
     )
     if run.returncode:
+        print(run.stdout, file=sys.stderr)  # What was measured before it failed may have taken an hour.
         raise EnvironmentFault(f"`python -m {command}` ended with exit code {run.returncode}. Its message is above.")
     return {"command": f"python -m {command}", "figures": json.loads(run.stdout.splitlines()[-1])}
 

@@ -221,7 +221,7 @@ def test_every_command_of_the_docs_that_unpacks_or_prepares_does_so_and_runs_fin
             zipfile.ZipFile(command[1]).extract(command[2])
         elif command[0] in ("tar", "gunzip"):
             subprocess.run(command, check=True)
-        elif command[1] in ("train.py", "evaluate.py"):
+        elif any(word.startswith("--config=") for word in command):
             config = config_of(command)
             data = [part for one in config.evals.values() for part in one.values() if isinstance(part, ConfigDict)]
             made = [part for part in [config.data, *data] if "source" in part and part.source.startswith("records:")]
