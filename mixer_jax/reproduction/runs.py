@@ -18,7 +18,6 @@ from mixer_jax import app
 from mixer_jax.bucket import is_in_bucket
 from mixer_jax.config import dataset, flatten, without_paths
 from mixer_jax.errors import UserError
-from mixer_jax.planning.estimate import total_steps
 from mixer_jax.recorded_config import differences, usable_config
 from mixer_jax.reproduction.evidence import Evidence, evidence_of
 from mixer_jax.reproduction.fine_tuning import REAL_DATA, FineTuning
@@ -71,8 +70,14 @@ def ours_of(setup: Setup, pretraining: Pretraining, fine_tunings: Sequence[FineT
 
 def is_pretrained(setup: Setup, pretraining: Pretraining) -> bool:
     """Return whether the pre-training of a row has ended."""
-    recipe = app.read_config(pretraining.config, list(setup.locations))
-    return _read(pretraining.own_weights(setup), "results.json").get("step") == total_steps(recipe)
+    step, last = _steps_of(pretraining.own_weights(setup))
+    return step is not None and step == last
+
+
+def _steps_of(run: str) -> tuple[int | None, int | None]:
+    """Return the step that a run has results of, and its last one. None: it has no record of it."""
+    starts = _read(run, "run.json").get("starts") or [{}]
+    return _read(run, "results.json").get("step"), starts[-1].get("total_steps")
 
 
 def _of_task(setup: Setup, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> Ours:
@@ -170,8 +175,8 @@ def _deviations_of_weights(init_from: str, setup: Setup, pretraining: Pretrainin
         return [FROM_RELEASED]
     if init_from and _is_same_folder(init_from, own) and _read(own, "config.json"):
         recipe = app.read_config(pretraining.config, list(setup.locations))
-        steps, step = total_steps(recipe), _read(own, "results.json").get("step")
-        found = [f"The pre-training is at step {step} of {steps}."] if step != steps else []
+        step, last = _steps_of(own)
+        found = [f"The pre-training is at step {step} of {last}."] if step is None or step != last else []
         if recipe.data.source != _source_of(pretraining) and _source_of(pretraining) == JFT_SOURCE:
             found.append(f"{JFT_SOURCE} is replaced by {recipe.data.source}.")
         return [*found, *_changes("pre-training", recipe, _config_of(own))]

@@ -9,6 +9,7 @@ import pytest
 from mixer_jax.app import read_config
 from mixer_jax.checkpoints import released
 from mixer_jax.errors import UserError
+from mixer_jax.planning.estimate import total_steps
 from mixer_jax.reproduction import costs, standing
 from mixer_jax.reproduction.exhibit import ACCURACY, Row
 from mixer_jax.reproduction.fine_tuning import AVG5_TASKS, VTAB_TASKS, fine_tunings
@@ -179,7 +180,7 @@ def make_run(workdir: Path, folder: str, config: str, top1: dict[str, float], *f
     run = workdir / folder
     run.mkdir(parents=True)
     (run / "config.json").write_text(made.to_json())
-    (run / "run.json").write_text(json.dumps({"starts": [START | {"total_steps": made.total.steps}]}))
+    (run / "run.json").write_text(json.dumps({"starts": [START | {"total_steps": total_steps(made)}]}))
     results = {"step": step or made.total.steps, "evals": {name: {"top1": value} for name, value in top1.items()}}
     (run / "results.json").write_text(json.dumps(results))
     return run
