@@ -2,7 +2,6 @@
 
 import base64
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from mixer_jax.__main__ import main
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import read_arrays, write_arrays
 from mixer_jax.config import default_config
@@ -114,17 +112,6 @@ def test_filters_of_the_stem_are_gray_at_zero_and_have_one_scale_for_all_colors(
 
 def test_several_weights_have_a_section_each(mixer):
     assert [section.title for section in drawing_sections("figure6", [mixer, mixer], [0])[1:]] == [mixer, mixer]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mixer_jax", "reproduce", *arguments])
-        code = main()
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_the_command_writes_a_page_and_prints_its_path(call, mixer, tmp_path):

@@ -1,13 +1,11 @@
 """Pages about exhibits: tables, charts with our points over the paper's, and the runs behind our figures."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from reproduction.test_standing import B16_CONFIG, FOLDER, RELEASED, START, make_run
 
-from mixer_jax.__main__ import main
 from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.errors import UserError
 from mixer_jax.pages.parts import Chart, Charts, Part, Text
@@ -145,17 +143,6 @@ def test_the_page_has_a_line_for_each_cell_and_each_run(workdir):
     assert page.count(DIGEST) == 3 and "0123abcd, 4567cdef" in page and page.count('<figure class="chart">') == 2
     assert "Our figure is further from" not in page, "statuses that no cell has are not explained"
     assert "TPU v3, as estimates" in page
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mixer_jax", "reproduce", *arguments])
-        code = main()
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.mark.parametrize("exhibit", ["table2", "table4", "figure2", "figure4", "figure6", "supplement"])

@@ -1,25 +1,12 @@
 """The command `reproduce` shows exhibits without data, runs or a TPU compiler, and refuses what it does not know."""
 
 import json
-import sys
 
 import pytest
 
-from mixer_jax.__main__ import main
 from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.planning import compiler
 from mixer_jax.reproduction.paper.exhibits import EXHIBITS
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mixer_jax", "reproduce", *arguments])
-        code = main()
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_table_3_has_all_26_rows_with_costs_and_reasons_and_needs_no_compiler(call, monkeypatch):
