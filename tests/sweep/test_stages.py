@@ -27,7 +27,8 @@ TOP1 = {0.01: 0.4, 0.03: 0.7, 0.06: 0.6}  # on the images that are held out, by 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     rates = {"optimizer.learning_rate": tuple(map(str, TOP1))}
-    flags = ("--config.data.source=glyphs", "--config.num_classes=53", "--config.evals.fewshot=None")
+    test = [f"--config.evals.test.data.{flag}" for flag in ("source=glyphs", "split=train", "num_examples=64")]
+    flags = ("--config.data.source=glyphs", "--config.num_classes=53", "--config.evals.fewshot=None", *test)
     return Sweep("tests/tiny_config.py", flags, rates, (0, 1, 2), "dev", "top1", str(tmp_path), ("train", "validation"))
 
 
