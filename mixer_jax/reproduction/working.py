@@ -22,7 +22,7 @@ from mixer_jax.reproduction.show import choose, label
 from mixer_jax.reproduction.standing import fine_tunings_of, why_not_run
 from mixer_jax.sweep import stages
 from mixer_jax.sweep.grid import Sweep
-from mixer_jax.sweep.job import DONE, OTHER, Job, config_of, state_of
+from mixer_jax.sweep.job import DONE, Job, config_of, state_of
 
 
 class Task(NamedTuple):
@@ -87,7 +87,7 @@ def next_jobs(plan: Plan) -> list[Job]:
     for task in plan.tasks:
         found = [task.pretraining] if task.pretraining else []
         for sweep in () if found else task.sweeps:
-            found += [job for job, state in stages.progress_of(sweep).jobs() if state.word not in (DONE, OTHER)]
+            found += stages.progress_of(sweep).startable()
         jobs |= {job.workdir: job for job in found if job}
     return list(jobs.values())
 

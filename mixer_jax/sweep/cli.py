@@ -58,13 +58,12 @@ def add_actions(command: argparse.ArgumentParser) -> None:
 def sweep(arguments: argparse.Namespace) -> None:
     """Show a sweep, run it, or print its commands."""
     from mixer_jax.sweep import stages, text, written  # These imports are slow, because they import JAX.
-    from mixer_jax.sweep.job import DONE, OTHER
     from mixer_jax.text_table import print_figures
 
     found = asked(arguments)
     progress = stages.run(found) if arguments.run else stages.progress_of(found)
     if arguments.commands:
-        jobs = [job for job, state in progress.jobs() if state.word not in (DONE, OTHER)]
+        jobs = progress.startable()
         print(written.write(jobs, arguments.commands), end="\n" if jobs else "", flush=True)
         return
     print_figures(text.figures_of(found, progress), arguments.json, text.format_sweep)

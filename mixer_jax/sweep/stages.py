@@ -3,7 +3,7 @@
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from mixer_jax import endings
@@ -11,7 +11,7 @@ from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.supervision.program import read_program
 from mixer_jax.supervision.restarts import Limits
 from mixer_jax.sweep.grid import Setting, Sweep, best_of, choosing_jobs, final_jobs
-from mixer_jax.sweep.job import DONE, OTHER, Job, State, state_of
+from mixer_jax.sweep.job import DONE, NOT_STARTED, OTHER, STARTED, Job, State, state_of
 
 RESULTS_SECONDS = 60.0  # On several hosts, another one writes the results of a run, perhaps after this one has ended.
 POLL_SECONDS = 0.5
@@ -34,18 +34,22 @@ class Progress(NamedTuple):
         """Return all jobs that are known so far, with their states."""
         return [*(pair for pairs in self.choosing.values() for pair in pairs), *self.final]
 
+    def startable(self) -> list[Job]:
+        """Return the jobs that can start now."""
+        return [job for job, state in self.jobs() if state.word in (NOT_STARTED, STARTED)]
 
-def progress_of(sweep: Sweep, states: Callable[[Job], State] = state_of) -> Progress:
-    """Return how far a sweep is. `states` reads the state of a job.
+
+def progress_of(sweep: Sweep) -> Progress:
+    """Return how far a sweep is.
 
     Raises UserError if the config cannot be read, a file of a run is damaged, or all runs have diverged.
     """
-    choosing = {setting: [(job, states(job)) for job in jobs] for setting, jobs in choosing_jobs(sweep).items()}
+    choosing = {setting: [(job, state_of(job)) for job in jobs] for setting, jobs in choosing_jobs(sweep).items()}
     if any(state.word != DONE for pairs in choosing.values() for _, state in pairs):
         return Progress(choosing, None, [])
     figures = {setting: deciding_figures(sweep, pairs) for setting, pairs in choosing.items()}
     best = best_of(sweep, figures) if any(figures.values()) else next(iter(figures))
-    return Progress(choosing, best, [(job, states(job)) for job in final_jobs(sweep, best)])
+    return Progress(choosing, best, [(job, state_of(job)) for job in final_jobs(sweep, best)])
 
 
 def deciding_figures(sweep: Sweep, pairs: Sequence[tuple[Job, State]]) -> list[float | None]:
@@ -83,20 +87,19 @@ def run(sweep: Sweep, start: Callable[[Job], None] | None = None) -> Progress:
       SystemExit: The user has asked to stop. The runs go on with the same command.
     """
     start = start or run_job
-    for job in _missing(lambda: [pair for pairs in progress_of(sweep).choosing.values() for pair in pairs]):
+    for job in _missing(progress_of(sweep).jobs()):
         start(job)
-    for job in _missing(lambda: progress_of(sweep).final):
+    for job in _missing(progress_of(sweep).final):  # They are known now.
         start(job)
     return progress_of(sweep)
 
 
-def _missing(pairs: Callable[[], Sequence[tuple[Job, State]]]) -> Iterator[Job]:
-    """Yield the jobs of a stage that are not done. Raises UserError first if the folder of one has another run."""
-    found = pairs()
-    for job, state in found:
+def _missing(pairs: Sequence[tuple[Job, State]]) -> list[Job]:
+    """Return the jobs that are not done. Raises UserError if the folder of one has another run."""
+    for job, state in pairs:
         if state.word == OTHER:
             raise UserError(f"{job.workdir} has a run with other options ({state.reason}): move it away, or name another folder.")
-    yield from (job for job, state in found if state.word != DONE)
+    return [job for job, state in pairs if state.word != DONE]
 
 
 def run_job(job: Job) -> None:

@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,15 @@ def test_the_runs_that_can_start_now_are_written_for_other_programs(sweep: Sweep
     assert task.stdout.splitlines() == [*supervised, "requeue 7_2"] and task.returncode == STOPPED
     assert "#SBATCH --array=0-2\n" in script.read_text()
     assert write([], "slurm") == write([], "json") == ""
+
+
+def test_what_runs_elsewhere_or_is_done_cannot_start_now(sweep: Sweep):
+    first, second, third = (job for job, _ in stages.progress_of(sweep).jobs())
+    (leave(first) / "hosts").mkdir()
+    beat = {"host": 0, "machine": "a", "phase": "training", "step": 3, "step_time": 1.0, "time": time.time()}
+    Path(first.workdir, "hosts/0.json").write_text(json.dumps(beat))
+    leave(second, {"dev": {"top1": 0.5}})
+    assert stages.progress_of(sweep).startable() == [third]
 
 
 def test_launches_have_the_folders_and_options_of_the_runs(sweep: Sweep, tmp_path: Path):
