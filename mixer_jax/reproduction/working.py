@@ -4,6 +4,7 @@ A cell needs a pre-training, unless it starts from the authors' weights, and the
 runs: the runs of ImageNet are a part of the mean of five, and one pre-training serves a whole row.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -21,8 +22,8 @@ from mixer_jax.reproduction.setup import Setup
 from mixer_jax.reproduction.show import choose, label
 from mixer_jax.reproduction.standing import fine_tunings_of, why_not_run
 from mixer_jax.sweep import stages
-from mixer_jax.sweep.grid import Sweep
-from mixer_jax.sweep.job import DONE, Job, config_of, state_of
+from mixer_jax.sweep.grid import Sweep, choosing_jobs
+from mixer_jax.sweep.job import DONE, Job, config_of, read_config, state_of
 
 
 class Task(NamedTuple):
@@ -51,8 +52,8 @@ class Plan(NamedTuple):
 def make_plan(name: str, rows: str, columns: Sequence[str], setup: Setup, budget: float | None = None) -> Plan:
     """Return what can be run of an exhibit's cells.
 
-    A cell is left out if it has no recipe, if its data cannot be opened here, if its weights are not to be had, or if it does not
-    fit into the budget beside cheaper ones.
+    A cell is left out if it has no recipe, if its data cannot be opened here, if no images can be held out of them, or if it does
+    not fit into the budget beside cheaper ones.
 
     Args:
       name: The exhibit.
@@ -66,7 +67,7 @@ def make_plan(name: str, rows: str, columns: Sequence[str], setup: Setup, budget
     """
     tasks, left, data = [], [], _Data()
     for cell_label, row, column in _cells(name, rows, columns):
-        if reason := why_not_run(row, column, setup)[1]:
+        if reason := why_not_run(row, column, setup)[1] or _why_not_held_out(name, row, column, setup):
             left.append((cell_label, reason))
             continue
         task = _task(cell_label, name, row, column, setup)
@@ -98,8 +99,9 @@ def work(plan: Plan, run_job: Callable[[Job], None] = stages.run_job) -> None:
     Raises what `stages.run` raises. The same plan then goes on where it was.
     """
     for number, task in enumerate(plan.tasks, 1):
-        days = f"{sum(task.core_days.values()):.3g} core-days of TPU v3 by the estimate"
-        print(f"[{number} of {len(plan.tasks)}] {task.label}: {days}", file=sys.stderr, flush=True)
+        days = sum(task.core_days.values())
+        cost = f"{days:.3g} core-days of TPU v3 by the estimate" if math.isfinite(days) else "its cost is not known"
+        print(f"[{number} of {len(plan.tasks)}] {task.label}: {cost}", file=sys.stderr, flush=True)
         if task.pretraining and state_of(task.pretraining).word != DONE:
             run_job(task.pretraining)
         for sweep in task.sweeps:
@@ -118,6 +120,16 @@ def _cells(name: str, rows: str, columns: Sequence[str]) -> Iterator[tuple[str, 
     yield from sorted(found, key=lambda cell: cell[2].name != "real")
 
 
+def _why_not_held_out(name: str, row: Row, column: Column, setup: Setup) -> str:
+    """Return why no images can be held out of the data of a cell to choose the learning rate by, or ""."""
+    try:
+        for fine_tuning in fine_tunings_of(name, row, column):
+            choosing_jobs(fine_tuning.sweep(pretraining(row), setup))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def _task(cell_label: str, name: str, row: Row, column: Column, setup: Setup) -> Task | None:
     """Return the task of a cell, or None if all its runs are done."""
     recipe = pretraining(row)
@@ -128,18 +140,21 @@ def _task(cell_label: str, name: str, row: Row, column: Column, setup: Setup) ->
         missing = _missing(sweep)
         if missing:
             cost = costs.fine_tuning_cost(row, recipe, fine_tuning)
-            core_days[sweep.workdir] = missing * (cost.core_days if cost else 0.0)
+            core_days[sweep.workdir] = missing * _days(cost)
             sweeps.append(sweep)
     if not sweeps:
         return None
-    own = None
-    if recipe.weights(setup) == recipe.own_weights(setup):
-        own = pretraining_job(recipe, setup)
-        own = None if state_of(own).word == DONE else own
+    own = pretraining_job(recipe, setup) if recipe.weights(setup) == recipe.own_weights(setup) else None
+    if own and state_of(own).word == DONE:
+        own = None
     if own:
-        cost = costs.pretraining_cost(row, recipe)
-        core_days[own.workdir] = cost.core_days if cost else 0.0
+        core_days[own.workdir] = _days(costs.pretraining_cost(row, recipe))
     return Task(cell_label, own, tuple(sweeps), core_days)
+
+
+def _days(cost: costs.Cost | None) -> float:
+    """Return the core-days of a cost. One that is not known fits into no budget."""
+    return cost.core_days if cost else math.inf
 
 
 def _missing(sweep: Sweep) -> int:
@@ -162,7 +177,8 @@ def _within(tasks: Sequence[Task], budget: float | None) -> tuple[list[Task], li
             paid = together
         else:
             more = sum(together.values()) - sum(paid.values())
-            left.append((task.label, f"It costs {more:.3g} core-days more, which the budget of {budget:g} does not have."))
+            costs_more = f"It costs {more:.3g} core-days more" if math.isfinite(more) else "Its cost is not known"
+            left.append((task.label, f"{costs_more}, and the budget is {budget:g}."))
     return chosen, left
 
 
@@ -174,9 +190,9 @@ class _Data:
 
     def fault(self, task: Task) -> str:
         """Return why a task cannot open its data here, or ""."""
-        jobs = [task.pretraining] if task.pretraining else []
-        jobs += [Job(sweep.config, sweep.flags, sweep.workdir) for sweep in task.sweeps]
-        return next((fault for job in jobs for fault in self._of_config(config_of(job)) if fault), "")
+        configs = [config_of(task.pretraining)] if task.pretraining else []
+        configs += [read_config(sweep.config, sweep.flags) for sweep in task.sweeps]
+        return next((fault for config in configs for fault in self._of_config(config) if fault), "")
 
     def _of_config(self, config: ConfigDict) -> Iterator[str]:
         for _, data in datasets(config):
