@@ -63,6 +63,12 @@ def use_locations(values: flags.FlagValues) -> dict[str, str]:
     return move(values.config, read_locations(file), kept)
 
 
+def evaluator_of(flag: str) -> str:
+    """Return the name of the evaluator that a flag changes, adds or removes, or "" for another flag."""
+    found = re.match(r"--?(?:no)?config\.evals\.([\w-]+)[.=]", flag)
+    return found[1] if found else ""
+
+
 def without_switches(argv: Iterable[str]) -> list[str]:
     """Return the arguments without those that remove evaluators."""
     return [argument for argument in argv if not SWITCHED_OFF.fullmatch(argument)]

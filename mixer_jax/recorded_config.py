@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from mixer_jax.config import dataset, default_config, flatten, new_evaluator, without_paths
 from mixer_jax.options import OPTIONS, Option, current_name, has_effect, may_change_on_resume, row_of
 
+OF_NO_FIGURE = ("batch_size", "max_predictions", "data.max_labels", "data.verify")  # They change no figure of an evaluator.
+
 
 def recorded_config(content: Mapping[str, Any]) -> ConfigDict:
     """Return the config of a run from the content of its config.json, with current names of options.
@@ -91,6 +93,13 @@ def differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]
 
     names = [name for name in sorted(old | new) if old.get(name) != new.get(name) and matters(name)]
     return {name: (flatten(then).get(name), flatten(now).get(name)) for name in names}
+
+
+def evaluator_differences(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Return {option: (value then, value now)} of the options of an evaluator whose difference changes its figures."""
+    old, new = without_paths(flatten(then)), without_paths(flatten(now))
+    names = [name for name in sorted(old | new) if name not in OF_NO_FIGURE and not name.startswith("every.")]
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
 def moved_data(then: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:

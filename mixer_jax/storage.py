@@ -251,6 +251,12 @@ def parse_json(text: bytes, file: str) -> dict:
     return content
 
 
+def read_json_in(storage: Storage, name: str) -> dict:
+    """Return a value that is a file of JSON, or {} if there is none. Raises UserError for a damaged one."""
+    text = storage.read_whole(name, MAX_JSON_BYTES)
+    return parse_json(text, f"{storage.url}/{name}") if text else {}
+
+
 def write_json(file: Path, content: dict, folder: Path | None = None) -> None:
     """Write a file of JSON, whole or not at all. `folder` is that of the temporary file."""
     with write_whole(file, folder) as temporary:

@@ -28,13 +28,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="images on each device; 0 splits the config's batch over the devices",
     )
     command.add_argument("--stage", choices=("train", "eval"), default="train", help="compile the training step, or inference")
-    command.add_argument(
-        "--examples",
-        type=images,
-        default=0,
-        metavar="N",
-        help="number of training images, if the planner does not know it for the config's data source",
-    )
+    _add_examples(command)
     command.add_argument(
         "--timeout", type=seconds, default=0, metavar="SECONDS", help="limit for compiling one program; 0 means 20 minutes"
     )
@@ -52,12 +46,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(tool=run_plan)
 
 
+def _add_examples(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--examples",
+        type=bounded("in [1, 2^50]"),
+        default=0,
+        metavar="N",
+        help="number of training images, if it is not known for the config's data source",
+    )
+
+
 def _add_recipe_scale(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("recipe-scale", help="turn a pod's recipe into flags for the devices that are there")
     command.add_argument(
         "--config", required=True, metavar="FILE", help="FILE.py or FILE.py:ARG; --config.NAME=VALUE replaces an option"
     )
-    images, above_0 = bounded("in [1, 2^50]"), bounded("in (0, 10^9]", float)
+    above_0 = bounded("in (0, 10^9]", float)
     command.add_argument("--devices", type=bounded("in [1, 2^20]"), default=1, help="number of devices (default: 1)")
     command.add_argument(
         "--memory-gib", type=above_0, required=True, metavar="GIB", help="memory of each device that JAX may use"
@@ -68,13 +72,7 @@ def _add_recipe_scale(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--epochs", type=bounded("in (0, 10^6]", float), default=0, metavar="N", help="length of training (default: the recipe's)"
     )
-    command.add_argument(
-        "--examples",
-        type=images,
-        default=0,
-        metavar="N",
-        help="number of training images, if it is not known for the config's data source",
-    )
+    _add_examples(command)
     command.add_argument(
         "--images-per-second", type=above_0, default=0, metavar="RATE", help="speed of training on all devices, for the time"
     )

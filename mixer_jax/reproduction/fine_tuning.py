@@ -5,16 +5,16 @@ and averages three such runs. It names the runs of the ViT paper (arXiv 2010.119
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 from mixer_jax import app
+from mixer_jax.config_files import evaluator_of
 from mixer_jax.data_locations import read_locations
 from mixer_jax.reproduction.exhibit import Row
 from mixer_jax.reproduction.recipes import Pretraining, model_name
 from mixer_jax.reproduction.setup import SEEDS, Setup
 from mixer_jax.sweep.grid import DEV, Sweep, held_out
-from mixer_jax.sweep.job import Job, config_of
+from mixer_jax.sweep.job import Job, read_config
 
 AVG5_TASKS = ("imagenet", "cifar10", "cifar100", "pets", "flowers")
 VTAB_TASKS = (
@@ -37,7 +37,6 @@ REAL_LABELS = (  # 16 is a bound for the number of classes of one image.
     f"--config.evals.real.data.split={REAL_DATA[1]}",
     "--config.evals.real.data.max_labels=16",
 )
-EVALUATOR = re.compile(r"--?(?:no)?config\.evals\.([\w-]+)")
 SQUARE, SHORTER_SIDE = "square", "small"  # crops (i) and (ii) of supplement C, as config.evals.*.resize names them
 WHOLE = "whole"
 
@@ -99,9 +98,10 @@ def pretraining_job(pretraining: Pretraining, setup: Setup) -> Job:
 
 def _flags_for(config: str, own: Sequence[str], setup: Setup) -> tuple[str, ...]:
     """Return the user's flags for a config with flags of its own, without those for evaluators that it does not have."""
-    evaluators = config_of(Job(config, tuple(own), "")).evals
-    named = [EVALUATOR.match(flag) for flag in setup.flags]
-    return tuple(flag for flag, found in zip(setup.flags, named, strict=True) if not found or found[1] in evaluators)
+    if not any(map(evaluator_of, setup.flags)):
+        return setup.flags
+    known = {"", *read_config(config, own).evals}
+    return tuple(flag for flag in setup.flags if evaluator_of(flag) in known)
 
 
 def fine_tunings(row: Row, column: str, pretraining: Pretraining, pixels: int, resize: str) -> tuple[FineTuning, ...]:

@@ -16,22 +16,21 @@ from ml_collections import ConfigDict
 
 from mixer_jax import app
 from mixer_jax.bucket import is_in_bucket
-from mixer_jax.config import dataset, flatten, without_paths
+from mixer_jax.config import dataset
 from mixer_jax.errors import UserError
-from mixer_jax.recorded_config import differences, usable_config
+from mixer_jax.recorded_config import differences, evaluator_differences
 from mixer_jax.reproduction.evidence import Evidence, evidence_of
 from mixer_jax.reproduction.fine_tuning import REAL_DATA, FineTuning
 from mixer_jax.reproduction.recipes import Pretraining
 from mixer_jax.reproduction.setup import SEEDS, Setup
-from mixer_jax.storage import MAX_JSON_BYTES, open_storage, parse_json
+from mixer_jax.storage import open_storage, read_json_in
 from mixer_jax.sweep.grid import CHOOSING, FINAL
-from mixer_jax.sweep.job import DONE
+from mixer_jax.sweep.job import DONE, recorded_config_of, steps_of
 from mixer_jax.sweep.stages import progress_of
 
 FROM_RELEASED = "From the authors' released weights: their pre-training was not repeated."
 NOT_CHOSEN = "The learning rate was not chosen on held-out images of the training split."
 JFT_SOURCE = "tfds:jft300m"  # Nobody outside Google has it, so whatever --data-locations names in its place is other data.
-NO_MATTER = ("batch_size", "max_predictions", "data.max_labels", "data.verify")  # They change no figure of an evaluator.
 IGNORED = ("optimizer.learning_rate", "seed", "init_from")  # These differ between the runs of a cell, or are compared apart.
 
 
@@ -69,15 +68,11 @@ def ours_of(setup: Setup, pretraining: Pretraining, fine_tunings: Sequence[FineT
 
 
 def is_pretrained(setup: Setup, pretraining: Pretraining) -> bool:
-    """Return whether the pre-training of a row has ended."""
-    step, last = _steps_of(pretraining.own_weights(setup))
-    return step is not None and step == last
-
-
-def _steps_of(run: str) -> tuple[int | None, int | None]:
-    """Return the step that a run has results of, and its last one. None: it has no record of it."""
-    starts = _read(run, "run.json").get("starts") or [{}]
-    return _read(run, "results.json").get("step"), starts[-1].get("total_steps")
+    """Return whether the pre-training of a row has ended, and is as long as its recipe says."""
+    run = pretraining.own_weights(setup)
+    (step, last), recorded = steps_of(run), recorded_config_of(run)
+    is_whole = recorded is not None and recorded.total == app.read_config(pretraining.config, list(setup.locations)).total
+    return is_whole and step is not None and step == last
 
 
 def _of_task(setup: Setup, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> Ours:
@@ -107,8 +102,8 @@ def _of_task(setup: Setup, pretraining: Pretraining, fine_tuning: FineTuning, ev
     deviations += [NOT_CHOSEN] if best is None else []
     for run in finished:
         deviations += _deviations_of_run(run, setup, pretraining, fine_tuning, evaluator)
-    files = ("run.json", "results.json")
-    evidence = tuple(evidence_of(run, top1, *(_read(run, file) for file in files)) for run, top1 in finished.items())
+    files = {run: [read_json_in(open_storage(run), name) for name in ("run.json", "results.json")] for run in finished}
+    evidence = tuple(evidence_of(run, top1, *files[run]) for run, top1 in finished.items())
     return Ours(100 * statistics.mean(finished.values()), (count,), tuple(dict.fromkeys(deviations)), "", evidence)
 
 
@@ -121,15 +116,9 @@ def _folders_of_runs(folder: str) -> dict[str, list[str]]:
     return runs
 
 
-def _read(run: str, name: str) -> dict:
-    storage = open_storage(run)
-    text = storage.read_whole(name, MAX_JSON_BYTES)
-    return parse_json(text, f"{storage.url}/{name}") if text else {}
-
-
 def _top1(run: str, evaluator: str) -> float | None:
     """Return the top-1 accuracy of a run after its last step, or None if it has none yet."""
-    results = _read(run, "results.json")
+    results = read_json_in(open_storage(run), "results.json")
     if not results or results.get("step") != _config_of(run).total.steps:
         return None
     return results.get("evals", {}).get(evaluator, {}).get("top1")
@@ -137,13 +126,9 @@ def _top1(run: str, evaluator: str) -> float | None:
 
 def _config_of(run: str) -> ConfigDict:
     """Return the config of a run. Raises UserError if it has none, or a damaged one."""
-    content, file = _read(run, "config.json"), f"{run}/config.json"
-    if not content:
-        raise UserError(f"{run} has results, but {file} is missing or empty: remove the folder or bring the file back.")
-    try:
-        return usable_config(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} is not the config of a run: {error}") from error
+    if config := recorded_config_of(run):
+        return config
+    raise UserError(f"{run} has results, but {run}/config.json is missing or empty: remove the folder or bring the file back.")
 
 
 def _deviations_of_run(run: str, setup: Setup, pretraining: Pretraining, fine_tuning: FineTuning, evaluator: str) -> list[str]:
@@ -163,9 +148,8 @@ def _deviations_of_evaluation(recipe: ConfigDict, config: ConfigDict, evaluator:
     wanted = copy.deepcopy(recipe.evals.test)
     if evaluator == "real":
         wanted.data = dataset(*REAL_DATA)
-    then, now = (without_paths(flatten(options)) for options in (wanted, config.evals[evaluator]))
-    names = [name for name in then if then[name] != now.get(name) and name not in NO_MATTER and not name.startswith("every.")]
-    return [f"evaluation: {name}={now.get(name)!r} instead of {then[name]!r}." for name in names]
+    found = evaluator_differences(wanted, config.evals[evaluator])
+    return [f"evaluation: {name}={now!r} instead of {then!r}." for name, (then, now) in found.items()]
 
 
 def _deviations_of_weights(init_from: str, setup: Setup, pretraining: Pretraining) -> list[str]:
@@ -173,13 +157,13 @@ def _deviations_of_weights(init_from: str, setup: Setup, pretraining: Pretrainin
     own = pretraining.own_weights(setup)
     if init_from and init_from == pretraining.released:
         return [FROM_RELEASED]
-    if init_from and _is_same_folder(init_from, own) and _read(own, "config.json"):
+    if init_from and _is_same_folder(init_from, own) and (recorded := recorded_config_of(own)):
         recipe = app.read_config(pretraining.config, list(setup.locations))
-        step, last = _steps_of(own)
+        step, last = steps_of(own)
         found = [f"The pre-training is at step {step} of {last}."] if step is None or step != last else []
         if recipe.data.source != _source_of(pretraining) and _source_of(pretraining) == JFT_SOURCE:
             found.append(f"{JFT_SOURCE} is replaced by {recipe.data.source}.")
-        return [*found, *_changes("pre-training", recipe, _config_of(own))]
+        return [*found, *_changes("pre-training", recipe, recorded)]
     return [f"It starts from {init_from or 'random weights'}, and not from {own}."]
 
 

@@ -16,18 +16,17 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ml_collections import ConfigDict
 
-from mixer_jax import app
 from mixer_jax.config import flatten, new_evaluator
+from mixer_jax.config_files import evaluator_of
 from mixer_jax.data.sources.own_data import SLICE_SIGNS, overlap
 from mixer_jax.errors import UserError
-from mixer_jax.sweep.job import Job, config_of
+from mixer_jax.sweep.job import Job, config_of, read_config
 
 DEV = "dev"  # the evaluator of the images that are held out
 TEST = "test"  # the evaluator that nothing is chosen by
 CHOOSING, FINAL = "choosing", "final"  # the folders of the two stages
 SHARE = re.compile(r"([1-9]\d?)%")
 UNSAFE = re.compile(r"[^\w.+-]")  # characters that the name of a folder does not get
-EVALUATOR_FLAG = re.compile(r"--?(?:no)?config\.evals\.([\w-]+)\..*", re.DOTALL)
 
 Setting: TypeAlias = tuple[tuple[str, str], ...]
 """The option and the value of each option that varies, as typed: (("optimizer.learning_rate", "0.01"),)."""
@@ -88,7 +87,7 @@ def choosing_jobs(sweep: Sweep) -> dict[Setting, list[Job]]:
     """
     if sweep.hold_out and len(settings(sweep)) == 1:
         return {settings(sweep)[0]: []}
-    config = app.read_config(sweep.config, list(sweep.flags))
+    config = read_config(sweep.config, sweep.flags)
     seeds = sweep.seeds[:1] if sweep.hold_out else sweep.seeds
     flags = _flags_of_held_out(sweep, config) if sweep.hold_out else _flags_of_one_evaluator(sweep, config)
     return {setting: list(_jobs(sweep, CHOOSING, setting, flags, seeds)) for setting in settings(sweep)}
@@ -167,7 +166,7 @@ def _flags_of_held_out(sweep: Sweep, config: ConfigDict) -> list[str]:
             raise UserError(f"{dev} is also what the evaluator {name!r} has: nothing may be chosen by it. Name another split.")
     copied = _without_defaults(_test_evaluator(config))
     copied |= {f"data.{name}": value for name, value in _without_defaults_of_data(config).items()} | {"data.split": dev}
-    kept = [flag for flag in sweep.flags if not EVALUATOR_FLAG.fullmatch(flag)]
+    kept = [flag for flag in sweep.flags if not evaluator_of(flag)]
     evaluator = [f"--config.evals.{DEV}.{name}={value}" for name, value in copied.items()]
     return [*kept, f"--config.data.split={train}", "--config.evals=None", *evaluator]
 
@@ -177,11 +176,9 @@ def _flags_of_one_evaluator(sweep: Sweep, config: ConfigDict) -> list[str]:
         raise UserError(
             f"The config has no evaluator {sweep.evaluator!r}, which is to decide: it has {', '.join(config.evals) or 'none'}."
         )
-    others = [name for name in config.evals if name != sweep.evaluator]
-    typed = [found[1] if (found := EVALUATOR_FLAG.fullmatch(flag)) else "" for flag in sweep.flags]
-    kept = [flag for flag, name in zip(sweep.flags, typed, strict=True) if name not in others]
-    known = app.read_config(sweep.config, kept).evals
-    return [*kept, *(f"--config.evals.{name}=None" for name in others if name in known)]
+    kept = [flag for flag in sweep.flags if evaluator_of(flag) in ("", sweep.evaluator)]
+    known = read_config(sweep.config, kept).evals
+    return [*kept, *(f"--config.evals.{name}=None" for name in known if name != sweep.evaluator)]
 
 
 def _test_evaluator(config: ConfigDict) -> ConfigDict:

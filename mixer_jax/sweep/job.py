@@ -4,7 +4,7 @@ import contextlib
 import io
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from mixer_jax import app
 from mixer_jax.errors import UserError
 from mixer_jax.launch.follow import DEAD_SECONDS, heartbeats
-from mixer_jax.recorded_config import differences, usable_config
-from mixer_jax.storage import MAX_JSON_BYTES, Storage, open_storage, parse_json
+from mixer_jax.recorded_config import differences, evaluator_differences, usable_config
+from mixer_jax.storage import open_storage, read_json_in
 
 DONE, RUNNING, STARTED, NOT_STARTED, OTHER = "done", "running", "started", "not started", "other run"
 STATES = {  # {state: what it means}
@@ -64,10 +64,33 @@ class State(NamedTuple):
     reason: str = ""
 
 
+def read_config(config: str, flags: Sequence[str]) -> ConfigDict:
+    """Return the config of FILE.py:ROW with these flags. Raises UserError if it cannot be read."""
+    with contextlib.redirect_stderr(io.StringIO()):  # It would name each evaluator that a flag adds.
+        return app.read_config(config, list(flags))
+
+
 def config_of(job: Job) -> ConfigDict:
     """Return the config of a job. Raises UserError if it cannot be read."""
-    with contextlib.redirect_stderr(io.StringIO()):  # It would name each evaluator that a flag adds.
-        return app.read_config(job.config, list(job.flags))
+    return read_config(job.config, job.flags)
+
+
+def recorded_config_of(run: str) -> ConfigDict | None:
+    """Return the config that a run has recorded, or None if there is none. Raises UserError for a damaged one."""
+    storage = open_storage(run)
+    if not (content := read_json_in(storage, "config.json")):
+        return None
+    try:
+        return usable_config(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{storage.url}/config.json is not the config of a run: {error}") from error
+
+
+def steps_of(run: str) -> tuple[int | None, int | None]:
+    """Return the step that a run has results of, and its last step. None: there is no record of it."""
+    storage = open_storage(run)
+    starts = read_json_in(storage, "run.json").get("starts") or [{}]
+    return read_json_in(storage, "results.json").get("step"), starts[-1].get("total_steps")
 
 
 def state_of(job: Job) -> State:
@@ -75,25 +98,20 @@ def state_of(job: Job) -> State:
 
     Raises UserError if the config cannot be read, or a file of the run is damaged.
     """
-    storage = open_storage(job.workdir)
-    if not (content := _read(storage, "config.json")):
+    if not (recorded := recorded_config_of(job.workdir)):
         return State(NOT_STARTED)
     wanted = config_of(job)
-    try:
-        recorded = usable_config(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{storage.url}/config.json is no config of a run, or a damaged one: {error}") from error
     if found := differences(recorded, wanted):
         return State(OTHER, reason=", ".join(f"{name}={then!r} instead of {now!r}" for name, (then, now) in found.items()))
-    results, starts = _read(storage, "results.json"), _read(storage, "run.json").get("starts") or [{}]
-    is_at_end = recorded.total == wanted.total and results.get("step") == starts[-1].get("total_steps")
-    evals = results.get("evals", {})
-    if is_at_end and set(wanted.evals) <= set(evals):
+    step, last = steps_of(job.workdir)
+    evals = read_json_in(open_storage(job.workdir), "results.json").get("evals", {})
+    is_at_end = recorded.total == wanted.total and step is not None and step == last
+    if is_at_end and all(name in evals and _evaluates_alike(recorded, wanted, name) for name in wanted.evals):
         return State(DONE, evals)
     is_alive = any(time.time() - beat["time"] < DEAD_SECONDS for beat in heartbeats(job.workdir))
     return State(RUNNING if is_alive else STARTED)
 
 
-def _read(storage: Storage, name: str) -> dict:
-    text = storage.read_whole(name, MAX_JSON_BYTES)
-    return parse_json(text, f"{storage.url}/{name}") if text else {}
+def _evaluates_alike(recorded: ConfigDict, wanted: ConfigDict, name: str) -> bool:
+    """Return whether the figures of an evaluator of a run are those that are wanted, and not those of other data, for example."""
+    return name in recorded.evals and not evaluator_differences(recorded.evals[name], wanted.evals[name])

@@ -1,8 +1,6 @@
 """How far a sweep is, and the way through it: which of its runs are done, which setting is the best, and what comes next."""
 
-import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,9 +10,6 @@ from mixer_jax.supervision.program import read_program
 from mixer_jax.supervision.restarts import Limits
 from mixer_jax.sweep.grid import Setting, Sweep, best_of, choosing_jobs, final_jobs
 from mixer_jax.sweep.job import DONE, NOT_STARTED, OTHER, STARTED, Job, State, state_of
-
-RESULTS_SECONDS = 60.0  # On several hosts, another one writes the results of a run, perhaps after this one has ended.
-POLL_SECONDS = 0.5
 
 
 class Progress(NamedTuple):
@@ -67,15 +62,8 @@ def _figure(sweep: Sweep, state: State) -> float | None:
     return figures[sweep.metric]
 
 
-def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation, or None in its place for one value."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
 def run(sweep: Sweep, start: Callable[[Job], None] | None = None) -> Progress:
     """Run what is missing of a sweep, one run after the other, and return its progress, which is then complete.
-
-    On several hosts, each calls this, and each walks through the same runs in the same order.
 
     Args:
       sweep: The sweep.
@@ -123,14 +111,5 @@ def run_job(job: Job) -> None:
         raise UserError(f"{job.workdir} cannot be run: see its message above.")
     if code != endings.DONE:
         raise EnvironmentFault(f"{job.workdir} has ended with {code}: see its logs/.")
-    _await_results(job)
-
-
-def _await_results(job: Job) -> None:
-    deadline = time.monotonic() + RESULTS_SECONDS
-    while (state := state_of(job)).word != DONE:
-        if time.monotonic() > deadline:
-            raise EnvironmentFault(
-                f"{job.workdir} has ended, and is {state.word}: its results.json lacks figures of the last step."
-            )
-        time.sleep(POLL_SECONDS)
+    if (state := state_of(job)).word != DONE:
+        raise EnvironmentFault(f"{job.workdir} has ended, and is {state.word}: its results.json lacks figures of the last step.")

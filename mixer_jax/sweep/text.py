@@ -1,11 +1,12 @@
 """Shows a sweep: its settings with the figures that decide, and the runs that are left."""
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from mixer_jax.sweep.grid import Sweep, is_loss
 from mixer_jax.sweep.job import DONE, STATES, Job, State
-from mixer_jax.sweep.stages import Progress, deciding_figures, spread
+from mixer_jax.sweep.stages import Progress, deciding_figures
 from mixer_jax.text_table import format_table
 
 
@@ -43,8 +44,12 @@ def final_figures(pairs: Sequence[tuple[Job, State]]) -> dict[str, dict[str, dic
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
     """Return the mean and the sample standard deviation, as far as there are figures. None stands for NaN."""
-    mean, deviation = spread(values) if values and None not in values else (None, None)
-    return {"mean": mean, "sd": deviation}
+    figures = [value for value in values if value is not None]
+    is_whole = len(figures) == len(values)
+    return {
+        "mean": statistics.fmean(figures) if is_whole and figures else None,
+        "sd": statistics.stdev(figures) if is_whole and len(figures) > 1 else None,
+    }
 
 
 def _run(job: Job, state: State) -> dict[str, Any]:

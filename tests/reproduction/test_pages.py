@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from reproduction.test_standing import B16_CONFIG, FOLDER, RELEASED, START, make_run
+from reproduction.test_standing import FOLDER, START, make_three_runs
 
 from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.errors import UserError
@@ -20,15 +20,7 @@ COMMITS, DIGEST = ("0123abcd", "4567cdef"), "ab" * 32
 @pytest.fixture
 def workdir(tmp_path: Path) -> Path:
     """Return a folder with three runs of Mixer-B/16 on ImageNet, of which the first was started twice."""
-    for seed, top1 in enumerate((0.764, 0.765, 0.7642)):
-        run = make_run(
-            tmp_path,
-            f"{FOLDER}/final/optimizer.learning_rate=0.03/seed{seed}",
-            B16_CONFIG,
-            {"test": top1},
-            RELEASED,
-            f"seed={seed}",
-        )
+    for seed, run in enumerate(make_three_runs(tmp_path)):
         starts = [START | {"git_commit": commit, "total_steps": 20_000} for commit in COMMITS[: 2 if seed == 0 else 1]]
         (run / "run.json").write_text(json.dumps({"starts": starts}))
         results = json.loads((run / "results.json").read_text())

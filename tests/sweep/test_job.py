@@ -49,6 +49,14 @@ def test_another_evaluator_is_missing_and_fewer_are_not(job: Job):
     assert state_of(job._replace(flags=(*job.flags, "--config.evals.fewshot=None"))).word == DONE
 
 
+@pytest.mark.parametrize("flag", ["resize_size=10", "data.split=train"])
+def test_figures_that_were_made_on_other_images_are_not_those_that_are_wanted(job: Job, flag: str):
+    leave(job, FIGURES)
+    assert state_of(job._replace(flags=(*job.flags, f"--config.evals.test.{flag}"))).word == STARTED
+    for harmless in ("batch_size=8", "every.steps=3"):
+        assert state_of(job._replace(flags=(*job.flags, f"--config.evals.test.{harmless}"))).word == DONE
+
+
 def test_a_run_with_other_options_is_another_run(job: Job):
     leave(job, FIGURES)
     state = state_of(job._replace(flags=("--config.seed=4", "--config.batch_size=8")))

@@ -16,6 +16,7 @@ from mixer_jax.endings import DONE as ENDED
 from mixer_jax.endings import STOPPED, TO_MEND, TRY_AGAIN
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.launch.request import Request, check
+from mixer_jax.storage import read_json
 from mixer_jax.sweep import stages
 from mixer_jax.sweep.grid import Sweep, choosing_jobs
 from mixer_jax.sweep.job import DONE, NOT_STARTED, Job, config_of, state_of
@@ -165,7 +166,6 @@ def test_launches_have_the_folders_and_options_of_the_runs(sweep: Sweep, tmp_pat
 )
 def test_the_end_of_a_run_is_that_of_the_sweep_unless_it_is_done(sweep: Sweep, monkeypatch, code: int, error: type):
     monkeypatch.setattr("mixer_jax.supervision.supervise.Supervisor.run", lambda self: code)
-    monkeypatch.setattr(stages, "RESULTS_SECONDS", 0.1)
     with pytest.raises(error):
         stages.run(sweep)
 
@@ -183,6 +183,13 @@ def test_the_command_runs_a_sweep_and_a_second_call_repeats_nothing(sweep: Sweep
     assert code == ENDED and "2 of 2 runs are done" in out
     before = {file: file.stat().st_mtime_ns for file in Path(sweep.workdir).rglob("results.json")}
     assert len(before) == 4
+    assert call()[0] == ENDED
+    digests = {file: read_json(file)["params_sha256"] for file in before}
+    sweep = sweep._replace(flags=(*sweep.flags, "--config.evals.test.resize_size=10"))
+    assert all(state.word != DONE for _, state in stages.progress_of(sweep).jobs()), "the figures are of other crops"
+    assert call()[0] == ENDED and len(stages.progress_of(sweep).final) == 2
+    assert digests == {file: read_json(file)["params_sha256"] for file in before}, "no run was trained again"
+    before = {file: file.stat().st_mtime_ns for file in before}
     assert call()[0] == ENDED
     assert before == {file: file.stat().st_mtime_ns for file in Path(sweep.workdir).rglob("results.json")}
     (job, state), *_ = stages.progress_of(sweep).final
