@@ -45,6 +45,7 @@ from mixer_jax.evaluation.evaluators import (
 )
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.hosts.agreement import agree, agree_on_folder
+from mixer_jax.hosts.compiled_programs import keep_compiled_programs
 from mixer_jax.hosts.joining import join
 from mixer_jax.hosts.software import program_facts
 from mixer_jax.models.registry import host_transform
@@ -65,7 +66,7 @@ from mixer_jax.workdir import Workdir, check_workdir
 
 def main(flags: FlagValues) -> int:
     """Run `train` on the command line's config, completed for the training data that the user typed. Return the exit code."""
-    parallel.keep_compiled_programs(flags.config.compilation_cache)
+    keep_compiled_programs(flags.config.compilation_cache)
     in_file, typed = app.typed_options(flags)
     note = follow_training_data(flags.config, in_file, typed)
     if note and parallel.is_writer():

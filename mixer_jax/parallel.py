@@ -12,10 +12,8 @@ sums the gradients over devices and splits them as the state is split. XLA's par
 
 import contextlib
 import os
-import platform
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -24,11 +22,9 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mixer_jax.bucket import is_in_bucket, set_up_gcsfs
 from mixer_jax.errors import UserError
 from mixer_jax.hosts.cluster import is_one_of_several_tpu_hosts
 from mixer_jax.hosts.software import VARIABLES
-from mixer_jax.storage import cache_folder, private_folder
 
 Params = dict[str, Any]  # A tree of arrays or of their shapes: {"stem": {"kernel": ...}, ...}.
 Batch = dict[str, jax.Array]  # A global batch, whose examples are split over the mesh. `to_global` makes it.
@@ -43,26 +39,6 @@ AXES = ("slice", "data", "fsdp")
 SPLIT = r".*/kernel"
 # The axes of the mesh along which these arrays are split: as the state holds them, and while a step or an evaluation uses them.
 STATE_AXES, GATHERED_AXES = ("fsdp", "data"), ("fsdp",)
-
-
-def keep_compiled_programs(place: str = "") -> None:
-    """Keep compiled programs, so that a restart reads what an earlier start compiled.
-
-    `place` is config.compilation_cache. If it is empty, the directory is that of JAX_COMPILATION_CACHE_DIR or, without one, a
-    folder of this user and this machine, because a program that was compiled for one CPU may use instructions that another CPU
-    does not have. If there is no directory that can be used, every start compiles.
-
-    Raises UserError if `place` cannot be used.
-    """
-    if place and is_in_bucket(place):
-        set_up_gcsfs()
-    elif place and not private_folder(Path(place).expanduser()):
-        raise UserError(f"config.compilation_cache={place}: you may not write there. Name another directory.")
-    elif not place and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        place = str(cache_folder(f"compiled/{platform.node()}") or "")
-    if place:
-        jax.config.update("jax_compilation_cache_dir", place)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def make_mesh(fsdp: int, devices: list[Any] | None = None) -> Mesh:

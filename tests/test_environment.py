@@ -13,6 +13,7 @@ from mixer_jax.data.sources.receipts import Receipts
 from mixer_jax.endings import TO_MEND, ending
 from mixer_jax.environment import HARMLESS_VALUES, OFF, ON, check_environment
 from mixer_jax.errors import UserError
+from mixer_jax.hosts.compiled_programs import keep_compiled_programs
 from mixer_jax.storage import cache_folder
 from mixer_jax.workdir import check_workdir
 
@@ -60,23 +61,11 @@ def test_without_a_cache_a_program_does_without(variables, monkeypatch, tmp_path
     updates = []
     monkeypatch.setattr("jax.config.update", lambda *update: updates.append(update[0]))
     assert cache_folder("verified") is None
-    parallel.keep_compiled_programs()
+    keep_compiled_programs()
     assert "jax_compilation_cache_dir" not in updates
     receipts = Receipts(tmp_path)
     receipts.add("shard", "sha", "stamp")
     receipts.save()
-
-
-def test_compiled_programs_are_kept_where_the_config_says(monkeypatch, tmp_path):
-    updates = {}
-    monkeypatch.setattr("jax.config.update", updates.__setitem__)
-    parallel.keep_compiled_programs(str(tmp_path / "programs"))
-    assert updates["jax_compilation_cache_dir"] == str(tmp_path / "programs") and (tmp_path / "programs").is_dir()
-    with pytest.raises(UserError, match=r"config\.compilation_cache=/proc/x: you may not write there"):
-        parallel.keep_compiled_programs("/proc/x")
-    (tmp_path / "programs").chmod(0o777)
-    with pytest.raises(UserError, match="Others may write in"):
-        parallel.keep_compiled_programs(str(tmp_path / "programs"))
 
 
 def test_a_cache_in_which_this_user_may_not_write_is_none(monkeypatch, tmp_path, refuse_all):

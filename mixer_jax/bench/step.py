@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from mixer_jax import accelerators, parallel
 from mixer_jax.bench.contestants import contestant_names, make_contestant
 from mixer_jax.bench.fresh_process import run_in_fresh_process
+from mixer_jax.hosts.compiled_programs import keep_compiled_programs
 from mixer_jax.records import Progress
 from mixer_jax.text_table import format_table
 from mixer_jax.training.memory import resident_bytes
@@ -104,7 +105,7 @@ def measure_starts(kind: str, name: str, config: ConfigDict) -> dict[str, float]
 
 def start(kind: str, name: str, config: ConfigDict, start_time: float) -> dict[str, float]:
     """Return the seconds and MiB that this process, which was started at `start_time` (time.time()), took for its first steps."""
-    parallel.keep_compiled_programs()
+    keep_compiled_programs()
     mesh = parallel.make_mesh(config.parallel.fsdp)
     contestant = make_contestant(kind, name, config, mesh)
     contestant.run(1)

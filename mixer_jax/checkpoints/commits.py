@@ -5,13 +5,15 @@ the end. A step there is complete when it has the object commit_success.txt, whi
 """
 
 import asyncio
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from orbax.checkpoint._src.path import atomicity  # It is private: the class that commits to buckets is not public.
 from orbax.checkpoint._src.serialization import tensorstore_utils  # It is private: Orbax has no public option for retries.
 
-from mixer_jax.bucket import RETRIES, Bucket, set_up_gcsfs
-from mixer_jax.checkpoints.run_paths import CHECKPOINTS
+from mixer_jax.bucket import REQUESTS_AT_ONCE, RETRIES, Bucket, set_up_gcsfs
+from mixer_jax.checkpoints.committed_steps import CHECKPOINTS, committed_in_bucket
 from mixer_jax.storage import json_text
 
 
@@ -26,11 +28,24 @@ def uncommit(workdir: str, step: int, mark: str, reason: str) -> None:
     """Mark a damaged step of the run in a bucket, so that it is passed over. Raises the errors of `Bucket.write`.
 
     The object `mark` says why. A single deletion takes the commit back, so the step is never between two states. From then on it
-    is like a save that was cut off: Orbax removes its objects at the next start, or when the step is saved again.
+    is like a save that was cut off: its objects are removed at the next start, or when the step is saved again.
     """
     bucket = Bucket(workdir)
     bucket.write(mark, json_text({"step": step, "reason": reason}, indent=2).encode())
     bucket.delete(f"{CHECKPOINTS}/{step}/{atomicity.COMMIT_SUCCESS_FILE}")
+
+
+def remove_uncommitted(workdir: str) -> None:
+    """Delete the objects of steps whose save was cut off. Raises the errors of `Bucket.delete`.
+
+    Orbax can do this too, but does it while it lists the steps. Where no other object is left, the listing then fails.
+    """
+    bucket = Bucket(workdir)
+    names = bucket.names()
+    committed = committed_in_bucket(names)
+    objects = filter(None, (re.match(rf"{CHECKPOINTS}/(\d+)/", name) for name in names))
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+        list(threads.map(bucket.delete, [match.string for match in objects if int(match[1]) not in committed]))
 
 
 def checked_commits(check: Callable[[], None]) -> type[atomicity.CommitFileTemporaryPath]:

@@ -30,7 +30,7 @@ from jax.experimental import multihost_utils
 
 from mixer_jax.bucket import is_in_bucket
 from mixer_jax.checkpoints import npz
-from mixer_jax.checkpoints.commits import checked_commits, set_up_libraries, uncommit
+from mixer_jax.checkpoints.commits import checked_commits, remove_uncommitted, set_up_libraries, uncommit
 from mixer_jax.checkpoints.digest import checksums, named_arrays
 from mixer_jax.checkpoints.run_paths import CHECKPOINTS, locate
 from mixer_jax.errors import EnvironmentFault, UserError
@@ -164,8 +164,7 @@ class Checkpoints:
         elif jax.process_index() == 0:
             target.parent.mkdir(parents=True, exist_ok=True)
             source.rename(target)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("set_aside")
+        _wait_for_all_hosts("set_aside")
         self._manager.reload()
         return f"It is passed over, and marked by {target}.json." if in_bucket else f"Moved to {target}."
 
@@ -231,16 +230,25 @@ def _open(workdir: epath.Path, policy: _KeepPolicy | None, check: Callable[[], N
         set_up_libraries()
     else:
         _check_folder(Path(workdir), writable)
+    if in_bucket and writable:
+        if jax.process_index() == 0:
+            remove_uncommitted(str(workdir))
+        _wait_for_all_hosts("remove_uncommitted")
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policy,
         create=writable,
         read_only=not writable,
-        cleanup_tmp_directories=writable,
+        cleanup_tmp_directories=writable and not in_bucket,
         save_interval_steps=1 if writable else 0,
         async_options=ocp.AsyncOptions(timeout_secs=SAVE_SECONDS),
         temporary_path_class=checked_commits(check) if in_bucket else None,
     )  # fmt: skip
     return ocp.CheckpointManager(workdir / CHECKPOINTS, options=options)
+
+
+def _wait_for_all_hosts(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def _check_folder(workdir: Path, writable: bool) -> None:

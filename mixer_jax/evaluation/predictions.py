@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mixer_jax import parallel
 from mixer_jax.classes import label
 from mixer_jax.data.sources.unlabeled import find_image_files
 from mixer_jax.errors import UserError, as_message
 from mixer_jax.evaluation.classifier import Classifier, Prediction, load_classifier
 from mixer_jax.evaluation.example_predictions import TOP_CLASSES
+from mixer_jax.hosts.compiled_programs import keep_compiled_programs
 from mixer_jax.records import Progress
 from mixer_jax.storage import write_whole
 from mixer_jax.text_table import format_table
@@ -37,7 +37,7 @@ def predict(weights: str, paths: Sequence[str], out: str) -> None:
     elif not Path(out).parent.is_dir():
         raise UserError(f"There is no folder {Path(out).parent} for {Path(out).name}: make it, or choose another.")
     files = find_image_files(paths)
-    parallel.keep_compiled_programs()
+    keep_compiled_programs()
     classifier = load_classifier(weights)
     for note in classifier.notes:
         print(as_message(note), file=sys.stderr)

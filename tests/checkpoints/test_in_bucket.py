@@ -114,3 +114,30 @@ def test_the_config_of_a_run_is_copied(uploaded):
     with pytest.raises(UserError, match=r"there is no config\.json\. Add --config=FILE"):
         config_file(RUN)
     assert "config" in load_run_in_bucket(RUN)[1]
+
+
+COMMITTED = ["10/commit_success.txt", "10/meta/metadata"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "cut_off"),
+    [
+        ([], ["5/params/x"]),
+        ([], ["5/params/x", "5/meta/y"]),
+        ([], ["5/"]),
+        (COMMITTED, ["5/params/x", "20/meta/y", "20/ema/d/z"]),
+        (COMMITTED, [f"20/params/d/{number}" for number in range(200)]),
+        (COMMITTED, []),
+        (["notes/read_me"], []),
+        ([], []),
+    ],
+    ids=lambda names: f"{len(names)} objects",
+)
+def test_what_a_save_left_that_was_cut_off_is_gone_before_the_steps_are_listed(cloud, whole: list[str], cut_off: list[str]):
+    for name in whole + cut_off:
+        cloud.objects["bucket", f"runs/one/checkpoints/{name}"] = b"1"
+    cloud.objects["bucket", "runs/one/metrics.jsonl"] = b"1"
+    checkpoints = Checkpoints(RUN, keep=2)
+    assert checkpoints.all_steps() == ([10] if whole == COMMITTED else [])
+    there = {name.removeprefix("runs/one/checkpoints/") for _, name in cloud.objects}
+    assert there == {*whole, "runs/one/metrics.jsonl"}
