@@ -1,6 +1,6 @@
 """Flips bits of a checkpoint and reads it, in a process of its own: `python -m benchmarks.chaos.flipped RUN FOLDER FLIPS SEED`.
 
-It prints its figures as one line of JSON, and fails if a value is read that is not the one that was saved.
+It writes its figures to FOLDER/figures.json, and fails if a value is read that is not the one that was saved.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.chaos.flips import files_of, flip_a_bit
+from benchmarks.chaos.flips import FIGURES, files_of, flip_a_bit
 from mixer_jax import app, parallel
 from mixer_jax.checkpoints.digest import named_arrays
 from mixer_jax.checkpoints.manager import Checkpoints, load_run
@@ -97,4 +97,5 @@ def _same(left: dict, right: dict) -> bool:
 
 if __name__ == "__main__":
     run, folder, flips, seed = sys.argv[1:]
-    print(json.dumps(read_flipped(Path(run), Path(folder), int(flips), int(seed))))
+    counts = read_flipped(Path(run), Path(folder), int(flips), int(seed))
+    (Path(folder) / FIGURES).write_text(json.dumps(counts))
