@@ -23,7 +23,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mixer_jax.storage import json_text, naming, read_bytes, read_json, refuse_links, write_whole
+from mixer_jax.storage import json_text, naming, open_storage, read_json, refuse_links, write_whole
 from mixer_jax.tensorboard import TensorBoard, numbers
 from mixer_jax.trackers import Ending, Tracker
 
@@ -64,7 +64,7 @@ class MetricWriter:
             return
         refuse_links(workdir / "tensorboard")
         self._file = workdir / "metrics.jsonl"
-        rows, damaged = _parse_metrics(self._file)
+        rows, damaged = _read_metrics(workdir)
         kept = [row for row in rows if row["step"] <= from_step]
         if damaged:
             aside = workdir / f"metrics.damaged-{int(time.time())}.txt"
@@ -163,16 +163,17 @@ class Progress:
         self._bar.close()
 
 
-def read_metrics(workdir: Path) -> list[dict]:
-    """Return the lines of metrics.jsonl, without those that cannot be read."""
-    return _parse_metrics(Path(workdir) / "metrics.jsonl")[0]
+def read_metrics(workdir: Path | str) -> list[dict]:
+    """Return the lines of a run's metrics.jsonl, without those that cannot be read. The run may lie in gs://BUCKET/RUN."""
+    return _read_metrics(workdir)[0]
 
 
-def _parse_metrics(file: Path) -> tuple[list[dict], list[bytes]]:
+def _read_metrics(workdir: Path | str) -> tuple[list[dict], list[bytes]]:
     """Return the rows, and the lines that cannot be read. A last line that a kill cut short is in neither list."""
     rows: list[dict] = []
     damaged: list[bytes] = []
-    lines = read_bytes(file, MAX_METRICS_BYTES).split(b"\n") if file.exists() else []
+    content = open_storage(str(workdir)).read_whole("metrics.jsonl", MAX_METRICS_BYTES) or b""
+    lines = content.split(b"\n")
     for line in lines:
         try:
             row = json.loads(line)

@@ -92,7 +92,7 @@ class FineTuning:
 
 def pretraining_job(pretraining: Pretraining, setup: Setup) -> Job:
     """Return the run of a pre-training."""
-    flags = (*setup.locations, *_flags_for(pretraining.config, (), setup))
+    flags = (*setup.locations, *pretraining.flags, *_flags_for(pretraining.config, pretraining.flags, setup))
     return Job(pretraining.config, flags, pretraining.own_weights(setup))
 
 

@@ -102,19 +102,21 @@ class Pretraining:
       config: FILE.py:ROW, or "" if we have no recipe.
       reason: why there is none, or "".
       released: the name of the authors' weights, or "".
+      flags: further flags of its run.
       deviations: how the recipe differs from what the paper states.
     """
 
     config: str = ""
     reason: str = ""
     released: str = ""
+    flags: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
         """The name of the folder for its run and for the runs that start from it, such as imagenet21k-L16."""
         file, _, row = self.config.removeprefix(f"{CONFIGS}pretrain_").partition(".py:")
-        return f"{file}-{row.replace('/', '')}"
+        return ",".join([f"{file}-{row.replace('/', '')}", *(flag.rpartition(".")[2] for flag in self.flags)])
 
     def own_weights(self, setup: Setup) -> str:
         """Return the folder of its run."""
@@ -149,7 +151,7 @@ def pretraining(row: Row, epochs: float | None = None) -> Pretraining:
     if file is None:
         return Pretraining(reason=NO_RECIPE[model])
     config = CONFIGS + file
-    return Pretraining(config, "", RELEASED.get(config, ""), _deviations(row, file))
+    return Pretraining(config, released=RELEASED.get(config, ""), deviations=_deviations(row, file))
 
 
 def _deviations(row: Row, file: str) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ from mixer_jax.sweep.stages import progress_of
 
 FROM_RELEASED = "From the authors' released weights: their pre-training was not repeated."
 NOT_CHOSEN = "The learning rate was not chosen on held-out images of the training split."
-JFT_SOURCE = "tfds:jft300m"  # Nobody outside Google has it, so whatever --data-locations names in its place is other data.
+# Nobody outside Google has these, so whatever --data-locations names in their place is other data.
+JFT_SOURCES = ("tfds:jft300m", "tfds:jft3b")
 IGNORED = ("optimizer.learning_rate", "seed", "init_from")  # These differ between the runs of a cell, or are compared apart.
 
 
@@ -42,7 +43,7 @@ class Ours:
       value: the mean over seeds and data sets, in percent. None: at least one run is missing.
       finished: the number of finished runs on each data set, with those that the learning rate is chosen by.
       deviations: how they differ from the paper's.
-      reason: why there is no figure although there are runs, or "".
+      reason: why there is no figure although there are runs, which step the figure is of if that was found out, or "".
       runs: the finished runs behind the figure.
     """
 
@@ -71,7 +72,7 @@ def is_pretrained(setup: Setup, pretraining: Pretraining) -> bool:
     """Return whether the pre-training of a row has ended, and is as long as its recipe says."""
     run = pretraining.own_weights(setup)
     (step, last), recorded = steps_of(run), recorded_config_of(run)
-    is_whole = recorded is not None and recorded.total == app.read_config(pretraining.config, list(setup.locations)).total
+    is_whole = recorded is not None and recorded.total == _recipe_of(pretraining, setup).total
     return is_whole and step is not None and step == last
 
 
@@ -143,11 +144,15 @@ def _deviations_of_run(run: str, setup: Setup, pretraining: Pretraining, fine_tu
 
 def _deviations_of_evaluation(recipe: ConfigDict, config: ConfigDict, evaluator: str) -> list[str]:
     """Return how an evaluator of a run differs from the recipe's, in its data and in what it does with images."""
-    if evaluator not in config.evals:
-        return [f"evaluation: {evaluator} is not in the config of the run, so it is not known on which data it was made."]
     wanted = copy.deepcopy(recipe.evals.test)
     if evaluator == "real":
         wanted.data = dataset(*REAL_DATA)
+    return _deviations_of_evaluator(evaluator, wanted, config)
+
+
+def _deviations_of_evaluator(evaluator: str, wanted: ConfigDict, config: ConfigDict) -> list[str]:
+    if evaluator not in config.evals:
+        return [f"evaluation: {evaluator} is not in the config of the run, so it is not known on which data it was made."]
     found = evaluator_differences(wanted, config.evals[evaluator])
     return [f"evaluation: {name}={now!r} instead of {then!r}." for name, (then, now) in found.items()]
 
@@ -157,18 +162,29 @@ def _deviations_of_weights(init_from: str, setup: Setup, pretraining: Pretrainin
     own = pretraining.own_weights(setup)
     if init_from and init_from == pretraining.released:
         return [FROM_RELEASED]
-    if init_from and _is_same_folder(init_from, own) and (recorded := recorded_config_of(own)):
-        recipe = app.read_config(pretraining.config, list(setup.locations))
+    if init_from and _is_same_folder(init_from, own) and recorded_config_of(own):
         step, last = steps_of(own)
         found = [f"The pre-training is at step {step} of {last}."] if step is None or step != last else []
-        if recipe.data.source != _source_of(pretraining) and _source_of(pretraining) == JFT_SOURCE:
-            found.append(f"{JFT_SOURCE} is replaced by {recipe.data.source}.")
-        return [*found, *_changes("pre-training", recipe, recorded)]
+        return [*found, *deviations_of_pretraining(setup, pretraining)]
     return [f"It starts from {init_from or 'random weights'}, and not from {own}."]
 
 
-def _source_of(pretraining: Pretraining) -> str:
-    return app.read_config(pretraining.config, []).data.source
+def deviations_of_pretraining(setup: Setup, pretraining: Pretraining) -> list[str]:
+    """Return how the run of a pre-training, whose folder has a config.json, differs from its recipe."""
+    recipe, source = _recipe_of(pretraining, setup), app.read_config(pretraining.config, []).data.source
+    is_replaced = source in JFT_SOURCES and recipe.data.source != source
+    found = [f"{source} is replaced by {recipe.data.source}."] if is_replaced else []
+    return [*found, *_changes("pre-training", recipe, recorded_config_of(pretraining.own_weights(setup)))]
+
+
+def deviations_of_evaluator(setup: Setup, pretraining: Pretraining, recorded: ConfigDict, evaluator: str) -> list[str]:
+    """Return how an evaluator in a pre-training with this config differs from that of the recipe."""
+    return _deviations_of_evaluator(evaluator, _recipe_of(pretraining, setup).evals[evaluator], recorded)
+
+
+def _recipe_of(pretraining: Pretraining, setup: Setup) -> ConfigDict:
+    """Return the config of a pre-training, with data where they lie here."""
+    return app.read_config(pretraining.config, [*setup.locations, *pretraining.flags])
 
 
 def _is_same_folder(one: str, other: str) -> bool:

@@ -125,10 +125,15 @@ def cost_note(figures: dict) -> str:
     bases = ", ".join(dict.fromkeys(cell["cost_basis"] for cell in cells if cell["cost_basis"]))
     if not bases:
         return ""
-    return (
-        f"Core-days are those of TPU v3, as estimates ({bases}; {figures['estimated_by']}). Those of a pre-training stand in "
-        "the line core_days of a row, those of its fine-tuning in the others. avg5 contains the runs of imagenet."
-    )
+    columns = {cell["column"] for cell in cells}
+    where = {
+        "imagenet": "Those of a pre-training stand in the line core_days of a row, those of its fine-tuning in the others.",
+        "avg5": "avg5 contains the runs of imagenet.",
+        "300M": "A 5-shot accuracy has those of its pre-training.",
+        "518k": "The last line of a row has those of its pre-training.",
+    }
+    said = [f"Core-days are those of TPU v3, as estimates ({bases}; {figures['estimated_by']})."]
+    return " ".join([*said, *(text for column, text in where.items() if column in columns)])
 
 
 def _format_part(part: dict, notes: dict[str, int]) -> str:

@@ -1,11 +1,11 @@
 """What stands in a cell today: our figure if there is one, the status, the cost that is left, deviations and reasons."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from mixer_jax.reproduction import costs, texts
 from mixer_jax.reproduction.costs import Cost
 from mixer_jax.reproduction.exhibit import ACCURACY, PLANNED, SPECIFIED, Cell, Column, Row
+from mixer_jax.reproduction.few_shot import few_shot_cell, few_shot_of
 from mixer_jax.reproduction.fine_tuning import SHORTER_SIDE, SQUARE, TASKS, FineTuning, fine_tunings, pretraining_job
 from mixer_jax.reproduction.recipes import Pretraining, is_cited_model, model_name, pretraining
 from mixer_jax.reproduction.runs import FROM_RELEASED, Ours, is_pretrained, ours_of
@@ -27,14 +27,15 @@ from mixer_jax.reproduction.status import (
 )
 
 JFT = (
-    "JFT-300M is internal to Google. Data of your own can stand in (--config.data.source in the command of the pre-training). "
-    "The cell then deviates."
+    "JFT-300M is internal to Google. Data of your own can stand in (--config.data.source in the command of the pre-training, or "
+    "--data-locations). The cell then deviates."
 )
 IMAGENET_21K = (
     "ImageNet-21k is handed out by image-net.org after registration. Its present releases have other numbers of classes than the "
     "21 843 of the authors' code (docs/data.md)."
 )
 IMAGENET = "ImageNet is handed out by image-net.org after registration (docs/data.md)."
+JFT_3B = "JFT-3B is internal to Google too. Data of your own can stand in for it."
 NOT_PUBLIC = "JFT-300M"
 DATA = {"ImageNet": IMAGENET, "ImageNet-21k": IMAGENET_21K, NOT_PUBLIC: JFT}
 REAL_REASON = "ReaL's labels are evaluated in the runs of imagenet; they add no training (docs/data.md has the labels)."
@@ -62,7 +63,7 @@ def standing(exhibit: str, row: Row, column: Column, setup: Setup) -> Standing:
     if column.kind == ACCURACY:
         if column.name in TASKS:
             return _fine_tuned(exhibit, row, column, cell, setup)
-        return _few_shot(exhibit, row, column)
+        return _few_shot(exhibit, row, column, cell, setup)
     return texts.standing(exhibit, row, setup)
 
 
@@ -76,7 +77,9 @@ def image_size(exhibit: str, row: Row) -> int:
 
 
 def why_not_run(row: Row, column: Column, setup: Setup) -> tuple[str, str]:
-    """Return the status of a cell whose fine-tunings cannot be made, and why, or ("", "") if they can."""
+    """Return the status of a cell whose runs cannot be made, and why, or ("", "") if they can."""
+    if column.name not in TASKS:  # All 5-shot accuracies are of models that have a recipe, pre-trained on JFT.
+        return (NO_RECIPE, NOT_RELEASED) if setup.start == RELEASED else ("", "")
     recipe = pretraining(row)
     if is_cited_model(row):
         return CITED, recipe.reason
@@ -110,8 +113,7 @@ def _fine_tuned(exhibit: str, row: Row, column: Column, cell: Cell, setup: Setup
     if ours.value is not None:
         reasons = (*reasons, *dict.fromkeys(filter(None, (run.replaced_data(setup) for run in runs))))
         deviations = ours.deviations if FROM_RELEASED in ours.deviations else (*recipe.deviations, *ours.deviations)
-        agrees = abs(ours.value - cell.value) <= cell.tolerance
-        status = DEVIATES if deviations else REPRODUCED if agrees else DIFFERS
+        status = _status(cell, ours.value, deviations)
         left = cost if deviations else None
         return Standing(status, ours.value, sum(ours.finished), left, deviations, reasons, commands, ours.runs)
     status = STARTED if any(ours.finished) else NO_DATA if row.group == NOT_PUBLIC else NOT_STARTED
@@ -133,17 +135,31 @@ def _cost_left(row: Row, column: Column, recipe: Pretraining, runs: Sequence[Fin
     return Cost(0.0 if column.name == "real" else days, found[0].basis)
 
 
-def _few_shot(exhibit: str, row: Row, column: Column) -> Standing:
-    """Return what stands in a cell of Figures 2 (right) and 4, whose figures come from inside pre-trainings of 7 epochs.
+def _few_shot(exhibit: str, row: Row, column: Column, cell: Cell, setup: Setup) -> Standing:
+    """Return what stands in a cell of Figures 2 (right) and 4, whose figures come from inside pre-trainings.
 
-    In Figure 2 each cell is a pre-training of its own. In Figure 4 one pre-training gives a whole row, whose cost the last cell
-    has.
+    In Figure 4 one pre-training gives a whole row, whose cost the last cell has.
     """
-    model = row if exhibit == "figure2" else dataclasses.replace(row, group=NOT_PUBLIC, name=row.group)
-    recipe = pretraining(model, epochs=7)
+    found = few_shot_cell(exhibit, row, column.name)
+    ours = few_shot_of(setup, found) if setup.has_runs else Ours()
     is_counted = exhibit == "figure2" or column.name == list(row.cells)[-1]
-    cost = costs.pretraining_cost(model, recipe) if is_counted else None
-    return Standing(NO_DATA, cost=cost, reasons=(JFT, *texts.few_shot_reasons(exhibit, row.name, column.name)))
+    cost = costs.pretraining_cost(found.model, found.whole) if is_counted else None
+    if cost and setup.has_runs and is_pretrained(setup, found.recipe):
+        cost = Cost(0.0, cost.basis)
+    commands = (pretraining_job(found.recipe, setup).command,)
+    reasons = tuple(filter(None, (ours.reason,)))
+    if ours.value is not None:
+        status = _status(cell, ours.value, ours.deviations)
+        return Standing(status, ours.value, sum(ours.finished), cost, ours.deviations, reasons, commands, ours.runs)
+    if ours.reason:
+        return Standing(STARTED, None, sum(ours.finished), cost, (), reasons, commands)
+    return Standing(NO_DATA, cost=cost, reasons=(JFT_3B if column.name == "3B" else JFT,), commands=commands)
+
+
+def _status(cell: Cell, ours: float, deviations: Sequence[str]) -> str:
+    """Return the status of a cell that has a figure of ours."""
+    agrees = abs(ours - cell.value) <= cell.tolerance
+    return DEVIATES if deviations else REPRODUCED if agrees else DIFFERS
 
 
 def _planned(exhibit: str, row: Row, column: Column, setup: Setup) -> Standing:

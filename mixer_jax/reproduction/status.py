@@ -16,7 +16,7 @@ STATUSES = {  # {status: what it means}; the docs have this table
     SAME: "A size or an option: what our code has is what the paper says.",
     ESTIMATE: "Ours is an estimate of the TPU compiler and was not measured.",
     NOT_STARTED: "The recipe is there and its data can be had, but there are no finished runs.",
-    STARTED: "Some of the runs are finished, but they give no figure.",
+    STARTED: "There are runs, finished ones or one that goes on, but they give no figure.",
     NO_DATA: "The recipe is there, but its pre-training data are not public.",
     NO_RECIPE: "No paper states the whole recipe, or a part of it is missing here.",
     CITED: "The paper cites the figure and ran nothing, and the model is none of ours.",

@@ -1,4 +1,4 @@
-"""What stands in the cells that hold words or pictures, and in those whose experiments this version cannot run."""
+"""What stands in the cells that hold words or pictures."""
 
 import dataclasses
 
@@ -7,9 +7,6 @@ from mixer_jax.reproduction.recipes import pretraining
 from mixer_jax.reproduction.setup import Setup
 from mixer_jax.reproduction.status import NO_DATA, NO_RECIPE, NOT_STARTED, SAME, Standing
 
-SHARES = {"9M": (3, 233), "30M": (10, 70), "91M": (30, 23)}  # {column of Figure 2: percent of JFT-300M, epochs}
-NO_HELD_OUT_JFT = "The paper stops these runs early by the best validation on JFT. No config has such an evaluator yet."
-NO_PERMUTATION = "No option permutes patches or pixels yet."
 PICTURE = "The picture is drawn from any weights of a Mixer. For this row: python -m mixer_jax reproduce {} --weights={}"
 NO_RELEASED = (
     "JFT-300M is internal to Google, and the authors released no weights of this pre-training. They released some of ImageNet "
@@ -51,14 +48,3 @@ def _picture(exhibit: str, row: Row, setup: Setup) -> Standing:
     recipe = pretraining(dataclasses.replace(row, group=data, name=name))
     draw = PICTURE.format(exhibit, recipe.weights(setup))
     return Standing(NOT_STARTED, reasons=(draw,)) if recipe.released else Standing(NO_DATA, reasons=(draw, NO_RELEASED))
-
-
-def few_shot_reasons(exhibit: str, row_name: str, column: str) -> list[str]:
-    """Return what is missing for a cell of Figure 2 (right) or Figure 4, beside the data."""
-    if exhibit == "figure4":
-        return [NO_PERMUTATION] if "permuted" in row_name else []
-    if column not in SHARES:
-        return []
-    percent, epochs = SHARES[column]
-    share = f"Add --config.data.split=train[:{percent}%] --config.total.epochs={epochs} to the pre-training."
-    return [share, NO_HELD_OUT_JFT]

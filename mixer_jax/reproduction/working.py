@@ -1,7 +1,8 @@
 """Works through the runs of an exhibit's cells: finds those that can be made, and makes one after the other, each once.
 
-A cell needs a pre-training, unless it starts from the authors' weights, and then the sweep of each of its data sets. Cells share
-runs: the runs of ImageNet are a part of the mean of five, and one pre-training serves a whole row.
+A cell needs a pre-training, unless it starts from the authors' weights, and then the sweep of each of its data sets. A 5-shot
+accuracy of Figures 2 and 4 needs the pre-training alone. Cells share runs: the runs of ImageNet are a part of the mean of five,
+and one pre-training serves a whole row.
 """
 
 import math
@@ -16,6 +17,7 @@ from mixer_jax.data_locations import datasets
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.reproduction import costs
 from mixer_jax.reproduction.exhibit import ACCURACY, Column, Row
+from mixer_jax.reproduction.few_shot import FewShotCell, few_shot_cell
 from mixer_jax.reproduction.fine_tuning import TASKS, pretraining_job
 from mixer_jax.reproduction.recipes import pretraining
 from mixer_jax.reproduction.setup import Setup
@@ -31,7 +33,7 @@ class Task(NamedTuple):
 
     Attributes:
       label: the row and the column, such as "ImageNet: Mixer-B/16, 224 pixels, 300 epochs, column avg5".
-      pretraining: the pre-training that its runs start from, if that is not done; otherwise None.
+      pretraining: the pre-training that its runs start from, or that has its figure, if that is not done; otherwise None.
       sweeps: the sweeps of its data sets that are not done.
       core_days: {folder of the pre-training or of a sweep: the estimated TPU-v3 core-days that are left of it}.
     """
@@ -109,19 +111,21 @@ def work(plan: Plan, run_job: Callable[[Job], None] = stages.run_job) -> None:
 
 
 def _cells(name: str, rows: str, columns: Sequence[str]) -> Iterator[tuple[str, Row, Column]]:
-    """Yield the chosen cells that are accuracies of runs, those of ReaL first: their runs serve ImageNet too."""
+    """Yield the chosen cells that are accuracies, those of ReaL first: their runs serve ImageNet too."""
     found = [
         (f"{row.group}: {label(row, exhibit)}, column {column.name}", row, column)
         for exhibit, chosen in choose(name, rows, columns)
         for row, shown in chosen
         for column in shown
-        if column.kind == ACCURACY and column.name in TASKS
+        if column.kind == ACCURACY
     ]
     yield from sorted(found, key=lambda cell: cell[2].name != "real")
 
 
 def _why_not_held_out(name: str, row: Row, column: Column, setup: Setup) -> str:
     """Return why no images can be held out of the data of a cell to choose the learning rate by, or ""."""
+    if column.name not in TASKS:
+        return ""  # Its recipe is fixed.
     try:
         for fine_tuning in fine_tunings_of(name, row, column):
             choosing_jobs(fine_tuning.sweep(pretraining(row), setup))
@@ -132,6 +136,8 @@ def _why_not_held_out(name: str, row: Row, column: Column, setup: Setup) -> str:
 
 def _task(cell_label: str, name: str, row: Row, column: Column, setup: Setup) -> Task | None:
     """Return the task of a cell, or None if all its runs are done."""
+    if column.name not in TASKS:
+        return _few_shot_task(cell_label, few_shot_cell(name, row, column.name), setup)
     recipe = pretraining(row)
     core_days: dict[str, float] = {}
     sweeps = []
@@ -150,6 +156,13 @@ def _task(cell_label: str, name: str, row: Row, column: Column, setup: Setup) ->
     if own:
         core_days[own.workdir] = _days(costs.pretraining_cost(row, recipe))
     return Task(cell_label, own, tuple(sweeps), core_days)
+
+
+def _few_shot_task(cell_label: str, cell: FewShotCell, setup: Setup) -> Task | None:
+    job = pretraining_job(cell.recipe, setup)
+    if state_of(job).word == DONE:
+        return None
+    return Task(cell_label, job, (), {job.workdir: _days(costs.pretraining_cost(cell.model, cell.whole))})
 
 
 def _days(cost: costs.Cost | None) -> float:

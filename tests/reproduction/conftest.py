@@ -1,10 +1,11 @@
-"""The fixture `call`: `python -m mixer_jax reproduce` in this process."""
+"""The fixtures `call`, which is `python -m mixer_jax reproduce` in this process, and `with_data`."""
 
 import sys
 
 import pytest
 
 from mixer_jax.__main__ import main
+from mixer_jax.reproduction import working
 
 
 @pytest.fixture
@@ -18,3 +19,9 @@ def call(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def with_data(monkeypatch) -> None:
+    """Let all data be here."""
+    monkeypatch.setattr(working, "_fault_of", lambda data: "")

@@ -108,7 +108,7 @@ def test_figure_2_has_points_on_the_left_and_curves_over_a_logarithmic_axis_on_t
 def test_figure_4_has_curves_over_steps_and_a_figure_of_ours_would_be_a_solid_one():
     (part,) = figures_of("figure4")["parts"]
     (chart,) = charts_in(charts_of("figure4", part))
-    assert len(chart.legend) == 5 and chart.curves[0][:2] == [(25e3, 34.4), (100e3, 43.7)]
+    assert len(chart.legend) == 6 and chart.curves[0][:2] == [(25e3, 34.4), (100e3, 43.7)]
     assert "type" not in chart.spec["layer"][0]["encoding"]["x"]["scale"]
     part["rows"][0]["cells"][1]["ours"] = 44.0
     parts = charts_of("figure4", part)

@@ -11,12 +11,6 @@ from mixer_jax.reproduction.working import make_plan, next_jobs
 B16 = "ImageNet-21k: Mixer-B/16*"
 
 
-@pytest.fixture
-def with_data(monkeypatch) -> None:
-    """Let all data be here."""
-    monkeypatch.setattr(working, "_fault_of", lambda data: "")
-
-
 def setup_of(tmp_path: Path, **options) -> Setup:
     return Setup(str(tmp_path / "paper"), True, **options)
 

@@ -1,6 +1,7 @@
-"""The runs of Tables 2 and 3 are made, through the real expansion, on miniatures of their data with tiny models and one step."""
+"""The runs of tables and figures are made, through the real expansion, on miniatures of their data with tiny models."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from reproduction.miniatures import make_all
 
 import train
 from mixer_jax.endings import DONE
+from mixer_jax.reproduction.few_shot import PERMUTATIONS
 from mixer_jax.reproduction.recipes import NO_RECIPE
 from mixer_jax.reproduction.runs import NOT_CHOSEN
 from mixer_jax.reproduction.setup import SCRATCH, Setup
@@ -141,19 +143,82 @@ def test_the_whole_protocol_of_a_mean_is_run(setup: Setup, exhibit: str, row: st
     assert len(runs.made) == 1 + count, "nothing is repeated"
 
 
+def with_five_shots(steps: int) -> tuple[str, ...]:
+    """Return the flags of tiny pre-trainings that evaluate at every other step."""
+    tiny_ones = [flag for flag in tiny("Mixer") if "evals.fewshot" not in flag and "total.steps" not in flag]
+    more = (
+        f"total.steps={steps}", "checkpoint.every.steps=2", "evals.held_out.every.steps=2", "evals.fewshot.every.steps=2",
+        "evals.fewshot.shots=(5,)", "evals.fewshot.seeds=(0,)", "evals.fewshot.test.split=few_test",
+    )  # fmt: skip
+    return (*tiny_ones, *(f"--config.{flag}" for flag in more))
+
+
+def test_figure_2_is_run_on_shares_of_the_data_and_goes_on_after_a_kill(setup: Setup):
+    """Two shares. The run of the second one is killed after its first evaluation."""
+    setup = dataclasses.replace(setup, start="", flags=with_five_shots(12))
+    first, second = (Path(setup.workdir, f"jft300m-B32,{share}/pretraining") for share in ("share=3", "share=10"))
+    chosen = ["figure2", "--rows=Mixer-B/32", "--columns=9M,30M", f"--workdir={setup.workdir}"]
+    command = [sys.executable, "-m", "mixer_jax", "reproduce", *chosen, f"--data-locations={setup.data_locations}", *setup.flags]
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    killed = subprocess.Popen(
+        [*command, "--run"], env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    deadline = time.monotonic() + 240
+    while not (second / "best.json").exists():
+        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()[0]
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    before = (first / "results.json").stat().st_mtime_ns
+    again = subprocess.run([*command, "--run"], env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == DONE, again.stderr
+    assert (first / "results.json").stat().st_mtime_ns == before, "a run that is done is not repeated"
+    starts = read_json(second / "run.json")["starts"]
+    assert len(starts) == 2 and starts[1]["first_step"] > 0, "it goes on where it was"
+    for run, column in ((first, "9M"), (second, "30M")):
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        evaluated = {line["step"]: line for line in lines if "held_out/top1" in line}
+        assert sorted(evaluated) == [2, 4, 6, 8, 10, 12]
+        best = max(evaluated, key=lambda step: (evaluated[step]["held_out/top1"], -step))
+        (cell,) = cells("figure2", "Mixer-B/32", column, setup)
+        assert cell["ours"] == pytest.approx(100 * evaluated[best]["fewshot/top1_5shot"]) and cell["status"] == DEVIATES
+        assert read_json(run / "best.json")["step"] == best
+        assert cell["reasons"] == [f"Step {best} is the best one on the images that are held out."]
+        assert "tfds:jft300m is replaced by tfds:small_jft300m." in cell["deviations"]
+    assert not make_plan("figure2", "Mixer-B/32", ["9M", "30M"], setup).tasks
+
+
+@pytest.mark.parametrize("row", ["patches and pixels permuted", "all pixels permuted"])
+def test_a_permuted_row_of_figure_4_is_run_once_and_has_the_figure_of_its_last_step(setup: Setup, row: str):
+    setup = dataclasses.replace(setup, flags=with_five_shots(2))
+    runs = Here()
+    for _ in range(2):
+        work(make_plan("figure4", f"Mixer-B/16: {row}", [], setup), runs)
+    (run,) = runs.made
+    assert run.endswith(f"jft300m-B16,permutation={PERMUTATIONS[row]}/pretraining")
+    (early,), (last,) = (cells("figure4", f"Mixer-B/16: {row}", column, setup) for column in ("25k", "518k"))
+    top1 = read_json(Path(run, "results.json"))["evals"]["fewshot"]["top1_5shot"]
+    assert last["ours"] == pytest.approx(100 * top1) and last["status"] == DEVIATES
+    assert not [text for text in last["deviations"] if "permutation" in text]
+    assert early["ours"] is None and "has no fewshot/top1_5shot at step 25000" in early["reasons"][0]
+
+
 @pytest.mark.parametrize("family", OF_FAMILY)
 def test_a_run_of_every_cell_is_made(setup: Setup, family: str):
-    """Of each cell, the pre-training that it needs, and one fine-tuning after that."""
+    """Of each cell, the pre-training that it needs and, unless that has its figure, one fine-tuning after that."""
     setup = dataclasses.replace(setup, flags=tiny(family))
     runs = Here()
-    for exhibit in ("table2", "table3", "figure2", "figure3"):
-        plan = make_plan(exhibit, f"{family}-*", [], setup)
+    for exhibit in ("table2", "table3", "figure2", "figure3", *(["figure4"] if family in ("Mixer", "BiT") else [])):
+        plan = make_plan(exhibit, f"*{family}-*", [], setup)
         assert plan.tasks and {reason for _, reason in plan.left} <= {VTAB_OF_BASELINES, *NO_RECIPE.values()}
         for task in plan.tasks:
             if task.pretraining and state_of(task.pretraining).word != jobs.DONE:
                 runs(task.pretraining)
-            for job, state in stages.progress_of(task.sweeps[-1]).jobs()[:1]:
+            for sweep in task.sweeps[-1:]:
+                job, state = stages.progress_of(sweep).jobs()[0]
                 if state.word != jobs.DONE:
                     runs(job)
     assert len(runs.made) == len(set(runs.made))
-    assert {"Mixer": 12, "ViT": 11, "BiT": 6}[family] == len([run for run in runs.made if run.endswith("/pretraining")])
+    of_figures = {"Mixer": 10 + 2, "ViT": 10, "BiT": 3 + 2}[family]  # 2 (right) and 4
+    num_pretrainings = len([run for run in runs.made if run.endswith("/pretraining")])
+    assert num_pretrainings == {"Mixer": 12, "ViT": 11, "BiT": 6}[family] + of_figures
