@@ -75,7 +75,7 @@ def evaluate(config: ConfigDict, checkpoint: str, workdir: str, *, classes_of_we
         config.num_classes = len(weights.class_names)
     model = make_model(config.model, config.num_classes)
     shapes = jax.eval_shape(lambda: init_params(model, config.image_size, config.seed))
-    arrays = fit(weights, shapes)
+    arrays = fit(weights, shapes, config.model.permutation, config.image_size)
     examples = open_examples(config, weights.class_names, checkpoint, host_transform(config.model))
 
     # The data, the devices and the folder, which must be the same on all hosts.

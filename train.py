@@ -144,7 +144,8 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False, ag
 
         def save(step: int, state: TrainState) -> None:
             progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
-            meta = {"step": step, "data": data | progress, "class_names": to_json(source.class_names)}
+            images = {"permutation": config.model.permutation, "image_size": config.image_size}  # Of this no array tells.
+            meta = {"step": step, "data": data | progress, "class_names": to_json(source.class_names)} | images
             with stopwatch("checkpoint"):
                 run.upload()  # The metrics of the steps that the checkpoint has, before the checkpoint.
                 checkpoints.save(step, to_items(state), meta)
@@ -244,7 +245,10 @@ def open_state(
     with stopwatch("compile"):
         params, origin = program.init_params(mesh), {}  # 3 of the list
     if config.init_from:  # 2 of the list: it replaces the parameters that the file has
-        params, listing, source = init_from(config.init_from, params, config.init_head, config.init_classes, class_names)
+        params, listing, source = init_from(
+            config.init_from, params, config.init_head, config.init_classes, class_names,
+            permutation=config.model.permutation, image_size=config.image_size,
+        )  # fmt: skip
         print_listing(config.init_from, listing)
         origin = {"init_from": source}
     with stopwatch("compile"):

@@ -149,7 +149,10 @@ class Model:
         return self._own_network("params").params
 
     def preprocess(self, images: Images) -> np.ndarray:
-        """Return the pixels that the model sees, uint8 [N, image_size, image_size, 3]. The images are those of `predict`."""
+        """Return the pixels that the model sees, uint8 [N, image_size, image_size, 3]. The images are those of `predict`.
+
+        If the model has a permutation (config.model.permutation), they are those before it.
+        """
         transform, max_pixels = self.preprocessing.transform(), default_config().loader.max_pixels
         pixels = []
         for source in self._sources(images):

@@ -87,6 +87,9 @@ RESIZES = ("small", "square", "whole")
 RESIZE_DOC = "Resize the shorter side (`small`) or both (`square`) to resize_size, or both to image_size, uncropped (`whole`)."
 RANDAUGMENT = ("augment.randaugment_layers", ABOVE_0)
 ADAM = ("optimizer.name", "adam")
+PERMUTATIONS = ("none", "patches_and_pixels", "all_pixels")
+# In pixels: the patches that "patches_and_pixels" permutes for a model without patches. The paper's ResNet has them too.
+RESNET_PATCH_SIZE = 16
 
 # fmt: off
 DATASET = (
@@ -167,6 +170,9 @@ MODEL = (
     Option("model.remat", False, "Whether the backward pass recomputes each block: less memory, about a third more operations."),
     Option("model.head_bias_init", 0.0, "First value of the head's biases. With -log(num_classes), a sigmoid loss starts low.",
            allowed="in [-100, 100]"),
+    Option("model.permutation", "none", "Fixed order of the pixels that the model sees (section 3.4): patches, and the pixels in "
+           "each patch alike, or all pixels of the image change places. For resnet, patches are 16 x 16.",
+           choices=PERMUTATIONS, before="none"),
 )
 OPTIONS = (
     Option("seed", 0, "Seed of all randomness: parameters, order of the data, crops, mixup, dropout.", allowed="in [0, 2^32)"),

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mixer_jax.bucket import SCHEME, is_in_bucket
 from mixer_jax.environment import check_environment, check_script
 from mixer_jax.errors import UserError
-from mixer_jax.options import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, Option, has_effect
+from mixer_jax.options import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, RESNET_PATCH_SIZE, Option, has_effect
 
 INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
 UNITS = {"steps": "in [0, 2^31)", "epochs": "in [0, 10^6]", "examples": "in [0, 2^50]"}  # The bounds of a `config.duration`.
@@ -44,6 +44,9 @@ def validate(config: ConfigDict) -> None:
     is_in_bucket(config.compilation_cache)  # It refuses other kinds of storage.
     has_steps = config.schedule.decay != "steps" or bool(config.schedule.step_shares)
     _require(has_steps, "schedule.step_shares", config.schedule.step_shares, "such as (0.3, 0.6, 0.9) with schedule.decay=steps")
+    if config.model.family == "resnet" and config.model.permutation == "patches_and_pixels":
+        multiple = f"a multiple of {RESNET_PATCH_SIZE} with model.family=resnet and model.permutation=patches_and_pixels"
+        _require(config.image_size % RESNET_PATCH_SIZE == 0, "image_size", config.image_size, multiple)
     _check_augment(config.augment, config.image_size)
     _check_patterns(config.optimizer)
     for name, evaluator in config.evals.items():

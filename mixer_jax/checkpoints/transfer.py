@@ -10,6 +10,7 @@ import jax
 from mixer_jax.checkpoints.digest import named_arrays, params_sha256
 from mixer_jax.checkpoints.formats import Arrays
 from mixer_jax.checkpoints.manager import differences, signatures
+from mixer_jax.checkpoints.permuted import check_permutation
 from mixer_jax.checkpoints.surgery import fit_resolution, subset_head
 from mixer_jax.checkpoints.weights import Weights, load_weights, range_note
 from mixer_jax.classes import Names, map_classes
@@ -22,16 +23,20 @@ HEAD = "head/"
 PRE_LOGITS = "pre_logits/"
 
 
-def fit(weights: Weights, shapes: dict) -> Arrays:
+def fit(weights: Weights, shapes: dict, permutation: str = "none", image_size: int = 0) -> Arrays:
     """Return the arrays of `weights`, changed if necessary to the resolution of a model with parameters of these shapes.
 
     Prints one line if the resolution was changed, and one if the weights may expect another range of pixels. Raises UserError if
-    the arrays do not fit. It names everything that differs, both models and the options to change.
+    the arrays do not fit. It names everything that differs, both models and the options to change. Raises it too if the weights
+    were trained with another permutation, or with one of images of another size.
 
     Args:
       weights: the trained parameters.
       shapes: the tree of the model's parameters, as arrays or as ShapeDtypeStructs.
+      permutation: config.model.permutation of the model.
+      image_size: config.image_size. Only a model with a permutation needs it.
     """
+    check_permutation(weights.metadata, weights.path, permutation, image_size)
     expected = signatures(shapes)
     arrays, change = fit_resolution(weights.arrays, expected)
     if change:
@@ -45,7 +50,13 @@ def fit(weights: Weights, shapes: dict) -> Arrays:
 
 
 def init_from(
-    path: str, params: dict, head: str, classes_file: str = "", class_names: Names | None = None
+    path: str,
+    params: dict,
+    head: str,
+    classes_file: str = "",
+    class_names: Names | None = None,
+    permutation: str = "none",
+    image_size: int = 0,
 ) -> tuple[dict, dict[str, list[str]], dict[str, Any]]:
     """Return (parameters, listing, origin): `params` with the values that `path` holds, sharded as `params` are.
 
@@ -60,9 +71,12 @@ def init_from(
       classes_file: a text file that says which columns "subset" takes: one number per line, in the order of the new model's
         classes. Without a file, "subset" takes the columns whose classes have the names in `class_names`.
       class_names: the names of the new model's classes. Columns that `path` has in another order are put into this order.
+      permutation: config.model.permutation of the new model.
+      image_size: config.image_size. Only a model with a permutation needs it.
 
     Raises:
-      UserError: an array does not fit (the message names everything that differs), or `path` does not have one of the classes.
+      UserError: an array does not fit (the message names everything that differs), `path` does not have one of the classes, or it
+        was trained with another permutation.
     """
     weights = load_weights(path)
     names, arrays = set(named_arrays(params)), weights.arrays
@@ -75,6 +89,8 @@ def init_from(
     fitted = fit(
         dataclasses.replace(weights, arrays={n: x for n, x in arrays.items() if is_restored(n)}),
         {n: x for n, x in named_arrays(params).items() if is_restored(n)},
+        permutation,
+        image_size,
     )
     merged = jax.tree_util.tree_map_with_path(
         lambda p, x: from_host(fitted[path_name(p)], x.sharding) if is_restored(path_name(p)) else x, params

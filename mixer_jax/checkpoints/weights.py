@@ -25,6 +25,7 @@ from mixer_jax.checkpoints.folder import INDEX, choose_file
 from mixer_jax.checkpoints.formats import Arrays, find_format, get_format
 from mixer_jax.checkpoints.in_bucket import load_run_in_bucket
 from mixer_jax.checkpoints.manager import Checkpoints, differences, load_run, signatures
+from mixer_jax.checkpoints.permuted import permutation_metadata, refuse_file, with_permutation
 from mixer_jax.checkpoints.released import fetch, is_released
 from mixer_jax.checkpoints.run_paths import is_run_in_bucket
 from mixer_jax.checkpoints.sharded import read_sharded
@@ -79,7 +80,7 @@ class Weights:
         lines = differences(expected_signatures(model), signatures(self.arrays))
         if lines:
             raise UserError(f"{self.path} looks like {model}, but does not fit it:\n  " + "\n  ".join(lines))
-        return model
+        return with_permutation(model, self.metadata, self.path)
 
 
 def load_weights(path: str) -> Weights:
@@ -213,15 +214,16 @@ def _class_names(recorded: dict, arrays: Arrays, path: str) -> Names:
 
 
 def _metadata_of_run(meta: dict) -> dict[str, str]:
-    """Return the metadata of a run: its loss, its dtype and the preprocessing of images, as far as they are known.
+    """Return the metadata of a run: its loss, dtype, permutation and preprocessing of images, as far as they are known.
 
     A run's folder that `convert` wrote has them in its checkpoint. For other runs, the loss and the dtype come from the config,
     and the preprocessing is that of the first classification evaluator.
     """
+    permuted = permutation_metadata(meta)
     if "preprocessing" in meta:
-        return {name: meta[name] for name in ("preprocessing", OLD_SOURCE_FORMAT, *TRAINED) if name in meta}
+        return permuted | {name: meta[name] for name in ("preprocessing", OLD_SOURCE_FORMAT, *TRAINED) if name in meta}
     config = meta["config"]
-    trained = {"loss": config["loss"]["kind"], "dtype": config["model"]["dtype"]} if "loss" in config else {}
+    trained = permuted | ({"loss": config["loss"]["kind"], "dtype": config["model"]["dtype"]} if "loss" in config else {})
     for evaluator in meta["config"].get("evals", {}).values():
         if evaluator["kind"] == "classification":
             steps = preprocessing(config["image_size"], evaluator["resize"], evaluator["resize_size"])
@@ -300,6 +302,7 @@ def save_weights(weights: Weights, path: str, format: str | None = None) -> None
     """
     suffix = Path(path).suffix
     if suffix in SUFFIXES:
+        refuse_file(weights.metadata, path)
         table = get_format(format or SUFFIXES[suffix], weights.model.family)
         converted = table.to_theirs(weights.arrays)
         if signatures(table.to_ours(converted)) != signatures(weights.arrays):
@@ -360,6 +363,7 @@ def file_metadata(weights: Weights) -> dict[str, str]:
     return (
         names
         | trained
+        | permutation_metadata(weights.metadata)
         | {
             "source": weights.path,
             "source_format": weights.format,

@@ -72,6 +72,6 @@ class Network:
     def _fit_preprocessing(self, weights: Weights) -> Preprocessing:
         """Return the preprocessing that the weights state, at the image size that their parameters are for."""
         spec, stated = weights.model, read_preprocessing(preprocessing_of(weights), weights.path)
-        image_size = stated.image_size if spec.family == "resnet" else spec.image_size  # A ResNet takes images of any size.
+        image_size = stated.image_size if spec.takes_any_size else spec.image_size
         self.notes += filter(None, (size_note(stated, image_size, weights.path), range_note(weights)))
         return stated.at_size(image_size)

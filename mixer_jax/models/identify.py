@@ -23,7 +23,8 @@ class ModelSpec:
       family: "mixer", "vit" or "resnet".
       fields: the other fields of config.model, without those that have their default value.
       num_classes: K, or None for a model without a head.
-      image_size: in pixels. For a resnet, which takes images of any size, it is the paper's 224.
+      image_size: in pixels. For a resnet, which takes images of any size, it is the paper's 224. For a resnet with a permutation,
+        it is the size of the images that are permuted.
     """
 
     family: str
@@ -39,15 +40,21 @@ class ModelSpec:
 
     def options(self) -> dict[str, object]:
         """Return the options that a run of this model must have: {"model.variant": "B/16", ..., "num_classes": 1000, ...}."""
-        options = {f"model.{field}": value for field, value in self.config().items() if field in SHAPE_FIELDS}
+        shown = {*SHAPE_FIELDS, *self.fields}
+        options = {f"model.{field}": value for field, value in self.config().items() if field in shown}
         return options | {"num_classes": self.num_classes, "image_size": self.image_size}
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether the model takes images of any size. With a permutation none does: another size has another permutation."""
+        return self.family == "resnet" and "permutation" not in self.fields
 
     def __str__(self) -> str:
         """Return a text such as "Mixer-B/16 with 1000 classes, for 224 px"."""
         others = {name: value for name, value in self.fields.items() if name != "variant"}
         changes = " (" + ", ".join(f"{name}={value}" for name, value in others.items()) + ")" if others else ""
         classes = f"{self.num_classes} classes" if self.num_classes else "no head"
-        size = "any image size" if self.family == "resnet" else f"{self.image_size} px"
+        size = "any image size" if self.takes_any_size else f"{self.image_size} px"
         return f"{DISPLAY_NAMES[self.family]}-{self.fields['variant']}{changes} with {classes}, for {size}"
 
 

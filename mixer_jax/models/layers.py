@@ -1,16 +1,13 @@
 """Layers that several model families share: pixel normalization, patches, stochastic depth, and the head."""
 
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
 from mixer_jax.errors import UserError
-
-Images = TypeVar("Images", np.ndarray, jax.Array)
+from mixer_jax.models.permutation import Images, permute
+from mixer_jax.options import RESNET_PATCH_SIZE
 
 
 def normalize_pixels(images: Num[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
@@ -33,10 +30,11 @@ def num_patches(height: int, width: int, patch_size: int) -> int:
     return (height // patch_size) * (width // patch_size)
 
 
-def patchify(images: Images, patch_size: int) -> Images:
+def patchify(images: Images, patch_size: int, permutation: str = "none") -> Images:
     """Cut images into P x P patches: [..., H, W, 3] -> [..., H / P, W / P, P P 3], with the pixels of a patch row by row.
 
-    The images are a NumPy or a JAX array. Images that are already cut into such patches are returned unchanged.
+    The pixels are permuted before, if `permutation` is not "none" (permutation.py). The images are a NumPy or a JAX array. Images
+    that are already cut into such patches are returned unchanged: they are permuted already.
 
     The processes that decode images call this too, so that no device has to. It costs them one copy of 150 kB for an image of
     224 x 224 pixels. A TPU would be slow at it: its vectors have 128 lanes, and each pixel has three colors.
@@ -51,8 +49,26 @@ def patchify(images: Images, patch_size: int) -> Images:
         raise UserError(f"The model takes images of 3 colors, or cut into {patch_size} x {patch_size} patches; not {channels}.")
     num_patches(height, width, patch_size)
     rows, columns = height // patch_size, width // patch_size
+    images = permute(images, permutation, patch_size)
     patches = images.reshape(*batch, rows, patch_size, columns, patch_size, channels).swapaxes(-4, -3)
     return patches.reshape(*batch, rows, columns, patch_size * patch_size * channels)
+
+
+def permute_into_rows(images: Images, permutation: str) -> Images:
+    """Permute images for a model without patches, and cut them into rows: [..., H, W, 3] -> [..., H, 1, W 3].
+
+    Rows are to such a model what patches are to the others: the form of images that are permuted already, which are returned
+    unchanged. The patches that "patches_and_pixels" permutes are of 16 x 16 pixels, as in the paper. Raises UserError if the
+    images do not have three colors, or if such patches do not divide them.
+    """
+    *batch, height, width, channels = images.shape
+    if width == 1 and channels != 3:
+        return images
+    if channels != 3:
+        raise UserError(f"The model takes images of 3 colors, or cut into rows; not {channels}.")
+    if permutation == "patches_and_pixels":
+        num_patches(height, width, RESNET_PATCH_SIZE)
+    return permute(images, permutation, RESNET_PATCH_SIZE).reshape(*batch, height, 1, width * channels)
 
 
 class StochasticDepth(nn.Module):

@@ -91,6 +91,7 @@ class Mixer(nn.Module):
       dtype: type of activations and matrix products. Norm statistics, the pooled features and the logits are always float32.
       remat: recompute each block in the backward pass, to save memory.
       head_bias_init: initial value of the head's bias. The head's kernel starts at zero.
+      permutation: the order of the pixels in which the model sees every image (permutation.py).
     """
 
     num_classes: int | None
@@ -103,6 +104,7 @@ class Mixer(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     head_bias_init: float = 0.0
+    permutation: str = "none"
 
     @nn.compact
     def __call__(
@@ -111,8 +113,8 @@ class Mixer(nn.Module):
         """Return the logits and the features by name.
 
         Args:
-          images: float [B, H, W, 3] in [-1, 1], or the same images cut into patches: [B, H / P, W / P, P P 3], with the pixels of
-            a patch row by row.
+          images: float [B, H, W, 3] in [-1, 1], or the same images as `patchify` cuts them into patches with this patch size and
+            permutation: [B, H / P, W / P, P P 3].
           train: apply dropout and stochastic depth. If either probability is above 0, `apply` needs rngs={"dropout": key}.
 
         Returns:
@@ -122,7 +124,7 @@ class Mixer(nn.Module):
           UserError: the images do not have three colors, P does not divide their sides, or their number of patches is not the
             number of inputs that the token-mixing parameters have.
         """
-        patches = patchify(images, self.patch_size)
+        patches = patchify(images, self.patch_size, self.permutation)
         height, width = (side * self.patch_size for side in patches.shape[1:3])
         self._check_image_size(height, width)
         tokens_mlp_dim = self.size.tokens_mlp_dim * self._num_tiles(height, width)

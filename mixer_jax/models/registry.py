@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.models import kernels, mixer, resnet, vit
-from mixer_jax.models.layers import patchify
+from mixer_jax.models.layers import patchify, permute_into_rows
 from mixer_jax.options import family_options
 
 
@@ -127,12 +127,13 @@ def compute_dtype(config: ConfigDict) -> Callable[[str], jnp.dtype]:
 def host_transform(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function that the host applies to each image, uint8 [H, W, 3], before it is sent to a device.
 
-    It cuts the image into patches for a model that begins with patches. For other models it is the identity.
+    It permutes the image if the model has a permutation, and cuts it into patches for a model that begins with patches. A model
+    does the same to images that are whole, so an image is permuted once on every way into the model.
     """
-    sizes = _family(config).sizes
-    if not sizes:
-        return lambda image: image
-    return functools.partial(patchify, patch_size=_size_and_patch(config, sizes)[1])
+    sizes, permutation = _family(config).sizes, config.permutation
+    if sizes:
+        return functools.partial(patchify, patch_size=_size_and_patch(config, sizes)[1], permutation=permutation)
+    return functools.partial(permute_into_rows, permutation=permutation) if permutation != "none" else lambda image: image
 
 
 def _family(config: ConfigDict) -> Family:
@@ -148,12 +149,21 @@ def _shared_fields(config: ConfigDict, num_classes: int | None) -> dict[str, Any
         "dtype": jnp.dtype(config.dtype),
         "remat": config.remat,
         "head_bias_init": config.head_bias_init,
+        "permutation": config.permutation,
     }
 
 
 def _patch_model_fields(config: ConfigDict, num_classes: int | None, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that the models of all families with variants SIZE/PATCH take."""
+    """Return the arguments that the models of all families with variants SIZE/PATCH take.
+
+    Raises UserError for a permutation and patches of one pixel: whether such patches are permuted already cannot be seen.
+    """
     size, patch_size = _size_and_patch(config, sizes)
+    if patch_size == 1 and config.permutation != "none":
+        raise UserError(
+            f"config.model.permutation is {config.permutation!r}, and the patches of config.model.variant={config.variant} have "
+            "one pixel: permuted images need larger patches."
+        )
     return _shared_fields(config, num_classes) | {
         "patch_size": patch_size,
         "size": size,

@@ -27,6 +27,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mixer_jax.models.layers import permute_into_rows
+
 WIDTH = 64  # The number of channels of the root, and of steps a and b in the first stage, at width factor 1.
 GROUPS = 32  # The number of groups of every group norm. All widths are multiples of it.
 EXPANSION = 4  # A unit has this many times as many output channels as its steps a and b have.
@@ -221,6 +223,7 @@ class ResNet(nn.Module):
         always float32.
       remat: recompute each unit in the backward pass, to save memory.
       head_bias_init: initial value of the head's bias. The head's kernel starts at zero.
+      permutation: the order of the pixels in which the model sees every image (permutation.py).
     """
 
     num_classes: int | None
@@ -228,15 +231,17 @@ class ResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     head_bias_init: float = 0.0
+    permutation: str = "none"
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width 3"], *, train: bool = False
+        self, images: Float[Array, "batch height width colors"], *, train: bool = False
     ) -> tuple[Float[Array, "batch outputs"], dict[str, Float[Array, "..."]]]:
         """Return the logits and the features by name.
 
         Args:
-          images: float [B, H, W, 3] in [-1, 1], of any height and width.
+          images: float [B, H, W, 3] in [-1, 1], of any height and width. With a permutation, they may also be in the form that
+            `permute_into_rows` returns, [B, H, 1, W 3].
           train: has no effect. The family has neither dropout nor batch statistics.
 
         Returns:
@@ -244,6 +249,9 @@ class ResNet(nn.Module):
           [B, H / 8, W / 8, 8 C_0], ... (with sizes rounded up), and "pre_logits", float32 [B, C], the mean after the last norm
           and relu.
         """
+        if self.permutation != "none":
+            rows = permute_into_rows(images, self.permutation)
+            images = rows.reshape(*rows.shape[:2], -1, 3)
         width = self.size.root_width
         x = RootBlock(width, self.dtype, name="root_block")(images)
         features = {"root_block": x}

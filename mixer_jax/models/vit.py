@@ -166,6 +166,7 @@ class VisionTransformer(nn.Module):
         always float32.
       remat: recompute each block in the backward pass, to save memory.
       head_bias_init: initial value of the head's bias. The head's kernel starts at zero.
+      permutation: the order of the pixels in which the model sees every image (permutation.py).
     """
 
     num_classes: int | None
@@ -179,6 +180,7 @@ class VisionTransformer(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     head_bias_init: float = 0.0
+    permutation: str = "none"
 
     @nn.compact
     def __call__(
@@ -187,8 +189,8 @@ class VisionTransformer(nn.Module):
         """Return the logits and the features by name.
 
         Args:
-          images: float [B, H, W, 3] in [-1, 1], or the same images cut into patches: [B, H / P, W / P, P P 3], with the pixels of
-            a patch row by row.
+          images: float [B, H, W, 3] in [-1, 1], or the same images as `patchify` cuts them into patches with this patch size and
+            permutation: [B, H / P, W / P, P P 3].
           train: apply dropout and stochastic depth. If either probability is above 0, `apply` needs rngs={"dropout": key}.
 
         Returns:
@@ -199,7 +201,7 @@ class VisionTransformer(nn.Module):
           UserError: the images do not have three colors, P does not divide their sides, or their number of tokens is not the
             number of position embeddings that the parameters have.
         """
-        patches = patchify(images, self.patch_size)
+        patches = patchify(images, self.patch_size, self.permutation)
         self._check_image_size(*(side * self.patch_size for side in patches.shape[1:3]))
         x = PatchProjection(self.size.hidden_dim, self.patch_size, self.dtype, name="embedding")(patches)
         features = {"stem": x}

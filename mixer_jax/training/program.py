@@ -134,7 +134,10 @@ def make_program(config: ConfigDict, total_steps: int, warmup_steps: int) -> Pro
 
 
 def reference_program(program: Program) -> Program:
-    """Return the same program with the reference model, which has no dropout, no stochastic depth and no `tile_size`."""
+    """Return the same program with the reference model.
+
+    It has no dropout, no stochastic depth, no `tile_size` and no permutation.
+    """
     model = program.model
     assert isinstance(model, Mixer) and model.num_classes is not None
     reference = ReferenceMixer(model.num_classes, model.patch_size, **dataclasses.asdict(model.size), dtype=model.dtype)

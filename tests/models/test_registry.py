@@ -24,7 +24,7 @@ VARIANT = {"mixer": "B/16", "vit": "B/16", "resnet": "R50x1"}
 OTHER_VALUES = {
     "num_blocks": 3, "hidden_dim": 96, "channels_mlp_dim": 5, "tokens_mlp_dim": 5, "tile_size": 224, "num_heads": 4,
     "pooling": "mean", "pre_logits_dim": 8, "dropout": 0.1, "stoch_depth": 0.1, "stoch_depth_rescale": True,
-    "dtype": "bfloat16", "remat": True, "head_bias_init": -2.0,
+    "dtype": "bfloat16", "remat": True, "head_bias_init": -2.0, "permutation": "all_pixels",
 }  # fmt: skip
 OPTIONS = [(family, option) for family in FAMILIES for option in OTHER_VALUES]
 
