@@ -88,6 +88,11 @@ CHOICES = {
         "Images below 96 x 96 pixels count as small. Crops and flips are switched off for tasks as in BiT's code.",
         "The learning rate is chosen for each task.",
     ),
+    "pre-training for Figure 2": (
+        "The images of a share are the first 3, 10 or 30 %. The best top-1 accuracy on the last 1 % decides which step counts.",
+        "On all of JFT-300M or JFT-3B the last step counts, and nothing is held out.",
+        "JFT-3B: 30 000 classes, and the recipe and the number of steps of JFT-300M.",
+    ),
     "linear 5-shot": (
         "A fixed weight of the ridge regression, 2^10. The code of 2021 chose it among 30 values by test accuracy.",
     ),
