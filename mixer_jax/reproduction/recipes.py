@@ -93,6 +93,7 @@ CHOICES = {
         "On all of JFT-300M or JFT-3B the last step counts, and nothing is held out.",
         "JFT-3B: 30 000 classes, and the recipe and the number of steps of JFT-300M.",
     ),
+    "pre-training for Figure 4": ("The permutations are those of a fixed seed. The paper does not publish its own.",),
     "linear 5-shot": (
         "A fixed weight of the ridge regression, 2^10. The code of 2021 chose it among 30 values by test accuracy.",
     ),
