@@ -85,6 +85,7 @@ TOKENS = ("model.family", "mixer", "vit")  # These families cut an image into to
 # The ways in which an evaluator can resize images. "small" is crop (ii) and "square" is crop (i) of the paper, supplement C.
 RESIZES = ("small", "square", "whole")
 RESIZE_DOC = "Resize the shorter side (`small`) or both (`square`) to resize_size, or both to image_size, uncropped (`whole`)."
+BEST_ON_TEST = "best_on_test"  # A value of l2_choice, and the end of the names of the figures that it gives.
 RANDAUGMENT = ("augment.randaugment_layers", ABOVE_0)
 ADAM = ("optimizer.name", "adam")
 PERMUTATIONS = ("none", "patches_and_pixels", "all_pixels")
@@ -137,7 +138,11 @@ EVALUATORS = {
                "step.", allowed="different numbers in [1, 2^20]"),
         Option("seeds", (0, 1, 2), "Each seed chooses its own labeled images. The mean over the seeds and each figure are "
                "written.", allowed="different numbers in [0, 2^32)"),
-        Option("l2", 2.0**10, "Weight of the squared norm in the ridge regression.", allowed="in (0, 10^12]"),
+        Option("l2_choice", "fixed", "Whether l2 is `fixed`, or that one of 2^-10, 2^-9, ..., 2^19 that has the best accuracy on "
+               "`test` itself (`best_on_test`, as in the authors' code of 2021).", choices=("fixed", BEST_ON_TEST),
+               before="fixed"),
+        Option("l2", 2.0**10, "Weight of the squared norm in the ridge regression.", allowed="in (0, 10^12]",
+               only=("l2_choice", "fixed")),
         *EVALUATOR,
     ),
 }
@@ -289,6 +294,11 @@ OPTIONS = (
 )
 # fmt: on
 DATA_FIELDS = {kind: tuple(row.name for row in rows if row.default is None) for kind, rows in EVALUATORS.items()}
+
+
+def few_shot_figure(shots: int, l2_choice: str) -> str:
+    """Return the name of a few-shot evaluator's mean accuracy. Its other figures have names that begin alike."""
+    return f"top1_{shots}shot" + (f"_{BEST_ON_TEST}" if l2_choice == BEST_ON_TEST else "")
 
 
 def family_options(family: str) -> tuple[str, ...]:

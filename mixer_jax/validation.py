@@ -12,14 +12,24 @@ from ml_collections import ConfigDict
 from mixer_jax.bucket import SCHEME, is_in_bucket
 from mixer_jax.environment import check_environment, check_script
 from mixer_jax.errors import UserError
-from mixer_jax.options import DATA_FIELDS, DATASET, EVALUATORS, LENGTH, OPTIONS, RESNET_PATCH_SIZE, Option, has_effect
+from mixer_jax.options import (
+    DATA_FIELDS,
+    DATASET,
+    EVALUATORS,
+    LENGTH,
+    OPTIONS,
+    RESNET_PATCH_SIZE,
+    Option,
+    few_shot_figure,
+    has_effect,
+)
 
 INTERVAL = re.compile(r"in ([\[(])(-?\d+)(?:\^(\d+))?, (\d+)(?:\^(\d+))?([\])])$")
 UNITS = {"steps": "in [0, 2^31)", "epochs": "in [0, 10^6]", "examples": "in [0, 2^50]"}  # The bounds of a `config.duration`.
 # {kind of evaluator: function from (evaluator, number of classes) to the names of the figures that can choose a checkpoint}
 FIGURES: dict[str, Callable[[ConfigDict, int], tuple[str, ...]]] = {
     "classification": lambda _, num_classes: ("top1", *(["top5"] if num_classes > 5 else []), "loss"),
-    "fewshot": lambda evaluator, _: tuple(f"top1_{shots}shot" for shots in evaluator.shots),
+    "fewshot": lambda evaluator, _: tuple(few_shot_figure(shots, evaluator.l2_choice) for shots in evaluator.shots),
 }
 NAME = re.compile(r"[\w-]+")  # Names of evaluators and of a mixture's parts stand in paths, names of metrics, and flags.
 

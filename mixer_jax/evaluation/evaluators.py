@@ -24,7 +24,7 @@ from mixer_jax.evaluation.classification import Classification, EvalLoss
 from mixer_jax.evaluation.example_predictions import ExamplePredictions, write_predictions
 from mixer_jax.evaluation.fewshot import FewShot, ShotsCheck, check_shots, first_labels
 from mixer_jax.evaluation.predict import CheckStop, Predict, never_stop
-from mixer_jax.options import DATA_FIELDS
+from mixer_jax.options import DATA_FIELDS, EVALUATORS
 from mixer_jax.parallel import Batch, Params, is_writer, local_batch_indices, to_global, to_host
 from mixer_jax.records import predictions_file
 from mixer_jax.storage import refuse_links
@@ -210,8 +210,9 @@ def sources_of(examples: dict[str, dict[str, Examples]]) -> dict[str, Source]:
 def describe_evaluators(config: ConfigDict, examples: dict[str, dict[str, Examples]]) -> dict[str, dict[str, Any]]:
     """Return, for each evaluator, everything but the parameters that its figures depend on: its options and its data's records.
 
-    Left out are the directory of the data, how often the evaluator runs, and its batch size, which do not change the figures. All
-    values are such as JSON can store and give back unchanged, so that they can be compared with recorded ones.
+    Left out are the directory of the data, how often the evaluator runs, and its batch size, which do not change the figures, and
+    newer options at the value that describes what evaluators did before. All values are such as JSON can store and give back
+    unchanged, so that they can be compared with recorded ones.
     """
     facts = source_facts(sources_of(examples))
 
@@ -219,11 +220,16 @@ def describe_evaluators(config: ConfigDict, examples: dict[str, dict[str, Exampl
         is_data = option in examples[name]
         return f"split {value['split']!r}, {facts[f'evals.{name}.{option}']}" if is_data else value
 
-    options = {name: json.loads(evaluator.to_json()) for name, evaluator in config.evals.items()}
+    def options_of(evaluator: ConfigDict) -> dict[str, Any]:
+        before = {row.name: row.before for row in EVALUATORS[evaluator.kind] if row.before is not None}
+        values = json.loads(evaluator.to_json())
+        is_left_out = {name: name in OPTIONS_WITHOUT_EFFECT or before.get(name) == value for name, value in values.items()}
+        return {name: value for name, value in values.items() if not is_left_out[name]}
+
     return {
         name: {"image_size": config.image_size}
-        | {option: describe(name, option, value) for option, value in values.items() if option not in OPTIONS_WITHOUT_EFFECT}
-        for name, values in options.items()
+        | {option: describe(name, option, value) for option, value in options_of(evaluator).items()}
+        for name, evaluator in config.evals.items()
     }
 
 

@@ -11,6 +11,12 @@ protocol that is now in its authors' big_vision (evaluators/fewshot_lsr.py):
     6. The prediction is the class with the largest output.
 
 We report the accuracy of each seed, and their mean.
+
+The option l2_choice="best_on_test" chooses the strength as the authors' code of 2021 did, which vmoe and scenic still have. For
+each number of shots, it takes that one of 2^-10, 2^-9, ..., 2^19 that has the highest accuracy on the examples to classify. That
+code had one seed and several data sets. It ranked the strengths by accuracy on each, and took the one with the best average rank
+for all. Here each evaluator chooses for its own data set, as that code would with this one alone, and the mean over the seeds
+decides. The figures have names of their own, because the labels of the test data have been used.
 """
 
 import functools
@@ -26,9 +32,12 @@ from mixer_jax.data.sources.subset import Subset
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.answers import Evaluation, Figures
 from mixer_jax.evaluation.predict import CheckStop, Predict, never_stop
+from mixer_jax.options import BEST_ON_TEST, few_shot_figure
 from mixer_jax.parallel import Batch, Params, replicated, to_host
 
 BIAS_FEATURE = 100.0
+STRENGTHS = tuple(2.0**power for power in range(-10, 20))  # l2_regs in the authors' code of 2021.
+OUTPUTS = 2**22  # Numbers of float64 that are computed at once for several strengths: 32 MiB.
 
 ShotsCheck = Callable[[np.ndarray, np.ndarray], None]
 """A function of (train_labels, test_labels) that raises UserError if a class has too few labeled examples."""
@@ -37,7 +46,8 @@ ShotsCheck = Callable[[np.ndarray, np.ndarray], None]
 class FewShot:
     """An evaluator that maps parameters to {"top1_5shot": mean, "top1_5shot_seeds": [...], ..., "examples": N}.
 
-    N is the number of test examples that have a label.
+    N is the number of test examples that have a label. With l2_choice="best_on_test", the figures are "top1_5shot_best_on_test",
+    "top1_5shot_best_on_test_seeds", and "l2_5shot_best_on_test", which is the strength that was chosen.
     """
 
     def __init__(
@@ -79,15 +89,18 @@ class FewShot:
         self._check(train_labels, test_labels)
         figures: Figures = {"examples": len(test_labels)}
         for shots in self._options.shots:
+            chosen = [choose_shots(train_labels, shots, seed) for seed in self._options.seeds]
+            labeled_sets = [(features[np.searchsorted(used, rows)], train_labels[rows]) for rows in chosen]
+            name, l2 = few_shot_figure(shots, self._options.l2_choice), self._options.l2
+            if self._options.l2_choice == BEST_ON_TEST:
+                l2 = figures[name.replace("top1", "l2")] = best_strength(labeled_sets, test_features, test_labels, check_stop)
             accuracies = []
-            for seed in self._options.seeds:
+            for shot_features, shot_labels in labeled_sets:
                 check_stop()
-                chosen = choose_shots(train_labels, shots, seed)
-                chosen_features = features[np.searchsorted(used, chosen)]
-                predicted = ridge_predict(chosen_features, train_labels[chosen], test_features, self._options.l2)
+                predicted = ridge_predict(shot_features, shot_labels, test_features, l2)
                 accuracies.append(float(np.mean(predicted == test_labels)))
-            figures[f"top1_{shots}shot"] = float(np.mean(accuracies))
-            figures[f"top1_{shots}shot_seeds"] = accuracies
+            figures[name] = float(np.mean(accuracies))
+            figures[f"{name}_seeds"] = accuracies
         return Evaluation(figures)
 
     def _extract(
@@ -155,15 +168,66 @@ def ridge_predict(features: np.ndarray, labels: np.ndarray, test_features: np.nd
       test_features: features of the examples to classify, [M, C].
       l2: the strength of the ridge.
     """
-    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-5
-
-    def standardize(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([(x - mean) / deviation, np.full((len(x), 1), BIAS_FEATURE)], axis=1)
-
-    x, classes = standardize(features), np.unique(labels)
-    targets = 2.0 * (labels[:, None] == classes) - 1.0
+    standardize, classes = _standardizer(features), np.unique(labels)
+    x, targets = standardize(features), 2.0 * (labels[:, None] == classes) - 1.0
     if len(x) >= x.shape[1]:
         weights = np.linalg.solve(x.T @ x + l2 * np.eye(x.shape[1]), x.T @ targets)
     else:  # X^T (X X^T + l2 I)^-1 Y is equal, and its system of equations is smaller.
         weights = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(len(x)), targets)
     return classes[np.argmax(standardize(test_features) @ weights, axis=1)]
+
+
+def best_strength(
+    labeled_sets: Sequence[tuple[np.ndarray, np.ndarray]],
+    test_features: np.ndarray,
+    test_labels: np.ndarray,
+    check_stop: CheckStop = never_stop,
+) -> float:
+    """Return that one of STRENGTHS whose accuracy on the test examples, as a mean over the labeled sets, is highest.
+
+    Of several it is the largest. `labeled_sets` are the features, [N, C], and the labels, [N], that each seed has chosen.
+    """
+    accuracies = []
+    for features, labels in labeled_sets:
+        check_stop()
+        accuracies.append(ridge_accuracies(features, labels, test_features, test_labels, STRENGTHS))
+    mean = np.mean(accuracies, axis=0)
+    return STRENGTHS[np.flatnonzero(mean == mean.max())[-1]]
+
+
+def ridge_accuracies(
+    features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray, strengths: Sequence[float]
+) -> np.ndarray:
+    """Return the accuracy of `ridge_predict` for each of several strengths, [len(strengths)]. All arithmetic is in float64.
+
+    One eigendecomposition serves all strengths: for X^T X = V diag(e) V^T the weights are V diag(1 / (e + l2)) V^T X^T Y. With
+    fewer examples than features that of X X^T is smaller, and the weights are X^T V diag(1 / (e + l2)) V^T Y.
+
+    Args:
+      features: features of the labeled examples, [N, C].
+      labels: their labels, [N].
+      test_features: features of the examples to classify, [M, C].
+      test_labels: their labels, [M].
+      strengths: the strengths of the ridge.
+    """
+    standardize, classes = _standardizer(features), np.unique(labels)
+    x, targets = standardize(features), 2.0 * (labels[:, None] == classes) - 1.0
+    if len(x) >= x.shape[1]:
+        values, vectors = np.linalg.eigh(x.T @ x)
+        basis, projected = vectors, vectors.T @ (x.T @ targets)
+    else:
+        values, vectors = np.linalg.eigh(x @ x.T)
+        basis, projected = x.T @ vectors, vectors.T @ targets
+    correct = np.zeros(len(strengths))
+    for rows in np.array_split(np.arange(len(test_labels)), 1 + len(test_labels) * len(classes) // OUTPUTS):
+        coordinates = standardize(test_features[rows]) @ basis
+        for i, l2 in enumerate(strengths):
+            outputs = coordinates @ (projected / (values + l2)[:, None])
+            correct[i] += np.count_nonzero(classes[np.argmax(outputs, axis=1)] == test_labels[rows])
+    return correct / len(test_labels)
+
+
+def _standardizer(features: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function that standardizes features by the mean and the deviation of these, and appends the constant feature."""
+    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-5
+    return lambda x: np.concatenate([(x - mean) / deviation, np.full((len(x), 1), BIAS_FEATURE)], axis=1)

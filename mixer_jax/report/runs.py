@@ -78,7 +78,7 @@ def eval_curves(run: Run, prefix: str) -> dict[str, list[tuple[int, float]]]:
 def display_name(name: str) -> str:
     """Return the name of a figure on the page: "test" for test/top1, and "few, 5-shot" for few/top1_5shot."""
     evaluator, _, figure = name.partition("/")
-    shots = figure.partition("_")[2].replace("shot", "-shot")
+    shots = figure.partition("_")[2].replace("shot", "-shot").replace("_", " ")
     return f"{evaluator}, {shots}" if shots else evaluator
 
 

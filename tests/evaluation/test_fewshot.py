@@ -10,12 +10,22 @@ import pytest
 from mixer_jax.config import dataset, fewshot
 from mixer_jax.data.sources.source import Record
 from mixer_jax.errors import UserError
-from mixer_jax.evaluation.evaluators import make_evaluators, open_examples
-from mixer_jax.evaluation.fewshot import FewShot, check_shots, choose_shots, first_labels, ridge_predict
+from mixer_jax.evaluation import fewshot as fewshot_module
+from mixer_jax.evaluation.evaluators import describe_evaluators, make_evaluators, open_examples
+from mixer_jax.evaluation.fewshot import (
+    STRENGTHS,
+    FewShot,
+    check_shots,
+    choose_shots,
+    first_labels,
+    ridge_accuracies,
+    ridge_predict,
+)
 from mixer_jax.evaluation.predict import make_predict
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.parallel import make_mesh, to_global
 from mixer_jax.training.state import init_params
+from mixer_jax.validation import validate
 
 LABELS = np.repeat([3, 0, 7, 4], [30, 10, 20, 4])[np.random.default_rng(0).permutation(64)]
 
@@ -64,6 +74,20 @@ def test_the_ridge_is_that_of_the_normal_equations_with_fewer_or_more_examples_t
     assert len(set(predicted)) > 1
 
 
+@pytest.mark.parametrize(("examples", "features"), [(12, 40), (40, 40), (41, 40), (200, 40), (30, 3)])
+def test_one_eigendecomposition_gives_the_accuracies_of_the_ridge_at_all_strengths(monkeypatch, examples, features):
+    rng = np.random.default_rng(examples)
+    labels, test_labels = np.array([1, 5, 6])[np.arange(examples) % 3], np.array([1, 5, 6])[np.arange(300) % 3]
+    scale = rng.uniform(0.1, 10, features)
+    x, test = (((rng.normal(size=(len(y), features)) + y[:, None] / 5) * scale).astype(np.float32) for y in (labels, test_labels))
+    x[:, 0] = test[:, 0] = 5  # A feature that never changes makes X^T X singular.
+    expected = [np.mean(ridge_predict(x, labels, test, l2) == test_labels) for l2 in STRENGTHS]
+    assert (STRENGTHS[0], STRENGTHS[-1], len(STRENGTHS)) == (2.0**-10, 2.0**19, 30) and len(set(expected)) > 1
+    np.testing.assert_array_equal(ridge_accuracies(x, labels, test, test_labels, STRENGTHS), expected)
+    monkeypatch.setattr(fewshot_module, "OUTPUTS", 100)  # Many parts of the test examples give what one gives.
+    np.testing.assert_array_equal(ridge_accuracies(x, labels, test, test_labels, STRENGTHS), expected)
+
+
 def test_a_feature_that_never_changes_does_no_harm():
     x = np.array([[0, 5], [1, 5], [10, 5], [11, 5]], np.float32)
     assert ridge_predict(x, np.array([0, 0, 1, 1]), np.array([[2, 5], [9, 5]], np.float32), 1.0).tolist() == [0, 1]
@@ -105,12 +129,12 @@ def batches_of(source, mesh):
         yield to_global(batch | {"mask": (np.arange(8) < len(records)).astype(np.float32)}, mesh)
 
 
-def figures_of(train: Rows | dict, test: dict, shots: tuple[int, ...], seeds: tuple[int, ...]) -> dict:
+def figures_of(train: Rows | dict, test: dict, shots: tuple[int, ...], seeds: tuple[int, ...], **options) -> dict:
     def predict(params, images):
         return None, images * params["scale"]
 
     train, test = train if isinstance(train, Rows) else Rows(train), Rows(test)
-    config = fewshot(dataset("digits"), dataset("digits"), shots=shots, seeds=seeds)
+    config = fewshot(dataset("digits"), dataset("digits"), shots=shots, seeds=seeds, **options)
     check = functools.partial(check_shots, shots=max(shots), class_names="abcd", path="config.evals.few")
     few = FewShot(config, train, batches_of, functools.partial(batches_of, test), predict, make_mesh(1), check)
     return few({"scale": np.float32(3)}).figures
@@ -154,6 +178,50 @@ def test_an_evaluator_of_a_config_takes_the_shots_of_its_own_labels(tiny_config)
         predicted = ridge_predict(features["train"][rows], labels["train"][rows], features["test"], options.l2)
         expected = np.mean(predicted == labels["test"])
         assert figures[f"top1_{shots}shot_seeds"][number] == pytest.approx(expected, abs=2 / len(predicted))  # float32
+
+
+def test_the_strength_that_is_best_on_the_test_examples_is_named_and_gives_the_figures_of_that_fixed_strength():
+    train, test, seeds = clusters(200, 0, 0.9), clusters(121, 1, 0.9), (0, 1, 5)
+    figures = figures_of(train, test, (1, 25), seeds, l2_choice="best_on_test")
+    features, labels, chosen = 3 * train["image"], train["labels"][:, 0], {}
+    for k in (1, 25):
+        shots = [choose_shots(labels, k, seed) for seed in seeds]
+        of_seeds = {
+            l2: [np.mean(ridge_predict(features[x], labels[x], 3 * test["image"], l2) == test["labels"][:, 0]) for x in shots]
+            for l2 in STRENGTHS
+        }
+        means = {l2: np.mean(accuracies) for l2, accuracies in of_seeds.items()}
+        chosen[k] = figures[f"l2_{k}shot_best_on_test"]
+        assert chosen[k] == max(l2 for l2 in STRENGTHS if means[l2] == max(means.values()))  # Of several, the largest.
+        assert figures[f"top1_{k}shot_best_on_test_seeds"] == of_seeds[chosen[k]]
+    assert len(set(chosen.values())) == 2 and 2.0**10 not in chosen.values()
+
+    fixed = figures_of(train, test, (25,), seeds, l2=chosen[25])
+    assert fixed["top1_25shot"] == figures["top1_25shot_best_on_test"]
+    assert fixed["top1_25shot_seeds"] == figures["top1_25shot_best_on_test_seeds"]
+    assert fixed.keys() & figures.keys() == {"examples"}  # Nobody takes a figure that peeks for another.
+
+
+def test_figures_that_peek_can_choose_a_checkpoint_by_their_own_name_and_a_fixed_strength_is_refused_beside(tiny_config):
+    tiny_config.evals.fewshot.l2_choice = "best_on_test"
+    tiny_config.evals.fewshot.every.steps = 5
+    tiny_config.checkpoint.best = "evals.fewshot.top1_5shot_best_on_test"
+    validate(tiny_config)
+    tiny_config.checkpoint.best = "evals.fewshot.top1_5shot"
+    with pytest.raises(UserError, match=r"one of .*evals.fewshot.top1_1shot_best_on_test"):
+        validate(tiny_config)
+    tiny_config.checkpoint.best, tiny_config.evals.fewshot.l2 = "", 1.0
+    with pytest.raises(UserError, match=r"evals.fewshot.l2 is 1.0: it must be 1024.0 with l2_choice=best_on_test"):
+        validate(tiny_config)
+
+
+def test_an_evaluator_is_described_as_before_unless_it_peeks(tiny_config):
+    """A finished run of an earlier version is not evaluated once more for an option that it did not have."""
+    names = tuple("0123456789")
+    examples = open_examples(tiny_config, names, "x", host_transform(tiny_config.model))
+    assert "l2_choice" not in describe_evaluators(tiny_config, examples)["fewshot"]
+    tiny_config.evals.fewshot.l2_choice = "best_on_test"
+    assert describe_evaluators(tiny_config, examples)["fewshot"]["l2_choice"] == "best_on_test"
 
 
 def test_classes_that_a_plane_separates_are_all_told_apart():
