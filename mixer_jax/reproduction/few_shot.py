@@ -75,7 +75,7 @@ def few_shot_of(setup: Setup, cell: FewShotCell) -> Ours:
     reached, last = steps_of(run)
     is_done = reached is not None and reached == last
     step, remark = cell.step, ""
-    accuracies, deciding = _by_step(run, ACCURACY), _by_step(run, DECIDING)
+    accuracies, deciding = _figures_by_step(run)
     if is_done and cell.is_best:
         step = max(accuracies.keys() & deciding.keys(), key=lambda step: (deciding[step], -step), default=None)
         remark = f"Step {step} is the best one on the images that are held out."
@@ -92,11 +92,12 @@ def few_shot_of(setup: Setup, cell: FewShotCell) -> Ours:
     return Ours(100 * accuracies[step], (int(is_done),), tuple(deviations), remark, (evidence,))
 
 
-def _by_step(run: str, name: str) -> dict[int, float]:
-    """Return {step: figure} of a metric. If it was written several times at a step, the last figure counts."""
-    rows = read_metrics(run)
+def _figures_by_step(run: str) -> tuple[dict[int, float], ...]:
+    """Return {step: figure} of ACCURACY and of DECIDING. If one was written several times at a step, the last counts."""
+    names = (ACCURACY, DECIDING)
+    rows = [row for row in read_metrics(run) if not row.keys().isdisjoint(names)]
     check_form(Path(run, "metrics.jsonl"), rows)
-    return {row["step"]: row[name] for row in rows if row.get(name) is not None}
+    return tuple({row["step"]: row[name] for row in rows if row.get(name) is not None} for name in names)
 
 
 def _why_none(run: str, cell: FewShotCell, step: int | None, is_done: bool) -> str:

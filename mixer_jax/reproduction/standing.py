@@ -140,6 +140,9 @@ def _few_shot(exhibit: str, row: Row, column: Column, cell: Cell, setup: Setup) 
 
     In Figure 4 one pre-training gives a whole row, whose cost the last cell has.
     """
+    status, reason = why_not_run(row, column, setup)
+    if reason:
+        return Standing(status, reasons=(reason,))
     found = few_shot_cell(exhibit, row, column.name)
     ours = few_shot_of(setup, found) if setup.has_runs else Ours()
     is_counted = exhibit == "figure2" or column.name == list(row.cells)[-1]

@@ -17,7 +17,7 @@ from mixer_jax.reproduction.paper.exhibits import EXHIBITS
 from mixer_jax.reproduction.setup import RELEASED
 from mixer_jax.reproduction.show import figures_of
 from mixer_jax.reproduction.standing import NOT_RELEASED
-from mixer_jax.reproduction.status import DEVIATES, DIFFERS, NO_DATA, REPRODUCED, STARTED
+from mixer_jax.reproduction.status import DEVIATES, DIFFERS, NO_DATA, NO_RECIPE, REPRODUCED, STARTED
 from mixer_jax.reproduction.working import make_plan, next_jobs
 from mixer_jax.sweep.job import config_of
 from mixer_jax.validation import validate
@@ -100,6 +100,8 @@ def test_without_data_or_with_released_weights_alone_nothing_is_run(tmp_path: Pa
     assert not plan.tasks and ["jft300m" in plan.left[0][1], "jft3b" in plan.left[1][1]] == [True, True]
     plan = make_plan("figure2", "Mixer-L/16", ["30M"], setup_of(tmp_path, start=RELEASED))
     assert not plan.tasks and plan.left[0][1] == NOT_RELEASED
+    (cell,) = figures_of("figure2", "Mixer-L/16", ["30M"], setup_of(tmp_path, start=RELEASED))["parts"][0]["rows"][0]["cells"]
+    assert (cell["status"], cell["reasons"]) == (NO_RECIPE, [NOT_RELEASED])
 
 
 def test_the_figure_on_a_share_is_that_of_the_best_step_on_held_out_images(workdir: Path):
