@@ -6,9 +6,11 @@ cell is a step of it.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mixer_jax.options import few_shot_figure
 from mixer_jax.records import read_metrics
 from mixer_jax.report.forms import check_form
 from mixer_jax.reproduction.evidence import evidence_of
@@ -30,7 +32,7 @@ PERMUTATIONS = {  # {row of Figure 4: config.model.permutation}
 }
 LAST_COLUMN = "518k"  # of Figure 4: the last step, whichever it is
 FEWSHOT, HELD_OUT = "fewshot", "held_out"  # the evaluators
-ACCURACY, DECIDING = f"{FEWSHOT}/top1_5shot", f"{HELD_OUT}/top1"  # their figures in metrics.jsonl
+SHOTS, DECIDING = 5, f"{HELD_OUT}/top1"
 
 
 class FewShotCell(NamedTuple):
@@ -75,14 +77,16 @@ def few_shot_of(setup: Setup, cell: FewShotCell) -> Ours:
     reached, last = steps_of(run)
     is_done = reached is not None and reached == last
     step, remark = cell.step, ""
-    accuracies, deciding = _figures_by_step(run)
+    l2_choice = recorded.evals[FEWSHOT].l2_choice if FEWSHOT in recorded.evals else ""
+    name = f"{FEWSHOT}/{few_shot_figure(SHOTS, l2_choice)}"
+    accuracies, deciding = _figures_by_step(run, (name, DECIDING))
     if is_done and cell.is_best:
         step = max(accuracies.keys() & deciding.keys(), key=lambda step: (deciding[step], -step), default=None)
         remark = f"Step {step} is the best one on the images that are held out."
     elif is_done and step is None:
         step, remark = last, f"The last step is {last}."
     if step not in accuracies:
-        return Ours(None, (int(is_done),), (), _why_none(run, cell, step, is_done))
+        return Ours(None, (int(is_done),), (), _why_none(run, cell, name, step, is_done))
     deviations = deviations_of_pretraining(setup, cell.recipe)
     for evaluator in (FEWSHOT, HELD_OUT) if cell.is_best else (FEWSHOT,):
         deviations += deviations_of_evaluator(setup, cell.recipe, recorded, evaluator)
@@ -92,18 +96,17 @@ def few_shot_of(setup: Setup, cell: FewShotCell) -> Ours:
     return Ours(100 * accuracies[step], (int(is_done),), tuple(deviations), remark, (evidence,))
 
 
-def _figures_by_step(run: str) -> tuple[dict[int, float], ...]:
-    """Return {step: figure} of ACCURACY and of DECIDING. If one was written several times at a step, the last counts."""
-    names = (ACCURACY, DECIDING)
+def _figures_by_step(run: str, names: Sequence[str]) -> tuple[dict[int, float], ...]:
+    """Return {step: figure} of each name. If a figure was written several times at a step, the last counts."""
     rows = [row for row in read_metrics(run) if not row.keys().isdisjoint(names)]
     check_form(Path(run, "metrics.jsonl"), rows)
     return tuple({row["step"]: row[name] for row in rows if row.get(name) is not None} for name in names)
 
 
-def _why_none(run: str, cell: FewShotCell, step: int | None, is_done: bool) -> str:
-    """Return why a run has no figure for a cell."""
+def _why_none(run: str, cell: FewShotCell, name: str, step: int | None, is_done: bool) -> str:
+    """Return why a run has no figure of this name for a cell."""
     if cell.step is None and not is_done:
         return f"{run} has not ended: the cell has a figure when it has."
     if cell.is_best:
-        return f"{run} has no step with both {ACCURACY} and {DECIDING}."
-    return f"{run} has no {ACCURACY} at step {step}."
+        return f"{run} has no step with both {name} and {DECIDING}."
+    return f"{run} has no {name} at step {step}."

@@ -162,6 +162,16 @@ def test_the_last_column_of_figure_4_is_the_last_step(workdir: Path):
     assert cell["reasons"] == [f"The last step is {LAST}."]
 
 
+def test_the_few_shot_protocol_of_2021_has_the_figure_of_its_own_name_and_deviates(workdir: Path):
+    config, flag = "configs/pretrain_jft300m.py:B/16", "evals.fewshot.l2_choice=best_on_test"
+    run = make_run(workdir, "jft300m-B16/pretraining", config, {}, flag, step=LAST)
+    write(run, {25_000: {"fewshot/top1_5shot": 0.2}, LAST: {"fewshot/top1_5shot_best_on_test": 0.615}})
+    early, last = (cell_of(workdir, "figure4", "Mixer-B/16: original", column) for column in ("25k", "518k"))
+    assert early["ours"] is None and "has no fewshot/top1_5shot_best_on_test at step 25000" in early["reasons"][0]
+    assert last["ours"] == pytest.approx(61.5) and last["status"] == DEVIATES
+    assert last["deviations"] == ["evaluation: l2_choice='best_on_test' instead of 'fixed'."]
+
+
 def test_what_differs_from_the_recipe_is_a_deviation(workdir: Path):
     flags = (
         "model.dtype=float32", "data.split=train[:4%]", "evals.held_out.data.split=train[98%:]", "evals.fewshot.seeds=(7,)",
