@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkpoints.models import SMALL
-from tiny_config import get_config
+from tiny_config import get_config, loader_config
 
 import evaluate
 import train
@@ -21,6 +21,8 @@ from mixer_jax.checkpoints.weights import convert, load_weights, tree_of
 from mixer_jax.config import dataset, default_config
 from mixer_jax.data.images.augment import eval_transform, train_transform
 from mixer_jax.data.sources.registry import open_source
+from mixer_jax.data.stream.loader import train_batches
+from mixer_jax.data.stream.unreadable import UnreadableImages
 from mixer_jax.endings import DONE
 from mixer_jax.errors import UserError
 from mixer_jax.evaluation.evaluators import open_examples
@@ -31,7 +33,13 @@ from mixer_jax.models.layers import patchify
 from mixer_jax.models.permutation import permute
 from mixer_jax.models.registry import host_transform, make_model
 from mixer_jax.options import PERMUTATIONS
+from mixer_jax.pages.parts import Text
+from mixer_jax.pages.pictures import image_uri
 from mixer_jax.parallel import make_mesh, to_host
+from mixer_jax.report.runs import read_run
+from mixer_jax.report.samples import training_images
+from mixer_jax.report.sections import units_section
+from mixer_jax.reproduction.drawings import drawing_sections
 from mixer_jax.validation import validate
 
 PERMUTATION = "all_pixels"
@@ -144,6 +152,21 @@ def test_an_exported_program_permutes_its_images_itself(run, model, tmp_path, fo
     predict, metadata = LOADERS[format](str(file))
     np.testing.assert_allclose(predict(images), model.logits(list(images)), rtol=1e-4, atol=1e-5)
     assert json.loads(metadata["config"])["model.permutation"] == PERMUTATION
+
+
+def test_pictures_show_the_permuted_images_and_say_that_units_are_of_them(run):
+    report = read_run(run)
+    pictures = training_images(report, 3)
+    plain = train_transform(report.config.augment, 8)
+    unreadable = UnreadableImages()
+    (batch,) = train_batches(
+        open_source(report.config.data), plain, loader_config(), seed=0, batch_size=16, batch_indices=np.arange(3),
+        steps=range(1), unreadable=unreadable,
+    )  # fmt: skip
+    assert [picture.uri for picture in pictures] == [image_uri(permute(image, PERMUTATION, 2)) for image in batch["image"]]
+    for section in (units_section(report), drawing_sections("figure7", [str(run)])[1]):
+        texts = [part.text for part in section.parts if isinstance(part, Text)]
+        assert any(f"sees permuted images ({PERMUTATION}): places are those after" in text for text in texts)
 
 
 def test_another_permutation_than_that_of_the_weights_is_refused(run, tmp_path):

@@ -61,6 +61,12 @@ def check_permutation(metadata: Mapping[str, str], path: str, permutation: str, 
         )
 
 
+def permutation_note(metadata: Mapping[str, str]) -> str:
+    """Return a sentence for pictures of weights that says that their places are those of permuted images, or else ""."""
+    stated = permutation_metadata(metadata)
+    return f" The model sees permuted images ({stated['permutation']}): places are those after the permutation." if stated else ""
+
+
 def refuse_file(metadata: Mapping[str, str], path: str) -> None:
     """Raise UserError if weights of permuted images are to be written to a file in another project's format."""
     if stated := permutation_metadata(metadata):

@@ -16,7 +16,8 @@ from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.models import kernels, mixer, resnet, vit
 from mixer_jax.models.layers import patchify, permute_into_rows
-from mixer_jax.options import family_options
+from mixer_jax.models.permutation import permute
+from mixer_jax.options import RESNET_PATCH_SIZE, family_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +135,13 @@ def host_transform(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
     if sizes:
         return functools.partial(patchify, patch_size=_size_and_patch(config, sizes)[1], permutation=permutation)
     return functools.partial(permute_into_rows, permutation=permutation) if permutation != "none" else lambda image: image
+
+
+def pixel_permutation(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function that permutes an image, uint8 [H, W, 3], as the model of `config` sees it, for pictures of it."""
+    sizes = _family(config).sizes
+    patch_size = _size_and_patch(config, sizes)[1] if sizes else RESNET_PATCH_SIZE
+    return functools.partial(permute, permutation=config.permutation, patch_size=patch_size)
 
 
 def _family(config: ConfigDict) -> Family:

@@ -11,6 +11,7 @@ from mixer_jax.data.sources.registry import open_source
 from mixer_jax.data.sources.source import Source
 from mixer_jax.data.stream.loader import train_batches
 from mixer_jax.data.stream.unreadable import UnreadableImages
+from mixer_jax.models.registry import pixel_permutation
 from mixer_jax.pages.parts import Picture
 from mixer_jax.pages.pictures import labeled
 from mixer_jax.report.runs import Run
@@ -19,12 +20,13 @@ from mixer_jax.report.runs import Run
 def training_images(run: Run, count: int) -> list[Picture]:
     """Return the first `count` images of the run's training stream, but at most a batch.
 
-    The images are augmented as in training, before mixup, which runs on the device.
+    The images are augmented and permuted as in training, before mixup, which runs on the device.
     """
     config = run.config
+    transform = train_transform(config.augment, config.image_size, pixel_permutation(config.model))
     source = open_source(config.data)
     batches = train_batches(
-        source, train_transform(config.augment, config.image_size), config.loader, seed=config.seed,
+        source, transform, config.loader, seed=config.seed,
         batch_size=config.batch_size, batch_indices=np.arange(min(count, config.batch_size)), steps=range(1),
         unreadable=UnreadableImages(),
     )  # fmt: skip

@@ -7,6 +7,7 @@ is not affected. page.py puts the sections in order.
 import functools
 from collections.abc import Callable, Sequence
 
+from mixer_jax.checkpoints.permuted import permutation_note
 from mixer_jax.checkpoints.weights import load_weights
 from mixer_jax.config import flatten
 from mixer_jax.pages.parts import (
@@ -77,10 +78,11 @@ def units_section(run: Run) -> Section:
     """Return the section with the hidden units of the first token-mixing MLP, as in Figure 5 of arXiv 2105.01601."""
 
     def parts() -> list[Part]:
-        units = token_mixing_units(load_weights(str(run.workdir)).arrays)
+        weights = load_weights(str(run.workdir))
+        units = token_mixing_units(weights.arrays)
         count, side, _ = units.shape
         pairs = [[weights_picture(units[i]) for i in pair.units] for pair in pair_units(units)]
-        return [Text(UNITS.format(count=count, side=side)), Pairs(pairs)]
+        return [Text(f"{UNITS.format(count=count, side=side)}{permutation_note(weights.metadata)}"), Pairs(pairs)]
 
     return Section(f"How it mixes tokens: {run.label}", parts_or_reason(parts))
 

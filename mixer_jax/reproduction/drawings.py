@@ -6,6 +6,7 @@ import numpy as np
 
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.manager import signatures
+from mixer_jax.checkpoints.permuted import permutation_note
 from mixer_jax.checkpoints.weights import Weights, load_weights
 from mixer_jax.errors import UserError
 from mixer_jax.models.identify import identify
@@ -65,7 +66,8 @@ def _facts(weights: Weights) -> list[Part]:
     """Return what the weights are: the model, the step if it is known, and the digest of the parameters."""
     facts = {"model": str(identify(signatures(weights.arrays))), "format": weights.format}
     step = {"step": number(weights.step)} if weights.step else {}
-    return [Facts(facts | step), Text(f"SHA-256 of the parameters: {params_sha256(weights.arrays)}")]
+    note = permutation_note(weights.metadata)
+    return [Facts(facts | step), Text(f"SHA-256 of the parameters: {params_sha256(weights.arrays)}{note and '.'}{note}")]
 
 
 def _token_mixing(figure: str, weights: Weights, block: int) -> list[Part]:
