@@ -1,4 +1,4 @@
-"""Makes the tables of the planner's estimates: `python -m benchmarks.planning fit | throughput | speed | check`."""
+"""Makes the tables of the planner's estimates: `python -m benchmarks.planning fit | fine_tuning | throughput | speed | check`."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from mixer_jax.validation import bounded
 
 HELP = {
     "fit": "plan every pre-training config on several pods (takes hours if nothing is cached)",
+    "fine_tuning": "plan the fine-tuning of every row of the paper's tables 2 and 3",
     "throughput": "plan inference, beside the throughput that the paper measured",
     "speed": "plan our model beside the reference model",
     "check": "check that what `fit` recorded still fits and is no slower",

@@ -16,18 +16,23 @@ def format_table(name: str, table: dict) -> str:
 
 def _fit(row: dict) -> list[str]:
     """Return the cells of a row of the fit table."""
-    fields = [f"{row['config']} {row['overrides'].replace('--config.', '')}".strip(), row["topology"], str(row["batch_per_core"])]
+    name = f"{row['config']} {row['overrides'].replace('--config.', '')}".strip()
+    paper = row.get("paper_core_days")
+    return [name, row["topology"], *_estimates(row), f"{paper:g}" if paper and row["topology"].startswith("v3") else ""]
+
+
+def _fine_tuning(row: dict) -> list[str]:
+    """Return the cells of a row of the fine-tuning table."""
+    return [row["model"], str(row["pixels"]), *_estimates(row)]
+
+
+def _estimates(row: dict) -> list[str]:
+    """Return the cells that tables of training have in common."""
     if not row["fits"]:
-        return [*fields, f"no, {row['over_gib']:.2f} GiB too much" if row["over_gib"] else "no", "", "", "", ""]
-    paper = row["paper_core_days"]
-    return [
-        *fields,
-        f"{row['memory_gib']:.2f} of {row['memory_limit_gib']:g} GiB",
-        three_digits(row["images_per_sec_per_core"]),
-        three_digits(row["hours"]),
-        three_digits(row["core_days"]),
-        f"{paper:g}" if paper and row["topology"].startswith("v3") else "",
-    ]
+        return [str(row["batch_per_core"]), f"no, {row['over_gib']:.2f} GiB too much" if row["over_gib"] else "no", "", "", ""]
+    memory = f"{row['memory_gib']:.2f} of {row['memory_limit_gib']:g} GiB"
+    speed = [three_digits(row[name]) for name in ("images_per_sec_per_core", "hours", "core_days")]
+    return [str(row["batch_per_core"]), memory, *speed]
 
 
 def _summarize_fit(rows: list[dict]) -> str:
@@ -45,7 +50,8 @@ def _summarize_throughput(rows: list[dict]) -> str:
 
 def _throughput(row: dict) -> list[str]:
     """Return the cells of a row of the throughput table."""
-    return [row["model"], str(row["batch_per_core"]), three_digits(row["estimate"]), str(row["paper"]), f"{row['ratio']:.2f}"]
+    model = [row["model"], str(row["pixels"]), str(row["batch_per_core"])]
+    return [*model, three_digits(row["estimate"]), str(row["paper"]), f"{row['ratio']:.2f}"]
 
 
 def _speed(row: dict) -> list[str]:
@@ -63,14 +69,20 @@ def _speed(row: dict) -> list[str]:
     ]
 
 
+ESTIMATES = ["images a core", "memory a core", "images/s/core", "hours", "core-days"]
 COLUMNS: dict[str, tuple[list[str], Callable[[dict], list[str]], Callable[[list[dict]], str]]] = {
     "fit": (
-        ["config", "topology", "images a core", "memory a core", "images/s/core", "hours", "core-days", "paper's core-days"],
+        ["config", "topology", *ESTIMATES, "paper's core-days"],
         _fit,
         _summarize_fit,
     ),
+    "fine_tuning": (
+        ["model", "pixels", *ESTIMATES],
+        _fine_tuning,
+        lambda rows: f"On {rows[0]['topology']}.",
+    ),
     "throughput": (
-        ["model", "images at once", "estimate, images/s/core", "paper, measured", "ratio"],
+        ["model", "pixels", "images at once", "estimate, images/s/core", "paper, measured", "ratio"],
         _throughput,
         _summarize_throughput,
     ),
@@ -104,7 +116,7 @@ def plot(table: dict, file: Path) -> None:
         axes.plot([row["paper"] for row in rows], [row["estimate"] for row in rows], marker, label=family)
     for i, row in enumerate(sorted(table["rows"], key=lambda row: row["paper"])):  # Names of neighbors stand on different sides.
         offset, side = ((-7, 3), "right") if i % 2 else ((7, -9), "left")
-        name = row["model"].split()[1]
+        name = row["model"].split()[1] + (f", {row['pixels']} px" if row["pixels"] != 224 else "")
         axes.annotate(name, (row["paper"], row["estimate"]), offset, textcoords="offset points", fontsize=8, ha=side)
     ends = [min(row["paper"] for row in table["rows"]) / 1.5, max(row["paper"] for row in table["rows"]) * 1.5]
     axes.plot(ends, ends, color="gray", linewidth=1, label="equal")

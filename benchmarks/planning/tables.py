@@ -1,7 +1,8 @@
 """Makes the tables of estimates that docs/planning.md shows.
 
     fit         whether and how fast each pre-training config runs on several pods
-    throughput  inference beside the throughput column of the paper's table 3
+    fine_tuning the fine-tuning on ImageNet of each row of the paper's tables 2 and 3
+    throughput  inference beside the throughput columns of these tables
     speed       our model beside the reference model
 
 A table has {"estimated_by": the versions of the estimators, "rows": [...]}. It is kept in recorded/NAME.json and NAME.csv, and
@@ -20,56 +21,97 @@ from mixer_jax.app import read_config
 from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.planning.compiler import Compiler
-from mixer_jax.planning.plan import PAPER_CORE_DAYS, PAPER_THROUGHPUT, plan
+from mixer_jax.planning.plan import BASELINES, PAPER_CORE_DAYS, PAPER_THROUGHPUT, plan
 from mixer_jax.records import Progress
+from mixer_jax.reproduction.fine_tuning import fine_tunings
+from mixer_jax.reproduction.paper.exhibits import EXHIBITS
+from mixer_jax.reproduction.recipes import is_cited_model, model_name, pretraining
+from mixer_jax.reproduction.standing import image_size
 
 RECORDED = Path(__file__).parent / "recorded"
 MAX_SLOWDOWN = 0.03  # The relative increase of a recorded step time that `check` still accepts.
 
 FIT_TOPOLOGIES = ("v3:8x8", "v4:4x4x4")
+FINE_TUNING_TOPOLOGY = "v3:4x8"  # 8 of the 512 images on each core: all sizes fit, and little of the time is communication.
 LARGE_HEAD = ["--config.num_classes=21843"]
 FIT_EXTRAS = (  # H/14 with the head of ImageNet-21k, on the largest slices.
     ("configs/pretrain_jft300m.py:H/14", "v3:32x32", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),
     ("configs/pretrain_jft300m.py:H/14", "v4:8x8x8", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),
     ("configs/pretrain_jft300m.py:H/14", "v5e:16x16", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),
 )
+BASE_PIXELS = 224
 SWEEP = (16, 32, 64, 128, 256)  # Images on each core. The paper also takes the best batch size of each model.
+SWEEP_OF_LARGE_IMAGES = (4, 8, 16, 32, 64)  # Those of more than 224 pixels.
 SPEED_BATCHES = {"B/16": (64, 128, 256), "L/16": (64, 96, 144), "H/14": (64,)}  # Images on each core in training.
 
 
 def fit(compiler: Compiler) -> dict:
-    """Return the fit table: every pre-training config on FIT_TOPOLOGIES, and FIT_EXTRAS, with memory, speed and core-days."""
+    """Return the fit table: every pre-training config on FIT_TOPOLOGIES, and FIT_EXTRAS, with memory, speed and core-days.
+
+    The configs of the paper's other models are planned on the first topology alone.
+    """
     configs = [f"configs/{file}.py:{row}" for file, rows in PAPER_CORE_DAYS.items() for row in rows]
-    programs = [(config, topology, []) for config in configs for topology in FIT_TOPOLOGIES] + list(FIT_EXTRAS)
+    programs = [
+        (config, topology, [])
+        for config in configs
+        for topology in (FIT_TOPOLOGIES[:1] if _is_baseline(config) else FIT_TOPOLOGIES)
+    ]
     rows = []
-    for config, topology, overrides in _progress(programs):
-        rows.append(_fit_row(plan(compiler, config, read_config(config, overrides), topology), overrides))
+    for config, topology, overrides in _progress(programs + list(FIT_EXTRAS)):
+        figures = plan(compiler, config, read_config(config, overrides), topology)
+        row = {"config": config.removeprefix("configs/").replace(".py:", " "), "overrides": " ".join(overrides)}
+        paper = {"paper_core_days": figures["paper"]["core_days"]} if figures["fits"] else {}
+        rows.append(row | _estimates(figures) | paper)
     return _table(compiler, rows)
 
 
-def _fit_row(figures: dict, overrides: list[str]) -> dict:
-    row = {"config": figures["config"].removeprefix("configs/").replace(".py:", " "), "overrides": " ".join(overrides)}
-    row |= {name: figures[name] for name in ("topology", "batch_per_core", "fits")}
+def fine_tuning(compiler: Compiler) -> dict:
+    """Return the fine-tuning table: the paper's fine-tuning on ImageNet of each model and size of its tables 2 and 3."""
+    programs = {}
+    for exhibit in ("table2", "table3"):
+        for row in EXHIBITS[exhibit][0].rows:
+            if not is_cited_model(row):
+                pixels = image_size(exhibit, row)
+                (recipe,) = fine_tunings(row, "imagenet", pretraining(row), pixels, "small")
+                programs[model_name(row), pixels] = recipe
+    rows = []
+    for (model, pixels), recipe in _progress(sorted(programs.items())):
+        config = read_config(recipe.config, list(recipe.overrides))
+        figures = plan(compiler, recipe.config, config, FINE_TUNING_TOPOLOGY)
+        rows.append({"model": model, "pixels": pixels} | _estimates(figures))
+    return _table(compiler, rows)
+
+
+def _estimates(figures: dict) -> dict:
+    """Return what the tables of training keep of what `plan` returned."""
+    row = {name: figures[name] for name in ("topology", "batch_per_core", "fits")}
     if not figures["fits"]:
         return row | {"over_gib": figures["over_gib"]}
     row |= {"memory_gib": round(figures["memory_gib"], 2), "memory_limit_gib": figures["memory_limit_gib"]}
-    row |= {name: float(f"{figures[name]:.4g}") for name in ("images_per_sec_per_core", "step_seconds", "hours", "core_days")}
-    return row | {"paper_core_days": figures["paper"]["core_days"]}
+    return row | {
+        name: float(f"{figures[name]:.4g}") for name in ("images_per_sec_per_core", "step_seconds", "hours", "core_days")
+    }
+
+
+def _is_baseline(config: str) -> bool:
+    return config.removeprefix("configs/").startswith(BASELINES)
 
 
 def throughput(compiler: Compiler) -> dict:
-    """Return the throughput table: inference on a TPU-v3 core at the best batch size of SWEEP, beside the paper's figures."""
-    models = [(family, variant) for family, variants in PAPER_THROUGHPUT.items() for variant in variants]
+    """Return the throughput table: inference on a TPU-v3 core at the best batch size of a sweep, beside the paper's figures."""
+    models = [(*kind, variant, paper) for kind, variants in PAPER_THROUGHPUT.items() for variant, paper in variants.items()]
     rows = []
-    for family, variant in _progress(models):
-        config = _inference(family, variant)
-        sweep = [plan(compiler, "", config, "v3:2x2", stage="eval", batch_per_core=batch) for batch in SWEEP]
+    for family, pixels, variant, paper in _progress(models):
+        config = _inference(family, variant, pixels)
+        batches = SWEEP if pixels == BASE_PIXELS else SWEEP_OF_LARGE_IMAGES
+        sweep = [plan(compiler, "", config, "v3:2x2", stage="eval", batch_per_core=batch) for batch in batches]
         fitting = [figures for figures in sweep if figures["fits"]]
         best = max(fitting, key=lambda figures: figures["images_per_sec_per_core"])
-        estimate, paper = best["images_per_sec_per_core"], PAPER_THROUGHPUT[family][variant]
+        estimate = best["images_per_sec_per_core"]
         rows.append(
-            {"model": f"{family} {variant}", "batch_per_core": best["batch_per_core"], "estimate": float(f"{estimate:.4g}")}
-            | {"paper": paper, "ratio": round(estimate / paper, 2), "limit_share": round(best["limit_share"], 2)}
+            {"model": f"{family} {variant}", "pixels": pixels, "batch_per_core": best["batch_per_core"]}
+            | {"estimate": float(f"{estimate:.4g}"), "paper": paper}
+            | {"ratio": round(estimate / paper, 2), "limit_share": round(best["limit_share"], 2)}
         )
     mixers = [row for row in rows if row["model"].startswith("mixer")]
     return _table(compiler, rows) | {
@@ -108,15 +150,16 @@ def speed(compiler: Compiler) -> dict:
     return _table(compiler, rows)
 
 
-TABLES = {"fit": fit, "throughput": throughput, "speed": speed}
+TABLES = {"fit": fit, "fine_tuning": fine_tuning, "throughput": throughput, "speed": speed}
 
 
 def check(compiler: Compiler) -> Iterator[str]:
-    """Compile the recorded programs of the fit table's first topology again, and yield one line for each.
+    """Compile the Mixers of the fit table's first topology again, and yield one line for each.
 
     At the end, raises UserError if one no longer fits, or if its step takes longer than recorded by more than MAX_SLOWDOWN.
     """
-    recorded = [row for row in read("fit")["rows"] if row["topology"] == FIT_TOPOLOGIES[0]]
+    rows = read("fit")["rows"]
+    recorded = [row for row in rows if row["topology"] == FIT_TOPOLOGIES[0] and not _is_baseline(row["config"])]
     worse = []
     for row in _progress(recorded):
         file, _, name = row["config"].partition(" ")
@@ -151,11 +194,13 @@ def read(name: str, folder: Path = RECORDED) -> dict:
     return json.loads((folder / f"{name}.json").read_text())
 
 
-def _inference(family: str, variant: str) -> ConfigDict:
-    """Return a config for inference in bfloat16 on images of 224 pixels, with 1000 classes."""
+def _inference(family: str, variant: str, pixels: int = BASE_PIXELS) -> ConfigDict:
+    """Return a config for inference in bfloat16, with 1000 classes, of a model that was pre-trained at 224 pixels."""
     config = default_config()
     config.model.update(family=family, variant=variant, dtype="bfloat16")
-    config.update(image_size=224, num_classes=1000)
+    config.update(image_size=pixels, num_classes=1000)
+    if pixels != BASE_PIXELS:
+        config.model.tile_size = BASE_PIXELS
     config.data.source = "tfds:imagenet2012"
     config.total.steps = 1
     return config

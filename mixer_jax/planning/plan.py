@@ -18,23 +18,33 @@ from mixer_jax.validation import validate
 
 NUM_LAYERS_SHOWN = 10
 
-# arXiv 2105.01601, table 3: images/s/core of inference. Its authors measured them on TPU-v3, each at the best of several batch
-# sizes.
+# arXiv 2105.01601, tables 2 and 3: images/s/core of inference, by family and image size. Its authors measured them on TPU-v3,
+# each at the best of several batch sizes.
 PAPER_THROUGHPUT = {
-    "mixer": {"S/32": 11489, "B/32": 4208, "S/16": 3994, "B/16": 1384, "L/32": 1314, "L/16": 419, "H/14": 194},
-    "vit": {"B/16": 861, "L/16": 280, "H/14": 87},
-    "resnet": {"R50x1": 2159, "R152x1": 932, "R50x2": 890, "R152x2": 356},
+    ("mixer", 224): {"S/32": 11489, "B/32": 4208, "S/16": 3994, "B/16": 1384, "L/32": 1314, "L/16": 419, "H/14": 194},
+    ("mixer", 448): {"L/16": 105, "H/14": 40},
+    ("vit", 224): {"B/16": 861, "L/16": 280, "H/14": 87},
+    ("vit", 512): {"L/16": 32},
+    ("vit", 518): {"H/14": 15},
+    ("resnet", 224): {"R50x1": 2159, "R152x1": 932, "R50x2": 890, "R152x2": 356, "R200x3": 141},
+    ("resnet", 480): {"R152x4": 26},
 }
 
-# arXiv 2105.01601, table 3: TPU-v3 core-days of pre-training. Those on ImageNet and ImageNet-21k are the authors' extrapolations
-# from JFT-300M.
+# arXiv 2105.01601, tables 2 and 3: TPU-v3 core-days of pre-training. Those on ImageNet and ImageNet-21k are the authors'
+# extrapolations from JFT-300M, but for the rows of the ViT and BiT papers: L/16-90ep and R152x4 (pretrain_bit_sgd).
 PAPER_CORE_DAYS = {
     "pretrain_imagenet": {"B/16": 10, "L/16": 40},
     "pretrain_imagenet21k": {"B/16": 150, "L/16": 410},
     "pretrain_jft300m": {
         "S/32": 10, "S/16": 30, "B/32": 50, "B/16": 80, "L/32": 120, "L/16": 230, "L/16-14ep": 450, "H/14": 1010,
     },
+    "pretrain_vit_imagenet": {"B/16": 20, "L/16": 50},
+    "pretrain_vit_imagenet21k": {"B/16-300ep": 180, "L/16-300ep": 550, "L/16-90ep": 180},
+    "pretrain_vit_jft300m": {"L/16-14ep": 650, "H/14": 2300},
+    "pretrain_bit_jft300m": {"R50x1": 80, "R152x1": 140, "R50x2": 140},
+    "pretrain_bit_sgd": {"imagenet21k": 940, "jft300m": 9900},
 }  # fmt: skip
+BASELINES = ("pretrain_vit", "pretrain_bit")  # The configs of the paper's other models begin with this.
 
 
 def plan(
@@ -81,7 +91,7 @@ def plan(
     request = Request(config, topology, num_slices, stage, reference)
     figures = estimate(compiler.compile(request), generation(topology), config.batch_size // devices)
     paper = {
-        "images_per_sec_per_core": PAPER_THROUGHPUT.get(config.model.family, {}).get(config.model.variant),
+        "images_per_sec_per_core": PAPER_THROUGHPUT.get((config.model.family, config.image_size), {}).get(config.model.variant),
         "core_days": paper_core_days(config_file),
     }
     recipe = {}

@@ -13,7 +13,7 @@ from mixer_jax.__main__ import make_parser
 from mixer_jax.errors import UserError
 from mixer_jax.planning import recipe_scale
 from mixer_jax.planning.estimate import GIB, total_steps
-from mixer_jax.planning.memory import FACTOR, StepSizes, step_sizes
+from mixer_jax.planning.memory import FACTOR, LEAST, StepSizes, step_sizes
 from mixer_jax.planning.recipe_scale import scale
 from mixer_jax.planning.recorded import recorded_table
 from mixer_jax.training.schedule import make_schedule
@@ -49,7 +49,7 @@ for line in recorded_table("fit")["rows"]:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_the_estimate_of_memory_is_one_to_some_times_what_the_tpu_compiler_reports(name: str):
+def test_the_estimate_of_memory_is_about_one_to_two_times_what_the_tpu_compiler_reports(name: str):
     file, row = name.split()
     sizes = {}
     for line in RECORDED[name]:
@@ -57,7 +57,7 @@ def test_the_estimate_of_memory_is_one_to_some_times_what_the_tpu_compiler_repor
         sizes[line["overrides"]] = sizes.get(line["overrides"]) or step_sizes(config)
         devices = DEVICES[line["topology"]]
         parts = sizes[line["overrides"]].parts(devices, devices * line["batch_per_core"], 1)
-        assert line["memory_gib"] <= sum(parts.values()) / GIB <= FACTOR * line["memory_gib"], line
+        assert LEAST * line["memory_gib"] <= sum(parts.values()) / GIB <= FACTOR * line["memory_gib"], line
 
 
 def test_the_operations_of_an_image_are_those_that_the_tpu_compiler_counts():

@@ -25,8 +25,10 @@ from mixer_jax.reproduction.exhibit import (
     Row,
     parse_exhibit,
 )
+from mixer_jax.reproduction.fine_tuning import FAMILIES
 from mixer_jax.reproduction.paper.exhibits import EXHIBITS
-from mixer_jax.reproduction.recipes import PRETRAININGS, model_name, pretraining
+from mixer_jax.reproduction.recipes import PRETRAININGS, is_cited_model, model_name, pretraining
+from mixer_jax.reproduction.standing import image_size
 
 ALL = [(name, shown) for name, exhibits in EXHIBITS.items() for shown in exhibits]
 WITH_FIGURES = [(name, shown) for name, shown in ALL if any(column.kind != TEXT for column in shown.columns)]
@@ -123,12 +125,20 @@ def test_one_model_at_one_size_has_one_throughput_and_one_pre_training_one_cost(
 
 
 def test_the_planner_has_the_papers_throughput_and_core_days():
-    families = {"mixer": "Mixer", "vit": "ViT", "resnet": "BiT"}
-    table = {model_name(row): value(row, "throughput") for row in TABLE_3.rows if value(row, "pixels") == 224}
-    planner = {f"{families[family]}-{name}": speed for family, names in PAPER_THROUGHPUT.items() for name, speed in names.items()}
-    assert planner == {model: speed for model, speed in table.items() if model in planner} and len(planner) == 14
-    ours = {pretraining(row).config: value(row, "core_days") for row in TABLE_3.rows if row.name.startswith("Mixer")}
-    assert ours == {f"configs/{file}.py:{row}": days for file, rows in PAPER_CORE_DAYS.items() for row, days in rows.items()}
+    families = {family: name for name, family in FAMILIES.items()}
+    planner = {
+        (f"{families[family]}-{variant}", pixels): speed
+        for (family, pixels), variants in PAPER_THROUGHPUT.items()
+        for variant, speed in variants.items()
+    }
+    rows = [(name, row) for name in ("table2", "table3") for row in EXHIBITS[name][0].rows if not is_cited_model(row)]
+    speeds, days = {}, {}
+    for name, row in rows:
+        assert speeds.setdefault((model_name(row), image_size(name, row)), value(row, "throughput")) == value(row, "throughput")
+        days.setdefault(pretraining(row).config, set()).add(value(row, "core_days"))
+    assert planner == speeds
+    ours = {f"configs/{file}.py:{row}": {days} for file, rows in PAPER_CORE_DAYS.items() for row, days in rows.items()}
+    assert ours == {config: found for config, found in days.items() if config}
 
 
 def test_core_days_on_imagenet_are_extrapolated_by_the_number_of_images():
