@@ -177,7 +177,8 @@ def test_a_run_whose_config_has_an_old_name_of_an_option_is_the_same_run(workdir
     assert capsys.readouterr().err == f"The option {old} is now called {new}.\n"
 
 
-NEW = [row for row in OPTIONS if row.before is not None and not row.resumable]
+NEW = [row for row in OPTIONS if row.before not in (None, row.default) and not row.resumable]
+UNCHANGED = [row for row in OPTIONS if row.before == row.default and row.choices and not row.resumable]
 
 
 def forget(workdir: Workdir, path: str) -> None:
@@ -208,6 +209,16 @@ def test_a_run_from_before_an_option_goes_on_unless_the_option_changes_what_it_d
     assert str(refusal.value).splitlines()[1].strip() == expected
     assert len(str(refusal.value).splitlines()) == 2
     workdir.refuse_other_run(changed(**used | {row.name.replace(".", "__"): row.before}))
+
+
+@pytest.mark.parametrize("row", UNCHANGED, ids=lambda row: row.name)
+def test_a_run_from_before_an_option_goes_on_with_its_default_and_with_nothing_else(workdir, row):
+    workdir.record_start(get_config(), {})
+    forget(workdir, row.name)
+    workdir.refuse_other_run(get_config())
+    for choice in set(row.choices) - {row.before}:
+        with pytest.raises(UserError, match=f"{row.name}: {row.before!r} there, {choice!r} now"):
+            workdir.refuse_other_run(changed(**{row.name.replace(".", "__"): choice}))
 
 
 def test_an_option_without_effect_is_no_difference(workdir):
