@@ -144,7 +144,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False, ag
 
         def save(step: int, state: TrainState) -> None:
             progress = {"next_position": step * config.batch_size, "substituted": unreadable_share.count}
-            images = {"permutation": config.model.permutation, "image_size": config.image_size}  # Of this no array tells.
+            images = {"permutation": config.model.permutation, "image_size": config.image_size}  # No array shows these.
             meta = {"step": step, "data": data | progress, "class_names": to_json(source.class_names)} | images
             with stopwatch("checkpoint"):
                 run.upload()  # The metrics of the steps that the checkpoint has, before the checkpoint.

@@ -1,11 +1,14 @@
 """The tables of docs/reproduction.md, from the same data as `python -m mixer_jax reproduce`. Nothing here is measured."""
 
 from benchmarks.markdown import table, three_digits
+from mixer_jax.reproduction.costs import PAPER, PLANNER
 from mixer_jax.reproduction.exhibit import SETTING, SOURCES
 from mixer_jax.reproduction.paper.exhibits import EXHIBITS
 from mixer_jax.reproduction.recipes import CHOICES
 from mixer_jax.reproduction.show import figures_of
 from mixer_jax.reproduction.status import STATUSES
+
+BASES = {PLANNER: "planner", PAPER: "paper"}
 
 
 def reproduce_exhibits() -> str:
@@ -47,7 +50,8 @@ def reproduce_table3() -> str:
         paper = [cells[column]["paper_text"] if column in cells else "" for column in ("imagenet", "real", "avg5")]
         all_runs = cells.get("avg5", cells["imagenet"])["core_days_left"]
         days = [three_digits(number) if number is not None else "" for number in (cells["core_days"]["core_days_left"], all_runs)]
-        basis = {"planner's estimate": "planner", "from the paper's core-days": "paper"}[cells["core_days"]["cost_basis"]]
+        bases = dict.fromkeys(cells[column]["cost_basis"] for column in ("core_days", "imagenet"))
+        basis = ", ".join(BASES[basis] for basis in bases if basis)
         rows.append([row["group"], row["label"], *paper, cells["imagenet"]["status"], *days, basis])
     head = ["pre-trained on", "row", "paper: ImageNet", "ReaL", "Avg 5", "status", "pre-training", "all fine-tuning", "cost by"]
     return table(head, rows)

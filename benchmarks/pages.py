@@ -36,10 +36,9 @@ def machine(record: dict) -> str:
     changed = " with changes" if record["commit"].endswith("+") else ""
     text = (
         f"Measured on {record['date']} on {record['cores']} cores ({record['cpu']}, {avx512} AVX-512), at commit "
-        f"{record['commit'][:7]}{changed}"
+        f"{record['commit'][:7]}{changed}; the machine's load was {record['load_before']} before."
     )
-    load = f"; the machine's load was {record['load_before']} before" if record["load_before"] is not None else ""
-    return f"{text}{load}. {record.get('note', '')}".strip()
+    return f"{text} {record.get('note', '')}".strip()
 
 
 def demo() -> str:
@@ -166,11 +165,10 @@ def near_duplicates() -> str:
 
 def survival() -> str:
     """Return what was done to runs, how often, and what came out."""
-    record, rows = read("chaos"), {}
-    for run in record["runs"].values():  # A later one has some of the rows, again.
-        rows |= run["figures"]["rows"]
-    commands = ", then ".join(f"`{run['command']}`" for run in record["runs"].values())
-    return f"{format_results(rows)}\n\n{commands}: {record['minutes']:.0f} minutes. {machine(record)}"
+    record = read("chaos")
+    (run,) = record["runs"].values()
+    took = f"`{run['command']}` took {record['minutes']:.0f} minutes."
+    return f"{format_results(run['figures']['rows'])}\n\n{took} {machine(record)}"
 
 
 def startup() -> str:

@@ -21,7 +21,7 @@ from mixer_jax.app import read_config
 from mixer_jax.config import default_config
 from mixer_jax.errors import UserError
 from mixer_jax.planning.compiler import Compiler
-from mixer_jax.planning.plan import BASELINES, PAPER_CORE_DAYS, PAPER_THROUGHPUT, plan
+from mixer_jax.planning.plan import PAPER_CORE_DAYS, PAPER_THROUGHPUT, plan
 from mixer_jax.records import Progress
 from mixer_jax.reproduction.fine_tuning import fine_tunings
 from mixer_jax.reproduction.paper.exhibits import EXHIBITS
@@ -39,6 +39,7 @@ FIT_EXTRAS = (  # H/14 with the head of ImageNet-21k, on the largest slices.
     ("configs/pretrain_jft300m.py:H/14", "v4:8x8x8", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),
     ("configs/pretrain_jft300m.py:H/14", "v5e:16x16", [*LARGE_HEAD, "--config.parallel.fsdp=8"]),
 )
+BASELINES = ("pretrain_vit", "pretrain_bit")  # The configs of the paper's other models begin with this.
 BASE_PIXELS = 224
 SWEEP = (16, 32, 64, 128, 256)  # Images on each core. The paper also takes the best batch size of each model.
 SWEEP_OF_LARGE_IMAGES = (4, 8, 16, 32, 64)  # Those of more than 224 pixels.

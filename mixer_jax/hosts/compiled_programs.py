@@ -55,6 +55,6 @@ def _replace_damaged_programs() -> None:
             return show(message, *where, **options)
         for file in Path(folder).glob(f"{unreadable[1]}-*"):
             file.unlink(missing_ok=True)
-        print(f"The compiled program {unreadable[1]} in {folder} was written in part. It is compiled again.", file=sys.stderr)
+        print(f"The compiled program {unreadable[1]} in {folder} is damaged. It is compiled again.", file=sys.stderr)
 
     warnings.showwarning = show_or_replace

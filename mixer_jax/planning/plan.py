@@ -44,7 +44,6 @@ PAPER_CORE_DAYS = {
     "pretrain_bit_jft300m": {"R50x1": 80, "R152x1": 140, "R50x2": 140},
     "pretrain_bit_sgd": {"imagenet21k": 940, "jft300m": 9900},
 }  # fmt: skip
-BASELINES = ("pretrain_vit", "pretrain_bit")  # The configs of the paper's other models begin with this.
 
 
 def plan(

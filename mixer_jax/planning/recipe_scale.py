@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mixer_jax import app
 from mixer_jax.errors import UserError
 from mixer_jax.planning.estimate import GIB, num_images, total_steps
-from mixer_jax.planning.memory import FACTOR, LEAST, StepSizes, step_sizes
+from mixer_jax.planning.memory import FACTOR, StepSizes, step_sizes
 from mixer_jax.planning.plan import paper_core_days
 from mixer_jax.planning.recorded import recorded_pretraining
 from mixer_jax.planning.scaling_rules import Change, batch_changes, length_changes
@@ -167,7 +167,7 @@ def format_scaled(figures: dict) -> str:
     listed = format_table([(line["flag"], line["rule"]) for line in flags], "<<") if flags else "none: the recipe fits as it is"
     pasted = " ".join([f"--config={figures['config']}", *(line["flag"] for line in flags)])
     estimate = (
-        f"Memory is estimated without a compiler, and is {LEAST:g} to {FACTOR:g} times what the TPU compiler reports. `plan` "
+        f"Memory is estimated without a compiler, and is 1 to {FACTOR:g} times what the TPU compiler reports. `plan` "
         "asks that compiler, and `bench step` measures a step on the devices that are there."
     )
     texts = [figures["config"], format_table(rows, "<<"), f"Flags\n{listed}", f"python train.py {pasted} --workdir=DIR"]

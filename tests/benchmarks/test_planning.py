@@ -31,6 +31,20 @@ def test_the_fit_table_has_every_pre_training_config_and_is_written_and_checked(
         list(tables.check(slower))
 
 
+def test_the_fine_tuning_table_has_every_model_of_tables_2_and_3_at_each_of_its_sizes():
+    fake = FakeCompiler(gib_an_image=0.01)
+    rows = tables.fine_tuning(fake)["rows"]
+    sizes = {(row["model"], row["pixels"]) for row in rows}
+    assert len(sizes) == len(rows) == sum(map(len, PAPER_THROUGHPUT.values()))
+    assert {("Mixer-L/16", 448), ("ViT-H/14", 518), ("BiT-R152x4", 480), ("BiT-R200x3", 224)} < sizes
+    for row, request in zip(rows, fake.requests, strict=True):
+        config = request.config
+        assert row["model"].endswith(f"-{config.model.variant}") and row["pixels"] == config.image_size
+        assert config.batch_size == 512 == 64 * row["batch_per_core"] and config.optimizer.name == "sgd"
+    recorded = tables.read("fine_tuning")["rows"]
+    assert all(row.keys() == rows[0].keys() and (row["model"], row["pixels"]) in sizes for row in recorded)
+
+
 def test_the_throughput_table_has_every_model_of_the_papers_column_and_a_picture(tmp_path):
     table = tables.throughput(FakeCompiler(gib_an_image=0.01))
     assert [row["model"] for row in table["rows"]] == [

@@ -10,6 +10,7 @@ from mixer_jax.checkpoints.in_bucket import load_run_in_bucket
 from mixer_jax.checkpoints.manager import Checkpoints, load_run
 from mixer_jax.checkpoints.run_paths import config_file
 from mixer_jax.errors import UserError
+from mixer_jax.records import read_metrics
 
 RUN = "gs://bucket/runs/one"
 
@@ -114,6 +115,12 @@ def test_the_config_of_a_run_is_copied(uploaded):
     with pytest.raises(UserError, match=r"there is no config\.json\. Add --config=FILE"):
         config_file(RUN)
     assert "config" in load_run_in_bucket(RUN)[1]
+
+
+def test_metrics_are_read_without_a_line_that_was_cut_off(cloud):
+    assert read_metrics(RUN) == []
+    cloud.objects["bucket", "runs/one/metrics.jsonl"] = b'{"step": 1, "loss": 2.0}\n{"step": 2, "lo'
+    assert read_metrics(RUN) == [{"step": 1, "loss": 2.0}]
 
 
 COMMITTED = ["10/commit_success.txt", "10/meta/metadata"]

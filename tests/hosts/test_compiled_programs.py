@@ -60,11 +60,11 @@ def programs(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_program_that_was_written_in_part_is_replaced_and_no_other(damage, programs: Path):
+def test_a_damaged_program_is_replaced_and_no_other(damage, programs: Path):
     broken, other = (next(programs.glob(f"jit_{name}-*-cache")) for name in ("square", "square_root"))
     content, inode = broken.read_bytes(), other.stat().st_ino
     broken.write_bytes(damage(content))
-    assert compiled(programs) == f"The compiled program jit_square in {programs} was written in part. It is compiled again.\n"
+    assert compiled(programs) == f"The compiled program jit_square in {programs} is damaged. It is compiled again.\n"
     assert broken.stat().st_size > len(content) / 2 and other.stat().st_ino == inode
     assert compiled(programs) == ""
 

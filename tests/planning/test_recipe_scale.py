@@ -13,7 +13,7 @@ from mixer_jax.__main__ import make_parser
 from mixer_jax.errors import UserError
 from mixer_jax.planning import recipe_scale
 from mixer_jax.planning.estimate import GIB, total_steps
-from mixer_jax.planning.memory import FACTOR, LEAST, StepSizes, step_sizes
+from mixer_jax.planning.memory import FACTOR, StepSizes, step_sizes
 from mixer_jax.planning.recipe_scale import scale
 from mixer_jax.planning.recorded import recorded_table
 from mixer_jax.training.schedule import make_schedule
@@ -21,7 +21,7 @@ from mixer_jax.training.schedule import make_schedule
 TINY = "tests/tiny_config.py"
 B16, L16, CIFAR = "configs/pretrain_imagenet.py:B/16", "configs/pretrain_jft300m.py:L/16", "configs/finetune.py:cifar10"
 SIZES = StepSizes(
-    state_bytes=2 * GIB, kernel_bytes=GIB, gradient_bytes=GIB, image_bytes=2**18, normalized_bytes=2**19,
+    state_bytes=2 * GIB, kernel_bytes=GIB, kept_once_bytes=GIB, gradient_bytes=GIB, image_bytes=2**18, normalized_bytes=2**19,
     activation_bytes=2**26, flops=1e9,
 )  # fmt: skip
 CONFIGS = [B16, L16, CIFAR, "configs/pretrain_vit_imagenet.py:B/16", "configs/pretrain_bit_jft300m.py:R50x1"]
@@ -49,7 +49,7 @@ for line in recorded_table("fit")["rows"]:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_the_estimate_of_memory_is_about_one_to_two_times_what_the_tpu_compiler_reports(name: str):
+def test_the_estimate_of_memory_is_one_to_some_times_what_the_tpu_compiler_reports(name: str):
     file, row = name.split()
     sizes = {}
     for line in RECORDED[name]:
@@ -57,7 +57,7 @@ def test_the_estimate_of_memory_is_about_one_to_two_times_what_the_tpu_compiler_
         sizes[line["overrides"]] = sizes.get(line["overrides"]) or step_sizes(config)
         devices = DEVICES[line["topology"]]
         parts = sizes[line["overrides"]].parts(devices, devices * line["batch_per_core"], 1)
-        assert LEAST * line["memory_gib"] <= sum(parts.values()) / GIB <= FACTOR * line["memory_gib"], line
+        assert line["memory_gib"] <= sum(parts.values()) / GIB <= FACTOR * line["memory_gib"], line
 
 
 def test_the_operations_of_an_image_are_those_that_the_tpu_compiler_counts():
