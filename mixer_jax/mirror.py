@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mixer_jax.bucket import Bucket, is_in_bucket
 from mixer_jax.errors import EnvironmentFault, UserError
-from mixer_jax.storage import read_bytes, write_whole
+from mixer_jax.storage import Folder, read_bytes, write_whole
 
 UPLOAD_SECONDS = 30.0
 MAX_BYTES = 2**30  # Of a file that is copied from a bucket. metrics.jsonl has about ten million lines then.
@@ -110,10 +110,9 @@ class Mirror:
     def _stamps(self) -> dict[str, Stamp]:
         """Return what tells that a file has changed, by name."""
         stamps = {}
-        for file in self._folder.rglob("*"):
-            name = file.relative_to(self._folder).as_posix()
-            if is_file_of_run(name) and file.is_file():
-                status = file.stat()
+        for name in filter(is_file_of_run, Folder(self._folder).names()):
+            with contextlib.suppress(FileNotFoundError):  # It was removed meanwhile.
+                status = (self._folder / name).stat()
                 stamps[name] = (status.st_ino, status.st_mtime_ns, status.st_size)
         return stamps
 

@@ -122,8 +122,9 @@ class Folder:
 
     def names(self) -> list[str]:
         """Return the paths of all files in the folder, relative to it, sorted, without those that are being written."""
-        files = [file for file in self._path.rglob("*") if not TEMPORARY.fullmatch(file.name) and file.is_file()]
-        return sorted(file.relative_to(self._path).as_posix() for file in files)
+        folders = os.walk(self._path)  # Unlike Path.rglob, it passes by folders that are removed meanwhile.
+        files = [Path(folder, name) for folder, _, names in folders for name in names if not TEMPORARY.fullmatch(name)]
+        return sorted(file.relative_to(self._path).as_posix() for file in files if file.is_file())
 
     def _write(self, name: str, value: bytes, create: bool = False) -> bytes:
         """Write a file and return its generation. With `create`, raise FileExistsError if there is a file of this name."""

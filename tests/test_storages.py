@@ -1,5 +1,6 @@
 """A folder and a bucket are the same storage: what holds for the one holds for the other."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_of_many_writes_with_one_condition_one_takes_effect(storage):
             value, generation = storage.read_written("x")
             assert value == winner and generation in answers
     assert storage.names() == ["x"]
+
+
+def test_a_folder_that_is_removed_while_files_are_listed_is_passed_by(tmp_path, monkeypatch):
+    """As those of a save that is being committed."""
+    (tmp_path / "removed").mkdir()
+    (tmp_path / "kept").write_bytes(b"")
+    scan = os.scandir
+
+    def remove_first(path):
+        if Path(path) == tmp_path / "removed":
+            Path(path).rmdir()
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", remove_first)
+    assert open_storage(str(tmp_path)).names() == ["kept"]
+    assert not (tmp_path / "removed").exists()
 
 
 def test_a_name_in_a_folder_that_is_no_ordinary_file_is_refused(tmp_path):

@@ -24,7 +24,7 @@ from mixer_jax.reproduction.show import figures_of
 from mixer_jax.reproduction.standing import VTAB_OF_BASELINES
 from mixer_jax.reproduction.status import DEVIATES
 from mixer_jax.reproduction.working import make_plan, work
-from mixer_jax.storage import read_json
+from mixer_jax.storage import Folder, read_json
 from mixer_jax.sweep import job as jobs
 from mixer_jax.sweep import stages
 from mixer_jax.sweep.job import Job, config_of, state_of
@@ -83,7 +83,9 @@ class Here:
 
 
 def results_of(setup: Setup) -> dict[Path, int]:
-    return {file: file.stat().st_mtime_ns for file in Path(setup.workdir).rglob("results.json")}
+    names = Folder(Path(setup.workdir)).names()
+    files = [Path(setup.workdir, name) for name in names if name.endswith("/results.json")]
+    return {file: file.stat().st_mtime_ns for file in files}
 
 
 def cells(exhibit: str, rows: str, column: str, setup: Setup) -> list[dict]:
