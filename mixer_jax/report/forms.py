@@ -52,16 +52,16 @@ FORMS = {
 }
 
 
-def check_form(file: Path, value: Any, form: Any = None, path: str = "") -> None:
+def check_form(file: str, value: Any, form: Any = None, path: str = "") -> None:
     """Raise UserError if the content of a file does not have the form that FORMS states.
 
     Args:
-      file: the file; its name selects the form.
+      file: the file, on a disk or in a bucket; its name selects the form.
       value: the content, or the part of it that is checked.
       form: the form of that part.
       path: where the part is in the content, for the message.
     """
-    form = FORMS[file.name] if form is None else form
+    form = FORMS[file.rpartition("/")[2]] if form is None else form
     if isinstance(form, list):
         is_valid = isinstance(value, list)
         parts = [(form[0], part, f"{path}[{number}]") for number, part in enumerate(value)] if is_valid else []

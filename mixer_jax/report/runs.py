@@ -55,7 +55,7 @@ def read_run(workdir: Path, label: str = "") -> Run:
         "results.json": read_results(workdir),
     }
     for name, content in contents.items():
-        check_form(workdir / name, content)
+        check_form(str(workdir / name), content)
     starts, metrics, results = contents.values()
     return Run(workdir, label or workdir.name, config, starts.get("starts", []), metrics, results)
 

@@ -1,7 +1,6 @@
 """What shows where a figure of ours comes from: the run's folder, the commit that it ran at, and the digest of its parameters."""
 
 import dataclasses
-from pathlib import Path
 
 from mixer_jax.report.forms import check_form
 
@@ -35,7 +34,7 @@ def evidence_of(run: str, top1: float, record: dict, results: dict) -> Evidence:
     Raises:
       UserError: one of the two is damaged.
     """
-    check_form(Path(run, "run.json"), record)
-    check_form(Path(run, "results.json"), results)
+    check_form(f"{run}/run.json", record)
+    check_form(f"{run}/results.json", results)
     commits = dict.fromkeys(start["git_commit"] for start in record.get("starts", []))
     return Evidence(run, 100 * top1, ", ".join(commits), results.get("params_sha256", ""))

@@ -7,7 +7,6 @@ cell is a step of it.
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from mixer_jax.options import few_shot_figure
@@ -99,7 +98,7 @@ def few_shot_of(setup: Setup, cell: FewShotCell) -> Ours:
 def _figures_by_step(run: str, names: Sequence[str]) -> tuple[dict[int, float], ...]:
     """Return {step: figure} of each name. If a figure was written several times at a step, the last counts."""
     rows = [row for row in read_metrics(run) if not row.keys().isdisjoint(names)]
-    check_form(Path(run, "metrics.jsonl"), rows)
+    check_form(f"{run}/metrics.jsonl", rows)
     return tuple({row["step"]: row[name] for row in rows if row.get(name) is not None} for name in names)
 
 

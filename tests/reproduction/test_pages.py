@@ -10,6 +10,7 @@ from mixer_jax.endings import DONE, TO_MEND
 from mixer_jax.errors import UserError
 from mixer_jax.pages.parts import Chart, Charts, Part, Text
 from mixer_jax.reproduction.charts import charts_of
+from mixer_jax.reproduction.evidence import evidence_of
 from mixer_jax.reproduction.page import write_exhibit
 from mixer_jax.reproduction.setup import Setup
 from mixer_jax.reproduction.show import figures_of
@@ -56,6 +57,12 @@ def test_a_damaged_record_of_a_run_is_refused_with_its_name(workdir):
     file.write_text(json.dumps({"starts": [{"git_commit": 7}]}))
     with pytest.raises(UserError, match=r"seed1/run\.json is damaged"):
         figures_of("table3", "ImageNet: Mixer-B/16*", ["imagenet"], setup_of(workdir))
+
+
+@pytest.mark.parametrize(("record", "results", "file"), [({"starts": 7}, {}, "run.json"), ({}, {"step": "x"}, "results.json")])
+def test_a_damaged_file_of_a_run_in_a_bucket_is_named_by_its_address(record: dict, results: dict, file: str):
+    with pytest.raises(UserError, match=f"^gs://bucket/run/{file} is damaged"):
+        evidence_of("gs://bucket/run", 0.5, record, results)
 
 
 def test_table_3_is_drawn_with_a_point_of_the_paper_for_each_row_over_cost_and_speed():
