@@ -145,12 +145,12 @@ def write_onnx(model: nn.Module, params: dict, image_size: int, file: Path, meta
     size = sum(x.nbytes for x in jax.tree.leaves(params))
     if size > ONNX_BYTES:
         raise UserError(f"An ONNX file holds 2 GiB, the parameters are {size / 2**30:.1f} GiB: use --format=stablehlo.")
-    predict = make_predict(model)
+    predict, arrays = make_predict(model), jax.tree.map(jnp.asarray, params)
     with _quiet(), jax.numpy_rank_promotion("allow"), for_platform("portable"):  # ONNX has no platforms.
         import jax2onnx
 
         graph = jax2onnx.to_onnx(
-            lambda x: predict(params, x)[0], [_any_images(image_size)], input_names=["images"], output_names=["logits"]
+            lambda x: predict(arrays, x)[0], [_any_images(image_size)], input_names=["images"], output_names=["logits"]
         )
     for key, value in metadata.items():
         graph.metadata_props.add(key=key, value=value)
