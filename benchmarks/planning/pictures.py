@@ -118,7 +118,7 @@ def plot(table: dict, file: Path) -> None:
         offset, side = ((-7, 3), "right") if i % 2 else ((7, -9), "left")
         name = row["model"].split()[1] + (f", {row['pixels']} px" if row["pixels"] != 224 else "")
         axes.annotate(name, (row["paper"], row["estimate"]), offset, textcoords="offset points", fontsize=8, ha=side)
-    ends = [min(row["paper"] for row in table["rows"]) / 1.5, max(row["paper"] for row in table["rows"]) * 1.5]
+    ends = [min(row["paper"] for row in table["rows"]) / 2, max(row["paper"] for row in table["rows"]) * 1.5]
     axes.plot(ends, ends, color="gray", linewidth=1, label="equal")
     axes.set(xscale="log", yscale="log", xlabel="paper, measured on TPU-v3 (images/s/core)")
     axes.set(ylabel=f"estimated by the TPU compiler ({table['estimated_by']})")

@@ -12,7 +12,8 @@ What is counted, for D devices and batches of B images in `a` parts:
 
 That parallel.fsdp splits kernels is not counted. Compilers keep fewer arrays than are counted, because they compute some of them
 again, and because gradients take the place of activations that have been used. A test compares the estimate with what the TPU
-compiler reported, and FACTOR is the largest ratio that it allows.
+compiler reported, and FACTOR is the largest ratio that it allows. If a program would not fit, the compiler computes more arrays
+again until it does: its ratio is larger.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from mixer_jax.planning.estimate import BLOCK
 from mixer_jax.training.losses import make_loss
 from mixer_jax.training.program import Program, make_program
 
-FACTOR = 2.1  # The estimate is at least what the TPU compiler reports, and at most this many times as much.
+FACTOR = 2.4  # The estimate is at least what the TPU compiler reports, and at most this many times as much, if memory is left.
 KERNELS = "tpu"  # The implementation of the models' operations that is counted. It keeps fewest arrays.
 
 

@@ -167,8 +167,8 @@ def format_scaled(figures: dict) -> str:
     listed = format_table([(line["flag"], line["rule"]) for line in flags], "<<") if flags else "none: the recipe fits as it is"
     pasted = " ".join([f"--config={figures['config']}", *(line["flag"] for line in flags)])
     estimate = (
-        f"Memory is estimated without a compiler, and is 1 to {FACTOR:g} times what the TPU compiler reports. `plan` "
-        "asks that compiler, and `bench step` measures a step on the devices that are there."
+        f"Memory is estimated without a compiler. It is 1 to {FACTOR:g} times what the TPU compiler reports, and more for "
+        "a program that it must squeeze in. `plan` asks it, and `bench step` measures a step on the devices that are there."
     )
     texts = [figures["config"], format_table(rows, "<<"), f"Flags\n{listed}", f"python train.py {pasted} --workdir=DIR"]
     return "\n\n".join([*texts, "\n".join([*figures["notes"], estimate])])

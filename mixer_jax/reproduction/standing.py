@@ -42,7 +42,7 @@ REAL_REASON = "ReaL's labels are evaluated in the runs of imagenet; they add no 
 NOT_MEASURED = "Estimated by the TPU compiler and not measured."
 NO_ESTIMATE = "No estimate is recorded for this model at this image size."
 PAPERS_OWN_COST = (
-    "No training of ViT and BiT is estimated yet. The cost of pre-training is the paper's own figure, and the cost of "
+    "The planner's tables lack a part of these runs. The cost of pre-training is then the paper's own figure, and the cost of "
     "fine-tuning follows from it, image by image."
 )
 NO_COST = "The cost of these runs is not known: the exhibit has no throughput of this model."
@@ -132,7 +132,8 @@ def _cost_left(row: Row, column: Column, recipe: Pretraining, runs: Sequence[Fin
     finished = ours.finished or (0,) * len(runs)
     left = [max(0, run.num_runs - done) for run, done in zip(runs, finished, strict=True)]
     days = sum(cost.core_days * count for cost, count in zip(found, left, strict=True))
-    return Cost(0.0 if column.name == "real" else days, found[0].basis)
+    is_planned = all(cost.basis == costs.PLANNER for cost in found)
+    return Cost(0.0 if column.name == "real" else days, costs.PLANNER if is_planned else costs.PAPER)
 
 
 def _few_shot(exhibit: str, row: Row, column: Column, cell: Cell, setup: Setup) -> Standing:

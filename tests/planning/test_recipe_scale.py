@@ -57,7 +57,10 @@ def test_the_estimate_of_memory_is_one_to_some_times_what_the_tpu_compiler_repor
         sizes[line["overrides"]] = sizes.get(line["overrides"]) or step_sizes(config)
         devices = DEVICES[line["topology"]]
         parts = sizes[line["overrides"]].parts(devices, devices * line["batch_per_core"], 1)
-        assert line["memory_gib"] <= sum(parts.values()) / GIB <= FACTOR * line["memory_gib"], line
+        estimate, compiled = sum(parts.values()) / GIB, line["memory_gib"]
+        assert estimate >= compiled, line
+        is_squeezed = compiled > 0.95 * line["memory_limit_gib"]  # The compiler computes arrays again until a program fits.
+        assert is_squeezed or estimate <= FACTOR * compiled, line
 
 
 def test_the_operations_of_an_image_are_those_that_the_tpu_compiler_counts():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mixer_jax.reproduction import working
+from mixer_jax.reproduction import costs, working
 from mixer_jax.reproduction.setup import RELEASED, SCRATCH, Setup
 from mixer_jax.reproduction.working import make_plan, next_jobs
 
@@ -61,7 +61,8 @@ def test_the_cheapest_cells_fit_into_the_budget_and_the_others_are_named(tmp_pat
     assert all(reason.endswith(f"and the budget is {budget:g}.") for _, reason in plan.left)
 
 
-def test_a_cost_that_is_not_known_fits_into_no_budget(tmp_path: Path, with_data):
+def test_a_cost_that_is_not_known_fits_into_no_budget(tmp_path: Path, with_data, monkeypatch):
+    monkeypatch.setattr(costs, "recorded_fine_tuning", lambda model, pixels: None)
     plan = make_plan("figure2", "BiT-R152x4*", ["imagenet"], setup_of(tmp_path), 1e9)
     assert not plan.tasks and {reason for _, reason in plan.left} == {"Its cost is not known, and the budget is 1e+09."}
     assert len(make_plan("figure2", "BiT-R152x4*", ["imagenet"], setup_of(tmp_path)).tasks) == 2
