@@ -11,6 +11,7 @@ SLOW = (
     "tests/planning/test_recipe_scale.py::test_training_runs_with_the_flags",
     "tests/planning/test_recipe_scale.py::test_the_estimate_of_memory*L/",
     "tests/planning/test_recipe_scale.py::test_the_estimate_of_memory*H/",
+    "tests/planning/test_recipe_scale.py::test_the_estimate_of_memory*bit_sgd",
     "tests/test_data_locations.py::test_a_mistake_in_the_file_is_one_message_and_leaves_nothing_behind[evaluate",
     "tests/test_data_locations.py::test_a_run_goes_on_exactly_with_the_file_and_without_it_and_another_source_is_refused",
     "tests/test_stopping.py::test_two_processes",
