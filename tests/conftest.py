@@ -5,6 +5,7 @@ unless XLA_FLAGS says otherwise (--xla_backend_optimization_level=3).
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from programs import ROOT, XLA_FLAGS
 
 os.environ["XLA_FLAGS"] = f"{XLA_FLAGS}8"
 os.environ["JAX_PLATFORMS"] = "cpu"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell has started tests in the background with Ctrl-C ignored.
 
 import jax
 import pytest
