@@ -15,7 +15,7 @@ from programs import ROOT, XLA_FLAGS
 
 os.environ["XLA_FLAGS"] = f"{XLA_FLAGS}8"
 os.environ["JAX_PLATFORMS"] = "cpu"
-signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell has started tests in the background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)  # In the background, shells start programs with Ctrl-C ignored.
 
 import jax
 import pytest
