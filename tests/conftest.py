@@ -1,7 +1,7 @@
 """Tests are stricter than production: eight virtual CPU devices, and implicit rank promotion raises.
 
 There are many small programs, and compiling them takes longer than running them. So they are optimized less than in production,
-unless XLA_FLAGS says otherwise (--xla_backend_optimization_level=3).
+unless XLA_FLAGS says otherwise (--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true).
 """
 
 import os

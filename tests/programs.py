@@ -12,7 +12,9 @@ from pathlib import Path
 from mixer_jax.endings import DONE
 
 ROOT = Path(__file__).parent.parent
-XLA_FLAGS = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count="
+# Without the emitters of fusions, XLA compiles a tiny training step in half the time (0.66 instead of 1.35 s).
+QUICKLY_COMPILED = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+XLA_FLAGS = f"{QUICKLY_COMPILED} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count="
 CONFIG = "--config=tests/tiny_config.py"
 TIMINGS = {"images_per_sec", "images_per_sec_per_device", "data_wait_share", "mfu"}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from programs import QUICKLY_COMPILED
 from reproduction.miniatures import make_all
 
 import train
@@ -98,7 +99,7 @@ def test_a_cell_that_is_killed_halfway_goes_on_and_repeats_nothing(setup: Setup)
     chosen = ["table3", "--rows=ImageNet: Mixer-B/16*", "--columns=imagenet,real", "--start=scratch"]
     where = [f"--workdir={setup.workdir}", f"--data-locations={setup.data_locations}", *setup.flags]
     command = [sys.executable, "-m", "mixer_jax", "reproduce", *chosen, *where, "--run"]
-    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = os.environ | {"XLA_FLAGS": QUICKLY_COMPILED}
     killed = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 300
     while len(results_of(setup)) < 4:  # The pre-training and three of four learning rates.
@@ -162,7 +163,7 @@ def test_figure_2_is_run_on_shares_of_the_data_and_goes_on_after_a_kill(setup: S
     first, second = (Path(setup.workdir, f"jft300m-B32,{share}/pretraining") for share in ("share=3", "share=10"))
     chosen = ["figure2", "--rows=Mixer-B/32", "--columns=9M,30M", f"--workdir={setup.workdir}"]
     command = [sys.executable, "-m", "mixer_jax", "reproduce", *chosen, f"--data-locations={setup.data_locations}", *setup.flags]
-    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = os.environ | {"XLA_FLAGS": QUICKLY_COMPILED}
     killed = subprocess.Popen(
         [*command, "--run"], env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
