@@ -8,7 +8,8 @@ were written. Both are the same in all rows of a start, and the seconds of these
 the steps after `first_step` up to `last_step`. `ending` is "done", "stopped" (as asked), "failed", "stalled" (by the watchdog's
 verdict; the phase "stalled" is the time in which nothing went on), or "running" while the start runs and after it was killed.
 
-A start writes its first rows when it knows its step. The time of one that dies before that is not in the file.
+A start that knows its step writes its rows every ten seconds and with each checkpoint. The time of one that dies before its first
+rows is not in the file.
 """
 
 import json

@@ -50,10 +50,14 @@ class Supervision:
         self._thread.join(JOIN_SECONDS)
         self._record(functools.partial(self._write_account, "failed" if error else self.ending))
 
+    def record(self) -> None:
+        """Write the account now, so that the steps which a checkpoint has are in it whatever happens next."""
+        self._record(functools.partial(self._write_account, "running"))
+
     def _keep_recording(self) -> None:
         while not self._ended.is_set():
             self._record(self._write_heartbeat)
-            self._record(functools.partial(self._write_account, "running"))
+            self.record()
             self._ended.wait(RECORD_SECONDS)
 
     def _write_heartbeat(self) -> None:

@@ -10,11 +10,14 @@ import time
 import pytest
 from conftest import ROOT
 
+import train
+from mixer_jax.checkpoints.manager import Checkpoints
 from mixer_jax.config import default_config
-from mixer_jax.endings import STALLED
+from mixer_jax.endings import DONE, STALLED
 from mixer_jax.errors import EnvironmentFault
 from mixer_jax.stopwatch import Stopwatch
 from mixer_jax.supervision import supervision
+from mixer_jax.supervision.recorded_starts import read_starts
 from mixer_jax.supervision.supervision import Supervision
 from mixer_jax.workdir import Workdir
 
@@ -175,3 +178,19 @@ def test_a_program_that_stalls_ends_with_its_code_within_seconds_whatever_does_n
         assert not mark.exists()
     is_gone = fault == "the folder, which is gone"
     assert ("These stacks cannot be written to the run's folder: [Errno 2]" in ended.stderr) == is_gone
+
+
+def test_the_account_has_the_steps_of_a_checkpoint_before_the_checkpoint_is_made(tiny_config, tmp_path, monkeypatch):
+    """A start that is killed at once after that is accounted for up to there."""
+    monkeypatch.setattr(supervision, "RECORD_SECONDS", 1000)
+    save, recorded = Checkpoints.save, []
+
+    def watched(self, step, items, meta):
+        (start,) = read_starts(tmp_path / "run")
+        recorded.append((step, start.last_step, start.ending))
+        save(self, step, items, meta)
+
+    monkeypatch.setattr(Checkpoints, "save", watched)
+    tiny_config.total.steps = 10
+    assert train.train(tiny_config, str(tmp_path / "run")) == DONE
+    assert recorded == [(5, 5, "running"), (10, 10, "running")]
