@@ -37,19 +37,20 @@ class Goodput:
         self._last_step = max((row["last_step"] for row in rows), default=0)
 
     def write(self, ending: str = "running", stall: Stall | None = None) -> None:
-        """Write the rows of all starts. The time of a `stall` counts for the phase "stalled". Raises OSError."""
-        reading = self._stopwatch.read()
-        if reading.step is None and not stall:
-            return
-        first, last = (step if step is not None else self._last_step for step in (reading.first_step, reading.step))
-        seconds = {phase: round(number, 3) for phase, number in seconds_by_phase(reading, stall).items()}
-        began = round(self._stopwatch.began, 3)
-        of_start = {"began": began, "ended": round(began + sum(seconds.values()), 3)}
-        of_start |= {"first_step": first, "last_step": last, "ending": ending}
-        rows = [{"start": self._start, "phase": phase, "seconds": seconds[phase]} | of_start for phase in seconds]
-        text = self._earlier + "".join(f"{json_text(row)}\n" for row in rows)
-        with self._lock, write_whole(self._file) as temporary:
-            temporary.write_text(text)
+        """Write the rows of all starts. The time of a `stall` counts for the phase "stalled". Any thread may. Raises OSError."""
+        with self._lock:  # The rows of the later reading are those that stay.
+            reading = self._stopwatch.read()
+            if reading.step is None and not stall:
+                return
+            first, last = (step if step is not None else self._last_step for step in (reading.first_step, reading.step))
+            seconds = {phase: round(number, 3) for phase, number in seconds_by_phase(reading, stall).items()}
+            began = round(self._stopwatch.began, 3)
+            of_start = {"began": began, "ended": round(began + sum(seconds.values()), 3)}
+            of_start |= {"first_step": first, "last_step": last, "ending": ending}
+            rows = [{"start": self._start, "phase": phase, "seconds": seconds[phase]} | of_start for phase in seconds]
+            text = self._earlier + "".join(f"{json_text(row)}\n" for row in rows)
+            with write_whole(self._file) as temporary:
+                temporary.write_text(text)
 
 
 def seconds_by_phase(reading: Reading, stall: Stall | None) -> dict[str, float]:

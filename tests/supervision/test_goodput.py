@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -85,6 +86,32 @@ def test_rows_are_written_anew_while_a_start_runs_and_those_of_earlier_starts_st
     assert text.startswith(earlier)
     (row,) = map(json.loads, text.removeprefix(earlier).splitlines())
     assert (row["start"], row["seconds"], row["first_step"], row["last_step"]) == (5, 20.0, 30, 32)
+
+
+def test_the_rows_of_a_thread_that_is_slow_never_replace_later_ones(tmp_path):
+    has_read, is_written = threading.Event(), threading.Event()
+
+    class SlowAtFirst(Stopwatch):
+        """Lets another thread write, if it can, between its first reading and the rows of that."""
+
+        def read(self):
+            reading = super().read()
+            if not has_read.is_set():
+                has_read.set()
+                is_written.wait(0.2)
+            return reading
+
+    stopwatch = SlowAtFirst()
+    goodput = Goodput(tmp_path, stopwatch)
+    stopwatch.beat(31)
+    slow = threading.Thread(target=goodput.write)
+    slow.start()
+    has_read.wait()
+    stopwatch.beat(32)
+    goodput.write()
+    is_written.set()
+    slow.join()
+    assert {row["last_step"] for row in rows(tmp_path)} == {32}
 
 
 def test_a_start_that_does_not_know_its_step_writes_no_rows_unless_it_stalls(tmp_path, clock):
