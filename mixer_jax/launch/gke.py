@@ -13,8 +13,8 @@ SUPERVISOR_GRACE_SECONDS = 45
 MAX_RESTARTS = 100
 # The hours count from the launch, also while pods wait. The exit code 2 ends the JobSet.
 BOUNDED = (
-    '[ "$(date +%s)" -lt "$DEADLINE" ] || exit 2; '
-    'exec timeout --foreground --preserve-status --signal=TERM $((DEADLINE - $(date +%s) + 1)) "$@"'
+    'left=$((DEADLINE - $(date +%s))); [ "$left" -gt 0 ] || exit 2; '
+    'exec timeout --foreground --preserve-status --signal=TERM $((left + 1)) "$@"'
 )
 PORTS = (8471, 8080)  # Between the chips' hosts, and between slices.
 

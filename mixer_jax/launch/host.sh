@@ -57,13 +57,14 @@ clear_lockfile() { # libtpu refuses a device whose lockfile another user has lef
 }
 
 supervise() { # sets `code`
-  local end
-  [ -s "deadline-$LAUNCHED" ] || echo $(($(date +%s) + SECONDS_ALLOWED)) >"deadline-$LAUNCHED"
+  local end now
+  now=$(date +%s)
+  [ -s "deadline-$LAUNCHED" ] || echo $((now + SECONDS_ALLOWED)) >"deadline-$LAUNCHED"
   end=$(cat "deadline-$LAUNCHED")
   code=$TIMED_OUT
-  if [ "$end" -gt "$(date +%s)" ] && [ ! "$is_asked_to_stop" ]; then
+  if [ "$end" -gt "$now" ] && [ ! "$is_asked_to_stop" ]; then
     cd source
-    timeout --foreground --preserve-status --signal=TERM $((end - $(date +%s) + 1)) "$python" -m mixer_jax supervise -- "${WORDS[@]}" 9>&- &
+    timeout --foreground --preserve-status --signal=TERM $((end - now + 1)) "$python" -m mixer_jax supervise -- "${WORDS[@]}" 9>&- &
     child=$!
     if [ "$is_asked_to_stop" ]; then kill -TERM "$child"; fi # The signal may have come just before.
     cd ..

@@ -86,11 +86,13 @@ cd "$code" || exit 1
 
 # The hours count from the first start, also while the job waits to be started again.
 deadline={deadline}
-[ -s "$deadline" ] || echo $(($(date +%s) + {seconds})) > "$deadline"
-if [ "$(date +%s)" -ge "$(cat "$deadline")" ]; then echo "the hours are used up"; exit 2; fi
+now=$(date +%s)
+[ -s "$deadline" ] || echo $((now + {seconds})) > "$deadline"
+left=$(($(cat "$deadline") - now))
+if [ "$left" -le 0 ]; then echo "the hours are used up"; exit 2; fi
 
 # A node that has saved must not end the others before they have: they end by themselves.
-srun --kill-on-bad-exit=0 timeout --foreground --preserve-status --signal=TERM $(($(cat "$deadline") - $(date +%s) + 1)) \\
+srun --kill-on-bad-exit=0 timeout --foreground --preserve-status --signal=TERM $((left + 1)) \\
   {words}
 rc=$?
 echo "srun ended with $rc"

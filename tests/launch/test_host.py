@@ -1,6 +1,7 @@
 """The startup script of a host, run as a host runs it, with a stand-in for Cloud Storage and one for Python."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ class Host:
         self.folder = folder / "lib" / request.name
         self._script = folder / "host.sh"
         self._script.write_text(host_script(request).replace("UPLOAD_SECONDS=60", "UPLOAD_SECONDS=0"))
-        self._environment = os.environ | {
+        self._environment = {
             "MIXER_JAX_FOLDER": str(folder / "lib"), "CALLED": str(self.called), "MIXER_JAX_PAUSE_SECONDS": "0.1",
             "TPU_LOCKFILE": str(self.lockfile), "GCE_METADATA_HOST": "127.0.0.1:9",
         }  # fmt: skip
@@ -52,11 +53,12 @@ class Host:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(["bash", str(self._script), *arguments], env=self._environment, **output)
+        return subprocess.Popen(["bash", str(self._script), *arguments], env=os.environ | self._environment, **output)
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        process = self.start(*arguments)
-        return process.wait(30), process.stdout.read()
+        with self.start(*arguments) as process:
+            output, _ = process.communicate(timeout=30)
+        return process.returncode, output
 
     def codes(self, time_: int = MOMENT.time) -> list[int]:
         return list(read_ended(self.request, f"LAUNCHED={time_}").values())
@@ -156,9 +158,21 @@ def test_a_second_start_of_the_script_leaves_the_first_alone(host: Host):
 
 
 def test_the_run_is_stopped_and_saved_when_its_hours_are_used_up(host: Host):
-    host.send_job(hours=1 / 3600, A="x")
+    host.send_job(hours=3 / 3600, A="x")
     host.run()
     assert host.called.read_text().endswith("saved\n") and host.codes() == [124]
+
+
+def test_a_clock_that_ticks_between_two_readings_takes_no_hours_away(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "bin").mkdir()
+    date, readings = tmp_path / "bin" / "date", tmp_path / "readings"
+    later = f'{shutil.which("date")} --date="$(wc -l < {readings}) seconds" "$@"'
+    date.write_text(f"#!/bin/bash\necho >> {readings}\n{later}\n")
+    date.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    host.send_job(hours=1 / 3600, A="0")
+    host.run()
+    assert host.called.exists() and host.codes() == [0]
 
 
 def test_the_hours_go_on_while_a_machine_is_away(host: Host):
