@@ -147,7 +147,7 @@ def train(config: ConfigDict, workdir: str, *, classes_of_data: bool = False, ag
             images = {"permutation": config.model.permutation, "image_size": config.image_size}  # No array shows these.
             meta = {"step": step, "data": data | progress, "class_names": to_json(source.class_names)} | images
             with stopwatch("checkpoint"):
-                supervision.record()
+                supervision.write_account()
                 run.upload()  # The metrics and the time of the steps that the checkpoint has, before the checkpoint.
                 checkpoints.save(step, to_items(state), meta)
 

@@ -48,26 +48,23 @@ class Supervision:
         self._watchdog.__exit__()
         self._ended.set()
         self._thread.join(JOIN_SECONDS)
-        self._record(functools.partial(self._write_account, "failed" if error else self.ending))
+        self.write_account("failed" if error else self.ending)
 
-    def record(self) -> None:
-        """Write the account now, so that the steps which a checkpoint has are in it whatever happens next."""
-        self._record(functools.partial(self._write_account, "running"))
+    def write_account(self, ending: str = "running") -> None:
+        """Write the account now. Called before each checkpoint, so that a start killed later has the checkpoint's steps in it."""
+        if self._goodput:
+            self._attempt(functools.partial(self._goodput.write, ending))
 
     def _keep_recording(self) -> None:
         while not self._ended.is_set():
-            self._record(self._write_heartbeat)
-            self.record()
+            self._attempt(self._write_heartbeat)
+            self.write_account()
             self._ended.wait(RECORD_SECONDS)
 
     def _write_heartbeat(self) -> None:
         self._run.write_note(heartbeat_name(self._host), json_text(heartbeat(self._host, self._stopwatch.read())))
 
-    def _write_account(self, ending: str) -> None:
-        if self._goodput:
-            self._goodput.write(ending)
-
-    def _record(self, write: Callable[[], None]) -> None:
+    def _attempt(self, write: Callable[[], None]) -> None:
         try:
             write()
         except (EnvironmentFault, UserError, OSError) as error:

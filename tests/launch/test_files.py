@@ -5,6 +5,7 @@ import json
 import operator
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -118,6 +119,11 @@ def test_a_container_runs_its_command_until_its_deadline(seconds: int, code: int
     assert subprocess.run(command, env=os.environ | {"DEADLINE": str(now + seconds)}).returncode == code
 
 
+def test_a_container_has_its_limit_also_if_the_clock_ticks_between_two_readings(ticking_clock):
+    command = ["bash", "-c", BOUNDED, "bash", "sleep", "20"]
+    assert subprocess.run(command, env=os.environ | {"DEADLINE": "3"}).returncode == 128 + signal.SIGTERM
+
+
 def test_an_image_has_the_code_and_the_locks():
     text = dockerfile(REQUESTS["gke"], BUNDLE)
     assert "--require-hashes -r requirements.txt -r requirements-tpu.txt -r requirements-gcs.txt" in text
@@ -133,32 +139,47 @@ exit "$CODE"
 """
 
 
+class Job:
+    """A job of the request slurm-array, whose script runs with stand-ins for srun and scontrol."""
+
+    def __init__(self, folder: Path, max_hours: float = 48):
+        self.request = REQUESTS["slurm-array"]._replace(root=str(folder / "shared"), python="python", max_hours=max_hours)
+        self.script, self.called, self._bin = script_text(self.request, BUNDLE), folder / "called", folder / "bin"
+        self._bin.mkdir()
+        for name, text in {"srun": SRUN, "scontrol": '#!/bin/bash\necho "$@" > "$CALLED.scontrol"\n'}.items():
+            (self._bin / name).write_text(text)
+            (self._bin / name).chmod(0o755)
+        Path(self.request.folder).mkdir(parents=True)
+        (folder / "train.py").touch()
+        bundle = f"{self.request.folder}/bundle.tar"
+        subprocess.run(["tar", "-cf", bundle, "-C", str(folder), "train.py"], check=True)
+
+    def run(self, code: int) -> subprocess.CompletedProcess:
+        """Run the script. The program of the job ends with `code`."""
+        environment = {"PATH": f"{self._bin}:{os.environ['PATH']}", "CALLED": str(self.called), "CODE": str(code)}
+        environment |= {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"}
+        return subprocess.run(["bash", "-c", self.script], env=os.environ | environment, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(("code", "is_requeued"), [(0, False), (1, False), (2, False), (75, True)])
 def test_a_job_is_requeued_after_75_alone(code: int, is_requeued: bool, tmp_path: Path):
-    request = REQUESTS["slurm-array"]._replace(root=str(tmp_path / "shared"), python="python")
-    (tmp_path / "bin").mkdir()
-    for name, text in {"srun": SRUN, "scontrol": '#!/bin/bash\necho "$@" > "$CALLED.scontrol"\n'}.items():
-        (tmp_path / "bin" / name).write_text(text)
-        (tmp_path / "bin" / name).chmod(0o755)
-    folder = Path(request.folder)
-    folder.mkdir(parents=True)
-    (tmp_path / "train.py").touch()
-    subprocess.run(["tar", "-cf", str(folder / "bundle.tar"), "-C", str(tmp_path), "train.py"], check=True)
-    called = tmp_path / "called"
-    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "CALLED": str(called), "CODE": str(code)}
-    environment |= {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"}
-    script = script_text(request, BUNDLE)
+    job = Job(tmp_path)
     for _ in range(2):  # The second time, the code is there already.
-        ended = subprocess.run(["bash", "-c", script], env=os.environ | environment, capture_output=True, text=True)
+        ended = job.run(code)
         assert ended.returncode == code, ended.stderr
-    words = called.read_text().splitlines()
+    words = job.called.read_text().splitlines()
     assert words[:4] == ["python", "-m", "mixer_jax", "supervise"]
-    assert words[-2:] == ["--config.seed=3", f"--workdir={request.root}/runs/seeds-3"]
-    requeued = Path(f"{called}.scontrol")
+    assert words[-2:] == ["--config.seed=3", f"--workdir={job.request.root}/runs/seeds-3"]
+    requeued = Path(f"{job.called}.scontrol")
     assert requeued.exists() == is_requeued and (not is_requeued or requeued.read_text() == "requeue 9_3\n")
-    assert [file.name for file in Path(request.root, "code").iterdir()] == [BUNDLE.digest[:16]]
-    (folder / "deadline-9").write_text("1\n")
-    assert subprocess.run(["bash", "-c", script], env=os.environ | environment).returncode == 2
+    assert [file.name for file in Path(job.request.root, "code").iterdir()] == [BUNDLE.digest[:16]]
+    Path(job.request.folder, "deadline-9").write_text("1\n")
+    assert job.run(code).returncode == 2
+
+
+def test_a_job_has_its_hours_also_if_the_clock_ticks_between_two_readings(tmp_path: Path, ticking_clock):
+    job = Job(tmp_path, max_hours=2 / 3600)
+    assert job.run(0).returncode == 0 and job.called.exists()
 
 
 def test_code_that_cannot_be_unpacked_is_not_run_and_leaves_no_part_that_another_job_would_run(tmp_path: Path):

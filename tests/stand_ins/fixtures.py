@@ -1,7 +1,9 @@
-"""The fixture `cloud`: Google Cloud Storage on this machine, empty but for the bucket "bucket"."""
+"""Fixtures that stand in: Google Cloud Storage on this machine, empty but for the bucket "bucket", and a clock for scripts."""
 
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from stand_ins.cloud_storage import CloudStorage
@@ -29,3 +31,14 @@ def forget_lists() -> None:
     if "gcsfs" in sys.modules:
         for filesystem in sys.modules["gcsfs"].GCSFileSystem._cache.values():
             filesystem.invalidate_cache()
+
+
+@pytest.fixture
+def ticking_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `date` tell scripts the seconds 2, 4, 6 and so on: the clock ticks between any two readings."""
+    folder = tmp_path / "clock"
+    folder.mkdir()
+    readings = folder / "readings"
+    (folder / "date").write_text(f"#!/bin/bash\necho >> {readings}\necho $((2 * $(wc -l < {readings})))\n")
+    (folder / "date").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
