@@ -35,12 +35,16 @@ class Goodput:
         rows = [row for row in map(_parse, lines) if row]
         self._start = 1 + max((row["start"] for row in rows), default=-1)
         self._last_step = max((row["last_step"] for row in rows), default=0)
+        self._has_ended = False
 
     def write(self, ending: str = "running", stall: Stall | None = None) -> None:
-        """Write the rows of all starts. The time of a `stall` counts for the phase "stalled". Any thread may. Raises OSError."""
-        with self._lock:  # The rows of the later reading are those that stay.
+        """Write the rows of all starts. The time of a `stall` counts for the phase "stalled". Raises OSError.
+
+        Any thread may write. The rows of the later reading stay, and those with an ending are the last.
+        """
+        with self._lock:
             reading = self._stopwatch.read()
-            if reading.step is None and not stall:
+            if self._has_ended or (reading.step is None and not stall):
                 return
             first, last = (step if step is not None else self._last_step for step in (reading.first_step, reading.step))
             seconds = {phase: round(number, 3) for phase, number in seconds_by_phase(reading, stall).items()}
@@ -51,6 +55,7 @@ class Goodput:
             text = self._earlier + "".join(f"{json_text(row)}\n" for row in rows)
             with write_whole(self._file) as temporary:
                 temporary.write_text(text)
+            self._has_ended = ending != "running"
 
 
 def seconds_by_phase(reading: Reading, stall: Stall | None) -> dict[str, float]:

@@ -114,6 +114,18 @@ def test_the_rows_of_a_thread_that_is_slow_never_replace_later_ones(tmp_path):
     assert {row["last_step"] for row in rows(tmp_path)} == {32}
 
 
+@pytest.mark.parametrize(("ending", "stall"), [("done", None), ("failed", None), ("stalled", Stall("data", 1.0, "", ""))])
+def test_rows_with_an_ending_are_the_last(tmp_path, ending: str, stall: Stall | None):
+    stopwatch = Stopwatch()
+    goodput = Goodput(tmp_path, stopwatch)
+    stopwatch.beat(31)
+    goodput.write()
+    with stopwatch("data"):
+        goodput.write(ending, stall)
+    goodput.write()  # by the timer, whose thread may still live
+    assert {row["ending"] for row in rows(tmp_path)} == {ending}
+
+
 def test_a_start_that_does_not_know_its_step_writes_no_rows_unless_it_stalls(tmp_path, clock):
     (tmp_path / GOODPUT).write_text('{"start": 0, "last_step": 30}\n')
     stopwatch = Stopwatch()
