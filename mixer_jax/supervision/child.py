@@ -79,7 +79,10 @@ class Child:
 
 
 def _copy(pipe: BinaryIO, terminal: TextIO | None, log: Log) -> None:
-    """Copy what comes from a pipe to a terminal at once, and to the log line by line, until the pipe ends."""
+    """Copy what comes from a pipe to a terminal at once, and to the log line by line, until the pipe ends.
+
+    Several threads write the log. So a line there always ends, even one that is too long, or the last one of the pipe.
+    """
     line = b""
     with pipe:
         while text := os.read(pipe.fileno(), CHUNK_BYTES):
@@ -87,6 +90,7 @@ def _copy(pipe: BinaryIO, terminal: TextIO | None, log: Log) -> None:
             lines, end, line = (line + text).rpartition(b"\n")
             log.write(lines + end)
             if len(line) > CHUNK_BYTES:
-                log.write(line)
+                log.write(line + b"\n")
                 line = b""
-    log.write(line)
+    if line:
+        log.write(line + b"\n")

@@ -217,8 +217,21 @@ def test_output_goes_where_it_went_and_into_the_log_in_whole_lines(tmp_path: Pat
     assert out.startswith("0 out\n1 out\n") and out.endswith(" no end") and "999 err\n" in err
     (file,) = (tmp_path / "logs").iterdir()
     lines = file.read_bytes().splitlines()
-    assert sorted(lines[1:-1]) == sorted(b"%d %s" % (i, name) for i in range(1000) for name in (b"out", b"err"))
-    assert re.fullmatch(rb"\xff no endsupervise: .* program.py is done", lines[-1])
+    whole = [b"%d %s" % (i, name) for i in range(1000) for name in (b"out", b"err")]
+    assert sorted(lines[1:-1]) == sorted([*whole, b"\xff no end"])
+    assert re.fullmatch(rb"supervise: .* program.py is done", lines[-1])
+
+
+def test_what_is_written_at_once_to_the_log_ends_with_a_line(tmp_path: Path, capfd, monkeypatch):
+    """Otherwise, lines of the two streams and of the supervisor would mix."""
+    written, write = [], logs.Log.write
+    monkeypatch.setattr(logs.Log, "write", lambda log, text: (written.append(text), write(log, text)))
+    program = "import sys; print('too long ' * 50_000, end=''); print('no end', end='', file=sys.stderr)"
+    assert call(write_program(tmp_path, program), f"--workdir={tmp_path}") == DONE
+    assert all(text.endswith(b"\n") for text in filter(None, written))
+    _, *lines, _ = b"".join(written).splitlines()
+    assert b"no end" in lines and b"".join(line for line in lines if line != b"no end") == b"too long " * 50_000
+    assert capfd.readouterr().out == "too long " * 50_000
 
 
 def test_a_log_is_continued_in_another_file_and_the_first_and_newest_files_are_kept(tmp_path: Path, monkeypatch):
