@@ -10,12 +10,6 @@ from mixer_jax.errors import EnvironmentFault, UserError
 URL = "gs://bucket/run"
 
 
-@pytest.fixture(autouse=True)
-def quick_retries(monkeypatch):
-    """Wait a little between attempts."""
-    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
-
-
 def test_the_generation_of_an_object_is_that_of_its_last_write_and_its_content_is_not_read(cloud):
     bucket = Bucket(URL)
     assert bucket.generation("x") is None

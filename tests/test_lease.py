@@ -12,7 +12,6 @@ import pytest
 from conftest import ROOT
 from stand_ins.cloud_faults import LoseAnswer, Refuse
 
-import mixer_jax.bucket
 import mixer_jax.lease
 from mixer_jax.bucket import Bucket
 from mixer_jax.endings import TRY_AGAIN, ending
@@ -107,7 +106,6 @@ def bucket(cloud, monkeypatch) -> Bucket:
     monkeypatch.setattr(mixer_jax.lease, "RENEWAL_SECONDS", 0.05)
     monkeypatch.setattr(mixer_jax.lease, "EXPIRY_SECONDS", 2)
     monkeypatch.setattr(mixer_jax.lease, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
     return Bucket("gs://bucket/run")
 
 

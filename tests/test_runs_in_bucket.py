@@ -30,7 +30,9 @@ from mixer_jax import bucket, lease
 lease.EXPIRY_SECONDS, lease.RENEWAL_SECONDS, lease.POLL_SECONDS = 6, 0.5, 0.2
 bucket.RETRIES |= {"max_retries": 20, "initial_delay": "2ms", "max_delay": "50ms"}
 import gcsfs.retry
-gcsfs.retry.min = lambda *_: 0.02  # The pauses between its attempts, which would add up to half a minute.
+# Twenty attempts here too. With six, one of some hundred requests fails at each in one run of a hundred.
+gcsfs.retry.range = lambda attempts: [0] * (20 - attempts) + list(range(attempts))
+gcsfs.retry.min = lambda *_: 0.02  # The pauses between the attempts, which would add up to half a minute.
 import train
 from mixer_jax import app
 app.run(train.main, train.join, workdir="")

@@ -7,8 +7,8 @@ import time
 import pytest
 from stand_ins.cloud_faults import Down
 
-import mixer_jax.bucket
 from mixer_jax import lease, mirror
+from mixer_jax.config import default_config
 from mixer_jax.errors import EnvironmentFault, UserError
 from mixer_jax.mirror import is_file_of_run, is_plain
 from mixer_jax.workdir import Workdir, check_workdir, refuse_run_folder
@@ -18,8 +18,7 @@ URL = "gs://bucket/runs/one"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
-    """Wait a little between attempts, and keep temporary folders under `tmp_path`."""
-    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
+    """Wait a little for a lease, and keep temporary folders under `tmp_path`."""
     monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.05)
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(lease, "EXPIRY_SECONDS", 2)
@@ -170,7 +169,7 @@ def test_the_folder_of_a_run_takes_no_evaluation(cloud):
 def test_a_run_with_another_config_is_refused_by_its_url(cloud):
     cloud.objects["bucket", "runs/one/config.json"] = json.dumps({"batch_size": 7}).encode()
     with pytest.raises(UserError, match=rf"^{URL} (holds a run with another config|/config.json)"):
-        Workdir(URL).refuse_other_run(mixer_jax.config.default_config())
+        Workdir(URL).refuse_other_run(default_config())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from checkpoints.models import SMALL, random_weights
 from safetensors import safe_open
 from stand_ins.cloud_faults import Down
 
-import mixer_jax.bucket
 from mixer_jax.checkpoints.digest import params_sha256
 from mixer_jax.checkpoints.files import read_arrays, write_arrays
 from mixer_jax.checkpoints.formats import get_format
@@ -143,7 +142,6 @@ def test_a_bucket_is_read_through_the_library_of_its_scheme(tmp_path: Path):
 
 def test_cloud_storage_is_read_without_a_further_library(cloud, tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)  # This acts as if gcsfs were not installed.
-    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 2, "initial_delay": "1ms", "max_delay": "5ms"})
     weights = random_weights(SMALL["mixer"])
     save_weights(weights, str(tmp_path / "a.npz"))
     cloud.objects["bucket", "models/a.npz"] = (tmp_path / "a.npz").read_bytes()

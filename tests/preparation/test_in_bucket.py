@@ -31,9 +31,8 @@ SHARD = "train-00002-of-00004.array_record"
 
 
 @pytest.fixture(autouse=True)
-def quick_retries(monkeypatch, tmp_path):
-    """Wait a little between attempts, and find out what stays in the folder for temporary files."""
-    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 12, "initial_delay": "1ms", "max_delay": "5ms"})
+def temporary_files(monkeypatch, tmp_path):
+    """Find out what stays in the folder for temporary files."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     yield

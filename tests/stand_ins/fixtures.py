@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stand_ins.cloud_clients import QUICK_RETRIES
 from stand_ins.cloud_storage import CloudStorage
 
 
@@ -20,6 +21,7 @@ def cloud_server() -> Iterator[CloudStorage]:
 def cloud(cloud_server, monkeypatch) -> Iterator[CloudStorage]:
     for name, value in cloud_server.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mixer_jax.bucket.RETRIES", dict(QUICK_RETRIES))
     cloud_server.reset()
     forget_lists()
     yield cloud_server

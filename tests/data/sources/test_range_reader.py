@@ -32,9 +32,8 @@ SHARD = "train-00001-of-00003.array_record"
 
 
 @pytest.fixture(autouse=True)
-def quick_retries(monkeypatch):
-    """Wait a little between attempts, and read the index in several ranges."""
-    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
+def many_ranges(monkeypatch):
+    """Read the index in several ranges."""
     monkeypatch.setattr(range_reader, "INDEX_RANGE_BYTES", 100)
 
 

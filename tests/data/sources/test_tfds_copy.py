@@ -20,9 +20,8 @@ TRAIN = "tfds/tiny/1.0.0/tiny-train.array_record-00000-of-00001"
 
 
 @pytest.fixture(autouse=True)
-def quick_retries(monkeypatch):
-    """Wait a little between attempts, and read a file in many ranges."""
-    monkeypatch.setattr(mixer_jax.bucket, "RETRIES", {"max_retries": 8, "initial_delay": "1ms", "max_delay": "5ms"})
+def many_ranges(monkeypatch):
+    """Read a file in many ranges."""
     monkeypatch.setattr(mixer_jax.bucket, "RANGE_BYTES", 10_000)
 
 
