@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from mixer_jax.config_files import define_config, typed_paths, use_locations, without_switches
@@ -170,9 +173,21 @@ def _asks_for_help(argv: list[str]) -> bool:
 
 
 def _quiet_libraries() -> None:
-    """Hide the messages of libraries below errors, and all of Orbax's, which logs every exception that it raises at length."""
-    logging.set_verbosity(logging.ERROR)
-    logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+    """Hide the messages of libraries below errors, and all about Orbax.
+
+    Orbax logs every exception that it raises at length. When one write of a checkpoint fails, it raises the error of that one,
+    and asyncio logs those of all others, with a traceback each, and warns of those that had not begun.
+    """
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    for logger in (absl_logging.get_absl_logger(), logging.getLogger("asyncio")):
+        logger.addFilter(_is_not_about_orbax)
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+
+
+def _is_not_about_orbax(record: logging.LogRecord) -> bool:
+    """Return whether neither the code that logs, nor the message, nor the exception's traceback names Orbax."""
+    lines = traceback.format_exception(record.exc_info[1]) if record.exc_info else []
+    return not any("orbax" in text for text in (record.pathname, record.getMessage(), *lines))
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -1,8 +1,11 @@
 """How programs end: the same exception gives the same exit code in train.py, in evaluate.py and in every tool."""
 
 import argparse
+import asyncio
 import errno
+import gc
 import io
+import logging
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -174,6 +177,23 @@ def test_writes_that_orbax_has_abandoned_print_no_tracebacks(text, shown, capsys
         patch.setattr("sys.__unraisablehook__", lambda unraisable: print(unraisable.exc_value))
         app._report_unraisable(arguments)
     assert (text in capsys.readouterr().out) == shown
+
+
+@pytest.mark.parametrize(("file", "shown"), [("/x/orbax/serialization.py", 0), ("/x/ours.py", 3)])
+def test_asyncio_logs_no_further_write_of_a_checkpoint_that_failed(file, shown, monkeypatch, caplog):
+    """The first error is raised. asyncio logs the others when the garbage collector finds them."""
+    for name in ("absl", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
+    app._quiet_libraries()
+    code: dict = {}
+    exec(compile("async def write(error): raise error", file, "exec"), code)
+
+    async def write_all() -> None:
+        await asyncio.wait([asyncio.ensure_future(code["write"](OSError(number, "disk is full"))) for number in range(3)])
+
+    asyncio.run(write_all())
+    gc.collect()
+    assert [record.name for record in caplog.records] == ["asyncio"] * shown
 
 
 INTERRUPTED_IN_THE_COLLECTOR = """
