@@ -176,12 +176,12 @@ def _quiet_libraries() -> None:
     """Hide the messages of libraries below errors, and all about Orbax.
 
     Orbax logs every exception that it raises at length. When one write of a checkpoint fails, it raises the error of that one,
-    and asyncio logs those of all others, with a traceback each, and warns of those that had not begun.
+    and asyncio logs those of all others, with a traceback each. Python warns of writes that had not begun.
     """
     absl_logging.set_verbosity(absl_logging.ERROR)
     for logger in (absl_logging.get_absl_logger(), logging.getLogger("asyncio")):
         logger.addFilter(_is_not_about_orbax)
-    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+    warnings.filterwarnings("ignore", r"coroutine '[\w.]*serialize", RuntimeWarning)
 
 
 def _is_not_about_orbax(record: logging.LogRecord) -> bool:

@@ -8,6 +8,7 @@ import io
 import logging
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import programs
@@ -194,6 +195,20 @@ def test_asyncio_logs_no_further_write_of_a_checkpoint_that_failed(file, shown, 
     asyncio.run(write_all())
     gc.collect()
     assert [record.name for record in caplog.records] == ["asyncio"] * shown
+
+
+@pytest.mark.parametrize(("name", "shown"), [("async_serialize_from_host", 0), ("Handler.deserialize", 0), ("ours", 1)])
+def test_python_does_not_warn_of_writes_of_a_checkpoint_that_had_not_begun(name, shown):
+    async def write() -> None:
+        pass
+
+    write.__qualname__ = name
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        app._quiet_libraries()
+        write()
+        gc.collect()
+    assert len(caught) == shown
 
 
 INTERRUPTED_IN_THE_COLLECTOR = """

@@ -30,7 +30,8 @@ from mixer_jax import bucket, lease
 lease.EXPIRY_SECONDS, lease.RENEWAL_SECONDS, lease.POLL_SECONDS = 6, 0.5, 0.2
 bucket.RETRIES |= {"max_retries": 20, "initial_delay": "2ms", "max_delay": "50ms"}
 import gcsfs.retry
-# Twenty attempts here too. With six, one of some hundred requests fails at each in one run of a hundred.
+# As many attempts as TensorStore has. A run makes about 300 requests by gcsfs: with its six attempts, a fifth of refusals ends
+# one run in 50.
 gcsfs.retry.range = lambda attempts: [0] * (20 - attempts) + list(range(attempts))
 gcsfs.retry.min = lambda *_: 0.02  # The pauses between the attempts, which would add up to half a minute.
 import train

@@ -81,7 +81,7 @@ class Child:
 def _copy(pipe: BinaryIO, terminal: TextIO | None, log: Log) -> None:
     """Copy what comes from a pipe to a terminal at once, and to the log line by line, until the pipe ends.
 
-    Several threads write the log. So a line there always ends, even one that is too long, or the last one of the pipe.
+    Each write to the log ends with a newline, because other threads write it too. So a line of more than CHUNK_BYTES is cut.
     """
     line = b""
     with pipe:

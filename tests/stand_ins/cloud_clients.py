@@ -9,7 +9,7 @@ import tensorstore
 from stand_ins.cloud_storage import CloudStorage
 
 DEADLINE = 60  # seconds: an answer comes within milliseconds, and no test may hang
-# So many that of the requests of all tests, none fails by chance at each attempt: 0.4 to the power of 21 is 4e-9.
+# So many attempts that no test fails by chance: where 40 % are refused, a request fails with the probability 0.4^21 = 4e-9.
 QUICK_RETRIES = {"max_retries": 20, "initial_delay": "1ms", "max_delay": "5ms"}
 NEVER_WRITTEN = b"\x02"  # TensorStore's generation of an object that does not exist
 LOST = b""  # TensorStore's generation where another one was expected

@@ -9,6 +9,8 @@ import pytest
 from stand_ins.cloud_clients import QUICK_RETRIES
 from stand_ins.cloud_storage import CloudStorage
 
+from mixer_jax.bucket import RETRIES
+
 
 @pytest.fixture(scope="session")
 def cloud_server() -> Iterator[CloudStorage]:
@@ -21,7 +23,8 @@ def cloud_server() -> Iterator[CloudStorage]:
 def cloud(cloud_server, monkeypatch) -> Iterator[CloudStorage]:
     for name, value in cloud_server.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("mixer_jax.bucket.RETRIES", dict(QUICK_RETRIES))
+    for name, value in QUICK_RETRIES.items():
+        monkeypatch.setitem(RETRIES, name, value)
     cloud_server.reset()
     forget_lists()
     yield cloud_server

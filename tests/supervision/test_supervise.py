@@ -222,7 +222,7 @@ def test_output_goes_where_it_went_and_into_the_log_in_whole_lines(tmp_path: Pat
     assert re.fullmatch(rb"supervise: .* program.py is done", lines[-1])
 
 
-def test_what_is_written_at_once_to_the_log_ends_with_a_line(tmp_path: Path, capfd, monkeypatch):
+def test_each_write_to_the_log_ends_with_a_newline(tmp_path: Path, capfd, monkeypatch):
     """Otherwise, lines of the two streams and of the supervisor would mix."""
     written, write = [], logs.Log.write
     monkeypatch.setattr(logs.Log, "write", lambda log, text: (written.append(text), write(log, text)))
